@@ -1,0 +1,276 @@
+"""From a picture, folder, video or camera to detections, for any backend.
+
+A backend is any object with `.io` (toolkit.models.spec.ModelIO) and `.predict(x)`: float32 (N, 3, H, W) ->
+list of raw head maps. Torch detectors and opened exports have both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.boxes import Placement, letterbox, nms, stretch
+from toolkit.models.detector import Candidates, decode
+from toolkit.models.spec import ModelIO
+from toolkit.runtime import InputError
+
+if TYPE_CHECKING:
+    import supervision
+
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+RESIZES = ("bilinear", "darknet")
+FITS: dict[str, Callable[[tuple[int, int], tuple[int, int]], Placement]] = {
+    "stretch": stretch,
+    "letterbox": letterbox,
+}
+
+
+class Backend(Protocol):
+    @property
+    def io(self) -> ModelIO: ...
+
+    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pictures go in and boxes come out.
+
+    `conf`: threshold on objectness and on score, 0..1. `iou`: suppression above this overlap, within a class.
+    `nms`: "plain" or "diou" (toolkit.boxes.nms). `resize`: "bilinear" (OpenCV, on bytes) or "darknet"
+    (align-corners, on floats, exact). `fit`: "stretch" or "letterbox". `size`: network input (w, h), the
+    network's own unless given.
+    """
+
+    conf: float = 0.25
+    iou: float = 0.45
+    nms: str = "plain"
+    resize: str = "bilinear"
+    fit: str = "stretch"
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("resize", self.resize, RESIZES), ("fit", self.fit, tuple(FITS))):
+            if value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        for name, number in (("conf", self.conf), ("iou", self.iou)):
+            if not 0 <= number <= 1:
+                raise InputError(f"{name} lies between 0 and 1, {number} was given")
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Detections of one picture, by falling score."""
+
+    boxes: NDArray[np.float32]  # (K, 4) xyxy in pixels of the picture, clipped to it
+    scores: NDArray[np.float32]  # (K,)
+    class_ids: NDArray[np.int64]  # (K,)
+
+
+def load_image(path: str | Path) -> Image:
+    """A picture file as RGB, upright by its EXIF tag. Raises InputError where it does not decode."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no picture {path}")
+    data = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    if image is None:
+        raise InputError(f"{path} does not decode as a picture: it is damaged, empty or of another type")
+    return image  # type: ignore[return-value]
+
+
+def resize_darknet(image: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """(H, W, C) float -> (height, width, C), as darknet's resize_image: align-corners bilinear, columns
+    first, in float32 arithmetic."""
+
+    def taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        scale = np.float32(source - 1) / np.float32(max(target - 1, 1))
+        position = np.arange(target, dtype=np.float32) * scale
+        index = position.astype(np.intp)
+        return index, position - index.astype(np.float32)
+
+    h, w = image.shape[:2]
+    index, part = taps(w, width)
+    right = np.minimum(index + 1, w - 1)
+    columns = (1 - part)[None, :, None] * image[:, index] + part[None, :, None] * image[:, right]
+    columns[:, -1] = image[:, -1]
+    index, part = taps(h, height)
+    below = np.minimum(index + 1, h - 1)
+    # darknet adds no lower row at the bottom edge, whatever the fraction that rounding leaves there
+    weight = part.copy()
+    weight[-1] = 0
+    return (1 - part)[:, None, None] * columns[index] + weight[:, None, None] * columns[below]
+
+
+def preprocess(
+    image: Image, io: ModelIO, settings: Settings = Settings()  # noqa: B008 (frozen)
+) -> tuple[NDArray[np.float32], Placement]:
+    """RGB (H, W, 3) uint8 -> network input (3, h, w) float32, and where the picture lies in it.
+
+    Letterbox borders are grey (0.5), as darknet's.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise InputError(f"expected an RGB picture (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
+    outer = io.check_size(settings.size or io.input_size)
+    placement = FITS[settings.fit]((image.shape[1], image.shape[0]), outer)
+    (w, h), (x, y) = placement.inner, placement.offset
+    if settings.resize == "darknet":
+        inner = resize_darknet(image.astype(np.float32), w, h)
+    else:
+        inner = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    if placement.inner != outer:
+        canvas = np.full((outer[1], outer[0], 3), 127.5, np.float32)
+        canvas[y : y + h, x : x + w] = inner
+        inner = canvas
+    if io.channel_order == "BGR":
+        inner = inner[..., ::-1]
+    inner = (inner - np.float32(io.mean)) * np.float32(io.scale)
+    return np.ascontiguousarray(inner.transpose(2, 0, 1)), placement
+
+
+def suppress(candidates: Candidates, placement: Placement, settings: Settings) -> Boxes:
+    """Candidates of one picture -> its detections: NMS, then pixels of the picture."""
+    keep = nms(
+        candidates.boxes_norm, candidates.scores, candidates.class_ids, settings.iou, settings.nms
+    )
+    boxes = placement.to_image(candidates.boxes_norm[keep])
+    w, h = placement.size
+    boxes = np.clip(boxes, 0, np.array([w, h, w, h], np.float32))
+    return Boxes(boxes, candidates.scores[keep], candidates.class_ids[keep])
+
+
+def run(
+    model: Backend,
+    images: Iterable[Image | str | Path],
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    batch: int = 1,
+    workers: int = 2,
+) -> Iterator[Boxes]:
+    """Detections of every picture (RGB arrays or paths), in order.
+
+    Reading and resizing the next pictures, and decoding the last ones, overlap with the network in
+    `workers` threads; at most 4 * batch pictures are in memory.
+    """
+
+    def prepare(item: Image | str | Path) -> tuple[NDArray[np.float32], Placement]:
+        return preprocess(load_image(item) if isinstance(item, (str, Path)) else item, model.io, settings)
+
+    def finish(maps: list[NDArray[np.float32]], placements: list[Placement]) -> list[Boxes]:
+        found = decode(maps, model.io, settings.conf)
+        return [suppress(c, p, settings) for c, p in zip(found, placements, strict=True)]
+
+    items = iter(images)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting = [pool.submit(prepare, item) for item in islice(items, 3 * batch)]
+        finishing = None
+        while waiting:
+            ready = [future.result() for future in waiting[:batch]]
+            waiting = waiting[batch:] + [pool.submit(prepare, item) for item in islice(items, batch)]
+            maps = model.predict(np.stack([x for x, _ in ready]))
+            if finishing is not None:
+                yield from finishing.result()
+            finishing = pool.submit(finish, maps, [placement for _, placement in ready])
+        if finishing is not None:
+            yield from finishing.result()
+
+
+def detect(
+    model: Backend, image: Image | str | Path, conf: float = 0.25, iou: float = 0.45, **settings: Any
+) -> supervision.Detections:
+    """Detections in one picture (a path or an RGB array), with `data["class_name"]`.
+
+    `settings`: nms, resize, fit, size, as in `Settings`. Raises InputError where the picture does not decode
+    or a setting is unknown.
+    """
+    try:
+        chosen = Settings(conf=conf, iou=iou, **settings)
+    except TypeError:
+        raise InputError(
+            f"unknown setting among {sorted(settings)}: detect takes conf, iou, nms, resize, fit, size"
+        ) from None
+    return to_supervision(next(run(model, [image], chosen)), model.io)
+
+
+def to_supervision(found: Boxes, io: ModelIO) -> supervision.Detections:
+    """The same detections in supervision's container."""
+    import supervision
+
+    names = np.array(io.classes, dtype=object)[found.class_ids].astype(str)
+    return supervision.Detections(
+        xyxy=found.boxes,
+        confidence=found.scores,
+        class_id=found.class_ids,
+        data={"class_name": names},
+    )
+
+
+def as_records(found: Boxes, io: ModelIO) -> list[dict[str, Any]]:
+    """Detections as plain dictionaries: class, score, box (xyxy px)."""
+    return [
+        {"class": io.classes[c], "score": round(float(s), 5), "box": [round(float(v), 2) for v in b]}
+        for b, s, c in zip(found.boxes, found.scores, found.class_ids, strict=True)
+    ]
+
+
+def as_coco(found: Boxes, image_id: int) -> list[dict[str, Any]]:
+    """Detections as rows of a COCO results file (category_id = class index + 1, bbox xywh px)."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(c) + 1,
+            "bbox": [round(float(v), 2) for v in (b[0], b[1], b[2] - b[0], b[3] - b[1])],
+            "score": round(float(s), 5),
+        }
+        for b, s, c in zip(found.boxes, found.scores, found.class_ids, strict=True)
+    ]
+
+
+def find_images(path: str | Path) -> list[Path]:
+    """The picture itself, or every picture below a folder by name. Raises InputError where there is none."""
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise InputError(f"there is no picture in {path}: expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+        return found
+    if not path.is_file():
+        raise InputError(f"there is no picture, folder or video {path}")
+    return [path]
+
+
+class Video:
+    """Frames (RGB) of a video file or of a camera index, with `.fps`, `.size` (w, h) and `len` (0: unknown)."""
+
+    def __init__(self, source: str | Path | int):
+        self.capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        if not self.capture.isOpened():
+            kind = "camera" if isinstance(source, int) else "video"
+            raise InputError(f"cannot open the {kind} {source}: it is missing, in use or of an unknown format")
+        self.fps = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
+        self.size = (
+            int(self.capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(self.capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+
+    def __len__(self) -> int:
+        return max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def __iter__(self) -> Iterator[Image]:
+        try:
+            while True:
+                good, frame = self.capture.read()
+                if not good:
+                    return
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
+        finally:
+            self.capture.release()

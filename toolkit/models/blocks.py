@@ -1,0 +1,182 @@
+"""The building blocks that every network here is made of. Shapes in comments are (N, C, H, W).
+
+Sub-modules are registered in the order in which darknet stores their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Keyed by darknet's names.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "linear": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky": lambda: nn.LeakyReLU(0.1),
+    "logistic": nn.Sigmoid,
+    "mish": nn.Mish,
+    "swish": nn.SiLU,
+    "hardswish": nn.Hardswish,
+}
+
+
+class ConvBNAct(nn.Module):
+    """Convolution, batch norm (or a bias, with `norm=False`) and activation: darknet's [convolutional]."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activation: str = "relu",
+        norm: bool = True,
+        padding: int | None = None,
+    ):
+        super().__init__()
+        padding = size // 2 if padding is None else padding
+        self.conv = nn.Conv2d(c_in, c_out, size, stride, padding, groups=groups, bias=not norm)
+        self.norm = nn.BatchNorm2d(c_out, eps=1e-5) if norm else None
+        self.act = ACTIVATIONS[activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.act(x)
+
+
+def depthwise(channels: int, stride: int = 1, activation: str = "relu") -> ConvBNAct:
+    """3x3 convolution with one filter per channel."""
+    return ConvBNAct(channels, channels, 3, stride, channels, activation)
+
+
+class MaxPool(nn.Module):
+    """darknet's [maxpool]: `padding` (size - 1 unless given) is the total, padding // 2 of it on the left
+    and top; output side (side + padding - size) // stride + 1."""
+
+    def __init__(self, size: int, stride: int, padding: int | None = None):
+        super().__init__()
+        total = size - 1 if padding is None else padding
+        left = total // 2
+        even = size % 2 == 0
+        self.pad = (0, 0, 0, 0)
+        if padding is None and (not even or stride == 2):
+            # torch's symmetric padding visits the same windows here, and every export format has it.
+            self.pool = nn.MaxPool2d(size, stride, left, ceil_mode=even)
+        else:
+            self.pad = (left, total - left, left, total - left)
+            self.pool = nn.MaxPool2d(size, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if any(self.pad):
+            x = F.pad(x, self.pad, value=float("-inf"))
+        return self.pool(x)
+
+
+class Shortcut(nn.Module):
+    """Sum of feature maps of one spatial size, then an activation: darknet's [shortcut].
+
+    A later input with other channels than the first adds only those that both have (yolov3-tiny-prn).
+    """
+
+    def __init__(self, activation: str = "linear"):
+        super().__init__()
+        self.act = ACTIVATIONS[activation]()
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        for other in others:
+            c, c_other = x.shape[1], other.shape[1]
+            if c == c_other:
+                x = x + other
+            elif c < c_other:
+                x = x + other[:, :c]
+            else:
+                x = torch.cat((x[:, :c_other] + other, x[:, c_other:]), 1)
+        return self.act(x)
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention (https://arxiv.org/abs/1709.01507), both convolutions with a bias and no batch norm."""
+
+    def __init__(self, channels: int, ratio: int = 2):
+        super().__init__()
+        squeezed = max(1, channels // ratio)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.squeeze = ConvBNAct(channels, squeezed, activation="relu", norm=False)
+        self.excite = ConvBNAct(squeezed, channels, activation="logistic", norm=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.excite(self.squeeze(self.pool(x)))  # (N, C, H, W) * (N, C, 1, 1)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block (https://arxiv.org/abs/1801.04381): expand, depthwise 3x3, linear projection,
+    and the input added where `residual`."""
+
+    def __init__(
+        self, c_in: int, hidden: int, c_out: int, activation: str = "relu", residual: bool = True
+    ):
+        super().__init__()
+        self.expand = ConvBNAct(c_in, hidden, activation=activation)
+        self.depthwise = depthwise(hidden, activation=activation)
+        self.project = ConvBNAct(hidden, c_out, activation="linear")
+        self.shortcut = Shortcut() if residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.depthwise(self.expand(x)))
+        return y if self.shortcut is None else self.shortcut(y, x)
+
+
+class Stage(nn.Module):
+    """Inverted residuals at one resolution, the first of which may halve it.
+
+    `csp` > 0 adds the cross-stage partial path of the seed (after https://arxiv.org/abs/1911.11929): the
+    expanded input, max-pooled with a `csp` x `csp` window, is concatenated before a 1x1 convolution of the
+    stage's output. Returns that output and the expanded input, which heads of a finer stride concatenate.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        hidden: int,
+        channels: int,
+        block_hidden: int,
+        repeats: int,
+        stride: int,
+        csp: int,
+        activation: str,
+    ):
+        super().__init__()
+        self.expand = ConvBNAct(c_in, hidden, activation=activation)
+        self.depthwise = depthwise(hidden, stride, activation)
+        self.project = ConvBNAct(hidden, channels, activation="linear")
+        self.blocks = nn.Sequential(
+            *(InvertedResidual(channels, block_hidden, channels, activation) for _ in range(repeats))
+        )
+        self.merge = ConvBNAct(channels, hidden, activation=activation) if csp else None
+        self.pool = MaxPool(csp, stride) if csp else None
+        self.out_channels = 2 * hidden if csp else channels
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.expand(x)  # (N, hidden, H, W)
+        x = self.blocks(self.project(self.depthwise(hidden)))  # (N, channels, H / stride, W / stride)
+        if self.merge is not None and self.pool is not None:
+            x = torch.cat((self.pool(hidden), self.merge(x)), 1)  # (N, 2 hidden, H / stride, W / stride)
+        return x, hidden
+
+
+class SPP(nn.Module):
+    """Spatial pyramid pooling: max-pools of the given odd sizes, largest first, and the input itself."""
+
+    def __init__(self, sizes: tuple[int, ...]):
+        super().__init__()
+        self.pools = nn.ModuleList(MaxPool(size, 1) for size in sizes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([pool(x) for pool in self.pools][::-1] + [x], 1)  # (N, C (1 + sizes), H, W)

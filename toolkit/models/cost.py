@@ -1,0 +1,168 @@
+"""What a network costs: parameters, multiply-adds, darknet's BFLOPs, memory, receptive field; per layer."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, fx, nn
+
+from toolkit.models.blocks import ConvBNAct, MaxPool, Shortcut
+from toolkit.models.detector import Detector
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer for one picture. `stride` and `receptive_field` (side in input px) follow the spatial path:
+    squeeze-and-excite sees the whole picture through its average and is left out of them."""
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]  # C, H, W of the first input
+    output_shape: tuple[int, ...]
+    params: int  # floats in a weights file: batch norm counts four per channel
+    macs: int
+    bflops: float  # darknet's count
+    stride: float
+    receptive_field: float
+    live_bytes: int  # float32 feature maps that exist while it runs
+
+
+@dataclass(frozen=True)
+class HeadCost:
+    stride: int
+    receptive_field: int  # side in px of the network input
+    output_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Totals for one picture at `input_size` (w, h), and the layers in the order in which they run."""
+
+    input_size: tuple[int, int]
+    params: int
+    macs: int
+    bflops: float
+    peak_memory: int  # bytes of float32 feature maps at the worst moment
+    heads: tuple[HeadCost, ...]
+    layers: tuple[LayerCost, ...]
+
+
+class _LayerTracer(fx.Tracer):
+    """Keeps what is one layer in darknet as one node."""
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return isinstance(module, (ConvBNAct, MaxPool, Shortcut)) or super().is_leaf_module(
+            module, qualified_name
+        )
+
+
+class _Shapes(fx.Interpreter):
+    """Runs the graph on shapes alone and notes them on the nodes."""
+
+    def run_node(self, n: fx.Node):
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta["shape"] = tuple(result.shape[1:])
+        return result
+
+
+def _kind(node: fx.Node, module: nn.Module | None) -> str:
+    match module:
+        case ConvBNAct():
+            depthwise = module.conv.groups > 1 and module.conv.groups == module.conv.in_channels
+            return "depthwise" if depthwise else "convolutional"
+        case MaxPool():
+            return "maxpool"
+        case Shortcut():
+            return "shortcut"
+        case nn.AdaptiveAvgPool2d():
+            return "avgpool"
+        case nn.Upsample():
+            return "upsample"
+    name = getattr(node.target, "__name__", str(node.target))
+    return {"cat": "route", "mul": "scale_channels"}.get(name, "")
+
+
+def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
+    """The cost of `model` at `input_size` (w, h; its own unless given), for one picture.
+
+    BFLOPs are darknet's: twice the multiply-adds of convolutions, size^2 per max-pool output and one per
+    shortcut output, in units of 1e9. Raises InputError for a size that the network cannot take.
+    """
+    size = model.io.check_size(input_size or model.io.input_size)
+    shadow = copy.deepcopy(model).eval().to("meta")
+    graph = _LayerTracer().trace(shadow)
+    with torch.no_grad():
+        _Shapes(fx.GraphModule(shadow, graph)).run(torch.empty(1, 3, size[1], size[0], device="meta"))
+
+    nodes = list(graph.nodes)
+    last_use = {source: i for i, node in enumerate(nodes) for source in node.all_input_nodes}
+    field: dict[fx.Node, tuple[float, float]] = {}  # receptive field, stride
+    live: set[fx.Node] = set()
+    rows: list[LayerCost] = []
+    for i, node in enumerate(nodes):
+        sources = [source for source in node.all_input_nodes if "shape" in source.meta]
+        if "shape" not in node.meta:
+            continue
+        module = shadow.get_submodule(node.target) if node.op == "call_module" else None
+        shape = node.meta["shape"]
+        rf, stride = max((field[source] for source in sources), default=(1.0, 1.0))
+        kind = _kind(node, module)
+        if kind == "scale_channels":
+            rf, stride = next(field[s] for s in sources if s.meta["shape"] == shape)
+        window = None
+        if isinstance(module, ConvBNAct):
+            window = module.conv.kernel_size[0], module.conv.stride[0]
+        elif isinstance(module, MaxPool):
+            window = module.pool.kernel_size, module.pool.stride
+        if window is not None:
+            rf, stride = rf + (window[0] - 1) * stride, stride * window[1]
+        elif isinstance(module, nn.Upsample):
+            stride /= module.scale_factor
+        field[node] = rf, stride
+
+        live.add(node)
+        live_bytes = sum(4 * prod(n.meta["shape"]) for n in live)
+        live -= {n for n in live if last_use.get(n, -1) <= i and n is not node}
+
+        params = macs = extra = 0
+        if isinstance(module, ConvBNAct):
+            per_channel = 4 if module.norm is not None else 1
+            params = module.conv.weight.numel() + per_channel * module.conv.out_channels
+            macs = module.conv.weight.numel() * shape[1] * shape[2]
+        elif isinstance(module, MaxPool):
+            extra = module.pool.kernel_size**2 * prod(shape)
+        elif isinstance(module, Shortcut):
+            extra = prod(shape) * (len(sources) - 1)
+        if kind:
+            rows.append(
+                LayerCost(
+                    name=str(node.target) if module is not None else node.name,
+                    kind=kind,
+                    input_shape=sources[0].meta["shape"],
+                    output_shape=shape,
+                    params=params,
+                    macs=macs,
+                    bflops=(2 * macs + extra) / 1e9,
+                    stride=stride,
+                    receptive_field=rf,
+                    live_bytes=live_bytes,
+                )
+            )
+    outputs = [node for node in nodes[-1].all_input_nodes]
+    heads = tuple(
+        HeadCost(head.stride, int(field[node][0]), node.meta["shape"])
+        for head, node in zip(model.io.heads, outputs, strict=True)
+    )
+    return Cost(
+        input_size=size,
+        params=sum(row.params for row in rows),
+        macs=sum(row.macs for row in rows),
+        bflops=sum(row.bflops for row in rows),
+        peak_memory=max(row.live_bytes for row in rows),
+        heads=heads,
+        layers=tuple(rows),
+    )

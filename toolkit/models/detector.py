@@ -1,0 +1,201 @@
+"""The detector module built from a spec, and the one decoding of raw head maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from toolkit.boxes import cxcywh_to_xyxy
+from toolkit.models import spec as specs
+from toolkit.models.blocks import SPP, ConvBNAct, InvertedResidual, SqueezeExcite, Stage, depthwise
+from toolkit.models.spec import DetectorSpec, ModelIO
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes above the threshold in one picture, before suppression; a cell may appear once per class."""
+
+    boxes_norm: NDArray[np.float32]  # (K, 4) xyxy relative to the network input
+    scores: NDArray[np.float32]  # (K,) objectness x class probability, 0..1
+    class_ids: NDArray[np.int64]  # (K,)
+    objectness: NDArray[np.float32]  # (K,)
+
+
+def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+def decode(maps: Sequence[Any], io: ModelIO, conf: float) -> list[Candidates]:
+    """Raw head maps, each (N, A * (5 + C), h, w) -> the candidates of each of the N pictures.
+
+    darknet's get_yolo_box and get_yolo_detections: x = (i + sigmoid(tx) s - (s - 1) / 2) / w with
+    s = scale_x_y, width = exp(tw) anchor_w / net_w; new_coords has no sigmoid and (2 tw)^2. A cell counts
+    where its objectness is above `conf`, a class there where objectness x class probability is above `conf`.
+    """
+    arrays = [m.detach().float().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m) for m in maps]
+    parts: list[list[tuple[NDArray, ...]]] = [[] for _ in range(len(arrays[0]))]
+    for raw, head in zip(arrays, io.heads, strict=True):
+        n, _, h, w = raw.shape
+        cells = raw.reshape(n, len(head.anchors), 5 + len(io.classes), h, w)
+        squash = (lambda x: x) if head.new_coords else _sigmoid
+        image, anchor, row, column = np.nonzero(squash(cells[:, :, 4]) > conf)
+        picked = cells[image, anchor, :, row, column]  # (K, 5 + C)
+        objectness = squash(picked[:, 4])
+        s = np.float32(head.scale_x_y)
+        xy = squash(picked[:, :2]) * s - (s - 1) / 2 + np.stack((column, row), 1)
+        xy = xy / np.array([w, h], np.float32)
+        anchors = np.array(head.anchors, np.float32)[anchor] / np.array([w, h], np.float32) / head.stride
+        with np.errstate(over="ignore"):
+            wh = ((2 * picked[:, 2:4]) ** 2 if head.new_coords else np.exp(picked[:, 2:4])) * anchors
+        boxes = cxcywh_to_xyxy(np.concatenate((xy, wh), 1)).astype(np.float32)
+        scores = objectness[:, None] * squash(picked[:, 5:])
+        cell, class_ids = np.nonzero(scores > conf)
+        order = image[cell]
+        for i in range(n):
+            mine = order == i
+            k = cell[mine]
+            parts[i].append((boxes[k], scores[k, class_ids[mine]], class_ids[mine], objectness[k]))
+    return [Candidates(*(np.concatenate(column) for column in zip(*part, strict=True))) for part in parts]
+
+
+class Detector(nn.Module):
+    """What every torch detector here offers. `forward(x)`: (N, 3, H, W) in 0..1 -> list of raw head maps
+    (N, A * (5 + C), H / stride, W / stride), coarsest first."""
+
+    io: ModelIO
+
+    def decode(self, maps: Sequence[Any], conf: float = 0.25) -> list[Candidates]:
+        return decode(maps, self.io, conf)
+
+    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Numpy in, numpy out, in evaluation mode and without gradients: the call every backend has."""
+        was_training = self.training
+        self.eval()
+        with torch.inference_mode():
+            parameter = next(self.parameters())
+            maps = self(torch.from_numpy(x).to(parameter.device, parameter.dtype))
+        self.train(was_training)
+        return [m.float().cpu().numpy() for m in maps]
+
+
+class DetectionHead(nn.Module):
+    """A head's body and its map, after the optional `reduce` -> upsample -> concatenate in front of it."""
+
+    def __init__(self, spec: DetectorSpec, head: specs.Head, c_in: int, c_tap: int, c_lateral: int):
+        super().__init__()
+        act = spec.activation
+        self.reduce = ConvBNAct(c_tap, spec.scaled(head.reduce), activation=act) if head.reduce else None
+        self.upsample = nn.Upsample(scale_factor=2.0, mode="nearest") if c_lateral else None
+        c = c_in
+        if c_lateral:
+            c = c_lateral + (spec.scaled(head.reduce) if head.reduce else c_tap)
+        layers: list[nn.Module] = []
+        widths = []
+        for layer in head.body:
+            match layer:
+                case specs.Conv(channels, linear):
+                    width = spec.scaled(channels)
+                    layers.append(ConvBNAct(c, width, activation="linear" if linear else act))
+                    c = width
+                case specs.Depthwise():
+                    layers.append(depthwise(c, activation=act))
+                case specs.SE(ratio):
+                    layers.append(SqueezeExcite(c, ratio))
+                case specs.Residual(hidden):
+                    layers.append(InvertedResidual(c, spec.scaled(hidden), c, act))
+            widths.append(c)
+        self.body = nn.ModuleList(layers)
+        outputs = len(head.anchors) * (5 + len(spec.classes))
+        self.out = ConvBNAct(c, outputs, activation="linear", norm=False)
+        self.tap = head.tap
+        self.tap_channels = widths[head.tap]
+
+    def forward(self, x: Tensor, lateral: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """-> the raw map and the tap. With `lateral` given, x is the tap of the head before."""
+        if lateral is not None and self.upsample is not None:
+            if self.reduce is not None:
+                x = self.reduce(x)
+            x = torch.cat((self.upsample(x), lateral), 1)
+        tap = x
+        for i, layer in enumerate(self.body):
+            x = layer(x)
+            if i == self.tap:
+                tap = x
+        return self.out(x), tap
+
+
+class SpecDetector(Detector):
+    """A detector built from a `DetectorSpec`; parameters are registered in darknet's order."""
+
+    def __init__(self, spec: DetectorSpec):
+        super().__init__()
+        self.spec = spec
+        self.io = spec.io
+        act, stem = spec.activation, spec.stem
+        c = spec.scaled(stem.channels)
+        layers = [ConvBNAct(3, c, 3, 2, activation=act)]
+        if stem.expand:
+            layers.append(ConvBNAct(c, c, activation=act))
+        layers += [
+            depthwise(c, activation=act),
+            ConvBNAct(c, spec.scaled(stem.out), activation="linear"),
+        ]
+        self.stem = nn.Sequential(*layers)
+
+        c, stride = spec.scaled(stem.out), 2
+        laterals: dict[int, int] = {}  # stride -> channels
+        self.stages = nn.ModuleList()
+        for stage in spec.stages:
+            hidden = spec.scaled(stage.hidden)
+            block = Stage(
+                c,
+                hidden,
+                spec.scaled(stage.channels),
+                spec.scaled(stage.block_hidden),
+                stage.repeats,
+                stage.stride,
+                stage.csp,
+                act,
+            )
+            if stage.stride == 2:
+                laterals[stride] = hidden
+            self.stages.append(block)
+            c, stride = block.out_channels, stride * stage.stride
+
+        self.spp = SPP(spec.neck.spp) if spec.neck.spp else None
+        c *= 1 + len(spec.neck.spp)
+        c_tap = spec.scaled(spec.neck.top)
+        self.top = ConvBNAct(c, c_tap, activation=act) if spec.neck.top else None
+
+        self.heads = nn.ModuleList()
+        for i, (head, head_stride) in enumerate(zip(spec.heads, spec.strides, strict=True)):
+            c_lateral = laterals[head_stride] if i or spec.neck.top else 0
+            self.heads.append(DetectionHead(spec, head, c, c_tap, c_lateral))
+            c_tap = self.heads[-1].tap_channels
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        stride = 2
+        laterals = {}
+        for stage, block in zip(self.spec.stages, self.stages, strict=True):
+            x, hidden = block(x)
+            if stage.stride == 2:
+                laterals[stride] = hidden
+            stride *= stage.stride
+        if self.spp is not None:
+            x = self.spp(x)
+        if self.top is not None:
+            x = self.top(x)
+        maps = []
+        for i, (head, head_stride) in enumerate(zip(self.heads, self.spec.strides, strict=True)):
+            first = i == 0 and self.top is None
+            raw, x = head(x) if first else head(x, laterals[head_stride])
+            maps.append(raw)
+        return maps

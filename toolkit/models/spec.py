@@ -1,0 +1,272 @@
+"""What a detector is, as data: `DetectorSpec` describes a network to build, `ModelIO` how to feed and read one.
+
+Both are frozen; an architecture change is `change(spec, ...)`, a new spec.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from toolkit.runtime import InputError
+
+
+@dataclass(frozen=True)
+class HeadIO:
+    """One output map: cells of `stride` px, `anchors` (w, h) in px of the network input."""
+
+    stride: int
+    anchors: tuple[tuple[float, float], ...]
+    scale_x_y: float = 1.0
+    new_coords: bool = False
+
+
+@dataclass(frozen=True)
+class ModelIO:
+    """How to feed a network and read its outputs: all that evaluation, export and devices may know of it.
+
+    The input is RGB (or `channel_order`), float32, (pixel - mean) * scale with pixels 0..255.
+    `heads` stand in the order of the outputs, coarsest first.
+    """
+
+    input_size: tuple[int, int]  # width, height
+    classes: tuple[str, ...]
+    heads: tuple[HeadIO, ...]
+    channel_order: str = "RGB"
+    mean: float = 0.0
+    scale: float = 1 / 255
+
+    @property
+    def stride(self) -> int:
+        """Sides of the input must be multiples of this."""
+        return max((head.stride for head in self.heads), default=1)
+
+    def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size itself, or InputError where it is no positive multiple of the stride."""
+        if any(side <= 0 or side % self.stride for side in size):
+            raise InputError(
+                f"the input size {size[0]}x{size[1]} is no multiple of this network's stride {self.stride}: "
+                f"use for example {max(1, round(size[0] / self.stride)) * self.stride}"
+                f"x{max(1, round(size[1] / self.stride)) * self.stride}"
+            )
+        return size
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelIO:
+        heads = tuple(
+            HeadIO(**{**head, "anchors": tuple((float(w), float(h)) for w, h in head["anchors"])})
+            for head in data["heads"]
+        )
+        width, height = data["input_size"]
+        return cls(
+            **{**data, "input_size": (width, height), "classes": tuple(data["classes"]), "heads": heads}
+        )
+
+
+@dataclass(frozen=True)
+class Stem:
+    """3x3 stride-2 convolution to `channels`, depthwise 3x3 (after a 1x1 where `expand`), linear 1x1 to `out`."""
+
+    channels: int
+    out: int
+    expand: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Inverted residuals: one `hidden` wide with `stride` to `channels`, then `repeats` of `block_hidden`.
+
+    `csp` is the pooling window of the cross-stage partial path, 0 for none.
+    """
+
+    hidden: int
+    channels: int
+    block_hidden: int
+    repeats: int
+    stride: int = 2
+    csp: int = 0
+
+
+@dataclass(frozen=True)
+class Conv:
+    """1x1 convolution with batch norm; `linear` leaves the activation out."""
+
+    channels: int
+    linear: bool = False
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """3x3 depthwise convolution."""
+
+
+@dataclass(frozen=True)
+class SE:
+    """Squeeze-and-excite with channels // ratio in the middle."""
+
+    ratio: int = 2
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Inverted residual of the given hidden width, as many channels out as in."""
+
+    hidden: int
+
+
+HeadLayer = Conv | Depthwise | SE | Residual
+
+
+@dataclass(frozen=True)
+class Head:
+    """One detection head: `body`, then a 1x1 convolution to the raw map.
+
+    Every head after the first starts from the tap of the one before (the output of its layer `tap`),
+    narrowed to `reduce` channels where that is not 0, upsampled twice and concatenated with the stage
+    of that resolution.
+    """
+
+    anchors: tuple[tuple[int, int], ...]
+    body: tuple[HeadLayer, ...]
+    scale_x_y: float = 1.0
+    reduce: int = 0
+    tap: int = 0
+
+
+@dataclass(frozen=True)
+class Neck:
+    """`spp`: pooling windows after the last stage. `top`: width of a 1x1 convolution that is upsampled into
+    the first head, for networks without a head at the last stage's stride."""
+
+    spp: tuple[int, ...] = ()
+    top: int = 0
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """A single-stage detector on a MobileNetV2-like backbone; heads stand coarsest first."""
+
+    name: str
+    input_size: tuple[int, int]  # width, height
+    classes: tuple[str, ...]
+    stem: Stem
+    stages: tuple[Stage, ...]
+    heads: tuple[Head, ...]
+    neck: Neck = Neck()
+    activation: str = "relu"
+    width: float = 1.0
+
+    def scaled(self, channels: int) -> int:
+        """Channels under the width multiplier."""
+        return max(1, round(channels * self.width))
+
+    @property
+    def se(self) -> tuple[bool, ...]:
+        """Per head: has it squeeze-and-excite?"""
+        return tuple(any(isinstance(layer, SE) for layer in head.body) for head in self.heads)
+
+    @property
+    def csp(self) -> tuple[bool, ...]:
+        """Per stage: has it the cross-stage partial path?"""
+        return tuple(stage.csp > 0 for stage in self.stages)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the heads."""
+        stride = 2
+        for stage in self.stages:
+            stride *= stage.stride
+        if self.neck.top:
+            stride //= 2
+        return tuple(stride >> i for i in range(len(self.heads)))
+
+    @property
+    def io(self) -> ModelIO:
+        heads = tuple(
+            HeadIO(stride, tuple((float(w), float(h)) for w, h in head.anchors), head.scale_x_y)
+            for head, stride in zip(self.heads, self.strides, strict=True)
+        )
+        return ModelIO(self.input_size, self.classes, heads)
+
+
+def _per_item(value: Any, count: int, what: str) -> tuple[Any, ...]:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * count
+    if len(values) != count:
+        raise InputError(f"{what} takes one value or {count} of them, {len(values)} were given")
+    return values
+
+
+def _with_se(head: Head, ratio: int) -> Head:
+    """The head with squeeze-and-excite behind its first convolution, as the seed places it; 0 removes it."""
+    body = tuple(layer for layer in head.body if not isinstance(layer, SE))
+    if not ratio:
+        # The tap stands before SE in every published network, so its index does not move.
+        return replace(head, body=body)
+    return replace(head, body=(*body[:1], SE(ratio), *body[1:]))
+
+
+def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
+    """A new spec. Keys are the spec's fields and these short forms:
+
+    - `se`: squeeze ratio (True means 2, False none), one for all heads or one per head;
+    - `csp`: pooling window (True means 2, False none), one for all stride-2 stages or one per stage;
+    - `spp`: pooling windows, () for none;
+    - `input_size`: one side or (width, height);
+    - `classes`: their names, or how many;
+    - `anchors`: all (w, h) from small to large, dealt to the heads by size, the largest to the coarsest.
+
+    Raises InputError on an unknown key or a value that does not fit.
+    """
+    known = {field.name for field in fields(DetectorSpec)} | {"se", "csp", "spp", "anchors"}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise InputError(f"unknown change {unknown[0]!r}: a spec has {', '.join(sorted(known))}")
+    if "se" in changes:
+        ratios = _per_item(changes.pop("se"), len(spec.heads), "se")
+        heads = (
+            _with_se(head, 2 if ratio is True else int(ratio))
+            for head, ratio in zip(spec.heads, ratios, strict=True)
+        )
+        spec = replace(spec, heads=tuple(heads))
+    if "csp" in changes:
+        value = changes.pop("csp")
+        if not isinstance(value, (tuple, list)):
+            value = [value if stage.stride == 2 else 0 for stage in spec.stages]
+        windows = [2 if window is True else int(window) for window in _per_item(value, len(spec.stages), "csp")]
+        stages = (replace(stage, csp=w) for stage, w in zip(spec.stages, windows, strict=True))
+        spec = replace(spec, stages=tuple(stages))
+    if "spp" in changes:
+        spec = replace(spec, neck=replace(spec.neck, spp=tuple(changes.pop("spp") or ())))
+    if "anchors" in changes:
+        spec = replace(spec, heads=_deal_anchors(spec.heads, changes.pop("anchors")))
+    if "input_size" in changes:
+        size = changes["input_size"]
+        changes["input_size"] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if "classes" in changes:
+        names = changes["classes"]
+        changes["classes"] = (
+            tuple(f"class{i}" for i in range(names)) if isinstance(names, int) else tuple(names)
+        )
+        if not changes["classes"]:
+            raise InputError("a detector needs at least one class, none was given")
+    if changes.get("width", 1) <= 0:
+        raise InputError(f"width is a factor above 0, not {changes['width']}")
+    spec = replace(spec, **changes)
+    spec.io.check_size(spec.input_size)
+    return spec
+
+
+def _deal_anchors(heads: tuple[Head, ...], anchors: Any) -> tuple[Head, ...]:
+    boxes = tuple((w, h) for w, h in anchors)
+    count = sum(len(head.anchors) for head in heads)
+    if len(boxes) != count:
+        raise InputError(f"this network has {count} anchors, {len(boxes)} were given")
+    dealt, end = [], count
+    for head in heads:
+        start = end - len(head.anchors)
+        dealt.append(replace(head, anchors=boxes[start:end]))
+        end = start
+    return tuple(dealt)

@@ -1,0 +1,346 @@
+"""The seed's networks as specs, and their published files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from toolkit.models.darknet import load_weights
+from toolkit.models.detector import SpecDetector
+from toolkit.models.spec import (
+    SE,
+    Conv,
+    Depthwise,
+    DetectorSpec,
+    Head,
+    Neck,
+    Residual,
+    Stage,
+    Stem,
+    change,
+)
+from toolkit.runtime import InputError
+
+VOC = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow "
+    "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
+).split()
+COCO = (
+    "person,bicycle,car,motorbike,aeroplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,"
+    "parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,"
+    "tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,"
+    "tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,"
+    "hot dog,pizza,donut,cake,chair,sofa,pottedplant,bed,diningtable,toilet,tvmonitor,laptop,mouse,remote,"
+    "keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,"
+    "hair drier,toothbrush"
+).split(",")
+
+VOC_ANCHORS = ((26, 48), (67, 84), (72, 175), (189, 126), (137, 236), (265, 259))
+COCO_ANCHORS = ((12, 18), (37, 49), (52, 132), (115, 74), (119, 199), (243, 238))
+SPP_ANCHORS = ((13, 20), (34, 47), (48, 117), (100, 56), (130, 129), (79, 229), (265, 166), (163, 294), (328, 341))
+FACE_ANCHORS = ((4, 6), (7, 10), (11, 15), (16, 24), (33, 25), (26, 41), (47, 60), (83, 97), (141, 149))
+FACE_SE_ANCHORS = (
+    *((4, 6), (6, 9), (8, 13), (12, 10), (13, 19), (19, 25)),
+    *((26, 42), (38, 28), (42, 60), (71, 76), (101, 122), (162, 163)),
+)
+
+# fmt: off
+LITE_BACKBONE = (Stem(32, 16, expand=True), (
+    Stage(96, 24, 144, 1), Stage(144, 32, 192, 2), Stage(192, 64, 384, 3, stride=1),
+    Stage(384, 96, 576, 2), Stage(576, 160, 960, 2)))
+NANO_BACKBONE = (Stem(16, 8), (
+    Stage(48, 12, 72, 1), Stage(72, 16, 96, 2), Stage(96, 32, 192, 3),
+    Stage(192, 48, 288, 2, stride=1), Stage(288, 80, 480, 2)))
+FASTEST_BACKBONE = (Stem(8, 4), (
+    Stage(24, 6, 36, 1), Stage(36, 8, 48, 2), Stage(48, 16, 96, 3),
+    Stage(96, 24, 144, 2, stride=1), Stage(144, 40, 240, 2)))
+CSP_BACKBONE = (Stem(8, 4), (
+    Stage(18, 6, 36, 1, csp=2), Stage(24, 8, 48, 2, csp=2), Stage(48, 16, 96, 3, csp=2),
+    Stage(96, 24, 144, 2, csp=2)))
+
+LITE_BODIES = ((Conv(288), Depthwise(), Conv(96), Conv(384)),
+               (Conv(80), Conv(288), Depthwise(), Conv(192), Conv(288)))
+FASTEST_BODIES = ((Conv(144), Depthwise(), Conv(48), Conv(144)),
+                  (Conv(40), Conv(96), Depthwise(), Conv(48), Conv(96)))
+# fmt: on
+
+
+def _spec(
+    name: str,
+    size: tuple[int, int],
+    classes: Any,
+    backbone: tuple[Stem, tuple[Stage, ...]],
+    anchors: tuple[tuple[int, int], ...],
+    bodies: tuple[tuple[Any, ...], ...],
+    scales: tuple[float, ...] | None = None,
+    taps: tuple[int, ...] | None = None,
+    reduce: tuple[int, ...] | None = None,
+    spp: tuple[int, ...] = (),
+    top: int = 0,
+    activation: str = "relu",
+) -> DetectorSpec:
+    """`anchors` run from small to large, three a head; bodies and the rest stand coarsest head first."""
+    count = len(bodies)
+    heads = tuple(
+        Head(
+            anchors=anchors[3 * (count - 1 - i) : 3 * (count - i)],
+            body=body,
+            scale_x_y=scales[i] if scales else 1.0,
+            reduce=reduce[i] if reduce else 0,
+            tap=taps[i] if taps else 0,
+        )
+        for i, body in enumerate(bodies)
+    )
+    return DetectorSpec(
+        name, size, tuple(classes), *backbone, heads, Neck(spp=spp, top=top), activation=activation
+    )
+
+
+def _published() -> list[DetectorSpec]:
+    side = (320, 320)
+    face = ["face"]
+    dw = Depthwise()
+    pool = (3, 5, 9)
+    scales = (1.1, 1.05)
+    return [
+        _spec("lite-voc", side, VOC, LITE_BACKBONE, VOC_ANCHORS, LITE_BODIES, spp=pool),
+        _spec("lite-coco", side, COCO, LITE_BACKBONE, COCO_ANCHORS, LITE_BODIES, spp=pool),
+        _spec("nano-voc", side, VOC, NANO_BACKBONE, VOC_ANCHORS, LITE_BODIES, scales, spp=pool),
+        _spec("nano-coco", side, COCO, NANO_BACKBONE, COCO_ANCHORS, LITE_BODIES, scales, spp=pool),
+        _spec(
+            "spp-coco",
+            (416, 416),
+            COCO,
+            LITE_BACKBONE,
+            SPP_ANCHORS,
+            (
+                (Conv(160, linear=True), Residual(960), Conv(960), dw, Conv(320, linear=True), Conv(1280)),
+                (Conv(96), Residual(576), Residual(576), Conv(480), dw, Conv(160, linear=True), Conv(640)),
+                (
+                    *(Conv(64), Residual(384), Conv(64), Residual(384), Conv(64), Residual(384)),
+                    *(Conv(240), dw, Conv(80, linear=True), Conv(320)),
+                ),
+            ),
+            scales=(1.05, 1.1, 1.2),
+            taps=(2, 3, 0),
+            reduce=(0, 256, 128),
+            spp=(5, 9, 13),
+        ),
+        _spec("fastest-v1", side, VOC, FASTEST_BACKBONE, VOC_ANCHORS, FASTEST_BODIES, scales, spp=pool),
+        _spec(
+            "fastest-v2",
+            side,
+            VOC,
+            CSP_BACKBONE,
+            VOC_ANCHORS,
+            (
+                (Conv(72), SE(2), dw, Conv(144), dw, Conv(288)),
+                (Conv(48), SE(2), dw, Conv(96), dw, Conv(192)),
+            ),
+            scales,
+        ),
+        _spec(
+            "yoloface-500k-v1",
+            (320, 256),
+            face,
+            FASTEST_BACKBONE,
+            FACE_ANCHORS,
+            ((Conv(48), dw, Conv(36)), (Conv(24), dw, Conv(30)), (Conv(18), dw, Conv(24))),
+            top=80,
+        ),
+        _spec(
+            "yoloface-500k-se",
+            (320, 256),
+            face,
+            FASTEST_BACKBONE,
+            FACE_SE_ANCHORS,
+            (
+                (Conv(72), dw, Conv(48)),
+                (Conv(48), SE(2), dw, Conv(36)),
+                (Conv(24), SE(2), dw, Conv(30)),
+                (Conv(18), SE(2), dw, Conv(24)),
+            ),
+        ),
+        _spec(
+            "yoloface-500k-v2",
+            (352, 288),
+            face,
+            CSP_BACKBONE,
+            FACE_ANCHORS,
+            (
+                (Conv(72), SE(2), dw, Conv(48)),
+                (Conv(48), SE(2), dw, Conv(36)),
+                (Conv(24), SE(2), dw, Conv(30)),
+            ),
+        ),
+        _spec(
+            "yoloface-100k",
+            (112, 112),
+            face,
+            (
+                Stem(8, 4),
+                (
+                    Stage(18, 6, 36, 1, csp=2),
+                    Stage(24, 8, 40, 2, csp=2),
+                    Stage(40, 16, 80, 3, csp=2),
+                ),
+            ),
+            ((21, 28), (34, 49), (61, 77)),
+            ((Conv(40), dw),),
+        ),
+        _spec(
+            "yoloface-50k",
+            (56, 56),
+            face,
+            (Stem(8, 4), (Stage(18, 6, 36, 1, csp=8), Stage(24, 8, 40, 2, csp=4))),
+            ((9, 14), (12, 17), (22, 21)),
+            ((Conv(40), dw, Conv(32)),),
+            activation="leaky",
+        ),
+    ]
+
+
+SPECS = {spec.name: spec for spec in _published()}
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` knows."""
+    return list(SPECS)
+
+
+def create_model(name: str | DetectorSpec, weights: str | Path | None = None, **changes: Any) -> SpecDetector:
+    """A detector in evaluation mode.
+
+    `name`: one of `list_models()` or a spec. `changes`: see `toolkit.models.spec.change`, for example
+    `se=False, csp=False, width=0.75, input_size=160, classes=["cat", "dog"]`. `weights`: None for a fresh
+    start, "published" for the seed's (fetched once, checked by sha256), or a .weights or .pt file.
+
+    Raises InputError for an unknown name or change and for weights that do not fit.
+    """
+    if isinstance(name, str):
+        if name not in SPECS:
+            raise InputError(f"unknown network {name!r}: known are {', '.join(SPECS)}")
+        spec = SPECS[name]
+    else:
+        spec = name
+    if changes:
+        spec = change(spec, **changes)
+    model = SpecDetector(spec)
+    if weights == "published":
+        load_weights(model, published_weights(spec.name))
+    elif weights is not None:
+        load_any_weights(model, weights)
+    return model.eval()
+
+
+def load_any_weights(model: SpecDetector, path: str | Path) -> None:
+    """Fill `model` from a darknet .weights file or a .pt state dict (read without executing pickles)."""
+    import torch
+
+    path = Path(path)
+    if path.suffix == ".weights":
+        load_weights(model, path)
+        return
+    if path.suffix != ".pt":
+        raise InputError(f"{path} ends in {path.suffix or 'nothing'}: expected a .weights or .pt file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
+    except Exception as error:
+        raise InputError(f"{path.name} is no checkpoint of this toolkit: {str(error).splitlines()[0]}") from None
+    try:
+        model.load_state_dict(state["model"] if "model" in state else state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path.name} belongs to another network than {model.spec.name}: {str(error).splitlines()[-1].strip()}"
+        ) from None
+
+
+# --- published files ---------------------------------------------------------------------------------
+
+RAW_HOST = "https://raw.githubusercontent.com"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file of the seed at a fixed commit."""
+
+    file: str
+    bytes: int
+    sha256: str
+    repository: str
+    commit: str
+    path: str
+
+    def url(self, host: str) -> str:
+        return f"{host}/{self.repository}/{self.commit}/{self.path}"
+
+
+@cache
+def published_files() -> dict[str, PublishedFile]:
+    """Every published file by its name here, such as `nano-voc/nano-voc.weights`."""
+    text = (files("toolkit.models") / "published.csv").read_text()
+    rows = csv.DictReader(text.splitlines())
+    return {row["file"]: PublishedFile(**{**row, "bytes": int(row["bytes"])}) for row in rows}  # type: ignore[arg-type]
+
+
+def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
+    """The local path of a published file, checked by sha256.
+
+    TOOLKIT_ZOO names a folder that has the files already; otherwise they come from `host` (the seed's
+    repository, or TOOLKIT_ZOO_HOST) once and stay in the user's cache. Raises InputError with the reason
+    where the file cannot be had: no network, a wrong checksum, a time-out after `timeout` seconds.
+    """
+    entry = published_files().get(file)
+    if entry is None:
+        raise InputError(f"{file} is not among the published files")
+    folder = os.environ.get("TOOLKIT_ZOO")
+    if folder:
+        path = Path(folder) / file
+        if not path.is_file():
+            raise InputError(f"{file} is missing in TOOLKIT_ZOO={folder}: unset TOOLKIT_ZOO to download it")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
+            raise InputError(f"{path} differs from the published file: its sha256 is not {entry.sha256[:12]}...")
+        return path
+
+    import pooch
+    import requests
+
+    host = host or os.environ.get("TOOLKIT_ZOO_HOST", RAW_HOST)
+    url = entry.url(host)
+    try:
+        path = pooch.retrieve(
+            url,
+            known_hash=f"sha256:{entry.sha256}",
+            fname=Path(file).name,
+            path=pooch.os_cache("toolkit") / Path(file).parent,
+            downloader=pooch.HTTPDownloader(timeout=timeout),
+        )
+    except requests.exceptions.HTTPError as error:
+        raise InputError(f"cannot download {url}: the server answers {error.response.status_code}") from None
+    except requests.exceptions.Timeout:
+        raise InputError(f"cannot download {url}: no answer in {timeout:g} seconds") from None
+    except (requests.exceptions.RequestException, OSError) as error:
+        raise InputError(
+            f"cannot download {url} ({type(error).__name__}): connect to a network, or let TOOLKIT_ZOO name a "
+            "folder that has the files"
+        ) from None
+    except ValueError:
+        raise InputError(f"the download of {url} differs from the published file (sha256): try again") from None
+    return Path(path)
+
+
+def published_weights(name: str) -> Path:
+    """The published .weights of a network. Raises InputError where the seed never published them."""
+    file = f"{name}/{name}.weights"
+    if file not in published_files():
+        have = [n for n in SPECS if f"{n}/{n}.weights" in published_files()]
+        raise InputError(f"{name} has no published weights; these have: {', '.join(have)}")
+    return fetch(file)
