@@ -23,9 +23,7 @@ def cxcywh_to_xyxy(boxes: Floats) -> Floats:
 
 def xyxy_to_cxcywh(boxes: Floats) -> Floats:
     """(..., 4) corners -> centre, width, height."""
-    return np.concatenate(
-        ((boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]), axis=-1
-    )
+    return np.concatenate(((boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]), axis=-1)
 
 
 def xywh_to_xyxy(boxes: Floats) -> Floats:
@@ -134,9 +132,7 @@ class Placement:
     def to_image(self, boxes_norm: Floats) -> Floats:
         """Boxes (N, 4) xyxy relative to the network input -> pixels of the picture (not clipped)."""
         scale = np.array([self.outer[0] / self.inner[0], self.outer[1] / self.inner[1]] * 2, np.float32)
-        shift = np.array(
-            [self.offset[0] / self.inner[0], self.offset[1] / self.inner[1]] * 2, np.float32
-        )
+        shift = np.array([self.offset[0] / self.inner[0], self.offset[1] / self.inner[1]] * 2, np.float32)
         return ((boxes_norm * scale - shift) * np.array(self.size * 2, np.float32)).astype(np.float32)
 
     def to_input(self, boxes: Floats) -> Floats:

@@ -6,6 +6,7 @@ list of raw head maps. Torch detectors and opened exports have both.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from toolkit.boxes import Placement, letterbox, nms, stretch
 from toolkit.models.detector import Candidates, decode
 from toolkit.models.spec import ModelIO
-from toolkit.runtime import InputError
+from toolkit.runtime import InputError, progress, whole_file
 
 if TYPE_CHECKING:
     import supervision
@@ -113,7 +114,9 @@ def resize_darknet(image: NDArray[np.float32], width: int, height: int) -> NDArr
 
 
 def preprocess(
-    image: Image, io: ModelIO, settings: Settings = Settings()  # noqa: B008 (frozen)
+    image: Image,
+    io: ModelIO,
+    settings: Settings = Settings(),
 ) -> tuple[NDArray[np.float32], Placement]:
     """RGB (H, W, 3) uint8 -> network input (3, h, w) float32, and where the picture lies in it.
 
@@ -140,9 +143,7 @@ def preprocess(
 
 def suppress(candidates: Candidates, placement: Placement, settings: Settings) -> Boxes:
     """Candidates of one picture -> its detections: NMS, then pixels of the picture."""
-    keep = nms(
-        candidates.boxes_norm, candidates.scores, candidates.class_ids, settings.iou, settings.nms
-    )
+    keep = nms(candidates.boxes_norm, candidates.scores, candidates.class_ids, settings.iou, settings.nms)
     boxes = placement.to_image(candidates.boxes_norm[keep])
     w, h = placement.size
     boxes = np.clip(boxes, 0, np.array([w, h, w, h], np.float32))
@@ -152,7 +153,7 @@ def suppress(candidates: Candidates, placement: Placement, settings: Settings) -
 def run(
     model: Backend,
     images: Iterable[Image | str | Path],
-    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    settings: Settings = Settings(),
     batch: int = 1,
     workers: int = 2,
 ) -> Iterator[Boxes]:
@@ -249,13 +250,15 @@ def find_images(path: str | Path) -> list[Path]:
 
 
 class Video:
-    """Frames (RGB) of a video file or of a camera index, with `.fps`, `.size` (w, h) and `len` (0: unknown)."""
+    """Frames (RGB) of a video file or of a camera; `.fps`, `.size` (w, h), and `len` (0 where unknown)."""
 
     def __init__(self, source: str | Path | int):
         self.capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self.capture.isOpened():
             kind = "camera" if isinstance(source, int) else "video"
-            raise InputError(f"cannot open the {kind} {source}: it is missing, in use or of an unknown format")
+            raise InputError(
+                f"cannot open the {kind} {source}: it is missing, in use or of an unknown format"
+            )
         self.fps = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
         self.size = (
             int(self.capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
@@ -274,3 +277,53 @@ class Video:
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
         finally:
             self.capture.release()
+
+
+def annotate(image: Image, found: Boxes, io: ModelIO) -> Image:
+    """A copy of the picture, at its own size, with boxes, class names and scores."""
+    from toolkit import viz
+
+    return viz.draw_boxes(image, found.boxes, found.class_ids, found.scores, io.classes, long_side=0)
+
+
+def save_image(path: Path, image: Image) -> None:
+    """Write an RGB picture, its type by the suffix. Raises InputError where the folder cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        raise InputError(f"cannot write the picture {path}: is the folder writable and the disk not full?")
+
+
+def annotate_video(
+    model: Backend,
+    video: Video,
+    path: Path,
+    frames: int = 0,
+    settings: Settings = Settings(),
+) -> list[Boxes]:
+    """Write `video` with its detections as an .mp4 and return those of every frame.
+
+    `frames` > 0 stops there: a camera has no end. The file appears whole or not at all.
+    """
+    seen: deque[Image] = deque()
+
+    def watch() -> Iterator[Image]:
+        for i, frame in enumerate(video):
+            if frames and i == frames:
+                return
+            seen.append(frame)
+            yield frame
+
+    total = min(frames, len(video)) if frames and len(video) else frames or len(video) or None
+    results = []
+    with whole_file(path) as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), video.fps, video.size)
+        if not writer.isOpened():
+            raise InputError(f"cannot write the video {path}: expected a name that ends in .mp4")
+        for found in progress(run(model, watch(), settings), "frames", total):
+            picture = annotate(seen.popleft(), found, model.io)
+            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            results.append(found)
+        writer.release()
+        if not results:
+            raise InputError("the video holds no frame that decodes")
+    return results

@@ -62,6 +62,7 @@ class MaxPool(nn.Module):
 
     def __init__(self, size: int, stride: int, padding: int | None = None):
         super().__init__()
+        self.size, self.stride = size, stride
         total = size - 1 if padding is None else padding
         left = total // 2
         even = size % 2 == 0
@@ -102,7 +103,7 @@ class Shortcut(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Channel attention (https://arxiv.org/abs/1709.01507), both convolutions with a bias and no batch norm."""
+    """Channel attention (https://arxiv.org/abs/1709.01507); convolutions with a bias, no batch norm."""
 
     def __init__(self, channels: int, ratio: int = 2):
         super().__init__()
@@ -119,9 +120,7 @@ class InvertedResidual(nn.Module):
     """MobileNetV2's block (https://arxiv.org/abs/1801.04381): expand, depthwise 3x3, linear projection,
     and the input added where `residual`."""
 
-    def __init__(
-        self, c_in: int, hidden: int, c_out: int, activation: str = "relu", residual: bool = True
-    ):
+    def __init__(self, c_in: int, hidden: int, c_out: int, activation: str = "relu", residual: bool = True):
         super().__init__()
         self.expand = ConvBNAct(c_in, hidden, activation=activation)
         self.depthwise = depthwise(hidden, activation=activation)
@@ -179,4 +178,4 @@ class SPP(nn.Module):
         self.pools = nn.ModuleList(MaxPool(size, 1) for size in sizes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([pool(x) for pool in self.pools][::-1] + [x], 1)  # (N, C (1 + sizes), H, W)
+        return torch.cat([*[pool(x) for pool in self.pools][::-1], x], 1)  # (N, C (1 + sizes), H, W)

@@ -117,11 +117,11 @@ def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
         if isinstance(module, ConvBNAct):
             window = module.conv.kernel_size[0], module.conv.stride[0]
         elif isinstance(module, MaxPool):
-            window = module.pool.kernel_size, module.pool.stride
+            window = module.size, module.stride
         if window is not None:
             rf, stride = rf + (window[0] - 1) * stride, stride * window[1]
         elif isinstance(module, nn.Upsample):
-            stride /= module.scale_factor
+            stride = stride * sources[0].meta["shape"][1] / shape[1]
         field[node] = rf, stride
 
         live.add(node)
@@ -134,7 +134,7 @@ def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
             params = module.conv.weight.numel() + per_channel * module.conv.out_channels
             macs = module.conv.weight.numel() * shape[1] * shape[2]
         elif isinstance(module, MaxPool):
-            extra = module.pool.kernel_size**2 * prod(shape)
+            extra = module.size**2 * prod(shape)
         elif isinstance(module, Shortcut):
             extra = prod(shape) * (len(sources) - 1)
         if kind:
@@ -152,7 +152,7 @@ def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
                     live_bytes=live_bytes,
                 )
             )
-    outputs = [node for node in nodes[-1].all_input_nodes]
+    outputs = nodes[-1].all_input_nodes
     heads = tuple(
         HeadCost(head.stride, int(field[node][0]), node.meta["shape"])
         for head, node in zip(model.io.heads, outputs, strict=True)

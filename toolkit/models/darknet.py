@@ -75,7 +75,9 @@ def parse_cfg(path: str | Path) -> list[Section]:
             key, value = line.split("=", 1)
             sections[-1].options[key.strip()] = value.strip()
         else:
-            raise InputError(f"{path.name} line {number}: expected [section] or key=value, found {line[:60]!r}")
+            raise InputError(
+                f"{path.name} line {number}: expected [section] or key=value, found {line[:60]!r}"
+            )
     if not sections or sections[0].kind not in ("net", "network"):
         raise InputError(f"{path.name} is no darknet cfg: it does not begin with [net]")
     return sections
@@ -140,7 +142,9 @@ class CfgDetector(Detector):
         if not heads:
             raise InputError(f"{net.source} has no [yolo] section: expected a YOLO detector")
         if len(class_counts) > 1:
-            raise InputError(f"{net.source}: its [yolo] sections disagree about classes: {sorted(class_counts)}")
+            raise InputError(
+                f"{net.source}: its [yolo] sections disagree about classes: {sorted(class_counts)}"
+            )
         count = class_counts.pop()
         if classes is not None and len(classes) != count:
             raise InputError(f"{net.source} has classes={count}, {len(classes)} names were given")
@@ -173,7 +177,9 @@ def _head(section: Section, shape: tuple[int, int, int], input_size: tuple[int, 
         raise section.fail(f"mask={section.options['mask']} points beyond the {len(anchors)} anchors")
     expected = len(mask) * (5 + section.integer("classes", 20))
     if shape[0] != expected:
-        raise section.fail(f"{len(mask)} anchors and its classes need {expected} channels, it gets {shape[0]}")
+        raise section.fail(
+            f"{len(mask)} anchors and its classes need {expected} channels, it gets {shape[0]}"
+        )
     return HeadIO(
         stride=input_size[0] // shape[2],
         anchors=tuple(anchors[m] for m in mask),
@@ -185,7 +191,9 @@ def _head(section: Section, shape: tuple[int, int, int], input_size: tuple[int, 
 def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Built:
     """The module, sources and output shape of layer i; shapes[k + 1] is what layer k gives."""
     c, h, w = shapes[-1]
-    activation = section.options.get("activation", "logistic" if section.kind == "convolutional" else "linear")
+    activation = section.options.get(
+        "activation", "logistic" if section.kind == "convolutional" else "linear"
+    )
     if activation not in ACTIVATIONS:
         raise section.fail(f"unknown activation {activation!r}: known are {', '.join(ACTIVATIONS)}")
 
@@ -213,7 +221,9 @@ def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Buil
             filters, groups = section.integer("filters", 1), section.integer("groups", 1)
             pad = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
             if min(size, stride, filters, groups) < 1 or c % groups or filters % groups:
-                raise section.fail(f"filters={filters} groups={groups} size={size} do not fit {c} input channels")
+                raise section.fail(
+                    f"filters={filters} groups={groups} size={size} do not fit {c} input channels"
+                )
             norm = bool(section.integer("batch_normalize", 0))
             module = ConvBNAct(c, filters, size, stride, groups, activation, norm, pad)
             shape = (filters, pooled(h, size, stride, 2 * pad), pooled(w, size, stride, 2 * pad))
@@ -250,7 +260,7 @@ def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Buil
             for k in inputs:
                 if shapes[k + 1][1:] != (h, w):
                     raise section.fail(
-                        f"layer {k} gives {shapes[k + 1][2]}x{shapes[k + 1][1]}, expected {w}x{h} as its own input"
+                        f"layer {k} gives {shapes[k + 1][2]}x{shapes[k + 1][1]}, expected {w}x{h} here"
                     )
             return Built(Shortcut(activation), [i - 1, *inputs], (c, h, w))
         case "scale_channels":
@@ -262,8 +272,8 @@ def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Buil
         case "dropout":
             return Built(nn.Dropout(section.real("probability", 0.5)), [i - 1], (c, h, w))
     raise section.fail(
-        "unknown layer; known are convolutional, maxpool, avgpool, upsample, route, shortcut, scale_channels, "
-        "dropout, yolo"
+        "unknown layer; known are convolutional, maxpool, avgpool, upsample, route, shortcut, "
+        "scale_channels, dropout, yolo"
     )
 
 
@@ -341,16 +351,22 @@ def load_weights(model: nn.Module, path: str | Path) -> Header:
     except OSError as error:
         raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
     if len(data) < 20:
-        raise InputError(f"{path.name} has {len(data)} bytes: expected a darknet weights file, it is truncated")
+        raise InputError(
+            f"{path.name} has {len(data)} bytes: expected a darknet weights file, it is truncated"
+        )
     header = Header.unpack(data)
     body = data[len(header.pack()) :]
     tensors = _tensors(model)
     need, have = sum(t.numel() for t in tensors), len(body) / 4
     if have != need:
         reason = "truncated or of another network" if have < need else "over-long or of another network"
-        raise InputError(f"{path.name} holds {have:g} floats, this network needs {need}: the file is {reason}")
+        raise InputError(
+            f"{path.name} holds {have:g} floats, this network needs {need}: the file is {reason}"
+        )
     values = torch.from_numpy(np.frombuffer(body, "<f4").astype(np.float32))
-    variances = [m.norm.running_var for m in model.modules() if isinstance(m, ConvBNAct) and m.norm is not None]
+    variances = [
+        m.norm.running_var for m in model.modules() if isinstance(m, ConvBNAct) and m.norm is not None
+    ]
     parts = torch.split(values, [t.numel() for t in tensors])
     # Published files hold variances of -7e-44; below -eps the square root fails.
     negative = any(
@@ -388,7 +404,9 @@ def to_cfg(spec: DetectorSpec) -> str:
         sections.append("\n".join(lines) + "\n")
         return len(sections) - 1
 
-    def conv(filters: int, size: int = 1, stride: int = 1, groups: int = 1, activation: str = spec.activation):
+    def conv(
+        filters: int, size: int = 1, stride: int = 1, groups: int = 1, activation: str = spec.activation
+    ):
         options = {"filters": filters, "size": size, "groups": groups, "stride": stride, "pad": 1}
         return add("convolutional", **options, batch_normalize=1, activation=activation)
 

@@ -29,7 +29,7 @@ class Candidates:
 
 def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+        return np.reciprocal(1 + np.exp(-x))
 
 
 def decode(maps: Sequence[Any], io: ModelIO, conf: float) -> list[Candidates]:
@@ -115,7 +115,7 @@ class DetectionHead(nn.Module):
         outputs = len(head.anchors) * (5 + len(spec.classes))
         self.out = ConvBNAct(c, outputs, activation="linear", norm=False)
         self.tap = head.tap
-        self.tap_channels = widths[head.tap]
+        self.tap_channels: int = widths[head.tap]
 
     def forward(self, x: Tensor, lateral: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """-> the raw map and the tap. With `lateral` given, x is the tap of the head before."""
@@ -177,8 +177,9 @@ class SpecDetector(Detector):
         self.heads = nn.ModuleList()
         for i, (head, head_stride) in enumerate(zip(spec.heads, spec.strides, strict=True)):
             c_lateral = laterals[head_stride] if i or spec.neck.top else 0
-            self.heads.append(DetectionHead(spec, head, c, c_tap, c_lateral))
-            c_tap = self.heads[-1].tap_channels
+            detection = DetectionHead(spec, head, c, c_tap, c_lateral)
+            self.heads.append(detection)
+            c_tap = detection.tap_channels
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)
@@ -199,3 +200,22 @@ class SpecDetector(Detector):
             raw, x = head(x) if first else head(x, laterals[head_stride])
             maps.append(raw)
         return maps
+
+
+def calibrate(model: Detector, images: Sequence[NDArray[np.uint8]]) -> Detector:
+    """Set the batch norms' running statistics from one pass over RGB pictures; weights stay. -> `model`."""
+    import cv2
+
+    size = model.io.input_size
+    batch = np.stack([cv2.resize(image, size) for image in images]).transpose(0, 3, 1, 2)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over what is seen
+    model.train()
+    with torch.no_grad():
+        model(torch.from_numpy(batch.astype(np.float32) / 255))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()

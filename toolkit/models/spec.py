@@ -1,4 +1,4 @@
-"""What a detector is, as data: `DetectorSpec` describes a network to build, `ModelIO` how to feed and read one.
+"""What a detector is, as data: `DetectorSpec` says what to build, `ModelIO` how to feed and read it.
 
 Both are frozen; an architecture change is `change(spec, ...)`, a new spec.
 """
@@ -68,7 +68,7 @@ class ModelIO:
 
 @dataclass(frozen=True)
 class Stem:
-    """3x3 stride-2 convolution to `channels`, depthwise 3x3 (after a 1x1 where `expand`), linear 1x1 to `out`."""
+    """A 3x3 stride-2 convolution, a depthwise 3x3 (behind a 1x1 where `expand`) and a linear 1x1 to `out`."""
 
     channels: int
     out: int
@@ -235,7 +235,9 @@ def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
         value = changes.pop("csp")
         if not isinstance(value, (tuple, list)):
             value = [value if stage.stride == 2 else 0 for stage in spec.stages]
-        windows = [2 if window is True else int(window) for window in _per_item(value, len(spec.stages), "csp")]
+        windows = [
+            2 if window is True else int(window) for window in _per_item(value, len(spec.stages), "csp")
+        ]
         stages = (replace(stage, csp=w) for stage, w in zip(spec.stages, windows, strict=True))
         spec = replace(spec, stages=tuple(stages))
     if "spp" in changes:

@@ -43,7 +43,17 @@ COCO = (
 
 VOC_ANCHORS = ((26, 48), (67, 84), (72, 175), (189, 126), (137, 236), (265, 259))
 COCO_ANCHORS = ((12, 18), (37, 49), (52, 132), (115, 74), (119, 199), (243, 238))
-SPP_ANCHORS = ((13, 20), (34, 47), (48, 117), (100, 56), (130, 129), (79, 229), (265, 166), (163, 294), (328, 341))
+SPP_ANCHORS = (
+    (13, 20),
+    (34, 47),
+    (48, 117),
+    (100, 56),
+    (130, 129),
+    (79, 229),
+    (265, 166),
+    (163, 294),
+    (328, 341),
+)
 FACE_ANCHORS = ((4, 6), (7, 10), (11, 15), (16, 24), (33, 25), (26, 41), (47, 60), (83, 97), (141, 149))
 FACE_SE_ANCHORS = (
     *((4, 6), (6, 9), (8, 13), (12, 10), (13, 19), (19, 25)),
@@ -254,12 +264,15 @@ def load_any_weights(model: SpecDetector, path: str | Path) -> None:
     except OSError as error:
         raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
     except Exception as error:
-        raise InputError(f"{path.name} is no checkpoint of this toolkit: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"{path.name} is no checkpoint of this toolkit: {str(error).splitlines()[0]}"
+        ) from None
     try:
-        model.load_state_dict(state["model"] if "model" in state else state)
+        model.load_state_dict(state.get("model", state))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path.name} belongs to another network than {model.spec.name}: {str(error).splitlines()[-1].strip()}"
+            f"{path.name} belongs to another network than {model.spec.name}: "
+            f"{str(error).splitlines()[-1].strip()}"
         ) from None
 
 
@@ -307,7 +320,9 @@ def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
         if not path.is_file():
             raise InputError(f"{file} is missing in TOOLKIT_ZOO={folder}: unset TOOLKIT_ZOO to download it")
         if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-            raise InputError(f"{path} differs from the published file: its sha256 is not {entry.sha256[:12]}...")
+            raise InputError(
+                f"{path} differs from the published file: its sha256 is not {entry.sha256[:12]}..."
+            )
         return path
 
     import pooch
@@ -324,16 +339,19 @@ def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
             downloader=pooch.HTTPDownloader(timeout=timeout),
         )
     except requests.exceptions.HTTPError as error:
-        raise InputError(f"cannot download {url}: the server answers {error.response.status_code}") from None
+        status = error.response.status_code if error.response is not None else "nothing"
+        raise InputError(f"cannot download {url}: the server answers {status}") from None
     except requests.exceptions.Timeout:
         raise InputError(f"cannot download {url}: no answer in {timeout:g} seconds") from None
     except (requests.exceptions.RequestException, OSError) as error:
         raise InputError(
-            f"cannot download {url} ({type(error).__name__}): connect to a network, or let TOOLKIT_ZOO name a "
-            "folder that has the files"
+            f"cannot download {url} ({type(error).__name__}): connect to a network, or let TOOLKIT_ZOO "
+            "name a folder that has the files"
         ) from None
     except ValueError:
-        raise InputError(f"the download of {url} differs from the published file (sha256): try again") from None
+        raise InputError(
+            f"the download of {url} differs from the published file (sha256): try again"
+        ) from None
     return Path(path)
 
 

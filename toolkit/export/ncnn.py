@@ -1,0 +1,156 @@
+"""NCNN through pnnx, the upstream converter: .param and .bin with fp32 or fp16 weights."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from toolkit.models.detector import Detector
+from toolkit.models.spec import ModelIO
+from toolkit.runtime import InputError, require
+
+INPUT = "in0"
+# Types that pnnx may leave behind a convolution instead of fusing them into it.
+ACTIVATION_LAYERS = {"ReLU", "Clip", "Sigmoid", "Mish", "Swish", "HardSwish"}
+CONVOLUTIONS = {"Convolution", "ConvolutionDepthWise", "InnerProduct"}
+
+
+def export(
+    model: Detector, folder: Path, size: tuple[int, int], precision: str, detection_output: bool = False
+) -> list[Path]:
+    """Write `model-<precision>.param` and `.bin` into `folder`; precision "fp32" or "fp16" (weights).
+
+    `detection_output` adds `model-<precision>.detection.param`, which ends in ncnn's Yolov3DetectionOutput
+    for older apps (its limits: see `detection_param`). -> the files.
+    """
+    pnnx = require("pnnx", "export")
+    param, binary = folder / f"model-{precision}.param", folder / f"model-{precision}.bin"
+    with tempfile.TemporaryDirectory() as work:
+        script = Path(work) / "model.pt"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.save(torch.jit.trace(model, torch.zeros(1, 3, size[1], size[0])), str(script))
+        run = subprocess.run(
+            [pnnx.EXEC_PATH, script.name, f"fp16={int(precision == 'fp16')}"],
+            cwd=work,
+            capture_output=True,
+            text=True,
+        )
+        made = Path(work) / "model.ncnn.param", Path(work) / "model.ncnn.bin"
+        if run.returncode or not all(path.exists() for path in made):
+            lines = (run.stdout + run.stderr).strip().splitlines()
+            raise InputError(f"pnnx cannot convert this network: {lines[-1] if lines else 'no message'}")
+        unknown = {layer for layer, *_ in _read(made[0]) if "." in layer}
+        if unknown:
+            raise InputError(f"ncnn has no layer for {', '.join(sorted(unknown))}, which this network uses")
+        shutil.copyfile(made[0], param)
+        shutil.copyfile(made[1], binary)
+    files = [param, binary]
+    if detection_output:
+        files.append(folder / f"model-{precision}.detection.param")
+        files[-1].write_text(detection_param(param.read_text(), model.io))
+    return files
+
+
+def _read(param: Path) -> list[tuple[str, str, list[str], list[str]]]:
+    """Layers of a .param: type, name, inputs, outputs."""
+    rows = []
+    for line in param.read_text().splitlines()[2:]:
+        kind, name, n_in, n_out, *rest = line.split()
+        rows.append((kind, name, rest[: int(n_in)], rest[int(n_in) : int(n_in) + int(n_out)]))
+    return rows
+
+
+def detection_param(param: str, io: ModelIO, conf: float = 0.25, iou: float = 0.45) -> str:
+    """A .param text with Yolov3DetectionOutput behind the raw maps: rows of label, score and xyxy in 0..1.
+
+    ncnn's layer counts labels from 1, suppresses across classes, and cannot express scale_x_y: box sizes are
+    right here, centres are off by up to (scale_x_y - 1) / 2 of a cell. (darknet2ncnn hides scale_x_y in the
+    anchors' scale instead, which makes boxes 9 % and 5 % small.)
+    """
+    counts = {len(head.anchors) for head in io.heads}
+    if len(counts) > 1 or any(head.new_coords for head in io.heads):
+        raise InputError(
+            "Yolov3DetectionOutput needs as many anchors in every head and no new_coords: use the raw maps"
+        )
+    (count,) = counts
+    numbers = [v for head in io.heads for anchor in head.anchors for v in anchor]
+    arrays = {
+        4: numbers,
+        5: [float(i) for i in range(count * len(io.heads))],
+        6: [float(head.stride) for head in io.heads],
+    }
+    options = [f"0={len(io.classes)}", f"1={count}", f"2={conf:e}", f"3={iou:e}"] + [
+        f"-{23300 + key}={len(values)},{','.join(f'{v:e}' for v in values)}" for key, values in arrays.items()
+    ]
+    names = [f"out{i}" for i in range(len(io.heads))]
+    line = ["Yolov3DetectionOutput", "detection", str(len(names)), "1", *names, "detections", *options]
+    magic, totals, *layers = param.strip().splitlines()
+    layer_count, blob_count = (int(v) for v in totals.split())
+    return "\n".join([magic, f"{layer_count + 1} {blob_count + 1}", *layers, " ".join(line)]) + "\n"
+
+
+class NcnnModel:
+    """A .param with its .bin in the ncnn wheel: `.io` and `.predict` as every backend has them."""
+
+    def __init__(self, path: Path, io: ModelIO, precision: str = "fp32", threads: int = 0):
+        self.ncnn = require("ncnn", "export")
+        self.path, self.io = path, io
+        self.net = self.ncnn.Net()
+        half = precision == "fp16"
+        self.net.opt.use_fp16_packed = half
+        self.net.opt.use_fp16_storage = half
+        self.net.opt.use_fp16_arithmetic = half
+        self.net.opt.use_vulkan_compute = False
+        if threads:
+            self.net.opt.num_threads = threads
+        binary = path.with_suffix(".bin")
+        for file in (path, binary):
+            if not file.is_file():
+                raise InputError(f"there is no {file}: an ncnn model is a .param with its .bin beside it")
+        if self.net.load_param(str(path)) or self.net.load_model(str(binary)):
+            raise InputError(
+                f"ncnn cannot open {path} and {binary.name}: they are damaged or do not belong together"
+            )
+        self.outputs = [f"out{i}" for i in range(len(io.heads))]
+
+    def extract(self, chw: NDArray[np.float32], blobs: list[str]) -> list[NDArray[np.float32]]:
+        """Named feature maps for one input (3, H, W)."""
+        extractor = self.net.create_extractor()
+        extractor.set_light_mode(False)
+        mat = self.ncnn.Mat(np.ascontiguousarray(chw, np.float32))
+        extractor.input(INPUT, mat)
+        results = []
+        for blob in blobs:
+            code, out = extractor.extract(blob)
+            if code or out.empty():
+                raise InputError(
+                    f"{self.path.name} gives no {blob} for an input of {chw.shape[2]}x{chw.shape[1]}"
+                )
+            results.append(np.array(out))
+        return results
+
+    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """(N, 3, H, W), any multiple of the stride -> raw head maps. Pictures run one after the other."""
+        self.io.check_size((x.shape[3], x.shape[2]))
+        rows = [self.extract(chw, self.outputs) for chw in x]
+        return [np.stack(maps) for maps in zip(*rows, strict=True)]
+
+    def layers(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """What every convolution gives after its activation, in the order in which they run."""
+        rows = _read(self.path)
+        blobs = []
+        for kind, _, _, outputs in rows:
+            if kind in CONVOLUTIONS:
+                follow = [row for row in rows if outputs[0] in row[2]]
+                single = len(follow) == 1 and follow[0][0] in ACTIVATION_LAYERS
+                blobs.append(follow[0][3][0] if single else outputs[0])
+        found = self.extract(x[0], blobs)
+        return [blob.reshape(-1, 1, 1)[None] if blob.ndim == 1 else blob[None] for blob in found]

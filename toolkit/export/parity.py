@@ -1,0 +1,196 @@
+"""Where two backends of one network part: layer by layer where both show layers, else by outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.detect import Backend
+from toolkit.models.blocks import ConvBNAct
+from toolkit.models.detector import Detector
+from toolkit.runtime import InputError
+
+# One row of a darknet layers.csv: what it says of a layer's output.
+STATISTICS = ("mean", "absmean", "min", "max", "v0", "v1", "v2", "v3")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compared layer or output. `difference`: largest absolute one; `largest`: largest absolute value of
+    the first backend."""
+
+    name: str
+    difference: float
+    largest: float
+
+    @property
+    def relative(self) -> float:
+        return self.difference / max(1.0, self.largest)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """`layers` may be empty where a backend shows none; `outputs` never is."""
+
+    first: str
+    second: str
+    layers: tuple[Row, ...]
+    outputs: tuple[Row, ...]
+
+    @property
+    def relative(self) -> float:
+        """The worst output."""
+        return max(row.relative for row in self.outputs)
+
+    def first_divergence(self, tolerance: float) -> str | None:
+        """Name of the first layer (or output) whose relative difference exceeds `tolerance`."""
+        return next((r.name for r in (*self.layers, *self.outputs) if not r.relative <= tolerance), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        def rows(part: Sequence[Row]) -> list[dict[str, Any]]:
+            return [
+                {"name": r.name, "difference": r.difference, "largest": r.largest, "relative": r.relative}
+                for r in part
+            ]
+
+        return {
+            "first": self.first,
+            "second": self.second,
+            "relative": self.relative,
+            "outputs": rows(self.outputs),
+            "layers": rows(self.layers),
+        }
+
+
+class DarknetReference:
+    """darknet's own outputs for one input, from a .npz with `input` and `logits_<layer>`; `<net>.layers.csv`
+    beside `<net>.raw.npz` adds statistics per layer."""
+
+    def __init__(self, path: str | Path):
+        path = Path(path)
+        try:
+            with np.load(path) as data:
+                arrays = dict(data)
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read the darknet reference {path}: {error}") from None
+        logits = sorted(
+            (k for k in arrays if k.startswith("logits_")), key=lambda k: int(k.removeprefix("logits_"))
+        )
+        if "input" not in arrays or not logits:
+            raise InputError(f"{path} is no darknet reference: expected arrays input and logits_<layer>")
+        self.x = arrays["input"].reshape(1, 3, *arrays["input"].shape[-2:]).astype(np.float32)
+        # (A * (5 + C), h, w); coarsest first
+        self.maps = sorted((arrays[k][None] for k in logits), key=lambda m: m.shape[-1])
+        csv = path.with_name(path.name.replace(".raw.npz", ".layers.csv"))
+        self.statistics: list[NDArray[np.float64]] = []
+        if csv != path and csv.is_file():
+            table = np.genfromtxt(csv, delimiter=",", names=True, dtype=None, encoding="utf-8")
+            convolutions = table[table["type"] == 0]
+            self.statistics = [np.array([row[name] for name in STATISTICS]) for row in convolutions]
+
+    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        if x.shape != self.x.shape or not np.array_equal(x, self.x):
+            raise InputError("a darknet reference has outputs for its own input alone")
+        return self.maps
+
+
+def statistics(feature: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(C, H, W) -> the numbers of `STATISTICS`; v0 to v3 are values at fixed places, here the first four."""
+    flat = feature.reshape(-1).astype(np.float64)
+    return np.array([flat.mean(), np.abs(flat).mean(), flat.min(), flat.max(), *flat[:4]])
+
+
+def torch_layers(model: Detector, x: NDArray[np.float32]) -> tuple[list[str], list[NDArray[np.float32]]]:
+    """Names and outputs of every convolution (after its activation), in the order in which they run."""
+    names, found, hooks = [], [], []
+    for name, module in model.named_modules():
+        if isinstance(module, ConvBNAct):
+
+            def keep(_module: Any, _inputs: Any, output: Any, name: str = name) -> None:
+                names.append(name)
+                found.append(output.detach().float().cpu().numpy().copy())
+
+            hooks.append(module.register_forward_hook(keep))
+    try:
+        model.predict(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return names, found
+
+
+def _rows(names: Sequence[str], a: Sequence[NDArray], b: Sequence[NDArray]) -> tuple[Row, ...]:
+    rows = []
+    for name, p, q in zip(names, a, b, strict=True):
+        if p.shape != q.shape:
+            raise InputError(
+                f"{name} has the shape {p.shape} on one side and {q.shape} on the other: two networks"
+            )
+        # NaN on either side must show as a difference, not vanish in a maximum
+        difference = np.abs(p.astype(np.float64) - q.astype(np.float64))
+        rows.append(Row(name, float(np.max(difference)), float(np.abs(p).max())))
+    return tuple(rows)
+
+
+def compare(
+    first: Backend | DarknetReference,
+    second: Backend | DarknetReference,
+    x: NDArray[np.float32] | None = None,
+    names: tuple[str, str] = ("first", "second"),
+) -> Parity:
+    """Run both on `x` (1, 3, H, W) and compare. `x` is a reference's own input where one is given, and must
+    be given otherwise."""
+    for side in (first, second):
+        if isinstance(side, DarknetReference):
+            x = side.x
+    if x is None:
+        raise InputError("parity needs an input: give x, or a darknet reference, which has its own")
+    a, b = first.predict(x), second.predict(x)
+    if len(a) != len(b):
+        raise InputError(f"{names[0]} has {len(a)} outputs and {names[1]} {len(b)}: they are two networks")
+    outputs = _rows([f"output {i}" for i in range(len(a))], a, b)
+
+    labels: list[str] = []
+    features: list[list[NDArray] | None] = []
+    for side in (first, second):
+        if isinstance(side, Detector):
+            labels, found = torch_layers(side, x)
+            features.append(list(found))
+        else:
+            features.append(side.layers(x) if hasattr(side, "layers") else None)
+    references = [side.statistics if isinstance(side, DarknetReference) else [] for side in (first, second)]
+    if any(references):
+        known = references[0] or references[1]
+        features = [
+            list(known) if ref else ([statistics(f[0]) for f in found] if found is not None else None)
+            for ref, found in zip(references, features, strict=True)
+        ]
+    layers: tuple[Row, ...] = ()
+    left, right = features
+    if left is not None and right is not None and len(left) == len(right):
+        layers = _rows(labels or [f"convolution {i}" for i in range(len(left))], left, right)
+    return Parity(*names, layers, outputs)
+
+
+def picture(parity: Parity, tolerance: float) -> Any:
+    """Relative difference over the layers and outputs, on a logarithmic axis, with the tolerance."""
+    from toolkit import viz
+
+    rows = (*parity.layers, *parity.outputs)
+    x = np.arange(len(rows))
+    y = np.array([max(row.relative, 1e-12) for row in rows])
+    return viz.curves(
+        {
+            "relative difference": (x, y),
+            "tolerance": (x, np.full(len(rows), tolerance)),
+        },
+        xlabel=f"layer in running order; the last {len(parity.outputs)} are the outputs",
+        ylabel="difference / largest value",
+        title=f"{parity.first} against {parity.second}",
+        log="y",
+    )
