@@ -1,0 +1,48 @@
+# make demo    set everything up and run the main job
+# make test    set everything up and run the tests
+# make lab     JupyterLab on the notebooks
+# make check   style, types, stripped notebooks
+# make figures the long runs behind the README's tables (hours)
+# make bench   speed ratios, measured side by side (a quiet machine, please)
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= all
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lab check format figures bench
+
+setup: $(VENV)/ready
+
+# torch first: whatever build of it is installed already then stays.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+demo: setup
+	$(BIN)/toolkit demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lab: setup
+	$(BIN)/jupyter lab notebooks
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+figures: setup bench
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks.import_time
+	$(BIN)/python -m tests.benchmarks.ncnn_seed

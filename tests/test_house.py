@@ -1,0 +1,76 @@
+"""The house rules that a machine can check."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+HEAVY = [
+    "fiftyone",
+    "supervision",
+    "onnx",
+    "onnxruntime",
+    "ncnn",
+    "MNN",
+    "optuna",
+    "lightning",
+    "ray",
+    "jupyter",
+]
+
+
+def requirements() -> list[str]:
+    extras = PROJECT["optional-dependencies"]
+    return PROJECT["dependencies"] + [r for name, rs in extras.items() if name != "all" for r in rs]
+
+
+def test_environment_yml_repeats_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert pip[:2] == ["-c constraints.txt", "-e ."]
+    assert sorted(pip[2:]) == sorted(requirements())
+
+
+def test_all_takes_every_extra():
+    extras = PROJECT["optional-dependencies"]
+    assert extras["all"] == [f"toolkit[{','.join(name for name in extras if name != 'all')}]"]
+
+
+def test_constraints_hold_a_version_that_fits_every_requirement():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    pins = {Requirement(line).name.lower().replace("_", "-"): Requirement(line) for line in lines}
+    for text in requirements():
+        need = Requirement(text)
+        (pin,) = pins[need.name.lower().replace("_", "-")].specifier
+        assert pin.operator == "=="
+        assert need.specifier.contains(pin.version), text
+
+
+def test_import_stays_light():
+    code = f"import sys, toolkit; print([m for m in {HEAVY!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_imports_run_downwards():
+    order = "boxes runtime viz models detect data training evaluation export device ablation widgets demo cli"
+    level = {name: i for i, name in enumerate(order.split())}
+    level["runtime"] = level["boxes"]
+    level["evaluation"] = level["training"]
+    wrong = []
+    for path in (ROOT / "toolkit").rglob("*.py"):
+        own = path.relative_to(ROOT / "toolkit").parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words[:1] in (["from"], ["import"]) and words[1].startswith("toolkit"):
+                target = words[1].split(".")[1] if "." in words[1] else words[3].rstrip(",")
+                if target in level and level[target] > level[own]:
+                    wrong.append(f"{path.name}: {line.strip()}")
+    assert wrong == []

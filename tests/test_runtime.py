@@ -1,0 +1,81 @@
+import errno
+
+import pytest
+import torch
+
+from toolkit import runtime
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "out"
+    with runtime.whole_folder(target) as folder:
+        (folder / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "a").read_text() == "1"
+
+    def broken():
+        with runtime.whole_folder(target) as folder:
+            (folder / "a").write_text("2")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        broken()
+    assert (target / "a").read_text() == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    with runtime.whole_folder(target) as folder:
+        (folder / "b").write_text("3")
+    assert [p.name for p in target.iterdir()] == ["b"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "file.txt"
+
+    def broken():
+        with runtime.whole_file(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        broken()
+    assert list(tmp_path.iterdir()) == []
+    with runtime.whole_file(target) as temporary:
+        temporary.write_text("whole")
+    assert target.read_text() == "whole"
+
+
+def test_a_missing_extra_names_its_installation():
+    with pytest.raises(runtime.InputError, match=r'pip install -e "\.\[export\]"'):
+        runtime.require("a_package_that_nobody_has", "export")
+
+
+def test_device():
+    assert runtime.pick_device("cpu") == torch.device("cpu")
+    assert runtime.pick_device("auto").type in ("cpu", "cuda")
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(runtime.InputError, match="not usable"):
+            runtime.pick_device(name)
+
+
+def test_progress_yields_everything(capsys):
+    assert list(runtime.progress(range(5), "five")) == [0, 1, 2, 3, 4]
+    assert list(runtime.progress(iter("ab"), "letters", total=2)) == ["a", "b"]
+    assert capsys.readouterr().out == ""
+
+
+def test_fast_mode(monkeypatch):
+    for value, expected in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv("TOOLKIT_FAST", value)
+        assert runtime.fast() is expected
+
+
+def test_seeds_repeat():
+    runtime.seed_everything(3)
+    first = torch.rand(3)
+    runtime.seed_everything(3)
+    assert torch.equal(first, torch.rand(3))
+
+
+def test_environment_stamp():
+    stamp = runtime.environment()
+    assert stamp["torch"] == torch.__version__
+    assert stamp["cpu"]
