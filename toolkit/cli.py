@@ -200,8 +200,8 @@ def export(
         typer.Option(
             "--detection-output",
             help="Add an ncnn .param that ends in Yolov3DetectionOutput, for older apps. That layer cannot "
-            "express scale_x_y: centres are off by up to (scale_x_y - 1) / 2 of a cell (1.6 px in nano), "
-            "labels count from 1, suppression ignores classes.",
+            "express scale_x_y: centres are off by up to (scale_x_y - 1) / 2 of a cell (1.6 px in nano). Its "
+            "scores are too high, its labels count from 1, its suppression ignores classes.",
         ),
     ] = False,
     as_json: Json = False,

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from toolkit import viz
 from toolkit.detect import Settings, annotate, save_image
 from toolkit.detect import run as run_detector
 from toolkit.export import export_model, open_export, parity, probe_input
 from toolkit.models import create_model, list_models
+from toolkit.models.blocks import ConvBNAct
 from toolkit.models.cost import measure
 from toolkit.models.detector import Detector, calibrate
 from toolkit.runtime import InputError, fast, seed_everything
@@ -37,9 +39,19 @@ def photographs() -> dict[str, np.ndarray]:
 
 def untrained(name: str) -> Detector:
     """A network with random weights whose batch norms have seen real pictures: its outputs are of the usual
-    size, so exports can be checked, but its boxes mean nothing."""
+    size, so exports can be checked, but its boxes mean nothing.
+
+    Shifts of 2 keep most rectifiers open, as training does; without them a random network amplifies rounding
+    a hundredfold, and no two engines agree about it.
+    """
     seed_everything(0)
     model = create_model(name)
+    for module in model.modules():
+        if isinstance(module, ConvBNAct):
+            if module.norm is not None:
+                torch.nn.init.constant_(module.norm.bias, 2.0)
+            else:
+                torch.nn.init.normal_(module.conv.weight, std=2 / module.conv.in_channels**0.5)
     return calibrate(model, list(photographs().values()))
 
 
@@ -58,6 +70,7 @@ def run(output: Path) -> dict[str, Any]:
 
     pictures = photographs()
     told = False
+    gallery: list[tuple[np.ndarray, str]] = []
     for name in names:
         try:
             model: Detector = create_model(name, "published")
@@ -77,6 +90,8 @@ def run(output: Path) -> dict[str, Any]:
             results["networks"][name]["detections"] = {
                 title: len(b.scores) for title, b in zip(pictures, found, strict=True)
             }
+            surest = sorted(range(len(found)), key=lambda i: -found[i].scores.max(initial=0))[:2]
+            gallery += [(drawn[i], name) for i in surest if len(found[i].scores)]
         folder = output / name
         results["exports"][name] = export_model(model, folder, formats, name=name)
         for fmt in formats:
@@ -86,6 +101,9 @@ def run(output: Path) -> dict[str, Any]:
                 f"{name:18} {fmt:10} differs from torch by {compared.relative:.1e} of the largest output",
                 file=sys.stderr,
             )
+    if gallery:
+        images, titles = zip(*gallery, strict=True)
+        viz.image_grid(images, titles, columns=len(gallery) // 2 or 1).savefig(output / "detections.png")
     figure = viz.bars(
         list(results["networks"]),
         [v["bflops"] for v in results["networks"].values()],

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.boxes import Placement, letterbox, nms, stretch
+from toolkit.boxes import NMS_KINDS, Placement, letterbox, nms, stretch
 from toolkit.models.detector import Candidates, decode
 from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError, progress, whole_file
@@ -61,7 +61,12 @@ class Settings:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name, value, known in (("resize", self.resize, RESIZES), ("fit", self.fit, tuple(FITS))):
+        choices = (
+            ("nms", self.nms, NMS_KINDS),
+            ("resize", self.resize, RESIZES),
+            ("fit", self.fit, tuple(FITS)),
+        )
+        for name, value, known in choices:
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         for name, number in (("conf", self.conf), ("iou", self.iou)):

@@ -149,7 +149,7 @@ def test_new_coords_decode():
     from toolkit.models.detector import decode
     from toolkit.models.spec import HeadIO, ModelIO
 
-    io = ModelIO((64, 64), ("thing",), (HeadIO(32, ((16.0, 32.0),), 2.0, True),))
+    io = ModelIO((64, 64), ("thing",), (HeadIO(32, ((16.0, 32.0),), 2.0, True),), 32)
     raw = np.zeros((1, 6, 2, 2), np.float32)
     raw[0, :, 1, 0] = [0.5, 0.25, 0.6, 0.5, 0.9, 0.8]
     (found,) = decode([raw], io, 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io as io_module
 import shutil
 import subprocess
 import tempfile
@@ -36,7 +37,9 @@ def export(
         script = Path(work) / "model.pt"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.jit.save(torch.jit.trace(model, torch.zeros(1, 3, size[1], size[0])), str(script))
+            buffer = io_module.BytesIO()  # on a full disk torch.jit.save aborts the process
+            torch.jit.save(torch.jit.trace(model, torch.zeros(1, 3, size[1], size[0])), buffer)
+        script.write_bytes(buffer.getvalue())
         run = subprocess.run(
             [pnnx.EXEC_PATH, script.name, f"fp16={int(precision == 'fp16')}"],
             cwd=work,
@@ -71,9 +74,10 @@ def _read(param: Path) -> list[tuple[str, str, list[str], list[str]]]:
 def detection_param(param: str, io: ModelIO, conf: float = 0.25, iou: float = 0.45) -> str:
     """A .param text with Yolov3DetectionOutput behind the raw maps: rows of label, score and xyxy in 0..1.
 
-    ncnn's layer counts labels from 1, suppresses across classes, and cannot express scale_x_y: box sizes are
-    right here, centres are off by up to (scale_x_y - 1) / 2 of a cell. (darknet2ncnn hides scale_x_y in the
-    anchors' scale instead, which makes boxes 9 % and 5 % small.)
+    ncnn's layer counts labels from 1, keeps one class a box, suppresses across classes, gives a score of
+    1 / (1 + exp(-o) (1 + exp(-c))) that is above the product of objectness and class probability, and cannot
+    express scale_x_y: box sizes are right here, centres are off by up to (scale_x_y - 1) / 2 of a cell.
+    (darknet2ncnn hides scale_x_y in the anchors' scale instead, which makes boxes 9 % and 5 % small.)
     """
     counts = {len(head.anchors) for head in io.heads}
     if len(counts) > 1 or any(head.new_coords for head in io.heads):

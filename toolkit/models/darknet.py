@@ -127,6 +127,7 @@ class CfgDetector(Detector):
             raise net.fail(f"channels={shape[0]}, expected 3 (RGB)")
         self.input_size = (shape[2], shape[1])
         shapes = [shape]  # shapes[i + 1] is what layer i gives
+        strides = [1]  # likewise
         heads: list[tuple[int, HeadIO]] = []
         class_counts = set()
         for i, section in enumerate(sections[1:]):
@@ -139,6 +140,12 @@ class CfgDetector(Detector):
             self.layers.append(built.module)
             self.sources.append(built.sources)
             shapes.append(built.shape)
+            stride = strides[built.sources[0] + 1]
+            if section.kind == "upsample":
+                stride //= section.integer("stride", 2)
+            elif section.kind in ("convolutional", "maxpool"):
+                stride *= section.integer("stride", 1)
+            strides.append(stride)
         if not heads:
             raise InputError(f"{net.source} has no [yolo] section: expected a YOLO detector")
         if len(class_counts) > 1:
@@ -151,7 +158,7 @@ class CfgDetector(Detector):
         heads.sort(key=lambda head: -head[1].stride)
         self.heads = [i for i, _ in heads]
         names = classes or tuple(f"class{i}" for i in range(count))
-        self.io = ModelIO(self.input_size, names, tuple(head for _, head in heads))
+        self.io = ModelIO(self.input_size, names, tuple(head for _, head in heads), max(strides))
         self.io.check_size(self.input_size)
         self.last_use = {source: i for i, sources in enumerate(self.sources) for source in sources}
 

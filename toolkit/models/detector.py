@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,7 @@ class Detector(nn.Module):
             parameter = next(self.parameters())
             maps = self(torch.from_numpy(x).to(parameter.device, parameter.dtype))
         self.train(was_training)
-        return [m.float().cpu().numpy() for m in maps]
+        return [m.cpu().numpy() for m in maps]
 
 
 class DetectionHead(nn.Module):
@@ -200,6 +201,24 @@ class SpecDetector(Detector):
             raw, x = head(x) if first else head(x, laterals[head_stride])
             maps.append(raw)
         return maps
+
+
+def fold(model: Detector) -> Detector:
+    """A copy for inference with every batch norm folded, in float64, into its convolution."""
+    model = copy.deepcopy(model).eval()
+    for block in model.modules():
+        if isinstance(block, ConvBNAct) and block.norm is not None:
+            conv, norm = block.conv, block.norm
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+            shift = norm.bias.double() - norm.running_mean.double() * gain
+            conv.weight = nn.Parameter(
+                (conv.weight.double() * gain[:, None, None, None]).to(conv.weight.dtype)
+            )
+            conv.bias = nn.Parameter(shift.to(conv.weight.dtype))
+            block.norm = None
+    return model
 
 
 def calibrate(model: Detector, images: Sequence[NDArray[np.uint8]]) -> Detector:

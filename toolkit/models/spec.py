@@ -6,6 +6,7 @@ Both are frozen; an architecture change is `change(spec, ...)`, a new spec.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from math import prod
 from typing import Any
 
 from toolkit.runtime import InputError
@@ -32,14 +33,10 @@ class ModelIO:
     input_size: tuple[int, int]  # width, height
     classes: tuple[str, ...]
     heads: tuple[HeadIO, ...]
+    stride: int  # the deepest; sides of the input must be multiples of it
     channel_order: str = "RGB"
     mean: float = 0.0
     scale: float = 1 / 255
-
-    @property
-    def stride(self) -> int:
-        """Sides of the input must be multiples of this."""
-        return max((head.stride for head in self.heads), default=1)
 
     def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size itself, or InputError where it is no positive multiple of the stride."""
@@ -176,12 +173,13 @@ class DetectorSpec:
     @property
     def strides(self) -> tuple[int, ...]:
         """Of the heads."""
-        stride = 2
-        for stage in self.stages:
-            stride *= stage.stride
-        if self.neck.top:
-            stride //= 2
-        return tuple(stride >> i for i in range(len(self.heads)))
+        first = self.stride // 2 if self.neck.top else self.stride
+        return tuple(first >> i for i in range(len(self.heads)))
+
+    @property
+    def stride(self) -> int:
+        """Of the last stage."""
+        return 2 * prod(stage.stride for stage in self.stages)
 
     @property
     def io(self) -> ModelIO:
@@ -189,7 +187,7 @@ class DetectorSpec:
             HeadIO(stride, tuple((float(w), float(h)) for w, h in head.anchors), head.scale_x_y)
             for head, stride in zip(self.heads, self.strides, strict=True)
         )
-        return ModelIO(self.input_size, self.classes, heads)
+        return ModelIO(self.input_size, self.classes, heads, self.stride)
 
 
 def _per_item(value: Any, count: int, what: str) -> tuple[Any, ...]:

@@ -1,0 +1,158 @@
+"""The command as people type it: real processes, JSON on stdout alone, exit code 2 on bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+
+def toolkit(*args, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit.cli", *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+def answer(*args, cwd, **environment):
+    run = toolkit(*args, "--json", cwd=cwd, **environment)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def test_models(tmp_path):
+    models = answer("models", cwd=tmp_path)["models"]
+    assert len(models) == 12
+    assert models[6]["name"] == "fastest-v2"
+    assert models[6]["params"] == 209_864
+    run = toolkit("models", cwd=tmp_path)
+    assert "yoloface-500k-v2" in run.stdout
+    assert "104,624" in run.stdout
+
+
+def test_detect_export_and_parity(tmp_path, zoo, reference, pictures):
+    cv2.imwrite(str(tmp_path / "a.png"), pictures["astronaut"][..., ::-1])
+    args = ("detect", "a.png", "--model", "yoloface-100k", "--output", "out", "--coco", "r.json")
+    (result,) = answer(*args, cwd=tmp_path)["results"]
+    assert result["image"] == "a.png"
+    assert cv2.imread(str(tmp_path / "out" / "a.png")).shape == pictures["astronaut"].shape
+    assert len(json.loads((tmp_path / "r.json").read_text())) == len(result["detections"])
+
+    args = ("export", "--model", "yoloface-100k", "--output", "net", "--to", "onnx,ncnn")
+    assert sorted(answer(*args, cwd=tmp_path)["parity"]) == ["ncnn", "onnx"]
+    again = answer("detect", "a.png", "--model", "net:ncnn", cwd=tmp_path)["results"]
+    assert len(again[0]["detections"]) == len(result["detections"])
+
+    args = ("parity", "compare", "net:onnx", "net:ncnn", "--picture", "p.png", "--tolerance", "2e-5")
+    parity = answer(*args, cwd=tmp_path)
+    assert parity["passed"]
+    assert (tmp_path / "p.png").exists()
+    run = toolkit("parity", "compare", "yoloface-100k", "net:ncnn", "--tolerance", "0", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "more than 0; first at" in run.stderr
+    npz = reference / "fastest-v2.raw.npz"
+    assert answer("parity", "compare", npz, "fastest-v2", cwd=tmp_path)["passed"]
+
+
+BAD = {
+    "unknown network": (("detect", "a.png", "--model", "yolov9"), "'yolov9' is no network"),
+    "no picture": (("detect", "none.png", "--model", "yoloface-50k"), "there is no picture, folder or video"),
+    "broken picture": (("detect", "broken.jpg", "--model", "yoloface-50k"), "does not decode as a picture"),
+    "size": (("export", "--model", "yoloface-50k", "--size", "57", "--output", "o"), "no multiple"),
+    "size text": (("export", "--model", "yoloface-50k", "--size", "big", "--output", "o"), "WIDTHxHEIGHT"),
+    "format": (("export", "--model", "yoloface-50k", "--to", "tflite", "--output", "o"), "unknown format"),
+    "weights": (
+        ("detect", "a.png", "--model", "fastest-v2", "--weights", "short.weights"),
+        "expected a darknet weights file",
+    ),
+    "cfg": (("detect", "a.png", "--model", "bad.cfg", "--weights", "short.weights"), "unknown layer"),
+    "camera": (("detect", "0", "--model", "yoloface-50k"), "cannot open the camera 0|say how many frames"),
+    "two references": (("parity", "compare", "a.npz", "b.npz"), "cannot read the darknet reference"),
+    "option": (("detect", "a.png", "--speed", "9"), "No such option"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_code_2(case, tmp_path, zoo):
+    import re
+
+    args, message = BAD[case]
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "short.weights").write_bytes(b"1234")
+    (tmp_path / "bad.cfg").write_text("[net]\nwidth=32\nheight=32\n[lstm]\n")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    run = toolkit(*args, cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert re.search(message, run.stderr)
+    assert "Traceback" not in run.stderr
+    if case != "option":
+        own = [line for line in run.stderr.strip().splitlines() if "VIDEOIO" not in line]  # OpenCV's
+        assert len(own) == 1
+        assert own[0].startswith("error: ")
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_a_missing_extra_is_named(tmp_path, zoo):
+    """The same command in an interpreter that has no onnxscript."""
+    code = (
+        "import sys; sys.modules['onnxscript'] = None\n"
+        "from toolkit.cli import main\n"
+        "sys.argv = ['toolkit', 'export', '--model', 'yoloface-50k', '--to', 'onnx', '--output', 'net']\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 2
+    assert 'pip install -e ".[export]"' in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, zoo):
+    """A file size limit of 100 kB stands in for the full disk: writes fail the same way."""
+    import resource
+
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "toolkit.cli",
+            "export",
+            "--model",
+            "fastest-v2",
+            "--to",
+            "ncnn",
+            "--output",
+            "net",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_without_network_or_weights(tmp_path):
+    run = toolkit(
+        "demo",
+        "--output",
+        "demo",
+        "--json",
+        cwd=tmp_path,
+        TOOLKIT_ZOO="",
+        TOOLKIT_ZOO_HOST="http://127.0.0.1:1",
+        TOOLKIT_FAST="1",
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("the demo goes on with untrained networks") == 1
+    assert sorted(json.loads(run.stdout)["exports"]) == ["nano-coco", "yoloface-500k-v2"]
+    assert (tmp_path / "demo" / "nano-coco" / "model-fp32.param").exists()
