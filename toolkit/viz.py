@@ -1,0 +1,228 @@
+"""Drawing from plain arrays: boxes on pictures, grids, bars, curves, precision-recall, confusion, anchors.
+
+Charts return a matplotlib Figure that is already closed in pyplot: a notebook shows it once, `savefig` works,
+nothing piles up. Colours are Okabe and Ito's, which people with any colour vision can tell apart
+(https://jfly.uni-koeln.de/color/); past seven series the line style changes as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_ON_PICTURES = (*PALETTE[:6], "#F0E442", "#FFFFFF")  # black frames are lost on dark pictures
+_LINES = ("-", "--", ":", "-.")
+_GREY = "#666666"
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Figure, Any]]:
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height))
+        plt.close(figure)
+        yield figure, axes
+
+
+def _name(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title)
+
+
+def _line(i: int) -> dict[str, Any]:
+    return {"color": PALETTE[i % 7], "linestyle": _LINES[i // 7 % len(_LINES)]}
+
+
+def draw_boxes(
+    image: NDArray[np.uint8],
+    boxes: NDArray[np.floating],
+    class_ids: NDArray[np.integer] | None = None,
+    scores: NDArray[np.floating] | None = None,
+    classes: Sequence[str] = (),
+    long_side: int = 640,
+    scale: float = 1.0,
+) -> NDArray[np.uint8]:
+    """A copy of `image` (H, W, 3) RGB with `boxes` (N, 4) xyxy pixels, coloured by `class_ids` (N,).
+
+    The text is the class name (where `classes` has it) and the score (where given). A picture with a long
+    side below `long_side` is enlarged by a whole factor first, so that lines and letters stay crisp. `scale`
+    enlarges lines and letters (2 suits a cell of `image_grid`); a box smaller than its letters has no text.
+    """
+    import supervision as sv
+    from matplotlib import get_data_path
+
+    factor = max(1, round(long_side / max(image.shape[:2])))
+    # supervision draws into BGR in place
+    picture: Any = cv2.resize(image[..., ::-1], None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * factor
+    ids = np.zeros(len(boxes), int) if class_ids is None else np.asarray(class_ids, int)
+    side = max(picture.shape[:2])
+    font = max(11, round(side / 50 * scale))
+    padding = max(2, font // 5)
+    texts = np.array(
+        [
+            " ".join(
+                ([classes[c]] if c < len(classes) else []) + ([] if scores is None else [f"{scores[i]:.2f}"])
+            )
+            for i, c in enumerate(ids)
+        ],
+        object,
+    )
+    # By falling area, so that a small box is never hidden under the label of a large one.
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    order = np.argsort(-sizes.prod(axis=1), kind="stable")
+    drawn: Any = sv.Detections(boxes[order], class_id=ids[order])
+    texts, sizes = texts[order], sizes[order]
+    colours = sv.ColorPalette.from_hex(list(_ON_PICTURES))
+    inks = sv.ColorPalette.from_hex([_ink(colour) for colour in _ON_PICTURES])
+    picture = sv.BoxAnnotator(colours, thickness=max(1, round(side / 320 * scale))).annotate(picture, drawn)
+    readable = (texts != "") & (sizes.min(axis=1, initial=side) >= font)
+    inside = drawn.xyxy[:, 1] < font + 2 * padding  # no room above the box
+    for shift, where in ((font + 2 * padding, inside), (0, ~inside)):
+        chosen = readable & where
+        if chosen.any():
+            annotator = sv.RichLabelAnnotator(
+                colours,
+                text_color=inks,
+                font_path=str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf")),
+                font_size=font,
+                text_padding=padding,
+                text_offset=(0, shift),
+            )
+            picture = annotator.annotate(picture, drawn[chosen], list(texts[chosen]))
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+def _ink(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#FFFFFF"
+
+
+def image_grid(
+    images: Sequence[NDArray[np.uint8]],
+    titles: Sequence[str] = (),
+    columns: int | None = None,
+    title: str = "",
+    cell: float = 2.4,
+) -> Figure:
+    """Pictures (H, W, 3) RGB or (H, W) grey of any sizes in rows; `cell` is a picture's width in inches."""
+    columns = columns or min(len(images), 5) or 1
+    rows = max(1, -(-len(images) // columns))
+    aspects = [image.shape[0] / image.shape[1] for image in images] or [1.0]
+    height = cell * float(np.clip(np.median(aspects), 0.4, 2.0)) + (0.3 if titles else 0.05)
+    with _figure(cell * columns, height * rows + (0.4 if title else 0), rows, columns) as (figure, axes):
+        for i, axis in enumerate(np.ravel(axes)):
+            axis.axis("off")
+            if i < len(images):
+                axis.imshow(images[i], cmap="gray", interpolation="antialiased")
+                if titles:
+                    axis.set_title(titles[i], fontsize=9, fontweight="normal", loc="center")
+        if title:
+            figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def bars(
+    names: Sequence[str],
+    values: ArrayLike | Mapping[str, ArrayLike],
+    errors: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    xlabel: str = "",
+    title: str = "",
+    form: str = "{:#.3g}",
+) -> Figure:
+    """Horizontal bars with their values written beside them, first name on top.
+
+    `values` (N,) or several series {name: (N,)}; NaN reads "not measured". `errors`: (N,) half widths or
+    (2, N) below and above, in the same form as `values`.
+    """
+    series = dict(values) if isinstance(values, Mapping) else {"": values}
+    spreads = dict(errors) if isinstance(errors, Mapping) else dict.fromkeys(series, errors)
+    thick = 0.8 / max(1, len(series))
+    height = 0.9 + 0.26 * len(names) * max(1, len(series) * 0.75) + (0.3 if title else 0)
+    with _figure(6.4, max(1.8, height)) as (figure, axes):
+        rows = np.arange(len(names))
+        for s, (name, column) in enumerate(series.items()):
+            numbers = np.asarray(column, float)
+            shown = np.nan_to_num(numbers)
+            spread = np.zeros_like(shown) if spreads.get(name) is None else np.asarray(spreads[name], float)
+            at = rows + (s - (len(series) - 1) / 2) * thick
+            axes.barh(at, shown, thick * 0.92, color=PALETTE[s % 7], label=name)
+            known = ~np.isnan(numbers) & (np.atleast_2d(spread) > 0).any(axis=0)
+            axes.errorbar(shown[known], at[known], xerr=spread[..., known], fmt="none", ecolor="black", lw=1)
+            reach = shown + np.atleast_2d(spread)[-1] * known
+            for y, end, number in zip(at, reach, numbers, strict=True):
+                text = "not measured" if np.isnan(number) else form.format(number)
+                axes.annotate(
+                    text, (max(end, 0), y), (3, 0), textcoords="offset points", va="center", fontsize=8
+                )
+        axes.set_yticks(rows, names)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.14, y=0.02)
+        if np.nanmin([np.nanmin(np.asarray(v, float)) for v in series.values()], initial=0) >= 0:
+            axes.set_xlim(left=0)
+        _name(axes, title, xlabel, "")
+        if len(series) > 1:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def curves(
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    bands: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    log: str = "",
+) -> Figure:
+    """Lines {name: (x, y)}, with intervals {name: (low, high)} at the same x where given.
+
+    `log`: "", "x", "y" or "xy". More than six lines get their legend beside the axes.
+    """
+    with _figure(6.4, 3.8) as (figure, axes):
+        for i, (name, (x, y)) in enumerate(series.items()):
+            points = np.asarray(x)
+            axes.plot(points, y, label=name, lw=1.8, marker="o" if points.size == 1 else None, **_line(i))
+            if bands and name in bands:
+                axes.fill_between(points, *bands[name], color=_line(i)["color"], alpha=0.18, lw=0)
+        axes.set_xscale("log" if "x" in log else "linear")
+        axes.set_yscale("log" if "y" in log else "linear")
+        _name(axes, title, xlabel, ylabel)
+        _legend(axes, len(series))
+    return figure
+
+
+def _legend(axes: Axes, count: int) -> None:
+    if count > 6:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), ncols=-(-count // 20))
+    elif count > 1:
+        axes.legend()
