@@ -24,7 +24,7 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
-_PAIRS_AT_ONCE = 2_000_000  # of detections and objects of one picture: about 300 MB while they are compared
+_PAIRS_AT_ONCE = 30_000  # of detections and objects of one picture: their columns stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Detections:
 
     images: Ints  # (k,) index of the picture in the truth
     boxes: NDArray[np.float32]  # (k, 4) absolute xyxy pixels
-    scores: NDArray[np.float32]  # (k,)
+    scores: Floats  # (k,)
     class_ids: Ints  # (k,) index into the truth's classes
 
     @classmethod
@@ -152,14 +152,16 @@ def _overlaps(
     counts = np.searchsorted(keys[rows], wanted, "right") - low
     cuts = np.searchsorted(np.cumsum(counts), np.arange(_PAIRS_AT_ONCE, counts.sum(), _PAIRS_AT_ONCE))
     grow = np.array([0, 0, pixel, pixel])
+    # One array per coordinate, seen as (k, 4): the arithmetic then runs along the pairs, twice as fast.
+    found = np.asfortranarray(detections.boxes + grow)
+    real = np.asfortranarray(truth.boxes + grow)
     parts = []
     for part in np.split(np.arange(len(detections)), cuts):
         many = counts[part]
         d = np.repeat(part, many)
         within = np.arange(len(d)) - np.repeat(np.cumsum(many) - many, many)
         t = rows[np.repeat(low[part], many) + within]
-        a = detections.boxes[d].astype(np.float64) + grow
-        b = truth.boxes[t].astype(np.float64) + grow
+        a, b = found.T[:, d].T, real.T[:, t].T
         overlap: Floats
         if of_detection:
             inside = np.concatenate((np.maximum(a, b)[:, :2], np.minimum(a, b)[:, 2:]), axis=1)
@@ -172,8 +174,13 @@ def _overlaps(
     return d, t, overlap
 
 
-def _best_object(
-    truth: Truth, detections: Detections, candidates: Bools, iou: float, strict: bool, pixel: float
+def best_object(
+    truth: Truth,
+    detections: Detections,
+    candidates: Bools,
+    iou: float,
+    strict: bool = False,
+    pixel: float = 0.0,
 ) -> Ints:
     """(k,) the candidate of the same class that each detection overlaps most (the first of equals), if by
     at least `iou` (more than `iou` with `strict`); else -1."""
@@ -202,7 +209,7 @@ class Matches:
     """Every detection that counts, by falling score, and whether it is right."""
 
     rows: Ints  # (j,) into the detections
-    scores: NDArray[np.float32]  # (j,)
+    scores: Floats  # (j,)
     class_ids: Ints  # (j,)
     objects: Ints  # (j,) row of the object it finds, -1 for none
     right: Bools  # (j,) the first detection of its object; others of the same object are wrong
@@ -241,7 +248,7 @@ def match(
     _check(truth, detections)
     if difficult not in ("ignored", "counted"):
         raise InputError(f"difficult must be 'ignored' or 'counted', not {difficult!r}")
-    best = _best_object(truth, detections, ~truth.crowd, iou, False, pixel)
+    best = best_object(truth, detections, ~truth.crowd, iou, pixel=pixel)
     dropped = (best < 0) & _touches(truth, detections, truth.crowd, iou, of_detection=True)
     countable = ~truth.crowd
     if difficult == "ignored":
@@ -379,10 +386,10 @@ def darknet(
         raise InputError(f"difficult must be 'counted', 'dropped' or 'ignored', not {difficult!r}")
     _check(truth, detections)
     countable = ~truth.crowd if difficult == "counted" else ~truth.crowd & ~truth.ignore
-    best = _best_object(truth, detections, countable, iou, True, 0.0)
+    best = best_object(truth, detections, countable, iou, strict=True)
     dropped = (best < 0) & _touches(truth, detections, truth.crowd, iou, of_detection=True)
     if difficult == "ignored":
-        dropped |= (best < 0) & (_best_object(truth, detections, truth.ignore, iou, True, 0.0) >= 0)
+        dropped |= (best < 0) & (best_object(truth, detections, truth.ignore, iou, strict=True) >= 0)
     matches = _matches(truth, detections, best, dropped, countable)
     levels = None if points == "area" else np.arange(int(points)) / (int(points) - 1)
     per_class = _class_scores(matches, truth.classes, levels)
