@@ -11,14 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import boxes as bx
+from .. import viz
 from ..data.dataset import Dataset
 from ..runtime import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -669,3 +674,54 @@ def failures(
     nothing = rows[(taken < 0) & ~dropped]
     wrong = (taken >= 0) & (truth.labels[taken] != detections.class_ids[rows])
     return Failures(nothing[:limit], missed[:limit], np.stack((rows[wrong], taken[wrong]), axis=1)[:limit])
+
+
+def failure_gallery(dataset: Dataset, detections: Detections, worst: Failures, limit: int = 6) -> Figure:
+    """The first `limit` of each kind of failure, a row per kind, cut out of their pictures: the wrong
+    detection or missed object in orange, labelled objects in green. InputError for a picture that does not
+    decode."""
+    truth = Truth.from_dataset(dataset)
+    pictures = truth.images
+    said = [
+        f"{truth.classes[c]} {s:.2f}" for c, s in zip(detections.class_ids, detections.scores, strict=True)
+    ]
+    real = [truth.classes[label] for label in truth.labels]
+    kinds = [
+        [(f"false: {said[d]}", detections.images[d], detections.boxes[d]) for d in worst.false_positives],
+        [(f"missed: {real[t]}", pictures[t], truth.boxes[t]) for t in worst.missed],
+        [
+            (f"{real[t]} taken for {said[d]}", detections.images[d], detections.boxes[d])
+            for d, t in worst.wrong_class
+        ],
+    ]
+    columns = max(1, *(len(cells) for cells in kinds))
+    images, titles = [], []
+    for cells in filter(None, kinds):
+        for title, i, box in cells:
+            path = dataset.path(int(i))
+            picture = cv2.imread(str(path))
+            if picture is None:
+                raise InputError(
+                    f"{path} is missing or does not decode: run `toolkit data doctor` on the set"
+                )
+            images.append(_cut_out(picture[..., ::-1], truth.boxes[dataset.rows(int(i))], box))
+            titles.append(title)
+        empty = columns - len(cells)
+        images += [np.full((8, 8, 3), 255, np.uint8)] * empty
+        titles += [""] * empty
+    return viz.image_grid(images, titles, columns)
+
+
+def _cut_out(
+    picture: NDArray[Any], objects: NDArray[np.float32], box: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """A square around `box` with half of its length on each side, and what lies in it."""
+    height, width = picture.shape[:2]
+    side = int(min(max(2.0 * (box[2:] - box[:2]).max(), 32), width, height))
+    left = int(np.clip((box[0] + box[2] - side) / 2, 0, width - side))
+    top = int(np.clip((box[1] + box[3] - side) / 2, 0, height - side))
+    boxes = np.concatenate((objects, box[None])) - np.array([left, top, left, top], np.float32)
+    colours = np.append(np.full(len(objects), 2), 1)
+    inside = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < side).all(axis=1)
+    part = np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return viz.draw_boxes(part, boxes[inside], colours[inside], long_side=320, scale=2.5)
