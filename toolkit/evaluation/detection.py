@@ -561,10 +561,11 @@ def operating_points(matches: Matches) -> NDArray[np.float64]:
     recall, precision, scores = precision_recall(matches)
     last = np.flatnonzero(np.append(np.diff(scores) < 0, True))  # equal scores stand or fall together
     recall, precision, scores = recall[last], precision[last], scores[last]
-    below = np.append(scores[1:], np.nextafter(np.float32(scores[-1]), np.float32(0)))
+    lowest = np.nextafter(np.float32(scores[-1]), np.float32(-1))
+    thresholds = np.append((scores[:-1] + scores[1:]) / 2, lowest)
     wrong = (last + 1) * (1 - precision) / matches.pictures
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return np.stack(((scores + below) / 2, precision, recall, f1, wrong), axis=1)
+    return np.stack((thresholds, precision, recall, f1, wrong), axis=1)
 
 
 def operating_point(
@@ -682,17 +683,18 @@ def failure_gallery(dataset: Dataset, detections: Detections, worst: Failures, l
     decode."""
     truth = Truth.from_dataset(dataset)
     pictures = truth.images
-    said = [
-        f"{truth.classes[c]} {s:.2f}" for c, s in zip(detections.class_ids, detections.scores, strict=True)
-    ]
-    real = [truth.classes[label] for label in truth.labels]
+
+    def said(d: int) -> str:
+        return f"{truth.classes[detections.class_ids[d]]} {detections.scores[d]:.2f}"
+
+    def real(t: int) -> str:
+        return truth.classes[truth.labels[t]]
+
+    false, missed, wrong = worst.false_positives[:limit], worst.missed[:limit], worst.wrong_class[:limit]
     kinds = [
-        [(f"false: {said[d]}", detections.images[d], detections.boxes[d]) for d in worst.false_positives],
-        [(f"missed: {real[t]}", pictures[t], truth.boxes[t]) for t in worst.missed],
-        [
-            (f"{real[t]} taken for {said[d]}", detections.images[d], detections.boxes[d])
-            for d, t in worst.wrong_class
-        ],
+        [(f"false: {said(d)}", detections.images[d], detections.boxes[d]) for d in false],
+        [(f"missed: {real(t)}", pictures[t], truth.boxes[t]) for t in missed],
+        [(f"{real(t)} taken for {said(d)}", detections.images[d], detections.boxes[d]) for d, t in wrong],
     ]
     columns = max(1, *(len(cells) for cells in kinds))
     images, titles = [], []
@@ -716,12 +718,12 @@ def _cut_out(
     picture: NDArray[Any], objects: NDArray[np.float32], box: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
     """A square around `box` with half of its length on each side, and what lies in it."""
-    height, width = picture.shape[:2]
-    side = int(min(max(2.0 * (box[2:] - box[:2]).max(), 32), width, height))
-    left = int(np.clip((box[0] + box[2] - side) / 2, 0, width - side))
-    top = int(np.clip((box[1] + box[3] - side) / 2, 0, height - side))
-    boxes = np.concatenate((objects, box[None])) - np.array([left, top, left, top], np.float32)
+    size = np.array([picture.shape[1], picture.shape[0]])
+    side = np.minimum(max(2 * (box[2:] - box[:2]).max(), 32), size).astype(int)
+    corner = np.clip((box[:2] + box[2:] - side) / 2, 0, size - side).astype(int)
+    boxes = np.concatenate((objects, box[None])) - np.tile(corner, 2).astype(np.float32)
     colours = np.append(np.full(len(objects), 2), 1)
     inside = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < side).all(axis=1)
-    part = np.ascontiguousarray(picture[top : top + side, left : left + side])
+    (left, top), (right, bottom) = corner, corner + side
+    part = np.ascontiguousarray(picture[top:bottom, left:right])
     return viz.draw_boxes(part, boxes[inside], colours[inside], long_side=320, scale=2.5)
