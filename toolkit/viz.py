@@ -188,7 +188,7 @@ def bars(
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.14, y=0.02)
-        if np.nanmin([np.nanmin(np.asarray(v, float)) for v in series.values()], initial=0) >= 0:
+        if not any((np.asarray(column, float) < 0).any() for column in series.values()):
             axes.set_xlim(left=0)
         _name(axes, title, xlabel, "")
         if len(series) > 1:

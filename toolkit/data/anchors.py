@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import boxes as bx
-from ..runtime import InputError, progress
-from .dataset import Dataset
+from toolkit import boxes as bx
+from toolkit.data.dataset import Dataset
+from toolkit.runtime import InputError, progress
 
 Sizes = NDArray[np.float32]
 

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import boxes as bx
-from .. import viz
-from ..data.dataset import Dataset
-from ..runtime import InputError
+from toolkit import boxes as bx
+from toolkit import viz
+from toolkit.data.dataset import Dataset
+from toolkit.runtime import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

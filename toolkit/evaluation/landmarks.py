@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..runtime import InputError
+from toolkit.runtime import InputError
 
 Ints = NDArray[np.int64]
 

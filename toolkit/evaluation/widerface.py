@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import boxes as bx
-from ..runtime import InputError, progress, whole_folder
-from .detection import Detections, Truth, average_precision, best_object
+from toolkit import boxes as bx
+from toolkit.evaluation.detection import Detections, Truth, average_precision, best_object
+from toolkit.runtime import InputError, progress, whole_folder
 
 SETTINGS = ("easy", "medium", "hard")
 _THRESHOLDS = 1000
@@ -85,7 +85,7 @@ def read_truth(folder: str | Path) -> WiderTruth:
             )
         try:
             return [row[0] for row in loadmat(path)[key]]
-        except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError):
+        except Exception:  # scipy's reader fails in many ways on a file that is no .mat file
             raise InputError(
                 f"{path} is not WIDER FACE's ground truth (no readable {key}): fetch it again"
             ) from None
