@@ -523,9 +523,9 @@ def test_many_pairs_are_compared_in_parts(monkeypatch):
 
 def applied(truth: Truth, detections: Detections, threshold: float) -> tuple[float, float, float]:
     """Precision, recall and false positives per picture of what a threshold leaves."""
-    left = detections.select(detections.scores > threshold)
-    assert len(left) == (detections.scores >= threshold).sum()
-    matches = detection.match(truth, left)
+    matches = detection.match(truth, detections.select(detections.scores > threshold))
+    same = detection.match(truth, detections.select(detections.scores >= threshold))
+    assert len(same.rows) == len(matches.rows)
     right = matches.right.sum()
     return (
         right / max(len(matches.right), 1),
