@@ -722,5 +722,7 @@ def test_unknown_choices_are_refused():
         detection.voc(truth, detections, difficult="dropped")
     with pytest.raises(InputError, match="difficult must be"):
         detection.darknet(truth, detections, difficult="never")
+    with pytest.raises(InputError, match="above 0 and at most at 1"):
+        detection.darknet(truth, detections, iou=0)
     with pytest.raises(InputError, match="ignored must be"):
         detection.coco(truth, detections, ignored="never")

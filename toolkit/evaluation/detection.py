@@ -29,7 +29,7 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
-_PAIRS_AT_ONCE = 30_000  # of detections and objects of one picture: their columns stay in the cache
+_PAIRS_AT_ONCE = 300_000  # of detections and objects of one picture: about 30 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,9 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _check(truth: Truth, detections: Detections) -> None:
+def _check(truth: Truth, detections: Detections, iou: float = 0.5) -> None:
+    if not 0 < iou <= 1:
+        raise InputError(f"the IoU that makes a match lies above 0 and at most at 1, {iou:g} was given")
     if not len(truth):
         raise InputError("the data set has no pictures: nothing to evaluate")
     if not len(truth.labels):
@@ -147,7 +149,8 @@ def _overlaps(
     pixel: float = 0.0,
 ) -> tuple[Ints, Ints, Floats]:
     """Pairs of a detection and a candidate object of its picture (and class) with an overlap of at least
-    `least`: detection rows, truth rows, IoU, or the share of the detection's area with `of_detection`."""
+    `least` (above 0): detection rows, truth rows, and the IoU or, with `of_detection`, the share of the
+    detection's area."""
     classes = len(truth.classes) if same_class else 1
     keys = truth.images * classes + (truth.labels if same_class else 0)
     rows = np.flatnonzero(candidates)
@@ -157,16 +160,18 @@ def _overlaps(
     counts = np.searchsorted(keys[rows], wanted, "right") - low
     cuts = np.searchsorted(np.cumsum(counts), np.arange(_PAIRS_AT_ONCE, counts.sum(), _PAIRS_AT_ONCE))
     grow = np.array([0, 0, pixel, pixel])
-    # One array per coordinate, seen as (k, 4): the arithmetic then runs along the pairs, twice as fast.
-    found = np.asfortranarray(detections.boxes + grow)
-    real = np.asfortranarray(truth.boxes + grow)
+    found, real = detections.boxes + grow, truth.boxes + grow
+    (left, _, right, _), (low_x, _, high_x, _) = np.ascontiguousarray(found.T), np.ascontiguousarray(real.T)
     parts = []
     for part in np.split(np.arange(len(detections)), cuts):
         many = counts[part]
         d = np.repeat(part, many)
         within = np.arange(len(d)) - np.repeat(np.cumsum(many) - many, many)
         t = rows[np.repeat(low[part], many) + within]
-        a, b = found.T[:, d].T, real.T[:, t].T
+        # Most pairs lie beside one another: finding that out first halves the time of a crowded picture.
+        near = (np.repeat(left[part], many) < high_x[t]) & (low_x[t] < np.repeat(right[part], many))
+        d, t = d[near], t[near]
+        a, b = found[d], real[t]
         overlap: Floats
         if of_detection:
             inside = np.concatenate((np.maximum(a, b)[:, :2], np.minimum(a, b)[:, 2:]), axis=1)
@@ -250,7 +255,7 @@ def match(
     best object it is is dropped, however many there are; "counted": an object as any other.
     `pixel`: 1.0 for corners that include their last pixel, as the devkit's do; 0.0 for plain coordinates.
     """
-    _check(truth, detections)
+    _check(truth, detections, iou)
     if difficult not in ("ignored", "counted"):
         raise InputError(f"difficult must be 'ignored' or 'counted', not {difficult!r}")
     best = best_object(truth, detections, ~truth.crowd, iou, pixel=pixel)
@@ -373,7 +378,8 @@ def darknet(
     points: str = "area",
     difficult: str = "counted",
 ) -> MapScores:
-    """What `darknet detector map` prints, from detections above .005 after NMS (one per box *and* class).
+    """What `darknet detector map` prints, from detections above .005 after NMS: one per box *and* class, and
+    *not* clipped to the picture (clipping raises the mAP of the published networks by .5 to .8 points).
 
     Each detection takes the object of its class that it overlaps most, if the IoU is above `iou`; by falling
     score over all pictures the first to take an object is right, later ones are wrong. The mean is over *all*
@@ -389,7 +395,7 @@ def darknet(
         raise InputError(f"points must be 'area', '11' or '101' for darknet, not {points!r}")
     if difficult not in ("counted", "dropped", "ignored"):
         raise InputError(f"difficult must be 'counted', 'dropped' or 'ignored', not {difficult!r}")
-    _check(truth, detections)
+    _check(truth, detections, iou)
     countable = ~truth.crowd if difficult == "counted" else ~truth.crowd & ~truth.ignore
     best = best_object(truth, detections, countable, iou, strict=True)
     dropped = (best < 0) & _touches(truth, detections, truth.crowd, iou, of_detection=True)
@@ -636,7 +642,7 @@ def confusion(truth: Truth, detections: Detections, threshold: float, iou: float
     one class first, then by falling IoU. A detection left over that overlaps an ignored object that much, or
     has that share of its area in a crowd region, is dropped; so are ignored objects and crowd regions.
     """
-    _check(truth, detections)
+    _check(truth, detections, iou)
     rows, taken, dropped = _pair_up(truth, detections, threshold, iou)
     background = len(truth.classes)
     matrix = np.zeros((background + 1, background + 1), np.int64)
@@ -666,7 +672,7 @@ def failures(
 ) -> Failures:
     """What goes wrong at a threshold, with the pairs of `confusion`: rows of the detections and of the truth,
     at most `limit` of each kind."""
-    _check(truth, detections)
+    _check(truth, detections, iou)
     rows, taken, dropped = _pair_up(truth, detections, threshold, iou)
     missed = np.setdiff1d(np.flatnonzero(~truth.crowd & ~truth.ignore), taken)
     missed = missed[np.argsort(-bx.area(truth.boxes[missed]), kind="stable")]
