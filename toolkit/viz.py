@@ -188,7 +188,7 @@ def bars(
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.14, y=0.02)
-        if np.nanmin([np.nanmin(np.asarray(v, float)) for v in series.values()], initial=0) >= 0:
+        if not any((np.asarray(column, float) < 0).any() for column in series.values()):
             axes.set_xlim(left=0)
         _name(axes, title, xlabel, "")
         if len(series) > 1:
@@ -226,3 +226,180 @@ def _legend(axes: Axes, count: int) -> None:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), ncols=-(-count // 20))
     elif count > 1:
         axes.legend()
+
+
+def pareto(
+    points: Mapping[str, tuple[float, float]],
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    log: str = "",
+    groups: Mapping[str, str] | None = None,
+) -> Figure:
+    """Points {name: (x, y)} with the front of those that no other beats (less x and more y are better).
+
+    `groups` {name: group} colours the points; `log` as in `curves`.
+    """
+    names = list(points)
+    xy = np.array([points[name] for name in names], float).reshape(-1, 2)
+    order = np.lexsort((-xy[:, 1], xy[:, 0]))
+    best = np.maximum.accumulate(np.append(-np.inf, xy[order, 1]))[:-1]
+    front = order[xy[order, 1] > best]
+    kinds = list(dict.fromkeys(groups.values())) if groups else []
+    with _figure(6.4, 4.2) as (figure, axes):
+        axes.plot(*xy[front].T, drawstyle="steps-post", color=_GREY, lw=1.2, zorder=1)
+        for i, name in enumerate(names):
+            on_front = i in front
+            colour = PALETTE[kinds.index(groups[name]) % 7] if groups else PALETTE[0 if on_front else 5]
+            axes.scatter(
+                *xy[i], s=42, zorder=3, edgecolor=colour, color=colour if on_front else "white", lw=1.5
+            )
+        axes.set_xscale("log" if "x" in log else "linear")
+        axes.set_yscale("log" if "y" in log else "linear")
+        axes.margins(x=0.18, y=0.12)
+        _spread_labels(axes, xy, names, set(front.tolist()))
+        for i, kind in enumerate(kinds):
+            axes.scatter([], [], color=PALETTE[i % 7], label=kind)
+        axes.plot([], [], color=_GREY, lw=1.2, label="best for its cost")
+        axes.legend(loc="lower right")
+        _name(axes, title, xlabel, ylabel)
+    return figure
+
+
+def _spread_labels(axes: Axes, xy: NDArray[np.float64], names: Sequence[str], front: set[int]) -> None:
+    """Names beside their points, on the first side where they lie on nothing else."""
+    # The front comes to a point from below and leaves it to the right.
+    sides = ((-6, 4, "right"), (6, -12, "left"), (0, 8, "center"), (0, -15, "center"), (7, -3, "left"))
+    axes.autoscale_view()
+    dots = axes.transData.transform(xy)
+    per_point = axes.figure.dpi / 72
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    for i, ((x, y), dot, name) in enumerate(zip(xy, dots, names, strict=True)):
+        width, height = len(name) * 5.0 * per_point, 10 * per_point
+        options: list[tuple[Any, ...]] = []
+        for dx, dy, align in sides if i in front else sides[::-1]:
+            left = dot[0] + dx * per_point - {"left": 0, "right": width, "center": width / 2}[align]
+            low = dot[1] + dy * per_point
+            box = (left, low, left + width, low + height)
+            hits = sum(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken)
+            options.append((hits, len(options), dx, dy, align, box))
+        _, _, dx, dy, align, box = min(options)
+        taken.append(box)
+        axes.annotate(name, (x, y), (dx, dy), textcoords="offset points", ha=align, fontsize=8.5)
+
+
+def precision_recall(
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    aps: Mapping[str, float] | None = None,
+    point: tuple[float, float] | None = None,
+    title: str = "",
+) -> Figure:
+    """Curves {name: (recall, precision)} in 0..1, best `aps` first in the legend; `point` marks a chosen
+    (recall, precision)."""
+    order = sorted(series, key=lambda name: -(aps or {}).get(name, 0.0)) if aps else list(series)
+    with _figure(6.4, 4.2) as (figure, axes):
+        for i, name in enumerate(order):
+            recall, precision = np.asarray(series[name][0]), np.asarray(series[name][1])
+            label = f"{name}  {aps[name]:.3f}" if aps and name in aps else name
+            axes.plot(recall, precision, label=label, lw=1.6, **_line(i))
+        if point:
+            axes.scatter(*point, s=60, color="black", zorder=5)
+            axes.annotate(
+                f"precision {point[1]:.2f}\nrecall {point[0]:.2f}",
+                point,
+                (-8, -8),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=9,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
+            )
+        axes.set(xlim=(0, 1.01), ylim=(0, 1.03))
+        _name(axes, title, "recall", "precision")
+        heading = "average precision" if aps else None
+        if len(order) > 1 or aps:
+            axes.legend(
+                loc="upper left",
+                bbox_to_anchor=(1.02, 1),
+                title=heading,
+                alignment="left",
+                title_fontsize=9,
+                ncols=-(-len(order) // 20),
+            )
+    return figure
+
+
+def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
+    """Counts (C + 1, C + 1), rows = truth, the last row background and the last column missed. A cell is
+    shaded by its part of the row; in the background's row, which has no total, by its part of all false
+    positives. Counts are written where there is room (up to 25 classes)."""
+    counts = np.asarray(matrix, float)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = len(classes) + 1
+    cell = float(np.clip(9.0 / size, 0.17, 0.62))
+    side = cell * size + 1.6
+    with _figure(side + 0.9, side) as (figure, axes):
+        picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        font = float(np.clip(cell * 22, 4.5, 10))
+        axes.set_xticks(range(size), [*classes, "missed"], rotation=90 if size > 6 else 0, fontsize=font)
+        axes.set_yticks(range(size), [*classes, "background"], fontsize=font)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.axhline(size - 1.5, color="white", lw=2)
+        axes.axvline(size - 1.5, color="white", lw=2)
+        if size <= 26:
+            for (row, column), count in np.ndenumerate(counts):
+                if count:
+                    dark = share[row, column] > 0.55
+                    axes.text(
+                        column,
+                        row,
+                        f"{count:.0f}",
+                        ha="center",
+                        va="center",
+                        fontsize=font * 0.85,
+                        color="white" if dark else "black",
+                    )
+        figure.colorbar(picture, ax=axes, shrink=0.6, label="part of the row")
+        _name(axes, title, "what the detector says", "what it is")
+    return figure
+
+
+def anchors_on_boxes(
+    sizes: ArrayLike,
+    anchors: Mapping[str, ArrayLike],
+    title: str = "",
+    limit: int = 5000,
+) -> Figure:
+    """Object sizes (m, 2) in pixels of the network's input, on logarithmic axes, with sets of anchors
+    {name: (a, 2)}; at most `limit` objects are drawn, chosen evenly."""
+    objects = np.asarray(sizes, float)
+    objects = objects[np.linspace(0, len(objects) - 1, min(limit, len(objects))).astype(int)]
+    with _figure(5.6, 4.8) as (figure, axes):
+        axes.scatter(*objects.T, s=5, color="#999999", alpha=0.35, lw=0, label="objects", rasterized=True)
+        for i, (name, group) in enumerate(anchors.items()):
+            w, h = np.asarray(group, float).reshape(-1, 2).T
+            axes.scatter(
+                w,
+                h,
+                s=70,
+                marker="os^D"[i % 4],
+                color=PALETTE[i % 7],
+                edgecolor="white",
+                lw=1.2,
+                label=name,
+                zorder=3,
+            )
+        axes.set(xscale="log", yscale="log")
+        everything = np.concatenate(
+            [objects, *(np.asarray(g, float).reshape(-1, 2) for g in anchors.values())]
+        )
+        low, high = max(everything.min() * 0.85, 0.5), everything.max() * 1.2
+        ticks = [t for t in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if low <= t <= high]
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        axes.set_xticks(ticks, map(str, ticks))
+        axes.set_yticks(ticks, map(str, ticks))
+        axes.minorticks_off()
+        _name(axes, title, "width at the network's input, px", "height, px")
+        axes.legend(loc="upper left", framealpha=0.9, frameon=True, edgecolor="none")
+    return figure

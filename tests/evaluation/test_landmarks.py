@@ -1,0 +1,120 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit.evaluation import landmarks
+from toolkit.runtime import InputError
+
+
+def faces(n: int = 20, points: int = 98, seed: int = 0) -> np.ndarray:
+    real = np.random.default_rng(seed).uniform(0, 40, (n, points, 2))
+    left, right = landmarks.LAYOUTS[points].eye_corners
+    real[:, left], real[:, right] = (0.0, 0.0), (30.0, 40.0)  # 50 px apart
+    return real
+
+
+@pytest.mark.parametrize("points", [68, 98, 106])
+def test_a_shift_is_measured_in_eye_distances(points):
+    real = faces(points=points)
+    scores = landmarks.evaluate(real + np.array([3.0, 4.0]), real)
+    assert scores.nme == pytest.approx(0.1)
+    assert scores.regions == pytest.approx(dict.fromkeys(("contour", "brows", "nose", "eyes", "mouth"), 0.1))
+    assert scores.failure_rate[0.08] == 1
+
+
+@pytest.mark.parametrize("points", [68, 98, 106])
+def test_regions_share_out_all_points(points):
+    shared = np.concatenate(list(landmarks.LAYOUTS[points].regions.values()))
+    assert sorted(shared.tolist()) == list(range(points))
+
+
+def test_regions_are_told_apart():
+    real = faces()
+    found = real.copy()
+    found[:, 76:96] += (0.0, 5.0)
+    scores = landmarks.evaluate(found, real)
+    assert scores.regions["mouth"] == pytest.approx(0.1)
+    assert scores.regions["eyes"] == 0
+    assert scores.nme == pytest.approx(0.1 * 20 / 98)
+
+
+def test_the_box_diagonal_normalises():
+    real = np.zeros((1, 5, 2))
+    real[0, 1] = (30, 40)
+    assert landmarks.evaluate(real + np.array([5.0, 0.0]), real, "box").nme == pytest.approx(0.1)
+    boxes = [[0, 0, 60, 80]]
+    scores = landmarks.evaluate(real + np.array([5.0, 0.0]), real, "box", boxes=boxes)
+    assert scores.nme == pytest.approx(0.05)
+    assert scores.regions == {}
+
+
+@given(errors=st.lists(st.floats(0, 0.3), min_size=1, max_size=30))
+def test_area_and_failure_rate_are_those_of_the_cumulative_curve(errors):
+    real = faces(len(errors))
+    scores = landmarks.evaluate(real + np.array(errors)[:, None, None] * (50.0, 0.0), real)
+    grid = (np.arange(20000) + 0.5) / 20000 * 0.08
+    curve = (scores.per_face[:, None] <= grid).mean(axis=0)
+    assert scores.auc[0.08] == pytest.approx(curve.mean(), abs=1e-3)
+    assert scores.failure_rate[0.08] == pytest.approx((scores.per_face > 0.08).mean())
+    x, y = scores.curve(0.08)
+    assert y[-1] == pytest.approx(1 - scores.failure_rate[0.08])
+    assert (np.diff(y) >= 0).all()
+    assert x[-1] == 0.08
+
+
+def test_a_face_that_was_not_found_is_a_failure():
+    real = faces(4)
+    found = real.copy()
+    found[0] = np.nan
+    scores = landmarks.evaluate(found, real)
+    assert (scores.missed, scores.nme, scores.failure_rate[0.10], scores.auc[0.10]) == (1, 0, 0.25, 0.75)
+    nothing = landmarks.evaluate(np.full_like(real, np.nan), real)
+    assert nothing.missed == 4
+    assert json.loads(json.dumps(nothing.as_dict()))["nme"] is None
+
+
+def test_points_without_a_label_are_left_out():
+    real = faces(3)
+    found = real.copy()
+    found[:, 5] += 1000
+    labelled = np.ones((3, 98), bool)
+    labelled[:, 5] = False
+    assert landmarks.evaluate(found, real, labelled=labelled).nme == 0
+
+
+def test_wflw_points_are_found_among_the_106():
+    mapping = landmarks.WFLW_FROM_106
+    assert len(mapping) == len(set(mapping.tolist())) == 98
+    wflw, jd = landmarks.LAYOUTS[98], landmarks.LAYOUTS[106]
+    assert tuple(mapping[list(wflw.eye_corners)]) == jd.eye_corners
+    for region, points in wflw.regions.items():
+        assert set(mapping[points]) <= set(jd.regions[region].tolist())
+
+
+def test_perfect_points_of_wflw_score_nothing():
+    if "TOOLKIT_DATA" not in os.environ:
+        pytest.skip("TOOLKIT_DATA is not set: no WFLW to evaluate on")
+    rows = json.loads(Path(os.environ["TOOLKIT_DATA"], "wflw98/annotations.json").read_text())
+    real = np.array([row["landmarks98_original"] for row in rows])
+    scores = landmarks.evaluate(real, real)
+    assert (len(scores.per_face), scores.nme, scores.auc[0.10]) == (425, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "real", "more", "message"),
+    [
+        (np.zeros((2, 106, 2)), np.zeros((2, 98, 2)), {}, "WFLW_FROM_106"),
+        (np.zeros((0, 98, 2)), np.zeros((0, 98, 2)), {}, "no faces"),
+        (np.zeros((2, 5, 2)), np.zeros((2, 5, 2)), {}, "use normaliser='box'"),
+        (np.zeros((2, 98, 2)), np.zeros((2, 98, 2)), {}, "face 0 has no inter-ocular length"),
+        (np.zeros((2, 98, 2)), np.zeros((2, 98, 2)), {"normaliser": "head"}, "normaliser must be"),
+    ],
+)
+def test_bad_input_is_one_sentence(found, real, more, message):
+    with pytest.raises(InputError, match=message):
+        landmarks.evaluate(found, real, **more)

@@ -1,0 +1,213 @@
+"""WIDER FACE's protocol against a plain retelling of the official toolbox, and the published detections."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import savemat
+
+from toolkit.evaluation import widerface
+from toolkit.evaluation.detection import Detections
+from toolkit.evaluation.widerface import WiderTruth
+from toolkit.runtime import InputError
+
+
+@pytest.fixture(scope="module")
+def data() -> Path:
+    if "TOOLKIT_DATA" not in os.environ:
+        pytest.skip("TOOLKIT_DATA is not set: no WIDER FACE to evaluate on")
+    return Path(os.environ["TOOLKIT_DATA"])
+
+
+@pytest.fixture(scope="module")
+def official(data) -> WiderTruth:
+    return widerface.read_truth(data / "widerface_val" / "eval_gt")
+
+
+def made(seed: int, pictures: int = 8) -> tuple[WiderTruth, Detections]:
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(0, 6, pictures)
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    corner = generator.integers(0, 60, (starts[-1], 2))
+    boxes = np.concatenate((corner, corner + generator.integers(0, 40, (starts[-1], 2))), axis=1)
+    images, found, scores = [], [], []
+    for picture in range(pictures):
+        for _ in range(generator.integers(0, 12)):
+            if counts[picture] and generator.random() < 0.7:
+                face = boxes[generator.integers(starts[picture], starts[picture + 1])]
+                box = face + generator.integers(-4, 5, 4)
+            else:
+                box = np.tile(generator.integers(0, 60, 2), 2) + np.array([0, 0, 20, 20])
+            box[2:] = np.maximum(box[:2], box[2:])
+            images.append(picture)
+            found.append(box)
+            scores.append(generator.random())
+    truth = WiderTruth(
+        tuple(f"{i % 3}--Event/{i}.jpg" for i in range(pictures)),
+        starts,
+        boxes.astype(np.float32),
+        generator.random((3, starts[-1])) < np.array([[0.3], [0.6], [0.9]]),
+    )
+    k = len(images)
+    return truth, Detections(
+        np.array(images, np.int64),
+        np.array(found, np.float32).reshape(-1, 4),
+        np.array(scores),
+        np.zeros(k, np.int64),
+    )
+
+
+def retold(truth: WiderTruth, detections: Detections, setting: int) -> float:
+    """wider_eval.m retold with its loops: picture by picture, threshold by threshold."""
+    scores = (detections.scores - detections.scores.min()) / np.ptp(detections.scores)
+    proposals, recalled = np.zeros(1000), np.zeros(1000)
+    for picture in range(len(truth)):
+        rows = slice(truth.starts[picture], truth.starts[picture + 1])
+        faces, asked = truth.boxes[rows], truth.counted[setting, rows]
+        mine = np.flatnonzero(detections.images == picture)
+        mine = mine[np.argsort(-scores[mine], kind="stable")]
+        if not len(faces) or not len(mine):
+            continue
+        state, good, recall_at = np.zeros(len(faces)), np.ones(len(mine)), []
+        for rank, k in enumerate(mine):
+            overlaps = [overlap(detections.boxes[k], face) for face in faces]
+            best = int(np.argmax(overlaps))
+            if overlaps[best] >= 0.5:
+                if not asked[best]:
+                    state[best], good[rank] = -1, -1
+                elif state[best] == 0:
+                    state[best] = 1
+            recall_at.append((state == 1).sum())
+        for t in range(1000):
+            left = np.flatnonzero(scores[mine] >= 1 - (t + 1) / 1000)
+            if len(left):
+                proposals[t] += (good[: left[-1] + 1] == 1).sum()
+                recalled[t] += recall_at[left[-1]]
+    precision = np.divide(recalled, proposals, out=np.zeros(1000), where=proposals > 0)
+    recall = recalled / max(truth.counted[setting].sum(), 1)
+    hull = np.concatenate(([0.0], precision, [0.0]))
+    ends = np.concatenate(([0.0], recall, [1.0]))
+    for i in range(len(hull) - 2, -1, -1):
+        hull[i] = max(hull[i], hull[i + 1])
+    return float(np.sum(np.diff(ends) * hull[1:]))
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    w = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    h = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    if w <= 0 or h <= 0:
+        return 0.0
+    both = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
+    return float(w * h / (sum(both) - w * h))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_scores_are_those_of_the_toolbox_retold(seed):
+    truth, detections = made(seed)
+    if len(detections) < 2:
+        return
+    scores = widerface.evaluate(truth, detections)
+    expected = [retold(truth, detections, s) for s in range(3)]
+    assert [scores.easy, scores.medium, scores.hard] == pytest.approx(expected, abs=1e-12)
+
+
+def test_published_detections_score_as_published(data, official):
+    detections = widerface.read_detections(data / "widerface_detections" / "rfb320", official)
+    started = time.process_time()
+    scores = widerface.evaluate(official, detections)
+    assert time.process_time() - started < 5
+    assert (scores.easy, scores.medium, scores.hard) == pytest.approx((0.8148, 0.7107, 0.3631), abs=1e-4)
+    assert scores.faces == {"easy": 7211, "medium": 13319, "hard": 31958}
+    answer = json.loads(json.dumps(scores.as_dict()))
+    assert list(answer)[:3] == ["easy", "medium", "hard"]
+    assert answer["pictures"] == 3226
+
+
+def test_perfect_detections_score_one_and_none_score_nothing(official):
+    asked = official.counted[2]
+    images = np.repeat(np.arange(len(official)), np.diff(official.starts))[asked]
+    boxes = official.boxes[asked]
+    perfect = Detections(images, boxes, np.ones(len(images), np.float32), np.zeros(len(images), int))
+    scores = widerface.evaluate(official, perfect)
+    assert scores.easy == pytest.approx(1, abs=0.001)
+    assert scores.hard == pytest.approx(1, abs=0.003)  # faces that lie on one another
+    nothing = widerface.evaluate(official, Detections.from_pictures([]))
+    assert (nothing.easy, nothing.hard) == (0, 0)
+
+
+def test_a_subset_counts_its_own_faces(data, official):
+    files = (data / "widerface_val/project_split/test.txt").read_text().split()
+    part = official.subset(files)
+    assert len(part) == len(files) == 802
+    at = official.files.index(files[5])
+    np.testing.assert_array_equal(
+        part.boxes[part.starts[5] : part.starts[6]],
+        official.boxes[official.starts[at] : official.starts[at + 1]],
+    )
+    assert 0 < part.counted[2].sum() < official.counted[2].sum()
+    with pytest.raises(InputError, match="not in the ground truth"):
+        official.subset(["nowhere/1.jpg"])
+
+
+def test_original_sizes(data, official, tmp_path):
+    sizes = widerface.original_sizes(data / "widerface_val/sizes.csv", official.files)
+    assert sizes.shape == (3226, 2)
+    assert (sizes[:, 0] == 1024).all()
+    (tmp_path / "sizes.csv").write_text("file,w\na.jpg,3\n")
+    with pytest.raises(InputError, match="columns file, orig_w, orig_h"):
+        widerface.original_sizes(tmp_path / "sizes.csv", ["a.jpg"])
+    with pytest.raises(InputError, match="cannot be read"):
+        widerface.original_sizes(tmp_path / "none.csv", [])
+
+
+def test_detection_files_round_trip(tmp_path):
+    truth, detections = made(3)
+    widerface.write_detections(tmp_path / "out", truth, detections)
+    assert (tmp_path / "out/1--Event/1.txt").read_text().split("\n")[0] == "1"
+    again = widerface.read_detections(tmp_path / "out", truth)
+    order = np.lexsort((-detections.scores, detections.images))
+    np.testing.assert_array_equal(again.images, detections.images[order])
+    np.testing.assert_allclose(again.boxes, detections.boxes[order], atol=1e-3)
+    np.testing.assert_allclose(again.scores, detections.scores[order], rtol=1e-8)
+    before, after = widerface.evaluate(truth, detections), widerface.evaluate(truth, again)
+    assert after.hard == pytest.approx(before.hard)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0\n2\n1 2 3 4 0.5\n", "0\n1\n1 2 3 4\n", "0\n1\n1 2 3 4 high\n", "0\nmany\n"]
+)
+def test_a_file_in_another_layout_is_named(tmp_path, text):
+    truth, detections = made(3)
+    widerface.write_detections(tmp_path / "out", truth, detections)
+    (tmp_path / "out/1--Event/4.txt").write_text(text)
+    with pytest.raises(InputError, match=r"4\.txt is not in the official layout"):
+        widerface.read_detections(tmp_path / "out", truth)
+
+
+def test_missing_detections_are_named(tmp_path):
+    truth, detections = made(3)
+    widerface.write_detections(tmp_path / "out", truth, detections)
+    (tmp_path / "out/1--Event/4.txt").unlink()
+    with pytest.raises(InputError, match=r"4\.txt is missing"):
+        widerface.read_detections(tmp_path / "out", truth)
+    with pytest.raises(InputError, match="no folder '0--Event'"):
+        widerface.read_detections(tmp_path / "out" / "2--Event", truth)
+    with pytest.raises(InputError, match="is no folder"):
+        widerface.read_detections(tmp_path / "none", truth)
+
+
+def test_a_broken_ground_truth_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"wider_face_val\.mat is missing"):
+        widerface.read_truth(tmp_path)
+    (tmp_path / "wider_face_val.mat").write_bytes(b"no mat file")
+    with pytest.raises(InputError, match="is not WIDER FACE's ground truth"):
+        widerface.read_truth(tmp_path)
+    savemat(tmp_path / "wider_face_val.mat", {"other": np.zeros(3)})
+    with pytest.raises(InputError, match="no readable event_list"):
+        widerface.read_truth(tmp_path)

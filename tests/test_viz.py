@@ -1,0 +1,139 @@
+import io
+
+import numpy as np
+import pytest
+
+from toolkit import viz
+
+
+def rendered(figure) -> int:
+    """Draw it for real; the number of bytes of the picture."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return len(stream.getvalue())
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+GREY = np.full((96, 128, 3), 128, np.uint8)
+
+
+def test_boxes_are_drawn_where_they_are_in_their_class_colour():
+    picture = viz.draw_boxes(GREY, np.array([[16, 16, 64, 64]]), np.array([1]), long_side=128)
+    assert picture.shape == GREY.shape
+    assert picture[40, 16].tolist() == [0xD5, 0x5E, 0x00]
+    assert picture[40, 40].tolist() == [128] * 3
+    assert (GREY == 128).all()
+
+
+def test_small_pictures_are_enlarged_by_a_whole_factor():
+    picture = viz.draw_boxes(GREY, np.array([[16, 16, 64, 64]]))
+    assert picture.shape == (480, 640, 3)
+    assert picture[200, 80].tolist() == [0x00, 0x72, 0xB2]
+
+
+def test_text_lies_above_the_box_or_inside_where_there_is_no_room():
+    plain, named = (
+        viz.draw_boxes(GREY, np.array([[16, y, 64, y + 40]]), np.array([0]), np.array([0.5]), names)
+        for y, names in ((40, ()), (40, ("cat",)))
+    )
+    changed = np.flatnonzero((plain != named).any(axis=(1, 2)))
+    assert len(changed)
+    assert changed.max() <= 200
+    top = viz.draw_boxes(GREY, np.array([[16, 0, 64, 40]]), np.array([0]), classes=("cat",))
+    bare = viz.draw_boxes(GREY, np.array([[16, 0, 64, 40]]), np.array([0]))
+    assert (top != bare).any(axis=(1, 2))[2:30].any()
+
+
+def test_a_box_smaller_than_its_letters_has_no_text():
+    box = np.array([[10, 10, 12, 12]])
+    named = viz.draw_boxes(GREY, box, np.array([0]), classes=("cat",))
+    np.testing.assert_array_equal(named, viz.draw_boxes(GREY, box, np.array([0])))
+
+
+@pytest.mark.parametrize("boxes", [np.zeros((0, 4)), np.array([])])
+def test_no_boxes_leave_the_picture_as_it_is(boxes):
+    np.testing.assert_array_equal(viz.draw_boxes(GREY, boxes, long_side=128), GREY)
+
+
+def test_class_colours_go_round():
+    ids = np.arange(20)
+    boxes = np.stack([ids * 6, ids * 4, ids * 6 + 5, ids * 4 + 5], axis=1)
+    assert viz.draw_boxes(GREY, boxes, ids, np.full(20, 0.5), [f"c{i}" for i in ids]).any()
+
+
+def test_grids_have_a_cell_per_picture():
+    figure = viz.image_grid([GREY] * 7, [str(i) for i in range(7)], columns=3, title="seven")
+    assert [axes.get_title() for axes in figure.axes if axes.images] == [str(i) for i in range(7)]
+    assert rendered(figure) > 1000
+    assert rendered(viz.image_grid([GREY[..., 0]])) > 500
+    assert rendered(viz.image_grid([])) > 100
+
+
+def test_bars_say_what_nobody_measured():
+    figure = viz.bars(
+        ["a", "b"], {"x": [0.5, np.nan], "y": [0.25, 0.125]}, {"x": [0.1, 0.1], "y": [0.0, 0.0]}
+    )
+    assert texts(figure) == ["0.500", "not measured", "0.250", "0.125"]
+    assert figure.axes[0].get_xlim()[0] == 0
+    assert rendered(figure) > 1000
+    assert figure.axes[0].get_legend() is not None
+    assert rendered(viz.bars(["a"], [-1.0], [[0.5], [0.2]])) > 1000
+    assert rendered(viz.bars(["a"], [np.nan])) > 1000
+
+
+def test_curves_have_a_legend_from_two_on():
+    x = np.arange(1, 5)
+    one = viz.curves({"a": (x, x)}, "epoch", "loss", log="y")
+    assert one.axes[0].get_legend() is None
+    assert one.axes[0].get_yscale() == "log"
+    many = viz.curves({f"s{i}": (x, x + i) for i in range(9)}, bands={"s0": (x - 1, x + 1)})
+    assert len(many.axes[0].get_legend().get_texts()) == 9
+    styles = {(line.get_color(), line.get_linestyle()) for line in many.axes[0].lines}
+    assert len(styles) == 9
+    assert rendered(many) > 1000
+
+
+def test_pareto_joins_what_no_other_beats():
+    points = {"good": (1.0, 3.0), "beaten": (2.0, 2.0), "better": (3.0, 5.0), "cheap": (0.5, 1.0)}
+    figure = viz.pareto(points, log="x", groups=dict.fromkeys(points, "ours"))
+    front = figure.axes[0].lines[0].get_xydata()
+    np.testing.assert_array_equal(front, [(0.5, 1.0), (1.0, 3.0), (3.0, 5.0)])
+    assert texts(figure) == list(points)
+    assert rendered(figure) > 1000
+
+
+def test_precision_recall_lists_the_best_first():
+    curve = (np.array([0.5, 1.0]), np.array([1.0, 0.5]))
+    figure = viz.precision_recall({"a": curve, "b": curve}, {"a": 0.2, "b": 0.7}, point=(0.5, 0.9))
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["b  0.700", "a  0.200"]
+    assert texts(figure) == ["precision 0.90\nrecall 0.50"]
+    assert rendered(figure) > 1000
+
+
+def test_confusion_writes_the_counts():
+    figure = viz.confusion([[5, 0, 1], [2, 3, 0], [4, 0, 0]], ["cat", "dog"])
+    assert texts(figure) == ["5", "1", "2", "3", "4"]
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["cat", "dog", "background"]
+    assert rendered(figure) > 1000
+    assert texts(viz.confusion(np.ones((81, 81)), [str(i) for i in range(80)])) == []
+
+
+def test_anchors_lie_over_the_boxes():
+    sizes = np.random.default_rng(0).uniform(4, 200, (300, 2))
+    figure = viz.anchors_on_boxes(
+        sizes, {"published": [(10, 20), (50, 60)], "refined": [(12, 22)]}, limit=100
+    )
+    assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [100, 2, 1]
+    assert rendered(figure) > 1000
+
+
+def test_figures_do_not_pile_up():
+    import matplotlib.pyplot as plt
+
+    for _ in range(25):
+        viz.curves({"a": ([1, 2], [1, 2])})
+    assert plt.get_fignums() == []

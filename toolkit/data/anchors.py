@@ -1,0 +1,204 @@
+"""Anchors for a data set: k-means with the IoU distance, genetic refinement, how well they fit, which head.
+
+An object's or anchor's size is (width, height) in pixels of the network's input; the overlap of two sizes is
+the IoU of boxes with one centre. Sources: YOLOv2 (arXiv:1612.08242) for the clustering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from toolkit import boxes as bx
+from toolkit.data.dataset import Dataset
+from toolkit.runtime import InputError, progress
+
+Sizes = NDArray[np.float32]
+
+
+def object_sizes(dataset: Dataset, input_size: tuple[int, int], resize: str = "stretch") -> Sizes:
+    """(m, 2) sizes of the objects at a network input of `input_size` (w, h), crowd regions, ignored and
+    empty boxes left out. `resize`: "stretch" or "letterbox". InputError for pictures without a recorded size.
+    """
+    if resize not in ("stretch", "letterbox"):
+        raise InputError(f"resize must be 'stretch' or 'letterbox', not {resize!r}")
+    unknown = np.flatnonzero((dataset.sizes <= 0).any(axis=1) & (np.diff(dataset.starts) > 0))
+    if len(unknown):
+        raise InputError(
+            f"{len(unknown)} pictures have no recorded size, the first is {dataset.files[unknown[0]]!r}: "
+            "import the data set again with its pictures at hand"
+        )
+    place = bx.stretch if resize == "stretch" else bx.letterbox
+    kinds, kind = np.unique(dataset.sizes, axis=0, return_inverse=True)
+    inner = np.array([place((int(w), int(h)), input_size).inner if w and h else (1, 1) for w, h in kinds])
+    scale = (inner / np.maximum(kinds, 1))[kind.ravel()]
+    sizes = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]) * np.repeat(scale, np.diff(dataset.starts), axis=0)
+    keep = ~dataset.crowd & ~dataset.ignore & (sizes > 0).all(axis=1)
+    return sizes[keep].astype(np.float32)
+
+
+def wh_iou(sizes: ArrayLike, anchors: ArrayLike) -> Sizes:
+    """All pairs of sizes (m, 2) and (a, 2) -> (m, a) in 0..1."""
+    (w, h), (aw, ah) = np.asarray(sizes, np.float32).T, np.asarray(anchors, np.float32).T[..., None]
+    both = np.minimum(w, aw) * np.minimum(h, ah)
+    return (both / (w * h + aw * ah - both)).T
+
+
+@dataclass(frozen=True)
+class AnchorFit:
+    """How well anchors fit objects."""
+
+    recall: float  # best possible recall: part of the objects whose best anchor overlaps above `threshold`
+    mean_iou: float  # mean overlap of an object with its best anchor
+    threshold: float
+    share: tuple[float, ...]  # part of the objects that each anchor is the best of
+    below_stride: (
+        float | None
+    )  # part of the objects with both sides under the finest stride: less than a cell
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def fit(
+    sizes: ArrayLike, anchors: ArrayLike, strides: Sequence[int] = (), threshold: float = 0.5
+) -> AnchorFit:
+    """Best possible recall and mean best IoU of `anchors` (a, 2) on objects of `sizes` (m, 2)."""
+    sizes = _objects(sizes)
+    overlap = wh_iou(sizes, anchors)
+    best = overlap.max(axis=1)
+    share = np.bincount(overlap.argmax(axis=1), minlength=overlap.shape[1]) / len(sizes)
+    below = float((sizes.max(axis=1) < min(strides)).mean()) if strides else None
+    return AnchorFit(
+        float((best > threshold).mean()),
+        float(best.mean(dtype=np.float64)),
+        threshold,
+        tuple(share.tolist()),
+        below,
+    )
+
+
+def _objects(sizes: ArrayLike) -> Sizes:
+    sizes = np.asarray(sizes, np.float32).reshape(-1, 2)
+    if not len(sizes):
+        raise InputError("the data set has no objects to fit anchors to")
+    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+        raise InputError(
+            "object sizes must be positive numbers of pixels: run `toolkit data doctor` on the set"
+        )
+    return sizes
+
+
+def kmeans(sizes: ArrayLike, count: int, restarts: int = 6, seed: int = 0) -> Sizes:
+    """(count, 2) anchors by rising area: k-means with the distance 1 - IoU, the best mean IoU of several
+    starts. InputError where there are fewer different sizes than anchors."""
+    sizes = _objects(sizes)
+    different = np.unique(sizes, axis=0)
+    if len(different) < count:
+        raise InputError(
+            f"{count} anchors need at least as many objects of different size, found {len(different)}: "
+            "ask for fewer anchors or bring more labels"
+        )
+    generator = np.random.default_rng(seed)
+    best, best_iou = different[:count], -1.0
+    for _ in range(restarts):
+        anchors = _spread(different, count, generator)
+        owner = np.full(len(sizes), -1)
+        for _ in range(100):
+            overlap = wh_iou(sizes, anchors)
+            mean, nearest = overlap.max(axis=1).mean(dtype=np.float64), overlap.argmax(axis=1)
+            if mean > best_iou:
+                best, best_iou = anchors.copy(), mean
+            if (nearest == owner).mean() > 0.999:
+                break
+            owner = nearest
+            for a in range(count):
+                if (owner == a).any():
+                    anchors[a] = np.median(sizes[owner == a], axis=0)
+    return _sorted(best)
+
+
+def _spread(different: Sizes, count: int, generator: np.random.Generator) -> Sizes:
+    """Starting points drawn far from one another (k-means++)."""
+    chosen = [int(generator.integers(len(different)))]
+    distance = np.ones(len(different), np.float64)
+    while len(chosen) < count:
+        distance = np.minimum(distance, 1 - wh_iou(different, different[chosen[-1:]])[:, 0])
+        distance[chosen] = 0
+        weight = distance**2
+        chosen.append(int(generator.choice(len(different), p=weight / weight.sum())))
+    return different[chosen].copy()
+
+
+def refine(
+    sizes: ArrayLike, anchors: ArrayLike, generations: int = 1000, seed: int = 0, threshold: float = 0.5
+) -> Sizes:
+    """(a, 2) anchors by rising area, improved by random changes of their sides, each kept only if it raises
+    recall + 2 x mean IoU (see `AnchorFit`) and does not lower the recall."""
+    sizes = _objects(sizes)
+    generator = np.random.default_rng(seed)
+    best = np.array(anchors, np.float32)
+    overlap = wh_iou(sizes, best).max(axis=1)
+    recall = float((overlap > threshold).mean())
+    fitness = recall + 2 * float(overlap.mean(dtype=np.float64))
+    for generation in progress(range(generations), "refining anchors"):
+        # Nearly all anchors at once or only a few of them, in ever finer steps.
+        step = 0.15 * (1 - generation / generations) + 0.01
+        moved = generator.random((len(best), 1)) < generator.choice([0.2, 0.9])
+        factor = np.exp(generator.normal(0, step, best.shape) * moved)
+        candidate = np.maximum(best * factor, 1).astype(np.float32)
+        overlap = wh_iou(sizes, candidate).max(axis=1)
+        new_recall = float((overlap > threshold).mean())
+        new_fitness = new_recall + 2 * float(overlap.mean(dtype=np.float64))
+        if new_fitness > fitness and new_recall >= recall:
+            best, recall, fitness = candidate, new_recall, new_fitness
+    return _sorted(best)
+
+
+def _sorted(anchors: Sizes) -> Sizes:
+    return anchors[np.argsort(anchors.prod(axis=1), kind="stable")]
+
+
+def find(
+    sizes: ArrayLike,
+    count: int,
+    published: ArrayLike | None = None,
+    generations: int = 1000,
+    seed: int = 0,
+    threshold: float = 0.5,
+) -> Sizes:
+    """(count, 2) anchors by rising area: k-means, then `refine`; where `published` anchors of that number
+    are given, refined from whichever of the two has the better recall."""
+    starts = [kmeans(sizes, count, seed=seed)]
+    if published is not None and len(np.asarray(published)) == count:
+        starts.append(np.asarray(published, np.float32))
+    fits = [fit(sizes, start, threshold=threshold) for start in starts]
+    best = max(range(len(starts)), key=lambda i: (fits[i].recall, fits[i].mean_iou))
+    return refine(sizes, starts[best], generations, seed, threshold)
+
+
+def to_heads(anchors: ArrayLike, strides: Sequence[int], rule: str = "even") -> tuple[tuple[int, ...], ...]:
+    """Which anchors (indices into them by rising area: darknet's mask) each head takes, in the order of
+    `strides`; the coarsest head takes the largest.
+
+    "even": equal numbers, what a network with a fixed number of anchors per head needs. "stride": an anchor
+    goes to the coarsest head of which it covers two cells (sqrt(w h) >= 2 strides), the rest to the finest;
+    a head may go empty. InputError where the anchors cannot be shared out evenly.
+    """
+    sides = np.sqrt(np.sort(np.asarray(anchors, np.float32).prod(axis=1)))
+    fine_first = np.argsort(strides, kind="stable")
+    if rule == "even":
+        if len(sides) % len(strides):
+            raise InputError(f"{len(sides)} anchors cannot be shared evenly by {len(strides)} heads")
+        owner = np.repeat(np.arange(len(strides)), len(sides) // len(strides))
+    elif rule == "stride":
+        steps = 2.0 * np.asarray(strides)[fine_first]
+        owner = np.clip(np.searchsorted(steps, sides, "right") - 1, 0, None)
+    else:
+        raise InputError(f"rule must be 'even' or 'stride', not {rule!r}")
+    masks = [tuple(np.flatnonzero(owner == i).tolist()) for i in range(len(strides))]
+    return tuple(masks[int(np.flatnonzero(fine_first == i)[0])] for i in range(len(strides)))

@@ -1,0 +1,218 @@
+"""WIDER FACE's own protocol: easy, medium and hard average precision of a face detector.
+
+Source: the evaluation toolbox of WIDER FACE (http://shuoyang1213.me/WIDERFACE/). All coordinates are those of
+the original pictures, whatever size the detector saw.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit import boxes as bx
+from toolkit.evaluation.detection import Detections, Truth, average_precision, best_object
+from toolkit.runtime import InputError, progress, whole_folder
+
+SETTINGS = ("easy", "medium", "hard")
+_THRESHOLDS = 1000
+_IOU = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class WiderTruth:
+    """n pictures, m faces; the faces of picture i are the rows `starts[i]:starts[i + 1]`."""
+
+    files: tuple[str, ...]  # n, "0--Parade/0_Parade_marchingband_1_465.jpg"
+    starts: NDArray[np.int64]  # (n + 1,)
+    boxes: NDArray[np.float32]  # (m, 4) xyxy pixels of the original picture
+    counted: NDArray[np.bool_]  # (3, m) whether easy, medium, hard ask for the face; others are ignored there
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def subset(self, files: Sequence[str]) -> WiderTruth:
+        """The pictures `files` in that order; InputError for one that is not there."""
+        at = {name: i for i, name in enumerate(self.files)}
+        unknown = [name for name in files if name not in at]
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} of {len(files)} pictures are not in the ground truth, the first is "
+                f"{unknown[0]!r}: names look like {self.files[0]!r}"
+            )
+        rows = [np.arange(self.starts[at[name]], self.starts[at[name] + 1]) for name in files]
+        starts = np.concatenate(([0], np.cumsum([len(r) for r in rows]))).astype(np.int64)
+        chosen = np.concatenate([np.zeros(0, np.int64), *rows])
+        return WiderTruth(tuple(files), starts, self.boxes[chosen], self.counted[:, chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class WiderScores:
+    """Average precisions in 0..1, and the curves they are the areas of."""
+
+    easy: float
+    medium: float
+    hard: float
+    faces: dict[str, int]  # setting -> faces it asks for
+    pictures: int
+    curves: dict[
+        str, tuple[NDArray[np.floating], NDArray[np.floating]]
+    ]  # setting -> recall, precision (1000,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: easy, medium, hard, pictures, and the faces of each setting."""
+        return {
+            **{name: getattr(self, name) for name in SETTINGS},
+            "pictures": self.pictures,
+            "faces": self.faces,
+        }
+
+
+def read_truth(folder: str | Path) -> WiderTruth:
+    """The official wider_face_val.mat and wider_{easy,medium,hard}_val.mat of a folder."""
+    from scipy.io import loadmat
+
+    def column(name: str, key: str) -> list[NDArray[Any]]:
+        path = Path(folder) / f"wider_{name}_val.mat"
+        if not path.is_file():
+            raise InputError(
+                f"{path} is missing: WIDER FACE's evaluation needs the official ground-truth files"
+            )
+        try:
+            return [row[0] for row in loadmat(path)[key]]
+        except Exception:  # scipy's reader fails in many ways on a file that is no .mat file
+            raise InputError(
+                f"{path} is not WIDER FACE's ground truth (no readable {key}): fetch it again"
+            ) from None
+
+    events = column("face", "event_list")  # per event: its name
+    names = column("face", "file_list")  # per event: (pictures, 1) cells of a name
+    faces = column("face", "face_bbx_list")  # per event: (pictures, 1) cells of (faces, 4) x, y, w, h
+    asked = [column(setting, "gt_list") for setting in SETTINGS]  # likewise of (faces, 1) numbers from 1
+    files, boxes, counted = [], [], []
+    for e, event in enumerate(events):
+        for i, name in enumerate(names[e][:, 0]):
+            xywh = np.asarray(faces[e][i, 0], np.float32).reshape(-1, 4)
+            mask = np.zeros((len(SETTINGS), len(xywh)), bool)
+            for s in range(len(SETTINGS)):
+                mask[s, asked[s][e][i, 0].astype(int).ravel() - 1] = True
+            files.append(f"{event[0]}/{name[0]}.jpg")
+            boxes.append(bx.xywh_to_xyxy(xywh))
+            counted.append(mask)
+    starts = np.concatenate(([0], np.cumsum([len(b) for b in boxes]))).astype(np.int64)
+    return WiderTruth(tuple(files), starts, np.concatenate(boxes), np.concatenate(counted, axis=1))
+
+
+def original_sizes(path: str | Path, files: Sequence[str]) -> NDArray[np.float32]:
+    """(n, 2) original width and height of `files`, from a CSV with columns file, orig_w, orig_h: boxes found
+    on a reduced copy are brought back by original size / copy's size."""
+    try:
+        with open(path, newline="") as stream:
+            table = {
+                row["file"]: (float(row["orig_w"]), float(row["orig_h"])) for row in csv.DictReader(stream)
+            }
+        return np.array([table[name] for name in files], np.float32).reshape(-1, 2)
+    except OSError:
+        raise InputError(f"{path} cannot be read: it should list the pictures' original sizes") from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} should have columns file, orig_w, orig_h for every picture: {error}"
+        ) from None
+
+
+def read_detections(folder: str | Path, truth: WiderTruth) -> Detections:
+    """Text files in the official layout, `<event>/<picture>.txt`: name, count, then `x y w h score` a line.
+
+    InputError for a missing file and for a line that is no detection.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: expected one with WIDER FACE's events in it")
+    event = truth.files[0].split("/")[0]
+    root = next((p.parent for p in (folder / event, *folder.glob(f"*/{event}")) if p.is_dir()), None)
+    if root is None:
+        raise InputError(f"{folder} holds no folder {event!r}: expected one folder per event of WIDER FACE")
+    images, rows = [], []
+    for i, name in enumerate(progress(truth.files, "reading detections")):
+        path = (root / name).with_suffix(".txt")
+        try:
+            lines = path.read_text().split("\n")
+        except OSError:
+            raise InputError(
+                f"{path} is missing: every picture needs its file, an empty one says 0 faces"
+            ) from None
+        try:
+            table = np.array(" ".join(lines[2:]).split(), np.float64).reshape(-1, 5)
+            if len(table) != int(lines[1]):
+                raise ValueError
+        except (ValueError, IndexError):
+            raise InputError(
+                f"{path} is not in the official layout: expected a name, a count and then "
+                "as many lines 'x y w h score'"
+            ) from None
+        images.append(np.full(len(table), i, np.int64))
+        rows.append(table)
+    table = np.concatenate(rows)
+    corners = bx.xywh_to_xyxy(table[:, :4]).astype(np.float32)
+    return Detections(np.concatenate(images), corners, table[:, 4], np.zeros(len(table), np.int64))
+
+
+def write_detections(folder: str | Path, truth: WiderTruth, detections: Detections) -> None:
+    """The files that `read_detections` and the official toolbox read, by falling score."""
+    order = np.lexsort((-detections.scores, detections.images))
+    bounds = np.searchsorted(detections.images[order], np.arange(len(truth) + 1))
+    table = np.column_stack((bx.xyxy_to_xywh(detections.boxes.astype(np.float64)), detections.scores))
+    with whole_folder(folder) as root:
+        for i, name in enumerate(progress(truth.files, "writing detections")):
+            rows = table[order[bounds[i] : bounds[i + 1]]]
+            path = (root / name).with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = [f"{x:.3f} {y:.3f} {w:.3f} {h:.3f} {score:.9g}" for x, y, w, h, score in rows.tolist()]
+            path.write_text("\n".join([path.stem, str(len(rows)), *lines, ""]))
+
+
+def evaluate(truth: WiderTruth, detections: Detections) -> WiderScores:
+    """Easy, medium and hard AP as the official toolbox computes them.
+
+    Scores are stretched to 0..1 over all detections. In each picture, by falling score, a detection takes the
+    face it overlaps most, if the IoU (corners including their last pixel) is at least .5; where a setting
+    does not ask for that face the detection is dropped, where it does the first one finds it and later ones
+    are wrong. Detections of pictures without any face are left out. Precision and recall are taken at 1,000
+    equal steps of the score, and AP is the area under the falling hull.
+    """
+    faces = len(truth.boxes)
+    everything = np.ones(faces, bool)
+    none = np.zeros(faces, bool)
+    plain = Truth(("face",), truth.starts, truth.boxes, np.zeros(faces, np.int32), none, none)
+    detections = Detections(
+        detections.images, detections.boxes, detections.scores, np.zeros(len(detections), np.int64)
+    )
+    best = best_object(plain, detections, everything, _IOU, pixel=1.0)
+    scores = detections.scores.astype(np.float64)
+    low, high = (scores.min(), scores.max()) if len(scores) else (0.0, 1.0)
+    scores = (scores - low) / (high - low) if high > low else np.ones(len(scores))
+    order = np.argsort(-scores, kind="stable")
+    order = order[np.diff(truth.starts)[detections.images[order]] > 0]
+    best, scores = best[order], scores[order]
+    thresholds = 1 - np.arange(1, _THRESHOLDS + 1) / _THRESHOLDS
+    reached = len(scores) - np.searchsorted(scores[::-1], thresholds, "left")  # detections at or above each
+
+    aps: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    curves: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]] = {}
+    for s, setting in enumerate(SETTINGS):
+        dropped = (best >= 0) & ~truth.counted[s][best]
+        first = np.zeros(len(best), bool)
+        first[np.unique(best, return_index=True)[1]] = True
+        right = np.concatenate(([0], np.cumsum(first & (best >= 0) & ~dropped)))[reached]
+        shown = np.concatenate(([0], np.cumsum(~dropped)))[reached]
+        counts[setting] = int(truth.counted[s].sum())
+        recall, precision = right / max(counts[setting], 1), right / np.maximum(shown, 1)
+        curves[setting] = recall, precision
+        aps[setting] = average_precision(recall, precision)
+    return WiderScores(**aps, faces=counts, pictures=len(truth), curves=curves)
