@@ -26,7 +26,7 @@ class LayerCost:
     macs: int
     bflops: float  # darknet's count
     stride: float
-    receptive_field: float
+    receptive_field: int
     live_bytes: int  # float32 feature maps that exist while it runs
 
 
@@ -86,6 +86,36 @@ def _kind(node: fx.Node, module: nn.Module | None) -> str:
     return {"cat": "route", "mul": "scale_channels"}.get(name, "")
 
 
+def _window(module: ConvBNAct | MaxPool) -> tuple[int, int]:
+    """Kernel side and stride."""
+    if isinstance(module, MaxPool):
+        return module.size, module.stride
+    return module.conv.kernel_size[0], module.conv.stride[0]
+
+
+def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
+    """Side, in input px, of what one cell of `node` sees, for the cell that sees most: walks backwards and
+    counts the neighbouring cells of each earlier map that are needed."""
+    cells = {node: 1}
+    seen = 1
+    for current in [node, *(n for n in reversed(before) if n is not node)]:
+        if current not in cells:
+            continue
+        count, module = cells[current], current.meta.get("module")
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            continue
+        if isinstance(module, (ConvBNAct, MaxPool)):
+            size, stride = _window(module)
+            count = (count - 1) * stride + size
+        elif isinstance(module, nn.Upsample):
+            count = count // 2 + 1 if count > 1 else 1  # twice, and at the worst place
+        if current.op == "placeholder":
+            seen = max(seen, count)
+        for source in current.all_input_nodes:
+            cells[source] = max(cells.get(source, 0), count)
+    return seen
+
+
 def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
     """The cost of `model` at `input_size` (w, h; its own unless given), for one picture.
 
@@ -100,7 +130,7 @@ def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
 
     nodes = list(graph.nodes)
     last_use = {source: i for i, node in enumerate(nodes) for source in node.all_input_nodes}
-    field: dict[fx.Node, tuple[float, float]] = {}  # receptive field, stride
+    strides: dict[fx.Node, float] = {}
     live: set[fx.Node] = set()
     rows: list[LayerCost] = []
     for i, node in enumerate(nodes):
@@ -109,20 +139,13 @@ def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
             continue
         module = shadow.get_submodule(node.target) if node.op == "call_module" else None
         shape = node.meta["shape"]
-        rf, stride = max((field[source] for source in sources), default=(1.0, 1.0))
         kind = _kind(node, module)
-        if kind == "scale_channels":
-            rf, stride = next(field[s] for s in sources if s.meta["shape"] == shape)
-        window = None
-        if isinstance(module, ConvBNAct):
-            window = module.conv.kernel_size[0], module.conv.stride[0]
-        elif isinstance(module, MaxPool):
-            window = module.size, module.stride
-        if window is not None:
-            rf, stride = rf + (window[0] - 1) * stride, stride * window[1]
+        node.meta["module"] = module
+        strides[node] = max((strides[source] for source in sources), default=1.0)
+        if isinstance(module, (ConvBNAct, MaxPool)):
+            strides[node] *= _window(module)[1]
         elif isinstance(module, nn.Upsample):
-            stride = stride * sources[0].meta["shape"][1] / shape[1]
-        field[node] = rf, stride
+            strides[node] *= sources[0].meta["shape"][1] / shape[1]
 
         live.add(node)
         live_bytes = sum(4 * prod(n.meta["shape"]) for n in live)
@@ -147,14 +170,14 @@ def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
                     params=params,
                     macs=macs,
                     bflops=(2 * macs + extra) / 1e9,
-                    stride=stride,
-                    receptive_field=rf,
+                    stride=strides[node],
+                    receptive_field=_receptive_field(node, nodes[:i]),
                     live_bytes=live_bytes,
                 )
             )
     outputs = nodes[-1].all_input_nodes
     heads = tuple(
-        HeadCost(head.stride, int(field[node][0]), node.meta["shape"])
+        HeadCost(head.stride, _receptive_field(node, nodes), node.meta["shape"])
         for head, node in zip(model.io.heads, outputs, strict=True)
     )
     return Cost(
