@@ -182,7 +182,7 @@ def _shape(
 ) -> NDArray[np.float32]:
     """The alpha mask of a digit, cut to its bounds, with both sides between `shortest` and `longest`."""
     angle, blur, position = rng.uniform(-15, 15), rng.uniform(0, 0.16), rng.random()
-    scale = longest / 10
+    scale = longest / 20
     alpha = _drawn(digit, angle, blur, scale)
     # the first drawing tells the proportions, from which the size is chosen; what is left is rounding
     narrowest = shortest * max(alpha.shape) / min(alpha.shape)
@@ -204,7 +204,8 @@ def _drawn(digit: NDArray[np.float32], angle: float, blur: float, scale: float) 
     canvas = int(scale * 16)
     turn = cv2.getRotationMatrix2D((5.5, 5.5), angle, scale)
     turn[:, 2] = turn[:, 2] + canvas / 2 - 5.5
-    enlarged = cv2.warpAffine(np.pad(digit, 2), turn, (canvas, canvas), flags=cv2.INTER_CUBIC)
+    padded = cv2.copyMakeBorder(digit, 2, 2, 2, 2, cv2.BORDER_CONSTANT)
+    enlarged = cv2.warpAffine(padded, turn, (canvas, canvas), flags=cv2.INTER_CUBIC)
     alpha = cv2.GaussianBlur(np.clip((enlarged - 0.2) / 0.5, 0, 1), (0, 0), max(0.3, blur * scale))
     alpha[alpha < LOWEST_ALPHA] = 0
     rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))

@@ -138,7 +138,7 @@ def detect_format(path: str | Path) -> str:
     names = list_files(path)
     if not names:
         raise InputError(f"{path} has no pictures and no labels of a known format ({', '.join(FORMATS)})")
-    if any((path / os.path.splitext(name)[0]).with_suffix(".txt").is_file() for name in names[:100]):
+    if any((path / (os.path.splitext(name)[0] + ".txt")).is_file() for name in names[:100]):
         return "yolo"
     return "folder"
 

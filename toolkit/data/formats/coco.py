@@ -48,8 +48,9 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
                 piece = file.read(max(chunk, len(buffer) - at))
             except UnicodeDecodeError:
                 fail("it is not UTF-8 text", len(buffer))
-            lines += buffer.count("\n", 0, at)
-            buffer, at = buffer[at:] + piece, 0
+            if piece:
+                lines += buffer.count("\n", 0, at)
+                buffer, at = buffer[at:] + piece, 0
             return bool(piece)
 
         def peek() -> str:
@@ -81,8 +82,8 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
                     continue
                 except RecursionError:
                     fail("it is nested too deeply", at)
-                if end == len(buffer) and more():  # a number may go on in the next piece
-                    continue
+                if (end == len(buffer) or buffer[end] not in " \t\r\n:,]}") and more():
+                    continue  # a number may go on in the next piece
                 at = end
                 return result
 

@@ -130,15 +130,17 @@ def _add_region(columns: Columns, region: dict[str, Any], found: dict[str, int])
     width, height = region["original_width"], region["original_height"]
     x, y = value["x"] / 100 * width, value["y"] / 100 * height
     w, h = value["width"] / 100 * width, value["height"] / 100 * height
-    # Label Studio turns a box clockwise about its top left corner
+    box = (x, y, x + w, y + h)
     turn = radians(value.get("rotation") or 0)
-    xs = (0.0, w * cos(turn), w * cos(turn) - h * sin(turn), -h * sin(turn)) if turn else (0.0, w)
-    ys = (0.0, w * sin(turn), w * sin(turn) + h * cos(turn), h * cos(turn)) if turn else (0.0, h)
+    if turn:  # clockwise about the top left corner; the upright box around it
+        xs = (0.0, w * cos(turn), w * cos(turn) - h * sin(turn), -h * sin(turn))
+        ys = (0.0, w * sin(turn), w * sin(turn) + h * cos(turn), h * cos(turn))
+        box = (x + min(xs), y + min(ys), x + max(xs), y + max(ys))
     notes = (region.get("meta") or {}).get("text") or []
     identifier = str(region.get("id", ""))
     columns.add_box(
         len(columns) - 1,
-        (x + min(xs), y + min(ys), x + max(xs), y + max(ys)),
+        box,
         found.setdefault(label, len(found)),
         "crowd" in notes,
         "ignore" in notes,
