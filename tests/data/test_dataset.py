@@ -42,7 +42,8 @@ def test_the_folder_is_plain_coco(tmp_path):
     assert [c["name"] for c in train["categories"]] == list(CLASSES)
     assert [image["file_name"] for image in train["images"]] == ["one.png", "deep/two.jpg"]
     assert train["images"][0] | {"id": 0} == {
-        "id": 0, "file_name": "one.png", "width": 40, "height": 30, "original_width": 80, "original_height": 60,
+        "id": 0, "file_name": "one.png", "width": 40, "height": 30,
+        "original_width": 80, "original_height": 60,
     }  # fmt: skip
     assert train["annotations"][1] == {
         "id": 7, "image_id": 13, "category_id": 3, "bbox": [5.5, 6.25, 24.5, 22.75], "area": 557.375,

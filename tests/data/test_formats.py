@@ -265,7 +265,7 @@ def test_yolo_labels_without_their_pictures_take_them_from_elsewhere(tmp_path):
 def test_darknet_lists_from_another_machine(tmp_path):
     files(
         tmp_path,
-        voc_dot_data="classes= 1\ntrain  = /home/x/train.txt\nvalid=/home/x/2007_test.txt\nnames = voc.names\n",
+        voc_dot_data="classes= 1\ntrain  = /home/x/train.txt\nvalid=/home/x/2007_test.txt\nnames=voc.names\n",
         voc_dot_names="cat\n",
         train_dot_txt="/home/x/voc/JPEGImages/a.jpg\n",
         **{"2007_test_dot_txt": "/home/x/voc/JPEGImages/b.jpg\n"},

@@ -6,8 +6,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from toolkit import boxes as box_formats
 from toolkit.data.dataset import SPLITS, Columns, Dataset, split_order
 from toolkit.runtime import InputError, progress
+
+T = TypeVar("T")
 
 SPLIT_WORDS = {
     "train": "train", "training": "train",
@@ -213,12 +216,18 @@ def _picture_folder(
     return tops[0] if tops[0].is_dir() else base
 
 
+def _counted(items: Iterator[T], title: str) -> Iterator[T]:
+    """`items` with a progress bar that moves once in a thousand: a bar costs more than a record."""
+    blocks = iter(lambda: list(islice(items, 1000)), [])
+    return chain.from_iterable(progress(blocks, title))
+
+
 def _read_coco_file(file: Path, split: str, columns: Columns, classes: list[str], strict: bool) -> None:
     categories: dict[int, str] = {}
     first, first_box, number = len(columns), columns.boxes_so_far, 0
     key = element = None
     try:
-        for key, element in progress(stream_json(file), f"reading {file.name}"):
+        for key, element in _counted(stream_json(file), f"reading {file.name}, thousands"):
             if key == "images":
                 columns.add_picture(
                     element["file_name"].replace("\\", "/"),
@@ -279,7 +288,8 @@ def write_coco(dataset: Dataset, path: Path, scores: NDArray[np.floating] | None
 
         def write_list(name: str, records: Iterable[dict[str, Any]], last: bool = False) -> None:
             file.write(f'"{name}": [')
-            for i, record in enumerate(records):
+            counted = _counted(iter(records), f"writing {path.name}, thousands of {name}")
+            for i, record in enumerate(counted):
                 file.write("\n" if i == 0 else ",\n")
                 file.write(json.dumps(record, ensure_ascii=False))
             file.write("]\n}\n" if last else "],\n")
