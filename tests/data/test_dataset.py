@@ -145,6 +145,15 @@ def test_boxes_that_are_no_numbers_are_refused(tmp_path):
         save(replace(dataset, boxes=boxes), tmp_path / "out")
 
 
+def test_no_pictures_are_not_saved(tmp_path):
+    nothing = small(tmp_path / "pictures").subset(np.zeros(0, int))
+    with pytest.raises(InputError, match="no pictures to save"):
+        save(nothing, tmp_path / "out")
+    with pytest.raises(InputError, match="no pictures to write"):
+        formats.write(nothing, tmp_path / "out", "voc")
+    assert os.listdir(tmp_path) == ["pictures"]
+
+
 def test_links_and_copies(tmp_path):
     dataset = small(tmp_path / "pictures")
     save(dataset, tmp_path / "linked")

@@ -510,6 +510,41 @@ def test_exif_rotation_counts_for_the_size(tmp_path):
     assert cv2.imread(str(tmp_path / "a.jpg")).shape == (40, 30, 3)
 
 
+# ---- what others read of what we write ----
+
+
+def test_supervision_reads_our_coco_voc_and_yolo(tmp_path):
+    """An independent reader finds the same boxes and names."""
+    import supervision as sv
+
+    dataset = small(tmp_path / "pictures").subset(np.array([0, 1]))
+    for format in ("coco", "voc", "yolo"):
+        formats.write(dataset, tmp_path / format, format)
+    (tmp_path / "data.yaml").write_text(
+        f"names: {json.dumps(CLASSES, ensure_ascii=False)}\n", encoding="utf-8"
+    )
+    coco, voc, yolo = tmp_path / "coco", tmp_path / "voc", tmp_path / "yolo"
+    (voc / "JPEGImages/two.jpg").write_bytes(
+        dataset.path(1).read_bytes()
+    )  # it does not look into sub-folders
+    (yolo / "obj_data/two.jpg").write_bytes(dataset.path(1).read_bytes())
+    others = (
+        sv.DetectionDataset.from_coco(str(coco / "images"), str(coco / "annotations/instances_train.json")),
+        sv.DetectionDataset.from_pascal_voc(str(voc / "JPEGImages"), str(voc / "Annotations")),
+        sv.DetectionDataset.from_yolo(
+            str(yolo / "obj_data"), str(yolo / "obj_data"), str(tmp_path / "data.yaml")
+        ),
+    )
+    for other in others:
+        found = next(value for path, value in other.annotations.items() if path.endswith("one.png"))
+        names = [other.classes[i] for i in found.class_id]
+        order = np.argsort(names)
+        assert [names[i] for i in order] == ["a & b <c>", "wheel"]
+        # two of them cut to whole pixels
+        np.testing.assert_allclose(found.xyxy[order], dataset.boxes[::-1], atol=1)
+        assert sum(len(value) for value in other.annotations.values()) == 2
+
+
 # ---- choosing classes ----
 
 

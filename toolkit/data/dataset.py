@@ -368,10 +368,12 @@ def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: boo
     Pictures are hard links to the sources where the file system allows it (`link=False` copies: do that
     before editing pictures in place). Identifiers, crowd, ignore, keypoints, areas, sizes and splits are
     kept; on loading, pictures come split by split (`split_order`), within one in the order they have here.
-    InputError for a folder that holds something already, a missing picture, or a split name that cannot be
-    a file name.
+    InputError for a folder that holds something already, a missing picture, no pictures, or a split name that
+    cannot be a file name.
     """
     folder = Path(folder)
+    if not len(dataset):
+        raise InputError(f"there are no pictures to save to {folder}: expected at least one")
     names = unique_names(dataset.files)
     with fresh_folder(folder, overwrite) as temporary:
         placed = replace(dataset, files=names)

@@ -29,6 +29,7 @@ SIDES = (0.1, 0.5)  # shortest and longest side of a box relative to the picture
 LOWEST_ALPHA = 0.1  # fainter parts of a digit are not pasted, so that its box is exact
 MOST_OVERLAP = 0.3  # IoU of two boxes
 MOST_COVERED = 0.5  # of a box, by all others
+APART = 0.7  # share of the digits that get a place of their own where there is one
 
 Picture = NDArray[np.uint8]
 
@@ -166,10 +167,11 @@ def add_digits(
     labels: list[int] = []
     for label, alpha in drawn:
         height, width = alpha.shape
-        for _ in range(50):
+        alone = 30 if rng.random() < APART else 0
+        for attempt in range(60):
             x, y = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))
             box = [x, y, x + width, y + height]
-            if _has_room([*boxes, box]):
+            if _has_room([*boxes, box], 0 if attempt < alone else MOST_OVERLAP):
                 _paste(rng, picture[y : y + height, x : x + width], alpha)
                 boxes.append(box)
                 labels.append(label)
@@ -212,14 +214,14 @@ def _drawn(digit: NDArray[np.float32], angle: float, blur: float, scale: float) 
     return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
 
 
-def _has_room(boxes: Sequence[Sequence[int]]) -> bool:
-    """Whether no two boxes overlap too much and no box is mostly covered by the others together."""
+def _has_room(boxes: Sequence[Sequence[int]], most: float) -> bool:
+    """Whether no two boxes overlap by more than `most` and none is mostly covered by the others together."""
     corners = np.array(boxes, np.float64)
     overlap = box_formats.iou(corners, corners)
     np.fill_diagonal(overlap, 0)
     areas = box_formats.area(corners)
     covered = overlap / (1 + overlap) * (areas[:, None] + areas) / areas[:, None]
-    return bool(overlap.max() <= MOST_OVERLAP and covered.sum(axis=1).max() <= MOST_COVERED)
+    return bool(overlap.max() <= most and covered.sum(axis=1).max() <= MOST_COVERED)
 
 
 def _paste(rng: np.random.Generator, place: Picture, alpha: NDArray[np.float32]) -> None:

@@ -205,6 +205,8 @@ def write(
     chosen = FORMATS[_known(format)]
     if chosen.write is None:
         raise InputError(f"{format} can only be read: write coco or landmarks instead")
+    if not len(dataset):
+        raise InputError(f"there are no pictures to write to {path}: expected at least one")
     if dataset.labels.size and not 0 <= dataset.labels.min() <= dataset.labels.max() < len(dataset.classes):
         raise InputError(
             f"{dataset.root} has a box whose class is not among its {len(dataset.classes)} names"
