@@ -137,6 +137,12 @@ def test_splits_that_would_not_come_back_are_refused(tmp_path, split):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_split_of_ones_own(tmp_path):
+    dataset = replace(small(tmp_path / "pictures"), splits=np.array(["fold1", "fold1", "fold1"]))
+    save(dataset, tmp_path / "out")
+    assert load(tmp_path / "out").splits.tolist() == ["fold1"] * 3
+
+
 def test_boxes_that_are_no_numbers_are_refused(tmp_path):
     dataset = small(tmp_path / "pictures")
     boxes = dataset.boxes.copy()
@@ -178,8 +184,10 @@ def test_match_classes(tmp_path):
     assert match_classes(dataset, ["größe", *CLASSES[:3]]).labels.tolist() == [1, 3, 2]
     with pytest.raises(InputError, match="class 'traffic light', which is not among the names asked for"):
         match_classes(dataset, ["wheel", "a & b <c>"])
+    broken = replace(dataset, labels=np.array([0, 9, 1], np.int32))
     with pytest.raises(InputError, match="class number 9 and 4 class names"):
-        match_classes(replace(dataset, labels=np.array([0, 9, 1], np.int32)), CLASSES)
+        match_classes(broken, CLASSES)
+    assert match_classes(broken, ["wheel"], strict=False).labels.tolist() == [0, -1, -1]
 
 
 @given(st.lists(st.text("aAbB_2./", min_size=1, max_size=5), max_size=8), st.booleans())

@@ -703,6 +703,53 @@ def test_bad_yolo_layouts(tmp_path):
         formats.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cat\n\ndog\n", r"classes\.txt, line 2: expected the name of a class, found a blank line"),
+        ("cat\ncat\n", r"gives two classes the same name \(cat, cat\)"),
+    ],
+)
+def test_bad_yolo_names(tmp_path, text, words):
+    files(tmp_path, classes_dot_txt=text)
+    write_picture(tmp_path / "a.png", 4, 4)
+    with pytest.raises(InputError, match=words):
+        formats.read(tmp_path)
+
+
+def test_bad_data_yaml(tmp_path):
+    write_picture(tmp_path / "a.png", 4, 4)
+    for text, words in (
+        ("names: {1: cat, 3: dog}\n", "expected names numbered from 0 on, found 1, 3"),
+        ("names: [cat\n", r"data\.yaml is not valid YAML"),
+        ("- cat\n", "is not a dataset description"),
+        ("names: [cat]\ntrain: images/train\n", "the folder of pictures 'images/train' is missing"),
+    ):
+        files(tmp_path, data_dot_yaml=text)
+        with pytest.raises(InputError, match=words):
+            formats.read(tmp_path)
+
+
+def test_what_the_doctor_should_see_is_kept(tmp_path):
+    files(
+        tmp_path,
+        x_dot_data="names = x.names\ntrain = list.txt\n",
+        x_dot_names="cat\n",
+        list_dot_txt="a.png\nb.png\nc.png\n",
+        a_dot_txt="0 .5 .5 .5 .5\n",
+        b_dot_txt="4 .5 .5 .5 .5\n",
+    )
+    write_picture(tmp_path / "a.png", 4, 4)
+    (tmp_path / "b.png").write_bytes(b"broken")
+    found = formats.read(tmp_path, strict=False)
+    assert found.files == ["a.png", "b.png", "c.png"]
+    assert found.sizes.tolist() == [[4, 4], [0, 0], [0, 0]]
+    assert found.labels.tolist() == [0, 4]
+    assert formats.read(tmp_path, strict=False, classes=["dog", "cat"]).labels.tolist() == [1, -1]
+    with pytest.raises(InputError, match=r"c\.png' is missing"):
+        formats.read(tmp_path)
+
+
 def one_coco(**changes):
     text = {
         "images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 4}],

@@ -267,30 +267,27 @@ def _unique(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     return ids if len(np.unique(ids)) == len(ids) else np.arange(1, len(ids) + 1, dtype=np.int64)
 
 
-def match_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+def match_classes(dataset: Dataset, classes: Sequence[str], strict: bool = True) -> Dataset:
     """The same boxes with labels that count in `classes`, matched by name.
 
-    Classes that the dataset lacks stay without boxes. InputError where a box has a class that is not in
-    `classes`.
+    Classes that the dataset lacks stay without boxes. A box whose class is not in `classes`, or whose number
+    is beyond the dataset's own names, raises InputError; with `strict=False` it gets the label -1.
     """
-    table = np.full(len(dataset.classes), -1, np.int32)
-    for i, name in enumerate(dataset.classes):
-        if name in classes:
-            table[i] = list(classes).index(name)
-    used = np.unique(dataset.labels)
-    if used.size and (used[0] < 0 or used[-1] >= len(table)):
-        raise InputError(
-            f"{dataset.root} has a box of class number {used[used != used.clip(0, len(table) - 1)][0]} "
-            f"and {len(table)} class names"
-        )
-    unknown = [dataset.classes[i] for i in used if table[i] < 0]
-    if unknown:
+    known = {name: i for i, name in enumerate(classes)}
+    n = len(dataset.classes)
+    used = np.unique(dataset.labels).tolist()
+    beyond = [label for label in used if not 0 <= label < n]
+    unknown = [dataset.classes[i] for i in used if 0 <= i < n and dataset.classes[i] not in known]
+    if strict and beyond:
+        raise InputError(f"{dataset.root} has a box of class number {beyond[0]} and {n} class names")
+    if strict and unknown:
         raise InputError(
             f"{dataset.root} has boxes of class {unknown[0]!r}, which is not among the names asked for "
             f"({shown(classes)})"
         )
-    labels = table[dataset.labels] if dataset.labels.size else dataset.labels
-    return replace(dataset, classes=tuple(classes), labels=labels)
+    table = np.array([*(known.get(name, -1) for name in dataset.classes), -1], np.int32)
+    inside = (dataset.labels >= 0) & (dataset.labels < n)
+    return replace(dataset, classes=tuple(classes), labels=table[np.where(inside, dataset.labels, n)])
 
 
 def shown(names: Sequence[str], limit: int = 8) -> str:

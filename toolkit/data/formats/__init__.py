@@ -175,7 +175,8 @@ def read(
     classes: the class names wanted, in their order. Boxes are matched to them by name (InputError for another
         class); for YOLO files without names they are the names.
     images: the folder of the pictures, where labels and pictures lie apart (exports without pictures).
-    strict: False keeps what a doctor should see: missing pictures, class numbers beyond the names.
+    strict: False keeps what a doctor should see: missing and unreadable pictures, labels without a name
+        (beyond the names in YOLO files; -1 where names were asked for or in COCO files).
     options: what the format's reader takes besides (`one_based`, `lists`, `points`).
     """
     path = Path(path)
@@ -185,7 +186,7 @@ def read(
     if format == "yolo":
         options["classes"] = classes
     dataset = FORMATS[format].read(path, images=images, strict=strict, **options)
-    return match_classes(dataset, classes) if classes else dataset
+    return match_classes(dataset, classes, strict) if classes else dataset
 
 
 def write(

@@ -16,6 +16,7 @@ from toolkit.data.dataset import (
     Columns,
     Dataset,
     place_pictures,
+    shown,
     split_order,
     unique_names,
 )
@@ -29,6 +30,7 @@ from toolkit.data.formats.common import (
     numbers,
     picture_size,
     read_text,
+    size_or_zero,
 )
 from toolkit.runtime import InputError, progress
 
@@ -45,7 +47,7 @@ def read_yolo(
     `*.names`. Without lists of pictures every picture counts, and folders called train, valid, ... give the
     splits. A label file lies beside its picture, or in `labels` where the picture lies in `images` or
     `JPEGImages`; an empty or absent one means no boxes. `classes` are the names where no file has them.
-    `strict=False` keeps class numbers beyond the names.
+    `strict=False` keeps class numbers beyond the names, and pictures that are missing or unreadable.
     """
     path = Path(path)
     top = path if path.is_dir() else path.parent
@@ -54,14 +56,16 @@ def read_yolo(
         if not classes:
             raise InputError(f"{path} has no class names: expected *.names, classes.txt, *.data or data.yaml")
         names = list(classes)
+    if len(set(names)) != len(names):
+        raise InputError(f"{path} gives two classes the same name ({shown(names)})")
     bases = [Path(images)] if images else [top]
-    entries = _yolo_pictures(top, lists, bases, bool(images))
+    entries = _yolo_pictures(top, lists, bases, bool(images), strict)
     if not entries:
         raise InputError(f"{path} has no pictures: expected at least one")
     root = common_root([picture for picture, _, _ in entries], bases[0])
     columns, labelled = Columns(), 0
     for picture, label_files, split in progress(entries, "reading YOLO"):
-        size = picture_size(picture)
+        size = picture_size(picture) if strict else size_or_zero(Path(picture))
         index = columns.add_picture(os.path.relpath(picture, root).replace(os.sep, "/"), size, split)
         file = next((file for file in label_files if os.path.isfile(file)), None)
         if file is None:
@@ -111,14 +115,18 @@ def _yolo_config(path: Path) -> tuple[list[str] | None, list[tuple[str, str]]]:
         file = find_file(names, [top])
         if file is None:
             raise InputError(f"the names file {names!r} of {configs[0]} is missing")
-        names = [line for _, line in numbered_lines(Path(file))]
+        names = _names(Path(file))
     elif isinstance(names, dict):
-        names = [str(names[key]) for key in sorted(names)]
+        if sorted(names) != list(range(len(names))):
+            raise InputError(
+                f"{configs[0]}: expected names numbered from 0 on, found {shown([*map(str, names)])}"
+            )
+        names = [str(names[i]) for i in range(len(names))]
     elif names is not None:
         names = [str(name) for name in names]
     else:
         files = [*sorted(top.glob("*.names")), *(f for f in [top / "classes.txt"] if f.is_file())]
-        names = [line for _, line in numbered_lines(files[0])] if files else None
+        names = _names(files[0]) if files else None
     lists = []
     for key, value in settings.items():
         if key not in ("classes", "names", "backup", "path", "nc", "results", "eval", "roboflow") and value:
@@ -128,8 +136,18 @@ def _yolo_config(path: Path) -> tuple[list[str] | None, list[tuple[str, str]]]:
     return names, sorted(lists, key=lambda item: order.index(item[0]))
 
 
+def _names(file: Path) -> list[str]:
+    """One class a line: a blank line would shift the numbers of those after it."""
+    names = [line.strip() for line in read_text(file).rstrip().splitlines()]
+    if "" in names:
+        raise InputError(
+            f"{file}, line {names.index('') + 1}: expected the name of a class, found a blank line"
+        )
+    return names
+
+
 def _yolo_pictures(
-    top: Path, lists: list[tuple[str, str]], bases: list[Path], apart: bool
+    top: Path, lists: list[tuple[str, str]], bases: list[Path], apart: bool, strict: bool
 ) -> list[tuple[str, list[str], str]]:
     """(absolute picture, where its label file may be, split) of every picture."""
     entries: list[tuple[str, list[str], str]] = []
@@ -154,6 +172,8 @@ def _yolo_pictures(
                 raise InputError(f"the list of pictures {entry!r} is missing in {top}")
             for number, line in numbered_lines(Path(file)):
                 picture = find_file(line, bases)
+                if picture is None and not strict:
+                    picture = os.path.join(os.path.abspath(bases[0]), line.lstrip("/"))
                 if picture is None:
                     raise InputError(f"{file}, line {number}: the picture {line!r} is missing")
                 add(picture, line, split)
@@ -174,7 +194,8 @@ def _yolo_pictures(
         used = {os.path.abspath(file) for _, likely, _ in entries for file in likely}
         labels = top / "labels"
         for name in list_files(labels, lambda name: name.endswith(".txt")) if labels.is_dir() else ():
-            if os.path.join(os.path.abspath(labels), name) not in used and name != "classes.txt":
+            unused = os.path.join(os.path.abspath(labels), name) not in used and name != "classes.txt"
+            if unused and strict:
                 raise InputError(f"the picture of the label file {labels / name} is missing in {base}")
     return entries
 
