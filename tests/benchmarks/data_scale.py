@@ -1,0 +1,116 @@
+"""How much memory and time a large dataset takes: 100,000 made pictures with a million boxes by default.
+
+    python -m tests.benchmarks.data_scale [--pictures N] [--boxes M] [--result FILE]
+
+Every step runs in its own process, whose peak resident memory is reported; pictures are hard links to a
+hundred small ones, so that the files are real and the disk stays small.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from toolkit.data import formats
+from toolkit.data.dataset import Dataset, load, save
+from toolkit.runtime import environment, whole_file
+
+CLASSES = tuple(f"class {i}" for i in range(20))
+
+
+def made(folder: Path, pictures: int, boxes: int) -> Dataset:
+    """Boxes anywhere in pictures of 160 x 120; the pictures are written below `folder`."""
+    rng = np.random.default_rng(0)
+    (folder / "base").mkdir(parents=True)
+    for i in range(100):
+        noise = rng.integers(256, size=(120, 160, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / "base" / f"{i}.jpg"), cv2.GaussianBlur(noise, (0, 0), 9))
+    files = [f"{i // 1000:03d}/{i:06d}.jpg" for i in range(pictures)]
+    for i, name in enumerate(files):
+        if i % 1000 == 0:
+            (folder / name).parent.mkdir()
+        os.link(folder / "base" / f"{i % 100}.jpg", folder / name)
+    corners = np.sort(rng.uniform(0, 1, (boxes, 2, 2)), axis=1).reshape(boxes, 4) * (160, 120, 160, 120)
+    owners = np.sort(rng.integers(pictures, size=boxes))
+    return Dataset(
+        root=folder,
+        classes=CLASSES,
+        files=files,
+        image_ids=np.arange(1, pictures + 1),
+        sizes=np.tile(np.array([[160, 120]], np.int32), (pictures, 1)),
+        splits=np.where(np.arange(pictures) % 5, "train", "val"),
+        starts=np.searchsorted(owners, np.arange(pictures + 1)).astype(np.int64),
+        box_ids=np.arange(1, boxes + 1),
+        boxes=np.round(corners, 2).astype(np.float32),
+        labels=rng.integers(len(CLASSES), size=boxes).astype(np.int32),
+        crowd=np.zeros(boxes, np.bool_),
+        ignore=rng.random(boxes) < 0.1,
+    )
+
+
+def step(action: str, folder: Path, pictures: int, boxes: int) -> int:
+    """One step; returns the number of boxes it went through."""
+    kind, _, name = action.partition(" ")
+    if kind == "start":
+        return 0
+    if kind == "make":
+        return len(save(made(folder / "pictures", pictures, boxes), folder / "made").labels)
+    if kind == "load":
+        return len(load(folder / "made").labels)
+    if kind == "write":
+        dataset = load(folder / "made")
+        formats.write(dataset, folder / name, name)
+        return len(dataset.labels)
+    return len(formats.import_dataset(folder / name, folder / f"from-{name}").labels)
+
+
+def measured(action: str, folder: Path, pictures: int, boxes: int) -> dict[str, float]:
+    """Seconds and peak memory of a step, taken inside its own process."""
+    start = time.perf_counter()
+    count = step(action, folder, pictures, boxes)
+    seconds = time.perf_counter() - start
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB here
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return {"boxes": count, "seconds": round(seconds, 1), "peak_mb": round(peak, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--boxes", type=int, default=1_000_000)
+    parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "data_scale.json")
+    wanted = parser.parse_args()
+    actions = ["start", "make canonical", "load canonical"]
+    for name in ("coco", "yolo", "voc"):
+        actions += [f"write {name}", f"import {name}"]
+    steps = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for action in actions:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                steps[action] = pool.apply(measured, (action, Path(folder), wanted.pictures, wanted.boxes))
+            print(action, steps[action], file=sys.stderr, flush=True)
+            assert action == "start" or steps[action]["boxes"] == wanted.boxes
+    size = f"--pictures {wanted.pictures} --boxes {wanted.boxes}"
+    result = {
+        "command": f"python -m tests.benchmarks.data_scale {size}",
+        "pictures": wanted.pictures,
+        "boxes": wanted.boxes,
+        "peak_mb": max(values["peak_mb"] for values in steps.values()),
+        "steps": steps,
+        "environment": environment(),
+    }
+    with whole_file(wanted.result) as file:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({"peak_mb": result["peak_mb"], "result": str(wanted.result)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Dataset cards: `datasets/<name>.yaml` says what a data set is, where it comes from and how it lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from toolkit.data import formats
+from toolkit.data.dataset import Dataset, shown
+from toolkit.runtime import InputError
+
+FOLDER = (
+    Path(__file__).resolve().parents[2] / "datasets"
+)  # beside the package: the project is used from its clone
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Layout(BaseModel):
+    """Which reader of `formats.FORMATS` reads the folder, and what it is given besides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str
+    options: dict[str, Any] = {}
+
+    @field_validator("format")
+    @classmethod
+    def _known(cls, format: str) -> str:
+        if format not in formats.FORMATS:
+            raise ValueError(f"expected one of {', '.join(formats.FORMATS)}")
+        return format
+
+
+class Card(BaseModel):
+    """One data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^\w+$")]
+    title: Text
+    source: Annotated[str, Field(pattern=r"^(https://\S+|made here)$")]
+    licence: Text
+    classes: Annotated[list[Text], Field(min_length=1)]
+    splits: dict[str, Annotated[int, Field(ge=1)] | None]  # pictures in each; null: not known
+    folder: Text  # below TOOLKIT_DATA
+    layout: Layout
+    get: Text  # how to get it, for people
+    fiftyone: Text | None = None  # its name in FiftyOne's zoo
+    notes: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: list[str]) -> list[str]:
+        if len(set(classes)) != len(classes):
+            raise ValueError("class names repeat")
+        return classes
+
+
+def names() -> Sequence[str]:
+    """The names of all cards, sorted; empty where the package is not used from its clone."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def card(name: str) -> Card:
+    """The card of that name, checked. InputError where there is none or it breaks the schema."""
+    file = FOLDER / f"{name}.yaml"
+    if name not in names():
+        raise InputError(f"there is no dataset card {name!r}: choose one of {shown(names(), 20)}")
+    try:
+        found = Card.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the card"
+        raise InputError(f"{file}: {place}: {first['msg']}") from None
+    if found.name != name:
+        raise InputError(f"{file} is the card of {found.name!r}: name the file after it")
+    return found
+
+
+def locate(name: str) -> Path | None:
+    """The folder that holds the data set: below the folder that TOOLKIT_DATA names, or `datasets/<name>`
+    where `data import` or a person put it; None where it is not here."""
+    shared = os.environ.get("TOOLKIT_DATA")
+    places = [Path(shared) / card(name).folder] if shared else []
+    return next((place for place in (*places, FOLDER / name) if place.is_dir()), None)
+
+
+def load(name: str, strict: bool = True) -> Dataset:
+    """The data set of that name, from wherever `locate` finds it, with the classes of its card.
+
+    The toy set is made in `datasets/toy` where it is missing. `strict` as in `formats.read`. InputError with
+    what to do where the data set is not here.
+    """
+    found = card(name)
+    folder = locate(name)
+    if folder is None and name == "toy":
+        from toolkit.data.toy import make_toy  # scikit-learn and scikit-image are slow to import
+
+        folder = FOLDER / name
+        make_toy(folder)
+    if folder is None:
+        raise InputError(
+            f"the data set {name!r} is not here: set TOOLKIT_DATA to the folder that holds {found.folder!r}, "
+            f"or put it into {FOLDER / name} ({' '.join(found.get.split())})"
+        )
+    canonical = any((folder / "annotations").glob("*.json")) and (folder / "images").is_dir()
+    layout = Layout(format="coco") if canonical else found.layout
+    return formats.read(folder, layout.format, classes=found.classes, strict=strict, **layout.options)
