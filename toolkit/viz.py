@@ -196,6 +196,31 @@ def bars(
     return figure
 
 
+def layer_profile(
+    kinds: Sequence[str], quantities: Mapping[str, ArrayLike], xlabel: str = "", title: str = ""
+) -> Figure:
+    """A network's layers as columns in running order: one panel for each of the `quantities` {name: (L,)},
+    coloured by what a layer is, `kinds` (L,)."""
+    names = list(dict.fromkeys(kinds))
+    x = np.arange(len(kinds))
+    with _figure(9.0, 0.9 + 1.5 * len(quantities), len(quantities)) as (figure, axes):
+        panels = np.ravel(axes)
+        for panel, (quantity, column) in zip(panels, quantities.items(), strict=True):
+            numbers = np.asarray(column, float)
+            for i, name in enumerate(names):
+                mine = np.array([kind == name for kind in kinds])
+                colour = PALETTE[i] if i < 7 else _GREY
+                panel.bar(x[mine], numbers[mine], 0.85, color=colour, label=name)
+            panel.set_title(quantity, fontsize=10, fontweight="normal")
+            panel.grid(axis="x", visible=False)
+            panel.margins(x=0.01)
+            panel.tick_params(labelbottom=panel is panels[-1])
+        panels[-1].set_xlabel(xlabel)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+        figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
 def curves(
     series: Mapping[str, tuple[ArrayLike, ArrayLike]],
     xlabel: str = "",

@@ -1,0 +1,53 @@
+"""How a benchmark keeps its figures: one small JSON file with the command, the seed and the machine."""
+
+import json
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.device.timing import paired_ratio
+from toolkit.runtime import environment, whole_file
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def options(module: str, about: str, length: str, default: int) -> Namespace:
+    """`length` ("rounds" or "seconds", per comparison), --seed, --result."""
+    parser = ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=about)
+    parser.add_argument(f"--{length}", type=int, default=default, help="of measuring, per comparison")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--result", type=Path, default=RESULTS / f"{module}.json")
+    return parser.parse_args()
+
+
+def spread(times: np.ndarray) -> dict[str, float]:
+    """Median and quartiles of milliseconds (rounds,)."""
+    low, middle, high = np.percentile(times, [25, 50, 75])
+    return {"median_ms": round(middle, 3), "low_ms": round(low, 3), "high_ms": round(high, 3)}
+
+
+def ratio(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """The paired ratio and its 95 % interval."""
+    return {name: round(value, 4) for name, value in vars(paired_ratio(first, second)).items()}
+
+
+def write(module: str, given: Namespace, packages: list[str], figures: dict[str, Any]) -> None:
+    """Write the result file whole, and show it."""
+    command = " ".join(["python -m", f"tests.benchmarks.{module}", *sys.argv[1:]])
+    stamp = {**environment(), **{name: version(name) for name in packages}}
+    result = {
+        "command": command,
+        "seed": given.seed,
+        "environment": stamp,
+        "load_average": [round(v, 2) for v in os.getloadavg()],
+        **figures,
+    }
+    with whole_file(given.result) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(figures, indent=1))
+    print(f"wrote {given.result}", file=sys.stderr)
