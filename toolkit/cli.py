@@ -17,6 +17,10 @@ from toolkit.runtime import InputError, progress
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 parity_app = typer.Typer(no_args_is_help=True, help="Prove that two backends of one network agree.")
 app.add_typer(parity_app, name="parity")
+data_app = typer.Typer(no_args_is_help=True, help="Bring data in, check it, curate it, fit anchors to it.")
+app.add_typer(data_app, name="data")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Score a network by the protocols of published tables.")
+app.add_typer(evaluate_app, name="evaluate")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Model = Annotated[
@@ -286,6 +290,387 @@ def parity_compare(
         _say(f"the outputs differ by {result.relative:.2e}, more than {tolerance:g}; first at {diverging}")
         raise typer.Exit(1)
     _say(f"equal within {tolerance:g}: the outputs differ by {result.relative:.2e}")
+
+
+# --- data ----------------------------------------------------------------------------------------------
+
+Data = Annotated[str, typer.Argument(help="A data set by name (a card in datasets/) or by path.")]
+Format = Annotated[
+    str, typer.Option(help="coco, voc, yolo, widerface, landmarks, label-studio; found out unless given.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a data set that lies there.")]
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[str, typer.Argument(help="A folder, label file, .zip, or the name of a card.")],
+    output: Annotated[Path, typer.Argument(help="The canonical folder to make: COCO JSON and pictures.")],
+    format: Format = "",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures, where labels lie apart.")
+    ] = None,
+    classes: Annotated[str, typer.Option(help="Class names wanted, by commas.")] = "",
+    copy: Annotated[bool, typer.Option("--copy", help="Copy pictures instead of linking them.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Bring labels of any known format into the canonical one."""
+    from toolkit.data.formats import import_dataset
+
+    names = classes.split(",") if classes else None
+    found = import_dataset(
+        source, output, format or None, classes=names, images=images, link=not copy, overwrite=overwrite
+    )
+    counts = {name: int((found.labels == i).sum()) for i, name in enumerate(found.classes)}
+    splits = {str(s): int((found.splits == s).sum()) for s in sorted(set(found.splits.tolist()))}
+    summary = {"folder": str(output), "pictures": len(found), "boxes": len(found.labels)}
+    rows = [["pictures", str(len(found))], ["boxes", str(len(found.labels))]]
+    rows += [[f"split {name or '(none)'}", str(n)] for name, n in splits.items()]
+    rows += [[name, str(n)] for name, n in counts.items()]
+    _answer(
+        {**summary, "splits": splits, "classes": counts}, as_json, table(str(output), ["", "count"], rows)
+    )
+
+
+@data_app.command("anchors")
+def data_anchors(
+    data: Data,
+    model: Annotated[
+        str, typer.Option(help="Network of the zoo whose input, heads and anchors are the base.")
+    ] = "fastest-v2",
+    count: Annotated[int, typer.Option(help="How many; as many as the network has unless given.")] = 0,
+    split: Annotated[str, typer.Option(help="One split only.")] = "",
+    size: Size = "",
+    fit: Annotated[str, typer.Option(help="stretch or letterbox.")] = "stretch",
+    picture: Annotated[Path | None, typer.Option(help="Draw boxes and anchors into this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Anchors that suit a data set, beside the network's own."""
+    import numpy as np
+
+    from toolkit import viz
+    from toolkit.data import anchors as anchor_search
+    from toolkit.data.dataset import load
+    from toolkit.models import create_model
+
+    changes: dict[str, Any] = {"input_size": _size(size)} if size else {}
+    io = create_model(model, **changes).io
+    dataset = load(data)
+    dataset = dataset.split(split) if split else dataset
+    strides = [head.stride for head in io.heads]
+    own = np.array(sorted((a for head in io.heads for a in head.anchors), key=lambda a: a[0] * a[1]))
+    sizes = anchor_search.object_sizes(dataset, io.input_size, fit)
+    found = anchor_search.find(sizes, count or len(own), own)
+    fits = {name: anchor_search.fit(sizes, a, strides) for name, a in ((model, own), ("found", found))}
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        viz.anchors_on_boxes(sizes, {model: own, "found": found}).savefig(picture)
+    masks = anchor_search.to_heads(found, strides) if len(found) % len(strides) == 0 else ()
+    text = ", ".join(f"{w:.1f},{h:.1f}" for w, h in found)
+    rows = [[name, f"{f.recall:.4f}", f"{f.mean_iou:.4f}"] for name, f in fits.items()]
+    _answer(
+        {
+            "input_size": list(io.input_size),
+            "anchors": found.tolist(),
+            "masks": [list(mask) for mask in masks],
+            "fits": {name: f.as_dict() for name, f in fits.items()},
+        },
+        as_json,
+        table(f"anchors={text}", ["anchors", "best possible recall", "mean best IoU"], rows),
+    )
+
+
+@data_app.command("prelabel")
+def data_prelabel(
+    data: Data,
+    output: Annotated[Path, typer.Argument(help="Folder for the annotation tool.")],
+    model: Model = "nano-coco",
+    weights: Weights = None,
+    conf: Annotated[float, typer.Option(help="Threshold on the score, 0..1.")] = 0.3,
+    format: Annotated[str, typer.Option(help="label-studio, coco (CVAT), voc, yolo.")] = "label-studio",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Label pictures by a network, for correction in an annotation tool."""
+    from toolkit.data.dataset import load
+    from toolkit.data.formats import prelabel
+    from toolkit.detect import Settings, run
+    from toolkit.export import open_model
+
+    network, dataset = open_model(model, weights), load(data)
+    paths = [dataset.path(i) for i in range(len(dataset))]
+    found = ((b.boxes, b.scores, b.class_ids) for b in run(network, paths, Settings(conf=conf), batch=8))
+    made = prelabel(dataset, found, network.io.classes, output, format, overwrite=overwrite)
+    summary = {"folder": str(output), "pictures": len(made), "boxes": len(made.labels)}
+    _answer(summary, as_json, f"{len(made.labels)} boxes in {len(made)} pictures, in {output}")
+
+
+# --- evaluate ------------------------------------------------------------------------------------------
+
+DataOption = Annotated[str, typer.Option(help="A data set by name (a card in datasets/) or by path.")]
+Split = Annotated[str, typer.Option(help="One split only.")]
+Conf = Annotated[float, typer.Option(help="Threshold on the score, 0..1.")]
+Nms = Annotated[str, typer.Option(help="plain or diou.")]
+Resize = Annotated[str, typer.Option(help="bilinear or darknet.")]
+Fit = Annotated[str, typer.Option(help="stretch or letterbox.")]
+Pictures = Annotated[Path | None, typer.Option(help="Folder for precision-recall, confusion and failures.")]
+Wish = Annotated[
+    str,
+    typer.Option(
+        help="precision=.9, recall=.8, fp=.1 (false positives per picture) or f1: the threshold for it, written "
+        "into spec.json of an exported network."
+    ),
+]
+
+
+def _operating_point(wish: str, matches: Any) -> dict[str, float]:
+    from toolkit.evaluation.detection import operating_point
+
+    name, _, value = wish.partition("=")
+    keys = {"precision": "precision", "recall": "recall", "fp": "false_positives"}
+    if name == "f1":
+        return operating_point(matches).as_dict()
+    try:
+        return operating_point(matches, **{keys[name]: float(value)}).as_dict()
+    except (KeyError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--operating-point takes precision=, recall=, fp= or f1, not {wish!r}") from None
+
+
+def _evaluate(
+    protocol: str,
+    model: str,
+    weights: Path | None,
+    data: str,
+    split: str,
+    settings: Any,
+    score: Any,
+    wish: str,
+    pictures: Path | None,
+    as_json: bool,
+) -> None:
+    """Detect, score by `score(truth, detections)`, and what every protocol offers beside its figures."""
+    from toolkit import viz
+    from toolkit.data.dataset import load
+    from toolkit.evaluation import detection, predict
+    from toolkit.export import open_model, write_threshold
+
+    network, dataset = open_model(model, weights), load(data)
+    if split:
+        dataset = dataset.split(split)
+    if not len(dataset):
+        raise InputError(f"{data} has no pictures in the split {split!r}: nothing to evaluate")
+    truth, found = detection.Truth.from_dataset(dataset), predict(network, dataset, settings)
+    scores = score(truth, found)
+    result = {"protocol": protocol, "model": model, "data": data, "split": split, **scores.as_dict()}
+    matches = detection.match(truth, found)
+    if wish:
+        result["operating_point"] = _operating_point(wish, matches)
+        write_threshold(model, result["operating_point"]["threshold"])
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        best = result.get("operating_point") or _operating_point("f1", matches)
+        threshold = best["threshold"]
+        recall, precision, _ = detection.precision_recall(matches)
+        figure = viz.precision_recall(
+            {"all classes": (recall, precision)}, point=(best["recall"], best["precision"])
+        )
+        figure.savefig(pictures / "precision_recall.png")
+        viz.confusion(detection.confusion(truth, found, threshold), dataset.classes).savefig(
+            pictures / "confusion.png"
+        )
+        worst = detection.failures(truth, found, threshold)
+        detection.failure_gallery(dataset, found, worst).savefig(pictures / "failures.png")
+    flat = {k: v for k, v in result.items() if isinstance(v, float)}
+    rows = [[name, f"{value:.4f}"] for name, value in flat.items()]
+    rows += [[f"at {k}", f"{v:.4f}"] for k, v in result.get("operating_point", {}).items()]
+    _answer(result, as_json, table(f"{protocol}: {model} on {data} {split}", ["", ""], rows))
+
+
+@evaluate_app.command("coco")
+def evaluate_coco(
+    model: Model,
+    data: DataOption,
+    weights: Weights = None,
+    split: Split = "",
+    conf: Conf = 0.005,
+    nms: Nms = "plain",
+    resize: Resize = "bilinear",
+    fit: Fit = "stretch",
+    size: Size = "",
+    ignored: Annotated[str, typer.Option(help="Ignored objects: once, crowd or counted.")] = "once",
+    max_detections: Annotated[int, typer.Option(help="Detections counted per picture.")] = 100,
+    operating_point: Wish = "",
+    pictures: Pictures = None,
+    as_json: Json = False,
+) -> None:
+    """COCO's average precision, per class and per size."""
+    from toolkit.detect import Settings
+    from toolkit.evaluation import detection
+
+    def score(truth: Any, found: Any) -> Any:
+        return detection.coco(truth, found, ignored, max_detections)
+
+    settings = Settings(conf, 0.45, nms, resize, fit, _size(size))
+    _evaluate("coco", model, weights, data, split, settings, score, operating_point, pictures, as_json)
+
+
+@evaluate_app.command("voc")
+def evaluate_voc(
+    model: Model,
+    data: DataOption,
+    weights: Weights = None,
+    split: Split = "",
+    conf: Conf = 0.005,
+    nms: Nms = "plain",
+    resize: Resize = "bilinear",
+    fit: Fit = "stretch",
+    size: Size = "",
+    iou: Annotated[float, typer.Option(help="Overlap that counts as found.")] = 0.5,
+    points: Annotated[str, typer.Option(help="area, or 11 (VOC 2007).")] = "area",
+    difficult: Annotated[str, typer.Option(help="ignored or counted.")] = "ignored",
+    operating_point: Wish = "",
+    pictures: Pictures = None,
+    as_json: Json = False,
+) -> None:
+    """PASCAL VOC's average precision."""
+    from toolkit.detect import Settings
+    from toolkit.evaluation import detection
+
+    def score(truth: Any, found: Any) -> Any:
+        return detection.voc(truth, found, iou, points, difficult)
+
+    settings = Settings(conf, 0.45, nms, resize, fit, _size(size))
+    _evaluate("voc", model, weights, data, split, settings, score, operating_point, pictures, as_json)
+
+
+@evaluate_app.command("darknet")
+def evaluate_darknet(
+    model: Model,
+    data: DataOption,
+    weights: Weights = None,
+    split: Split = "",
+    conf: Conf = 0.005,
+    nms: Nms = "plain",
+    resize: Resize = "darknet",
+    fit: Fit = "stretch",
+    size: Size = "",
+    iou: Annotated[float, typer.Option(help="Overlap that counts as found.")] = 0.5,
+    points: Annotated[str, typer.Option(help="area (-points 0), 11 or 101.")] = "area",
+    difficult: Annotated[
+        str,
+        typer.Option(help="counted; dropped (not in the labels); ignored (difficult= in the .data file)."),
+    ] = "counted",
+    operating_point: Wish = "",
+    pictures: Pictures = None,
+    as_json: Json = False,
+) -> None:
+    """darknet's own mAP (detector map): boxes not clipped, the resize and duplicates as it has them."""
+    from toolkit.detect import Settings
+    from toolkit.evaluation import detection
+
+    def score(truth: Any, found: Any) -> Any:
+        return detection.darknet(truth, found, iou, points, difficult)
+
+    settings = Settings(conf, 0.45, nms, resize, fit, _size(size), clip=False)
+    _evaluate("darknet", model, weights, data, split, settings, score, operating_point, pictures, as_json)
+
+
+@evaluate_app.command("widerface")
+def evaluate_widerface(
+    model: Annotated[str, typer.Option(help="A network as for detect; not needed with --detections.")] = "",
+    weights: Weights = None,
+    data: DataOption = "widerface_val",
+    split: Split = "",
+    conf: Conf = 0.005,
+    nms: Nms = "plain",
+    resize: Resize = "bilinear",
+    fit: Fit = "stretch",
+    size: Size = "",
+    protocol: Annotated[
+        str,
+        typer.Option(help="Input: own (the network's size), 640 (long side), original (picture by picture)."),
+    ] = "own",
+    detections: Annotated[Path | None, typer.Option(help="Score text files in the official layout.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Write the detections in the official layout.")] = None,
+    pictures: Pictures = None,
+    as_json: Json = False,
+) -> None:
+    """WIDER FACE easy, medium and hard by the official protocol."""
+    from toolkit import viz
+    from toolkit.data.dataset import load
+    from toolkit.detect import Settings
+    from toolkit.evaluation import in_originals, predict, wider_truth, widerface
+    from toolkit.export import open_model
+
+    sides = {"own": None, "640": 640, "original": 0}
+    if protocol not in sides:
+        raise InputError(f"--protocol is one of {', '.join(sides)}, not {protocol!r}")
+    if bool(model) == bool(detections):
+        raise InputError("name a network with --model or finished detections with --detections, one of them")
+    dataset = load(data)
+    if split:
+        dataset = dataset.split(split)
+    if not len(dataset):
+        raise InputError(f"{data} has no pictures in the split {split!r}: nothing to evaluate")
+    truth = wider_truth(data, dataset)
+    if detections is not None:
+        found = widerface.read_detections(detections, truth)
+    else:
+        network = open_model(model, weights)
+        settings = Settings(conf, 0.45, nms, resize, fit, _size(size), clip=False, long_side=sides[protocol])
+        found = in_originals(predict(network, dataset, settings), dataset)
+    begin = time.perf_counter()
+    scores = widerface.evaluate(truth, found)
+    seconds = time.perf_counter() - begin
+    if write is not None:
+        widerface.write_detections(write, truth, found)
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        viz.precision_recall(scores.curves).savefig(pictures / "precision_recall.png")
+    result = {"model": model, "data": data, "split": split, "input": protocol, **scores.as_dict()}
+    rows = [[name, f"{result[name]:.4f}"] for name in ("easy", "medium", "hard")]
+    _say(f"{len(found)} detections in {len(truth)} pictures scored in {seconds:.2f} s")
+    _answer(
+        {**result, "evaluation_seconds": seconds}, as_json, table(f"{model or detections}", ["", "AP"], rows)
+    )
+
+
+@evaluate_app.command("landmarks")
+def evaluate_landmarks(
+    predictions: Annotated[
+        Path, typer.Option(help=".npy of points (faces, points, 2) in pixels, in the order of the data set.")
+    ],
+    data: DataOption = "wflw98",
+    split: Split = "",
+    normaliser: Annotated[str, typer.Option(help="inter-ocular or box.")] = "inter-ocular",
+    as_json: Json = False,
+) -> None:
+    """Normalised mean error, area under the error curve and failure rate of landmark predictions."""
+    import numpy as np
+
+    from toolkit.data.dataset import load
+    from toolkit.evaluation import landmarks
+
+    dataset = load(data)
+    if split:
+        dataset = dataset.split(split)
+    if dataset.keypoints is None:
+        raise InputError(f"{data} has no landmarks: nothing to evaluate")
+    try:
+        points = np.load(predictions)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {predictions} as .npy: {error}") from None
+    scores = landmarks.evaluate(
+        points,
+        dataset.keypoints[..., :2],
+        normaliser,
+        boxes=dataset.boxes,
+    )
+    result = scores.as_dict()
+    rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
+    _answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))
 
 
 @app.command()

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.boxes import NMS_KINDS, Placement, letterbox, nms, stretch
+from toolkit.boxes import NMS_KINDS, Placement, clip, letterbox, nms, padded, stretch
 from toolkit.models.detector import Candidates, decode
 from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError, progress, whole_file
@@ -50,7 +50,9 @@ class Settings:
     `conf`: threshold on objectness and on score, 0..1. `iou`: suppression above this overlap, within a class.
     `nms`: "plain" or "diou" (toolkit.boxes.nms). `resize`: "bilinear" (OpenCV, on bytes) or "darknet"
     (align-corners, on floats, exact). `fit`: "stretch" or "letterbox". `size`: network input (w, h), the
-    network's own unless given.
+    network's own unless given. `clip`: cut boxes to the picture, which darknet and the published scores do not.
+    `long_side`: makes the input for each picture by its own proportions, that side long (0: as the picture
+    is), padded to a multiple of the stride; overrules `size` and `fit`.
     """
 
     conf: float = 0.25
@@ -59,6 +61,8 @@ class Settings:
     resize: str = "bilinear"
     fit: str = "stretch"
     size: tuple[int, int] | None = None
+    clip: bool = True
+    long_side: int | None = None
 
     def __post_init__(self) -> None:
         choices = (
@@ -78,7 +82,7 @@ class Settings:
 class Boxes:
     """Detections of one picture, by falling score."""
 
-    boxes: NDArray[np.float32]  # (K, 4) xyxy in pixels of the picture, clipped to it
+    boxes: NDArray[np.float32]  # (K, 4) xyxy in pixels of the picture
     scores: NDArray[np.float32]  # (K,)
     class_ids: NDArray[np.int64]  # (K,)
 
@@ -129,8 +133,12 @@ def preprocess(
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"expected an RGB picture (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
-    outer = io.check_size(settings.size or io.input_size)
-    placement = FITS[settings.fit]((image.shape[1], image.shape[0]), outer)
+    own = (image.shape[1], image.shape[0])
+    if settings.long_side is None:
+        placement = FITS[settings.fit](own, io.check_size(settings.size or io.input_size))
+    else:
+        placement = padded(own, settings.long_side or max(own), io.stride)
+    outer = placement.outer
     (w, h), (x, y) = placement.inner, placement.offset
     if settings.resize == "darknet":
         inner = resize_darknet(image.astype(np.float32), w, h)
@@ -150,8 +158,8 @@ def suppress(candidates: Candidates, placement: Placement, settings: Settings) -
     """Candidates of one picture -> its detections: NMS, then pixels of the picture."""
     keep = nms(candidates.boxes_norm, candidates.scores, candidates.class_ids, settings.iou, settings.nms)
     boxes = placement.to_image(candidates.boxes_norm[keep])
-    w, h = placement.size
-    boxes = np.clip(boxes, 0, np.array([w, h, w, h], np.float32))
+    if settings.clip:
+        boxes = clip(boxes, *placement.size)
     return Boxes(boxes, candidates.scores[keep], candidates.class_ids[keep])
 
 
@@ -165,8 +173,11 @@ def run(
     """Detections of every picture (RGB arrays or paths), in order.
 
     Reading and resizing the next pictures, and decoding the last ones, overlap with the network in
-    `workers` threads; at most 4 * batch pictures are in memory.
+    `workers` threads; at most 4 * batch pictures are in memory. Inputs of different sizes (`long_side`) run
+    one by one.
     """
+    if settings.long_side is not None:
+        batch = 1
 
     def prepare(item: Image | str | Path) -> tuple[NDArray[np.float32], Placement]:
         return preprocess(load_image(item) if isinstance(item, (str, Path)) else item, model.io, settings)
@@ -202,7 +213,8 @@ def detect(
         chosen = Settings(conf=conf, iou=iou, **settings)
     except TypeError:
         raise InputError(
-            f"unknown setting among {sorted(settings)}: detect takes conf, iou, nms, resize, fit, size"
+            f"unknown setting among {sorted(settings)}: detect takes "
+            "conf, iou, nms, resize, fit, size, clip, long_side"
         ) from None
     return to_supervision(next(run(model, [image], chosen)), model.io)
 

@@ -1,0 +1,49 @@
+"""Scores of detectors and landmark networks, from any backend, by the protocols that published tables use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.data.cards import locate
+from toolkit.data.dataset import Dataset
+from toolkit.detect import Backend, Settings, run
+from toolkit.evaluation import widerface
+from toolkit.evaluation.detection import Detections
+from toolkit.runtime import InputError, progress
+
+# What the published scores were made with: no threshold to speak of, boxes as the network gives them.
+PUBLISHED = Settings(conf=0.005, iou=0.45, clip=False)
+
+
+def predict(model: Backend, dataset: Dataset, settings: Settings = PUBLISHED, batch: int = 8) -> Detections:
+    """Detections of every picture of `dataset`, class ids by name in the order of `dataset.classes`.
+
+    Reading, resizing and decoding overlap with the network. Raises InputError where a picture does not decode
+    or network and data set share no class.
+    """
+    paths = [dataset.path(i) for i in range(len(dataset))]
+    found = progress(run(model, paths, settings, batch), "detecting", len(paths))
+    columns = Detections.from_pictures((b.boxes, b.scores, b.class_ids) for b in found)
+    return columns.by_name(model.io.classes, dataset.classes)
+
+
+def wider_truth(name: str, dataset: Dataset) -> widerface.WiderTruth:
+    """The official ground truth of the pictures of `dataset`: `eval_gt` in the folder of the data set `name`."""
+    folder = locate(name) or Path(name)
+    if not (folder / "eval_gt").is_dir():
+        raise InputError(f"{folder} has no eval_gt: WIDER FACE's evaluation toolbox holds it as ground_truth")
+    truth = widerface.read_truth(folder / "eval_gt")
+    return truth.subset([_event_and_name(file) for file in dataset.files])
+
+
+def _event_and_name(file: str) -> str:
+    return "/".join(file.split("/")[-2:])
+
+
+def in_originals(detections: Detections, dataset: Dataset) -> Detections:
+    """Boxes in the pixels of the original pictures, where `dataset` holds reduced ones."""
+    scale = np.tile(dataset.original_scale(), 2)[detections.images]
+    return replace(detections, boxes=(detections.boxes * scale).astype(np.float32))

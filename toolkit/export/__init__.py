@@ -19,7 +19,7 @@ from toolkit.models.darknet import load_darknet
 from toolkit.models.detector import Detector, fold
 from toolkit.models.spec import ModelIO
 from toolkit.models.zoo import SPECS, create_model, published_files
-from toolkit.runtime import InputError, environment, progress, whole_folder
+from toolkit.runtime import InputError, environment, progress, whole_file, whole_folder
 
 FORMATS = ("onnx", "ncnn", "ncnn-fp16")
 # Largest difference to torch that passes, relative to the largest output (14 to 30 in the published
@@ -132,8 +132,9 @@ def _open_file(path: Path, io: ModelIO, fmt: str, threads: int = 0) -> Backend:
     return toolkit.export.ncnn.NcnnModel(path, io, "fp16" if fmt.endswith("fp16") else "fp32", threads)
 
 
-def read_spec(folder: Path) -> dict[str, Any]:
+def read_spec(folder: str | Path) -> dict[str, Any]:
     """spec.json of an exported folder. Raises InputError where it is missing or damaged."""
+    folder = Path(folder)
     try:
         spec = json.loads((folder / "spec.json").read_text())
         ModelIO.from_dict(spec["io"])
@@ -142,6 +143,15 @@ def read_spec(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} has no spec.json: expected a folder made by toolkit export") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'spec.json'} is damaged: export the network again") from None
+
+
+def write_threshold(source: str, threshold: float) -> None:
+    """Keep a chosen threshold in spec.json, where `source` (as for `open_model`) is an exported folder."""
+    folder = Path(source.partition(":")[0])
+    if folder.is_dir():
+        spec = {**read_spec(folder), "threshold": threshold}
+        with whole_file(folder / "spec.json") as temporary:
+            temporary.write_text(json.dumps(spec, indent=1) + "\n")
 
 
 def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Backend:

@@ -125,10 +125,12 @@ class NcnnModel:
             )
         self.outputs = [f"out{i}" for i in range(len(io.heads))]
 
-    def extract(self, chw: NDArray[np.float32], blobs: list[str]) -> list[NDArray[np.float32]]:
-        """Named feature maps for one input (3, H, W)."""
+    def extract(
+        self, chw: NDArray[np.float32], blobs: list[str], light: bool = True
+    ) -> list[NDArray[np.float32]]:
+        """Named feature maps for one input (3, H, W); `light` frees inner ones as soon as it can."""
         extractor = self.net.create_extractor()
-        extractor.set_light_mode(False)
+        extractor.set_light_mode(light)
         mat = self.ncnn.Mat(np.ascontiguousarray(chw, np.float32))
         extractor.input(INPUT, mat)
         results = []
@@ -156,5 +158,5 @@ class NcnnModel:
                 follow = [row for row in rows if outputs[0] in row[2]]
                 single = len(follow) == 1 and follow[0][0] in ACTIVATION_LAYERS
                 blobs.append(follow[0][3][0] if single else outputs[0])
-        found = self.extract(x[0], blobs)
+        found = self.extract(x[0], blobs, light=False)
         return [blob.reshape(-1, 1, 1)[None] if blob.ndim == 1 else blob[None] for blob in found]
