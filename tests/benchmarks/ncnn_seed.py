@@ -203,8 +203,14 @@ def main() -> None:
         "limit": LIMIT,
         "widest_interval": WIDEST,
         "speed": speed,
-        "passed": all(row["passed"] for rows in speed.values() for row in rows),
+        "speed_passed": all(row["passed"] for rows in speed.values() for row in rows),
         "nano_coco_box_size_against_torch": sizes,
+        "sizes_passed": all(
+            abs(head[side] - 1) < 0.001
+            for name in ("ours", "ours_from_maps")
+            for head in sizes[name].values()
+            for side in ("width", "height")
+        ),
     }
     write("ncnn_seed", given, ["ncnn", "pnnx"], figures)
 
