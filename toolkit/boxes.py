@@ -107,8 +107,7 @@ def nms(
 
 
 def _alive(boxes: Floats, threshold: float, kind: str) -> NDArray[np.bool_]:
-    """Which of `boxes` (N, 4), by falling score, survive the ones before them. Sides and areas are computed once:
-    evaluation spends most of its own time here."""
+    """Which of `boxes` (N, 4), by falling score, survive the ones before them."""
     low, high = boxes[:, :2].T, boxes[:, 2:].T  # (2, N)
     areas = area(boxes)
     alive = np.ones(len(boxes), bool)
@@ -164,8 +163,8 @@ def letterbox(size: tuple[int, int], outer: tuple[int, int]) -> Placement:
 
 
 def padded(size: tuple[int, int], long_side: int, multiple: int) -> Placement:
-    """The picture keeps its proportions, its longer side `long_side` px, in the smallest input around it whose
-    sides are multiples of `multiple`."""
+    """The picture keeps its proportions, its longer side `long_side` px, in the smallest input around it
+    whose sides are multiples of `multiple`."""
     scale = long_side / max(size)
     inner = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     outer = (-(-inner[0] // multiple) * multiple, -(-inner[1] // multiple) * multiple)

@@ -417,8 +417,8 @@ Pictures = Annotated[Path | None, typer.Option(help="Folder for precision-recall
 Wish = Annotated[
     str,
     typer.Option(
-        help="precision=.9, recall=.8, fp=.1 (false positives per picture) or f1: the threshold for it, written "
-        "into spec.json of an exported network."
+        help="precision=.9, recall=.8, fp=.1 (false positives per picture) or f1: the threshold for it, "
+        "written into spec.json of an exported network."
     ),
 ]
 

@@ -50,7 +50,7 @@ class Settings:
     `conf`: threshold on objectness and on score, 0..1. `iou`: suppression above this overlap, within a class.
     `nms`: "plain" or "diou" (toolkit.boxes.nms). `resize`: "bilinear" (OpenCV, on bytes) or "darknet"
     (align-corners, on floats, exact). `fit`: "stretch" or "letterbox". `size`: network input (w, h), the
-    network's own unless given. `clip`: cut boxes to the picture, which darknet and the published scores do not.
+    network's own unless given. `clip`: cut boxes to the picture, which darknet does not.
     `long_side`: makes the input for each picture by its own proportions, that side long (0: as the picture
     is), padded to a multiple of the stride; overrules `size` and `fit`.
     """

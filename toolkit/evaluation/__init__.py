@@ -31,7 +31,7 @@ def predict(model: Backend, dataset: Dataset, settings: Settings = PUBLISHED, ba
 
 
 def wider_truth(name: str, dataset: Dataset) -> widerface.WiderTruth:
-    """The official ground truth of the pictures of `dataset`: `eval_gt` in the folder of the data set `name`."""
+    """The official ground truth of these pictures: `eval_gt` in the folder of the data set `name`."""
     folder = locate(name) or Path(name)
     if not (folder / "eval_gt").is_dir():
         raise InputError(f"{folder} has no eval_gt: WIDER FACE's evaluation toolbox holds it as ground_truth")
