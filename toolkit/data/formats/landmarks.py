@@ -113,10 +113,10 @@ def write_landmarks(dataset: Dataset, folder: Path, link: bool) -> None:
     if any(re.search(r"\s", name) for name in names):
         raise InputError("a landmark list cannot hold picture names with blanks: rename the pictures")
     place_pictures(dataset, folder / "images", names, link)
-    corners, points = written(dataset.boxes), written(dataset.keypoints[:, :, :2])
+    points = dataset.keypoints[:, :, :2].reshape(len(dataset.labels), -1)
     for split in split_order(dataset.splits.tolist()):
         lines = [
-            " ".join((*points[row].reshape(-1), *corners[row], *"000000", names[i])) + "\n"
+            " ".join((*written(points[row]), *written(dataset.boxes[row]), *"000000", names[i])) + "\n"
             for i in np.flatnonzero(dataset.splits == split)
             for row in range(dataset.starts[i], dataset.starts[i + 1])
         ]

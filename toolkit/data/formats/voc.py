@@ -160,18 +160,17 @@ def write_voc(dataset: Dataset, folder: Path, link: bool) -> None:
     dataset = filled_sizes(dataset)
     names = unique_names(dataset.files, by_stem=True)
     place_pictures(dataset, folder / "JPEGImages", names, link)
-    corners = written(dataset.boxes)
     for i, name in enumerate(progress(names, "writing VOC")):
         width, height = dataset.sizes[i]
+        rows = dataset.rows(i)
         objects = "".join(
-            f"\t<object>\n\t\t<name>{escape(dataset.classes[dataset.labels[row]])}</name>\n"
-            f"\t\t<difficult>{int(dataset.ignore[row])}</difficult>\n\t\t<bndbox>\n"
-            + "".join(
-                f"\t\t\t<{tag}>{text}</{tag}>\n"
-                for tag, text in zip(("xmin", "ymin", "xmax", "ymax"), corners[row], strict=True)
+            f"\t<object>\n\t\t<name>{escape(dataset.classes[label])}</name>\n"
+            f"\t\t<difficult>{int(difficult)}</difficult>\n\t\t<bndbox>\n"
+            f"\t\t\t<xmin>{x1}</xmin>\n\t\t\t<ymin>{y1}</ymin>\n"
+            f"\t\t\t<xmax>{x2}</xmax>\n\t\t\t<ymax>{y2}</ymax>\n\t\t</bndbox>\n\t</object>\n"
+            for (x1, y1, x2, y2), label, difficult in zip(
+                written(dataset.boxes[rows]), dataset.labels[rows], dataset.ignore[rows], strict=True
             )
-            + "\t\t</bndbox>\n\t</object>\n"
-            for row in range(dataset.starts[i], dataset.starts[i + 1])
         )
         file = folder / "Annotations" / (os.path.splitext(name)[0] + ".xml")
         file.parent.mkdir(parents=True, exist_ok=True)

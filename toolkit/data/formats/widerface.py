@@ -149,12 +149,8 @@ def write_widerface(dataset: Dataset, folder: Path, link: bool) -> None:
     dataset = filled_sizes(dataset)
     # pictures read from several lists carry the folder in their names
     names = unique_names([re.sub(r"^WIDER_\w+/images/", "", name) for name in dataset.files])
-    boxes = box_formats.xyxy_to_xywh(dataset.boxes.astype(np.float64))
-    if dataset.original_sizes is None:
-        texts = written(boxes)
-    else:
-        scale = np.repeat(dataset.original_scale(), np.diff(dataset.starts), axis=0)
-        texts = written(np.round(boxes * np.concatenate((scale, scale), 1), 3))
+    scale = dataset.original_scale()
+    if dataset.original_sizes is not None:
         rows = zip(names, dataset.original_sizes.tolist(), dataset.sizes.tolist(), strict=True)
         with (folder / "sizes.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -167,11 +163,16 @@ def write_widerface(dataset: Dataset, folder: Path, link: bool) -> None:
             dataset.subset(chosen), folder / f"WIDER_{word}" / "images", [names[i] for i in chosen], link
         )
         records = []
-        for i in chosen:
-            rows_i = range(dataset.starts[i], dataset.starts[i + 1])
-            faces = [
-                " ".join((*texts[r], "0", "0", "0", str(int(dataset.ignore[r])), "0", "0")) for r in rows_i
+        for i in chosen.tolist():
+            boxes = box_formats.xyxy_to_xywh(dataset.boxes[dataset.rows(i)].astype(np.float64))
+            if dataset.original_sizes is not None:
+                boxes = np.round(boxes * np.tile(scale[i], 2), 3)
+            ignored = dataset.ignore[dataset.rows(i)].tolist()
+            records += [names[i], str(len(boxes))] + [
+                f"{x} {y} {w} {h} 0 0 0 {int(ignore)} 0 0"
+                for (x, y, w, h), ignore in zip(written(boxes), ignored, strict=True)
             ]
-            records += [names[i], str(len(faces)), *(faces or ["0 0 0 0 0 0 0 0 0 0"])]
+            if not ignored:
+                records.append("0 0 0 0 0 0 0 0 0 0")
         target = folder / "wider_face_split" / f"wider_face_{word}_bbx_gt.txt"
         target.write_text("".join(f"{line}\n" for line in records), encoding="utf-8")
