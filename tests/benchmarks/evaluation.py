@@ -1,0 +1,93 @@
+"""The published networks on WIDER FACE and VOC pictures, and what evaluation costs beside the bare network.
+
+python -m tests.benchmarks.evaluation        (a quarter of an hour; needs TOOLKIT_ZOO and TOOLKIT_DATA)
+"""
+
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.record import options, write
+from toolkit.data.dataset import load
+from toolkit.detect import Settings, load_image, preprocess
+from toolkit.evaluation import PUBLISHED, in_originals, predict, wider_truth, widerface
+from toolkit.evaluation.detection import Truth, darknet
+from toolkit.export import export_model, open_export
+from toolkit.models import create_model
+
+
+def wider() -> dict[str, Any]:
+    """Easy, medium, hard: torch and NCNN, stretched, bilinear; and end-to-end time against bare forwards."""
+    dataset = load("widerface_val")
+    truth = wider_truth("widerface_val", dataset)
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("yoloface-500k-v2", "yoloface-500k-v1"):
+            model = create_model(name, "published")
+            export_model(model, Path(folder) / name, ["ncnn"])
+            for engine, backend in (("torch", model), ("ncnn", open_export(Path(folder) / name))):
+                begin = time.perf_counter()
+                found = predict(backend, dataset)
+                seconds = time.perf_counter() - begin
+                scores = widerface.evaluate(truth, in_originals(found, dataset)).as_dict()
+                figures[f"{name} {engine}"] = {
+                    **{key: round(scores[key], 5) for key in ("easy", "medium", "hard")},
+                    "pictures_per_second": round(len(dataset) / seconds, 1),
+                }
+                print(name, engine, figures[f"{name} {engine}"], flush=True)
+    return figures
+
+
+def overhead(pictures: int = 640) -> dict[str, Any]:
+    """End to end (files to detections) against the bare network on tensors in memory, same batch, in turn."""
+    model = create_model("yoloface-500k-v2", "published")
+    dataset = load("widerface_val")
+    dataset = dataset.subset(np.arange(0, len(dataset), len(dataset) // pictures)[:pictures])
+    figures = {}
+    x = np.stack([preprocess(load_image(dataset.path(i)), model.io)[0] for i in range(pictures)])
+    for batch in (8, 32):
+        bare, whole = [], []
+        for _ in range(5):
+            begin = time.perf_counter()
+            for i in range(0, pictures, batch):
+                model.predict(x[i : i + batch])
+            bare.append(time.perf_counter() - begin)
+            begin = time.perf_counter()
+            predict(model, dataset, PUBLISHED, batch)
+            whole.append(time.perf_counter() - begin)
+        figures[f"batch {batch}"] = {
+            "bare_pictures_per_second": round(pictures / float(np.median(bare)), 1),
+            "whole_pictures_per_second": round(pictures / float(np.median(whole)), 1),
+            "ratio": round(float(np.median(bare)) / float(np.median(whole)), 3),
+        }
+        print(batch, figures[f"batch {batch}"], flush=True)
+    return figures
+
+
+def voc() -> dict[str, float]:
+    """darknet's mAP50 in points, all 1,200 pictures, difficult objects left out of the labels."""
+    dataset = load("voc2012_sub1200")
+    truth = Truth.from_dataset(dataset)
+    figures = {}
+    for name, nms in product(("nano-voc", "fastest-v2"), ("plain", "diou")):
+        settings = Settings(conf=0.005, nms=nms, resize="darknet", clip=False)
+        found = predict(create_model(name, "published"), dataset, settings)
+        figures[f"{name} {nms}"] = round(
+            100 * darknet(truth, found, difficult="dropped").as_dict()["map50"], 3
+        )
+        print(name, nms, figures[f"{name} {nms}"], flush=True)
+    return figures
+
+
+if __name__ == "__main__":
+    given = options("evaluation", __doc__ or "", "rounds", 5)
+    write(
+        "evaluation",
+        given,
+        ["ncnn"],
+        {"widerface_val": wider(), "voc2012_sub1200": voc(), "end_to_end": overhead()},
+    )
