@@ -156,3 +156,80 @@ def test_demo_without_network_or_weights(tmp_path):
     assert run.stderr.count("the demo goes on with untrained networks") == 1
     assert sorted(json.loads(run.stdout)["exports"]) == ["nano-coco", "yoloface-500k-v2"]
     assert (tmp_path / "demo" / "nano-coco" / "model-fp32.param").exists()
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    from toolkit.data.toy import make_toy
+
+    folder = tmp_path_factory.mktemp("toy") / "toy"
+    make_toy(folder, count=20, size=96)
+    return folder
+
+
+def test_data_commands(toy, zoo, tmp_path):
+    made = answer("data", "import", toy, "copy", cwd=tmp_path)
+    assert made["pictures"] == 20
+    assert sum(made["classes"].values()) == made["boxes"]
+    assert toolkit("data", "import", toy, "copy", cwd=tmp_path).returncode == 2  # it holds something already
+    anchors = answer("data", "anchors", "copy", "--picture", "a.png", cwd=tmp_path)
+    assert len(anchors["anchors"]) == 6
+    assert anchors["masks"] == [[3, 4, 5], [0, 1, 2]]
+    assert anchors["fits"]["found"]["recall"] >= anchors["fits"]["fastest-v2"]["recall"]
+    assert (tmp_path / "a.png").exists()
+    labelled = answer(
+        "data", "prelabel", "copy", "labels", "--model", "fastest-v2", "--conf", "0.1", cwd=tmp_path
+    )
+    assert labelled["pictures"] == 20
+    assert any((tmp_path / "labels").glob("*.json"))
+
+
+def test_evaluate_commands(toy, zoo, tmp_path):
+    """A network whose classes are the digits, untrained: low figures, by every protocol."""
+    import torch
+
+    from toolkit.models import create_model
+
+    model = create_model("fastest-v2", classes=[str(i) for i in range(10)], input_size=96)
+    from toolkit.models.darknet import save_weights, to_cfg
+
+    torch.nn.init.constant_(model.heads[0].out.conv.bias, 1.0)
+    save_weights(model, tmp_path / "digits.weights")
+    (tmp_path / "digits.cfg").write_text(to_cfg(model.spec))
+    (tmp_path / "digits.names").write_text("\n".join(model.io.classes))
+    base = ("--model", "digits.cfg", "--data", toy, "--conf", "0.3")
+    coco = answer("evaluate", "coco", *base, "--pictures", "figures", cwd=tmp_path)
+    assert 0 <= coco["ap50"] < 0.5
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 3
+    voc = answer("evaluate", "voc", *base, "--split", "val", "--operating-point", "f1", cwd=tmp_path)
+    assert 0 <= voc["operating_point"]["threshold"] <= 1
+    assert 0 <= answer("evaluate", "darknet", *base, cwd=tmp_path)["map50"] < 0.5
+    for args, message in (
+        (("evaluate", "voc", *base, "--split", "night"), "has no pictures in the split 'night'"),
+        (("evaluate", "voc", *base, "--operating-point", "luck=1"), "takes precision=, recall=, fp= or f1"),
+        (("evaluate", "voc", "--model", "yoloface-50k", "--data", toy), "share no class"),
+        (("evaluate", "coco", "--model", "digits.cfg", "--data", "none"), "there is no dataset 'none'"),
+        (("evaluate", "widerface"), "one of them"),
+    ):
+        run = toolkit(*args, cwd=tmp_path)
+        assert run.returncode == 2, args
+        assert message in run.stderr
+
+
+def test_wider_from_the_official_text_files(data, tmp_path):
+    detections = data / "widerface_detections" / "rfb320"
+    scores = answer("evaluate", "widerface", "--detections", detections, cwd=tmp_path)
+    assert [round(scores[k], 4) for k in ("easy", "medium", "hard")] == [0.8148, 0.7107, 0.3631]
+    assert scores["evaluation_seconds"] < 5
+
+
+def test_landmark_scores(data, tmp_path):
+    import numpy as np
+
+    from toolkit.data.dataset import load
+
+    points = load("wflw98").keypoints[..., :2]
+    np.save(tmp_path / "p.npy", points + 1)
+    scores = answer("evaluate", "landmarks", "--predictions", "p.npy", cwd=tmp_path)
+    assert 0 < scores["nme"] < 0.2
+    assert toolkit("evaluate", "landmarks", "--predictions", "none.npy", cwd=tmp_path).returncode == 2

@@ -9,6 +9,7 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -67,8 +68,12 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
-    """Iterate with a progress bar on stderr (count, rate, time left); silent unless stderr is a terminal
-    or a notebook, so that logs and `--json` stay clean."""
+    """Iterate with a progress bar (count, rate, time left) on stderr or in the notebook; silent elsewhere, so
+    that logs and `--json` stay clean."""
+    in_notebook = "ipykernel" in sys.modules
+    if not (in_notebook or sys.stderr.isatty()):
+        yield from items
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -81,8 +86,6 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
 
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    in_notebook = "ipykernel" in sys.modules
-    console = Console(stderr=not in_notebook)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -91,15 +94,15 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=console, transient=True, disable=not (console.is_terminal or in_notebook)
-    ) as bar:
+    with Progress(*columns, console=Console(stderr=not in_notebook), transient=True) as bar:
         task = bar.add_task(title, total=total, rate="")
-        for item in items:
+        begin = shown = time.monotonic()
+        for count, item in enumerate(items, 1):
             yield item
-            bar.advance(task)
-            speed = bar.tasks[task].speed
-            bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+            now = time.monotonic()
+            if now - shown > 0.2:  # an update costs as much as a small picture
+                shown = now
+                bar.update(task, completed=count, rate=f"{count / (now - begin):.1f}/s")
 
 
 @contextmanager

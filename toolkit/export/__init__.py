@@ -178,7 +178,8 @@ def open_model(source: str, weights: str | Path | None = None, threads: int = 0)
     """What people name on the command line:
 
     a network of the zoo (`fastest-v2`; published weights where there are any and none are given), a darknet
-    .cfg (weights: the .weights beside it unless given), or an exported folder, `FOLDER` or `FOLDER:FORMAT`.
+    .cfg (with the .weights and .names of its name, or the only .names, beside it), or an exported folder,
+    `FOLDER` or `FOLDER:FORMAT`.
     """
     if source in SPECS:
         if weights is None and f"{source}/{source}.weights" in published_files():
@@ -191,7 +192,10 @@ def open_model(source: str, weights: str | Path | None = None, threads: int = 0)
         beside = Path(path).with_suffix(".weights")
         if weights is None and not beside.is_file():
             raise InputError(f"there is no {beside} beside the cfg: name the weights with --weights")
-        return load_darknet(path, weights or beside)
+        named = Path(path).with_suffix(".names")
+        others = list(Path(path).parent.glob("*.names"))
+        names = named if named.is_file() else others[0] if len(others) == 1 else None
+        return load_darknet(path, weights or beside, names)
     if Path(path).is_dir():
         if weights is not None:
             raise InputError(f"{path} is an exported network and has its weights: leave --weights out")
