@@ -361,11 +361,35 @@ def test_a_picture_that_does_not_decode_stops_the_embedding(fiftyone_database, t
     made = curation.to_fiftyone(broken, next(names))
     with pytest.raises(InputError, match="could not be embedded"):
         curation.add_embeddings(made, pixels)
-    with pytest.raises(InputError, match="toolkit data doctor"):
+    with pytest.raises(InputError, match="does not decode"):
         curation.add_predictions(made, detect_truth(toy))
-    with pytest.raises(InputError, match="toolkit data doctor"):
+    with pytest.raises(InputError, match="does not decode"):
         curation.grid(made)
     made.delete()
+
+
+def test_our_own_networks_embed_and_detect(desk, toy):
+    from toolkit.detect import Settings
+
+    from toolkit.models import create_model
+
+    torch.manual_seed(0)
+    model = create_model("yoloface-100k")
+    embed = curation.embed_with(model, cells=2)
+    images = [cv2.imread(str(toy.path(i)))[..., ::-1].copy() for i in (0, 1, 0)]
+    vectors = embed(images)
+    assert vectors.shape[0] == 3
+    assert vectors.shape[1] % 4 == 0
+    assert np.array_equal(vectors[0], vectors[2])
+    assert not np.allclose(vectors[0], vectors[1])
+    assert not model.stages[-1]._forward_hooks  # the network is left as it was
+    added = curation.add_embeddings(desk, embed)
+    assert added[:2] == pytest.approx(vectors[:2], rel=1e-4, abs=1e-4)
+    detect = curation.detect_with(model, Settings(conf=0.6))
+    curation.add_predictions(desk, detect, classes=model.io.classes)
+    assert set(desk.distinct("predictions.detections.label")) <= set(model.io.classes)
+    with pytest.raises(InputError, match="create_model"):
+        curation.embed_with(torch.nn.Identity())
 
 
 def test_a_wrong_label_is_the_most_mistaken(desk, toy):

@@ -318,6 +318,11 @@ def test_faults_planted_in_yolo_files(bccd, tmp_path):
     (data / f"{(stem := next(stems))}.txt").unlink()
     planted.add(("unlabelled", f"{stem}.jpg"))
 
+    for content in (b"", b"GIF89a"):
+        stem = next(stems)
+        (data / f"{stem}.jpg").write_bytes(content)
+        planted.add(("undecodable", f"{stem}.jpg"))
+
     dataset = formats.read(tmp_path / "yolo", strict=False)
     report = doctor.examine(dataset)
     assert planted - found(report) == set()

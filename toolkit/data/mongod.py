@@ -170,7 +170,7 @@ def _serve(home: Path, keep: bool) -> Iterator[Database]:
     try:
         pid = int(guard.stdout.readline())
         port = _wait_for_port(log, pid)
-        yield Database(f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=3000", pid, home)
+        yield Database(f"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=2000", pid, home)
     finally:
         guard.stdin.close()
         guard.wait()

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from toolkit.data.curation.desk import TRUTH, asks_database, fiftyone
+from toolkit.detect import Backend, Settings, load_image, preprocess, run
 from toolkit.runtime import InputError, progress
 
 if TYPE_CHECKING:
@@ -22,6 +23,34 @@ Detect = Callable[
     [Images], Sequence[tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]]]
 ]  # pictures -> per picture boxes (K, 4) xyxy px, scores (K,), class numbers (K,)
 MATCH_IOU = 0.5
+
+
+def embed_with(model: Any, cells: int = 4) -> Embed:
+    """A network of `toolkit.create_model` as an embedding: the output of its last stage, averaged in
+    `cells` x `cells` parts of the picture, (N, channels * cells * cells). Nothing is downloaded."""
+    if not hasattr(model, "stages"):
+        raise InputError("embeddings come from a network that toolkit.create_model has built from its spec")
+
+    def embed(images: Images) -> NDArray[np.floating]:
+        kept: list[torch.Tensor] = []
+        hook = model.stages[-1].register_forward_hook(lambda stage, args, output: kept.append(output[0]))
+        try:
+            model.predict(np.stack([preprocess(image, model.io)[0] for image in images]))
+        finally:
+            hook.remove()
+        return torch.nn.functional.adaptive_avg_pool2d(kept[0], cells).flatten(1).float().cpu().numpy()
+
+    return embed
+
+
+def detect_with(model: Backend, settings: Settings | None = None) -> Detect:
+    """Any backend's detections in the form that `add_predictions` takes; conf .1 by default."""
+
+    def detect(images: Images) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        found = run(model, images, settings or Settings(conf=0.1))
+        return [(boxes.boxes, boxes.scores, boxes.class_ids) for boxes in found]
+
+    return detect
 
 
 def embedding_model(embed: Embed) -> Any:
@@ -126,7 +155,7 @@ def add_predictions(
     ids, paths = view.values(["id", "filepath"])
     made = {}
     for first in progress(range(0, len(ids), batch_size), "predictions"):
-        images = [_read_picture(path) for path in paths[first : first + batch_size]]
+        images = [load_image(path) for path in paths[first : first + batch_size]]
         answers = zip(ids[first : first + batch_size], images, detect(images), strict=True)
         for sample_id, image, (boxes, scores, numbers) in answers:
             height, width = image.shape[:2]
@@ -240,7 +269,7 @@ def grid(view: Any, count: int = 12, field: str = TRUTH, title: str = "") -> Fig
     classes = list(view._root_dataset.default_classes)
     drawn, titles = [], []
     for sample in view.limit(count):
-        image = _read_picture(sample.filepath)
+        image = load_image(sample.filepath)
         height, width = image.shape[:2]
         found = sample[field].detections if field in sample.field_names and sample[field] else []
         rel = np.array([detection.bounding_box for detection in found], np.float64).reshape(-1, 4)
@@ -250,13 +279,6 @@ def grid(view: Any, count: int = 12, field: str = TRUTH, title: str = "") -> Fig
         drawn.append(draw_boxes(image, boxes.astype(np.float32), numbers, classes=names, scale=2))
         titles.append(Path(sample.filepath).name)
     return image_grid(drawn, titles, title=title)
-
-
-def _read_picture(path: str) -> NDArray[np.uint8]:
-    image: Any = cv2.imread(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{path} does not decode: run `toolkit data doctor` on the dataset first")
-    return image[..., ::-1].copy()
 
 
 def _bar(title: str) -> Callable[[Any], None]:

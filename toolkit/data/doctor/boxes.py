@@ -67,7 +67,9 @@ def box_findings(dataset: Dataset, frames: NDArray[np.int32], turned: Set[int]) 
     rows = _Rows(dataset, owners, dataset.boxes.astype(np.float64), sizes, np.all(sizes > 0, axis=1))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         findings, bad = _wrong_units(rows)
-        more, empty = _degenerate(rows, ~bad)
+        # Fractions of a picture that nobody could measure have become zeros: they say nothing.
+        unmeasured = ~rows.known & np.all(rows.boxes == 0, axis=1)
+        more, empty = _degenerate(rows, ~bad & ~unmeasured)
         findings += more
         findings += _outside_or_swapped(rows, frames, bad | empty, turned)
         findings += _per_cent(rows, frames, bad)
