@@ -104,7 +104,8 @@ def to_fiftyone(dataset: Dataset, name: str, record: Record | None = None, persi
         step = 256
         for first in progress(range(0, len(dataset), step), "into FiftyOne"):
             rows = range(first, min(first + step, len(dataset)))
-            made.add_samples([_sample(fo, dataset, i, tags) for i in rows], progress=False)
+            batch = [_sample(fo, dataset, i, tags) for i in rows]  # all their fields are declared already
+            made.add_samples(batch, expand_schema=False, validate=False, progress=False)
     except BaseException:
         with suppress(*connection_errors()):  # nobody finds half a dataset; a dead database has none
             made.delete()

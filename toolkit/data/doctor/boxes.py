@@ -155,8 +155,8 @@ def _outside_or_swapped(rows: _Rows, frames: NDArray[np.int32], bad: Mask, turne
     fits = outside & inside(boxes[:, [1, 0, 3, 2]], sizes) & (share < 0.9)
     whole = _swapped_pictures(rows, frames, fits, bad)
     sure = [i for i, (_, certain) in whole.items() if certain]
-    explained = fits & np.isin(rows.owners, sure)
-    cut = outside & ~fits & (share >= 0.5)
+    explained = outside & np.isin(rows.owners, sure)
+    cut = outside & ~fits & ~explained & (share >= 0.5)
 
     def how_far(row: int) -> str:
         (x1, y1, x2, y2), (width, height) = boxes[row], sizes[row]

@@ -105,7 +105,7 @@ def _picture(dataset: Dataset, finding: Finding) -> Any:
     margins = (before[1], behind[1], before[0], behind[0])
     image = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=(200, 200, 200))
     drawn = np.clip(boxes + np.tile(before, 2), 0, np.tile(image.shape[1::-1], 2))
-    return draw_boxes(image, drawn.astype(np.float32), long_side=1)
+    return draw_boxes(image, drawn.astype(np.float32), long_side=1, scale=2)
 
 
 def _thumbnail(path: Path, side: int = 320) -> tuple[Any, float]:
