@@ -1,0 +1,56 @@
+"""Curation in FiftyOne: a canonical dataset in, what the person decided out, with a record that survives.
+
+    cells = to_fiftyone(dataset, "cells")
+    with saving(cells, dataset, "record.json"):  # kept up to date while tags, splits and boxes change
+        ...  # FiftyOne's own views, tags, edits, App
+    kept, record = curated(dataset, cells, {"blurred": "out of focus"})
+
+In FiftyOne a picture's split is one of its tags, where the App edits it; boxes are `ground_truth`, landmarks
+`keypoints`, and both carry the identifiers that bring them back. FiftyOne is imported where it is used.
+"""
+
+from toolkit.data.curation.desk import curated, fiftyone, from_fiftyone, saving, to_fiftyone
+from toolkit.data.curation.explore import (
+    add_embeddings,
+    add_hardness,
+    add_mistakenness,
+    add_predictions,
+    add_uniqueness,
+    detect_with,
+    embed_with,
+    embedding_model,
+    grid,
+    hardest,
+    prepare,
+    rarest,
+    smallest,
+    tag_duplicates,
+)
+from toolkit.data.curation.record import Record, difference, export_record, read_record, replay
+
+__all__ = [
+    "Record",
+    "add_embeddings",
+    "add_hardness",
+    "add_mistakenness",
+    "add_predictions",
+    "add_uniqueness",
+    "curated",
+    "detect_with",
+    "difference",
+    "embed_with",
+    "embedding_model",
+    "export_record",
+    "fiftyone",
+    "from_fiftyone",
+    "grid",
+    "hardest",
+    "prepare",
+    "rarest",
+    "read_record",
+    "replay",
+    "saving",
+    "smallest",
+    "tag_duplicates",
+    "to_fiftyone",
+]

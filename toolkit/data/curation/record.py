@@ -1,0 +1,228 @@
+"""The record of a curation: every difference between two states of a dataset, as plain JSON.
+
+    {"date", "source", "classes", "reasons": {tag: sentence}, "before": {"pictures", "boxes", "splits"},
+     "pictures": {image id: {"file", "was": split, "tags",
+        "removed": [why, ...], "split": {"from", "to"}, "new": {"size", "split"},
+        "removed_boxes": [{box..., "reasons"}], "changed_boxes": [{"box_id", "from", "to"}], "added_boxes"}}}
+
+Only pictures that differ or are tagged have an entry, with the keys that apply. `replay` needs no FiftyOne.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.data.dataset import Dataset
+from toolkit.runtime import InputError, whole_file
+
+Record = dict[str, Any]
+Tags = Mapping[int, Sequence[str]]  # by the identifier of a picture or of a box
+_BOX_COLUMNS = ("box_ids", "boxes", "labels", "crowd", "ignore", "keypoints", "areas")
+
+
+def difference(
+    before: Dataset,
+    after: Dataset,
+    tags: Tags | None = None,
+    box_tags: Tags | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> Record:
+    """What turns `before` into `after`. Pictures and boxes tagged with a key of `reasons` count as removed.
+
+    `tags` are those of every picture that FiftyOne still has, in `after` or not.
+    """
+    tags, box_tags, reasons = tags or {}, box_tags or {}, reasons or {}
+    place = {image_id: k for k, image_id in enumerate(after.image_ids.tolist())}
+    entries: dict[str, Any] = {}
+    for i, image_id in enumerate(before.image_ids.tolist()):
+        mine = list(tags.get(image_id, ()))
+        entry: dict[str, Any] = {"tags": mine} if mine else {}
+        if why := [reasons[tag] for tag in mine if tag in reasons]:
+            entry["removed"] = why
+        elif (k := place.get(image_id)) is None:
+            entry["removed"] = ["not in the view" if image_id in tags else "deleted in FiftyOne"]
+        else:
+            was, now = str(before.splits[i]), str(after.splits[k])
+            if was != now:
+                entry["split"] = {"from": was, "to": now}
+            entry |= _box_changes(before, i, after, k, box_tags, reasons)
+        if entry:
+            entries[str(image_id)] = {"file": before.files[i], "was": str(before.splits[i]), **entry}
+    for image_id in sorted(place.keys() - set(before.image_ids.tolist()), key=place.__getitem__):
+        k = place[image_id]
+        mine = list(tags.get(image_id, ()))
+        if not any(tag in reasons for tag in mine):
+            entries[str(image_id)] = {
+                "file": after.files[k],
+                "tags": mine,
+                "new": {"size": after.sizes[k].tolist(), "split": str(after.splits[k])},
+                "added_boxes": [_box(after, row) for row in _rows(after, k)],
+            }
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": str(before.root),
+        "classes": list(after.classes),
+        "reasons": dict(reasons),
+        "before": counts(before),
+        "pictures": entries,
+    }
+
+
+def _rows(dataset: Dataset, i: int) -> range:
+    return range(int(dataset.starts[i]), int(dataset.starts[i + 1]))
+
+
+def _box_changes(
+    before: Dataset, i: int, after: Dataset, k: int, box_tags: Tags, reasons: Mapping[str, str]
+) -> dict[str, Any]:
+    def why(box_id: int) -> list[str]:
+        return [reasons[tag] for tag in box_tags.get(box_id, ()) if tag in reasons]
+
+    old = {int(before.box_ids[row]): _box(before, row) for row in _rows(before, i)}
+    new = {int(after.box_ids[row]): _box(after, row) for row in _rows(after, k)}
+    new = {box_id: box for box_id, box in new.items() if not why(box_id)}
+    changes = {
+        "removed_boxes": [
+            box | {"reasons": why(box_id) or ["deleted in FiftyOne"]}
+            for box_id, box in old.items()
+            if box_id not in new
+        ],
+        "changed_boxes": [
+            {"box_id": box_id, "from": box, "to": new[box_id]}
+            for box_id, box in old.items()
+            if box_id in new and box != new[box_id]
+        ],
+        "added_boxes": [box for box_id, box in new.items() if box_id not in old],
+    }
+    return {kind: found for kind, found in changes.items() if found}
+
+
+def _box(dataset: Dataset, row: int) -> dict[str, Any]:
+    entry = {
+        "box_id": int(dataset.box_ids[row]),
+        "class": dataset.classes[dataset.labels[row]],
+        "box": dataset.boxes[row].tolist(),
+        "crowd": bool(dataset.crowd[row]),
+        "ignore": bool(dataset.ignore[row]),
+    }
+    if dataset.keypoints is not None:
+        entry["keypoints"] = dataset.keypoints[row].tolist()
+    if dataset.areas is not None:
+        entry["area"] = float(dataset.areas[row])
+    return entry
+
+
+def counts(dataset: Dataset) -> dict[str, Any]:
+    """Pictures, boxes, pictures per split."""
+    names, numbers = np.unique(dataset.splits, return_counts=True)
+    splits = dict(zip(names.tolist(), numbers.tolist(), strict=True))
+    return {"pictures": len(dataset), "boxes": len(dataset.boxes), "splits": splits}
+
+
+def replay(dataset: Dataset, record: Record) -> Dataset:
+    """The dataset with everything done to it that the record holds.
+
+    Boxes that were added come after the old ones of their picture, pictures that were added come last.
+    InputError where the record is about other pictures or boxes.
+    """
+    entries = {int(key): entry for key, entry in record["pictures"].items()}
+    place = {image_id: i for i, image_id in enumerate(dataset.image_ids.tolist())}
+    row_of = {box_id: row for row, box_id in enumerate(dataset.box_ids.tolist())}
+    fresh = [(image_id, entry) for image_id, entry in entries.items() if "new" in entry]
+    place |= {image_id: len(dataset) + k for k, (image_id, _) in enumerate(fresh)}
+    m = len(dataset.boxes)
+    splits = dataset.splits.tolist() + [entry["new"]["split"] for _, entry in fresh]
+    stays = np.ones(len(splits), bool)
+    take = np.arange(m)  # which row of the columns, patched ones behind the old ones; -1: none
+    owners = np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))
+    patch: list[dict[str, Any]] = []
+    added: list[int] = []  # their pictures
+    try:
+        for image_id, entry in entries.items():
+            i = place[image_id]
+            stays[i] = "removed" not in entry
+            if "split" in entry:
+                splits[i] = entry["split"]["to"]
+            for box in entry.get("removed_boxes", ()):
+                take[row_of[box["box_id"]]] = -1
+            for box in entry.get("changed_boxes", ()):
+                take[row_of[box["box_id"]]] = m + len(patch)
+                patch.append(box["to"])
+        for image_id, entry in entries.items():
+            for box in entry.get("added_boxes", ()):
+                added.append(place[image_id])
+                patch.append(box)
+    except KeyError as error:
+        raise InputError(
+            f"the record is about other pictures: what it calls {error.args[0]} is not in {dataset.root}"
+        ) from None
+    take = np.concatenate((take, m + len(patch) - len(added) + np.arange(len(added))))
+    owners = np.concatenate((owners, np.array(added, np.int64)))
+    order = np.argsort(owners, kind="stable")
+    order = order[take[order] >= 0]
+
+    old = replace(dataset, labels=_relabelled(dataset, record["classes"]))
+    columns: dict[str, Any] = {}
+    for name, more in _patch_columns(patch, record["classes"], dataset).items():
+        column = getattr(old, name)
+        columns[name] = None if column is None else np.concatenate((column, more))[take[order]]
+    sizes = np.array([entry["new"]["size"] for _, entry in fresh], np.int32).reshape(-1, 2)
+    originals = dataset.original_sizes
+    whole = replace(
+        dataset,
+        classes=tuple(record["classes"]),
+        files=dataset.files + [entry["file"] for _, entry in fresh],
+        image_ids=np.array(list(place), np.int64),
+        sizes=np.concatenate((dataset.sizes, sizes)),
+        splits=np.array(splits, np.str_),
+        starts=np.searchsorted(owners[order], np.arange(len(splits) + 1)).astype(np.int64),
+        original_sizes=None if originals is None else np.concatenate((originals, sizes)),
+        **columns,
+    )
+    return whole.subset(np.flatnonzero(stays))
+
+
+def _relabelled(dataset: Dataset, classes: list[str]) -> Any:
+    table = np.array([classes.index(name) for name in dataset.classes], np.int32)
+    return table[dataset.labels] if len(dataset.labels) else dataset.labels
+
+
+def _patch_columns(boxes: list[dict[str, Any]], classes: list[str], like: Dataset) -> dict[str, Any]:
+    """Box entries of a record as the columns of a dataset."""
+    m, k = len(boxes), 0 if like.keypoints is None else like.keypoints.shape[1]
+    blank = np.zeros((k, 3)).tolist()
+    return {
+        "box_ids": np.array([box["box_id"] for box in boxes], np.int64),
+        "boxes": np.array([box["box"] for box in boxes], np.float32).reshape(m, 4),
+        "labels": np.array([classes.index(box["class"]) for box in boxes], np.int32),
+        "crowd": np.array([box["crowd"] for box in boxes], np.bool_),
+        "ignore": np.array([box["ignore"] for box in boxes], np.bool_),
+        "keypoints": np.array([box.get("keypoints", blank) for box in boxes], np.float32).reshape(
+            len(boxes), k, 3
+        ),
+        "areas": np.array([box.get("area", 0.0) for box in boxes], np.float32),
+    }
+
+
+def export_record(record: Record, path: str | Path) -> None:
+    """Write the record as JSON, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def read_record(path: str | Path) -> Record:
+    """A record from `export_record` or `saving`. InputError where the file is something else."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a record of curation: {error}") from None
+    if not isinstance(record, dict) or not {"pictures", "classes"} <= record.keys():
+        raise InputError(f"{path} is not a record of curation: it has no pictures and classes")
+    return record

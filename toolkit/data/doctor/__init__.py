@@ -1,0 +1,13 @@
+"""The dataset doctor: twelve faults that ruin a training, found in the label columns and in the pictures.
+
+`examine` looks and changes nothing; `fix` writes a mended copy for what can be mended without guessing;
+`write_page` shows the findings to people. A Dataset may hold bad values here (read with `strict=False`):
+boxes of any size and place, classes out of range, recorded sizes that are wrong.
+"""
+
+from toolkit.data.doctor.findings import FAULTS, NOWHERE, Finding, Report
+from toolkit.data.doctor.mend import fix
+from toolkit.data.doctor.page import write_page
+from toolkit.data.doctor.report import examine
+
+__all__ = ["FAULTS", "NOWHERE", "Finding", "Report", "examine", "fix", "write_page"]

@@ -1,0 +1,126 @@
+"""The report as one HTML file that carries its pictures with it."""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from toolkit.data.dataset import Dataset
+from toolkit.data.doctor.findings import FAULTS, NEED_PICTURES, Finding, Report
+from toolkit.data.doctor.pictures import AS_STORED
+from toolkit.runtime import whole_file
+
+_LISTED = 200  # sentences per fault beyond those with pictures
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse }} td {{ padding: .15rem .8rem .15rem 0 }} .good {{ color: #666 }}
+.bad td:last-child {{ font-weight: 700; color: #b03000 }} figure {{ margin: 0 }} img {{ max-width: 100% }}
+.grid {{ display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)) }}
+figcaption {{ font-size: 13px; overflow-wrap: anywhere }} .bar {{ background: #0072b2; height: .8rem }}
+</style><h1>{title}</h1><p>{pictures} pictures, {boxes} boxes.</p><table>{rows}</table><ul>{notes}</ul>
+<h2>Classes</h2><table>{classes}</table>{sections}</html>
+"""
+
+
+def write_page(dataset: Dataset, report: Report, path: str | Path, per_fault: int = 12) -> None:
+    """Write the page: counts, sentences, and up to `per_fault` pictures of each fault with its boxes."""
+    by_fault: dict[str, list[Finding]] = {fault: [] for fault in FAULTS}
+    for finding in report.findings:
+        by_fault[finding.fault].append(finding)
+    rows, sections = [], []
+    for number, (fault, mine) in enumerate(by_fault.items(), start=1):
+        title = html.escape(FAULTS[fault])
+        count = str(len(mine)) if report.decoded or fault not in NEED_PICTURES else "not looked for"
+        link = f'<a href="#{fault}">{title}</a>' if mine else title
+        kind = "bad" if mine else "good"
+        rows.append(f'<tr class="{kind}"><td>{number}</td><td>{link}</td><td>{count}</td></tr>')
+        if mine:
+            sections.append(_section(dataset, fault, f"{number}. {title}: {len(mine)}", mine, per_fault))
+    with whole_file(path) as temporary:
+        temporary.write_text(
+            _PAGE.format(
+                title=html.escape(f"Dataset report: {report.source}"),
+                pictures=report.pictures,
+                boxes=report.boxes,
+                rows="".join(rows),
+                notes="".join(f"<li>{html.escape(note)}</li>" for note in report.notes),
+                classes=_class_bars(report.summary["balance"]["classes"]),
+                sections="".join(sections),
+            ),
+            encoding="utf-8",
+        )
+
+
+def _section(dataset: Dataset, fault: str, title: str, findings: list[Finding], shown: int) -> str:
+    figures = "".join(_figure(dataset, finding) for finding in findings[:shown])
+    rest = findings[shown:]
+    lines = "".join(f"<li>{html.escape(finding.sentence)}</li>" for finding in rest[:_LISTED])
+    if len(rest) > _LISTED:
+        lines += f"<li>and {len(rest) - _LISTED} more, which the JSON report lists</li>"
+    more = f"<details><summary>{len(rest)} more</summary><ul>{lines}</ul></details>" if rest else ""
+    return f'<section id="{fault}"><h2>{title}</h2><div class="grid">{figures}</div>{more}</section>'
+
+
+def _class_bars(classes: list[dict[str, Any]]) -> str:
+    most = max([entry["boxes"] for entry in classes], default=0) or 1
+    return "".join(
+        f"<tr><td>{html.escape(entry['name'])}</td><td>{entry['boxes']} boxes</td>"
+        f"<td>{entry['pictures']} pictures</td>"
+        f'<td><div class="bar" style="width:{300 * entry["boxes"] / most:.0f}px"></div></td></tr>'
+        for entry in classes
+    )
+
+
+def _figure(dataset: Dataset, finding: Finding) -> str:
+    pictures = [_picture(dataset, finding)]
+    if finding.other is not None:
+        pictures.append(_thumbnail(dataset.root / finding.other)[0])
+    images = "".join(
+        f'<img alt="" src="data:image/jpeg;base64,{_encode(picture)}">'
+        for picture in pictures
+        if picture is not None
+    )
+    return f"<figure>{images}<figcaption>{html.escape(finding.sentence)}</figcaption></figure>"
+
+
+def _picture(dataset: Dataset, finding: Finding) -> Any:
+    """The picture with the box at fault or all its boxes; a grey margin grows where a box lies outside."""
+    from toolkit.viz import draw_boxes
+
+    image, scale = _thumbnail(dataset.root / finding.file)
+    if image is None or finding.other is not None or finding.fault in ("undecodable", "unlabelled"):
+        return image
+    rows = dataset.rows(finding.picture) if finding.row is None else slice(finding.row, finding.row + 1)
+    boxes = dataset.boxes[rows].astype(np.float64) * scale
+    boxes = boxes[np.isfinite(boxes).all(axis=1)]
+    size = np.array(image.shape[1::-1])
+    before = np.clip(-boxes[:, :2].min(axis=0, initial=0), 0, size // 2).astype(int)
+    behind = np.clip(boxes[:, 2:].max(axis=0, initial=0) - size, 0, size // 2).astype(int)
+    margins = (before[1], behind[1], before[0], behind[0])
+    image = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=(200, 200, 200))
+    drawn = np.clip(boxes + np.tile(before, 2), 0, np.tile(image.shape[1::-1], 2))
+    return draw_boxes(image, drawn.astype(np.float32), long_side=1, scale=2)
+
+
+def _thumbnail(path: Path, side: int = 320) -> tuple[Any, float]:
+    """The picture as stored (H, W, 3) RGB, its long side at most `side`, and the factor; None: no picture."""
+    try:
+        pixels: Any = cv2.imdecode(np.fromfile(path, np.uint8), AS_STORED)
+    except (OSError, cv2.error):
+        return None, 1.0
+    if pixels is None:
+        return None, 1.0
+    scale = min(1.0, side / max(pixels.shape[:2]))
+    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)[..., ::-1].copy(), scale
+
+
+def _encode(image: Any) -> str:
+    jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return base64.b64encode(jpeg.tobytes()).decode()
