@@ -19,6 +19,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	-$(BIN)/toolkit doctor --fix
 	touch $@
 
 demo: setup
@@ -42,6 +43,8 @@ format: setup
 	$(BIN)/nbstripout notebooks/*.ipynb
 
 figures: setup bench
+	$(BIN)/python -m tests.benchmarks.data_scale
+	$(BIN)/python -m tests.benchmarks.evaluation
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.import_time

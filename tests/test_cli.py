@@ -188,9 +188,10 @@ def test_evaluate_commands(toy, zoo, tmp_path):
     """A network whose classes are the digits, untrained: low figures, by every protocol."""
     import torch
 
+    from toolkit.data.dataset import load
     from toolkit.models import create_model
 
-    model = create_model("fastest-v2", classes=[str(i) for i in range(10)], input_size=96)
+    model = create_model("fastest-v2", classes=load(toy).classes, input_size=96)
     from toolkit.models.darknet import save_weights, to_cfg
 
     torch.nn.init.constant_(model.heads[0].out.conv.bias, 1.0)

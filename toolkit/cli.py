@@ -332,6 +332,99 @@ def data_import(
     )
 
 
+@data_app.command("doctor")
+def data_doctor(
+    data: Data,
+    model: Annotated[
+        str, typer.Option(help="Also hold sizes and anchors against this network of the zoo.")
+    ] = "",
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a mended copy here; the data set stays as it is.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures of the findings.")] = None,
+    pictures: Annotated[
+        bool, typer.Option(help="Decode the pictures; without, five faults are not seen.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Find the label faults that make a training fail. Exit code 1 where there are any."""
+    from toolkit.data import doctor as examiner
+    from toolkit.data.dataset import load
+    from toolkit.models import create_model
+
+    dataset = load(data, strict=False)
+    report = examiner.examine(dataset, create_model(model).io if model else None, pictures)
+    result = report.as_dict()
+    if html is not None:
+        examiner.write_page(dataset, report, html)
+    if fix is not None:
+        result["fixes"] = examiner.fix(dataset, report, fix)
+        _say(f"{len(result['fixes'])} changes, in {fix}")
+    for note in report.notes:
+        _say(f"note: {note}")
+    for finding in report.findings[:20]:
+        _say(f"{finding.fault}: {finding.sentence}")
+    if len(report.findings) > 20:
+        _say(f"... {len(report.findings)} findings in all: --json or --html has them")
+    rows = [
+        [examiner.FAULTS[fault], str(count) if report.decoded or fault not in examiner.NEED_PICTURES else "-"]
+        for fault, count in report.counts.items()
+    ]
+    _answer(result, as_json, table(f"{data}: {report.pictures} pictures", ["fault", "found"], rows))
+    if report.findings:
+        raise typer.Exit(1)
+
+
+@data_app.command("curate")
+def data_curate(
+    data: Data,
+    output: Annotated[
+        Path, typer.Argument(help="Folder for the views' pictures, the record and the curated set.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="Network of the zoo for embeddings and predictions.")
+    ] = "fastest-v2",
+    weights: Weights = None,
+    count: Annotated[int, typer.Option(help="Pictures in each view.")] = 50,
+    drop_duplicates: Annotated[
+        bool,
+        typer.Option("--drop-duplicates", help="Leave exact and near duplicates out of the curated set."),
+    ] = False,
+    with_app: Annotated[
+        bool, typer.Option("--app", help="Open FiftyOne's App and go on when it is closed.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Look through a data set in FiftyOne; what stays comes back as a data set with a record of the rest."""
+    from toolkit.data import curation
+    from toolkit.data.dataset import load, save
+    from toolkit.data.mongod import database
+    from toolkit.export import open_model
+
+    network, dataset = open_model(model, weights), load(data)
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output} holds something already: name a new folder")
+    with database():
+        desk = curation.to_fiftyone(dataset, "curation")
+        views = curation.prepare(desk, curation.embed_with(network), curation.detect_with(network), count)
+        for name in views:
+            view = desk.load_saved_view(name)
+            if len(view):
+                (output / "views").mkdir(parents=True, exist_ok=True)
+                curation.grid(view, title=name).savefig(output / "views" / f"{name}.png")
+        if with_app:
+            with curation.saving(desk, dataset, output / "record.json"):
+                curation.fiftyone().launch_app(desk).wait()
+        duplicates = ["exact duplicate", "near duplicate"]
+        kept = desk.match_tags(duplicates, bool=False) if drop_duplicates else desk
+        chosen, record = curation.curated(dataset, kept, {tag: tag for tag in duplicates})
+        save(chosen, output / "curated")
+        curation.export_record(record, output / "record.json")
+    summary = {"folder": str(output), "views": views, "pictures": len(dataset), "kept": len(chosen)}
+    rows = [[name, str(n)] for name, n in [*views.items(), ("kept", len(chosen))]]
+    _answer(summary, as_json, table(f"{data}: {len(dataset)} pictures", ["view", "pictures"], rows))
+
+
 @data_app.command("anchors")
 def data_anchors(
     data: Data,
@@ -671,6 +764,44 @@ def evaluate_landmarks(
     result = scores.as_dict()
     rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
     _answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))
+
+
+@app.command()
+def doctor(
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend FiftyOne's database server where it cannot start.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What this machine has and lacks. Exit code 1 where something lacks."""
+    from importlib.util import find_spec
+
+    from toolkit.data.mongod import check_mongod, repair_mongod
+    from toolkit.runtime import environment
+
+    if fix and find_spec("fiftyone") is not None and check_mongod():
+        repair_mongod()
+    packages = {
+        "notebooks": "jupyterlab",
+        "curation": "fiftyone",
+        "export": "ncnn",
+        "device": "adbutils",
+        "search": "optuna",
+        "cluster": "lightning",
+    }
+    lacking = {
+        f"extra {extra}": f'pip install -e ".[{extra}]"'
+        for extra, name in packages.items()
+        if find_spec(name) is None
+    }
+    fault = check_mongod() if find_spec("fiftyone") is not None else None
+    if fault:
+        lacking["database"] = fault
+    stamp = environment()
+    rows = [[key, str(value)] for key, value in {**stamp, **lacking}.items()]
+    _answer({"environment": stamp, "lacking": lacking}, as_json, table("", ["", ""], rows))
+    if lacking:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -17,10 +17,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toolkit.data.toy import make_toy
 
 from toolkit.data import curation
 from toolkit.data.dataset import Dataset
+from toolkit.data.toy import make_toy
 from toolkit.runtime import InputError
 
 names = map("set{}".format, itertools.count())
@@ -370,7 +370,6 @@ def test_a_picture_that_does_not_decode_stops_the_embedding(fiftyone_database, t
 
 def test_our_own_networks_embed_and_detect(desk, toy):
     from toolkit.detect import Settings
-
     from toolkit.models import create_model
 
     torch.manual_seed(0)

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toolkit.data.toy import make_toy
 
 from toolkit.data import doctor, formats
 from toolkit.data.dataset import Dataset, save
 from toolkit.data.doctor.boxes import SAME_BOX_IOU
+from toolkit.data.toy import make_toy
 from toolkit.runtime import InputError
 
 # What is wrong in BCCD as it stands: eight cells labelled twice, one field of view photographed twice.

@@ -5,9 +5,9 @@
 boxes of any size and place, classes out of range, recorded sizes that are wrong.
 """
 
-from toolkit.data.doctor.findings import FAULTS, NOWHERE, Finding, Report
+from toolkit.data.doctor.findings import FAULTS, NEED_PICTURES, NOWHERE, Finding, Report
 from toolkit.data.doctor.mend import fix
 from toolkit.data.doctor.page import write_page
 from toolkit.data.doctor.report import examine
 
-__all__ = ["FAULTS", "NOWHERE", "Finding", "Report", "examine", "fix", "write_page"]
+__all__ = ["FAULTS", "NEED_PICTURES", "NOWHERE", "Finding", "Report", "examine", "fix", "write_page"]
