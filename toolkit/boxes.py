@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,17 +98,27 @@ def nms(
     """
     if kind not in NMS_KINDS:
         raise ValueError(f"NMS kind must be one of {NMS_KINDS}, not {kind!r}")
+    if not len(scores):
+        return np.zeros(0, np.intp)
     order = np.argsort(-scores, kind="stable")
-    kept = [
-        rows[_alive(boxes[rows], threshold, kind)]
-        for rows in (order[class_ids[order] == class_id] for class_id in np.unique(class_ids))
-    ]
-    result = np.concatenate([np.zeros(0, np.intp), *kept])
+    survivors = _greedy_plain if kind == "plain" else _greedy_diou
+    kept = []
+    for class_id in np.unique(class_ids):
+        rows = order[class_ids[order] == class_id]
+        kept.append(rows[survivors(boxes[rows], threshold)])
+    result = np.concatenate(kept)
     return result[np.argsort(-scores[result], kind="stable")]
 
 
-def _alive(boxes: Floats, threshold: float, kind: str) -> NDArray[np.bool_]:
-    """Which of `boxes` (N, 4), by falling score, survive the ones before them."""
+def _greedy_plain(boxes: Floats, threshold: float) -> NDArray[np.intp]:
+    """Indices of the survivors among `boxes` (N, 4) by falling score."""
+    falling = [float(i) for i in range(len(boxes), 0, -1)]
+    kept = cv2.dnn.NMSBoxes(xyxy_to_xywh(boxes.astype(np.float64)).tolist(), falling, 0.0, threshold)
+    return np.asarray(kept, np.intp)
+
+
+def _greedy_diou(boxes: Floats, threshold: float) -> NDArray[np.intp]:
+    """The same under darknet's measure."""
     low, high = boxes[:, :2].T, boxes[:, 2:].T  # (2, N)
     areas = area(boxes)
     alive = np.ones(len(boxes), bool)
@@ -116,15 +127,13 @@ def _alive(boxes: Floats, threshold: float, kind: str) -> NDArray[np.bool_]:
             continue
         best, rest = slice(i, i + 1), slice(i + 1, None)
         sides = np.minimum(high[:, best], high[:, rest]) - np.maximum(low[:, best], low[:, rest])
-        np.clip(sides, 0, None, out=sides)
-        shared = sides[0] * sides[1]
+        shared = np.clip(sides, 0, None).prod(0)
+        hull = np.maximum(high[:, best], high[:, rest]) - np.minimum(low[:, best], low[:, rest])
+        apart = (low[:, best] + high[:, best] - low[:, rest] - high[:, rest]) / 2
         overlap = _ratio(shared, areas[i] + areas[rest] - shared)
-        if kind == "diou":
-            hull = np.maximum(high[:, best], high[:, rest]) - np.minimum(low[:, best], low[:, rest])
-            apart = (low[:, best] + high[:, best] - low[:, rest] - high[:, rest]) / 2
-            overlap = overlap - _ratio((apart**2).sum(0), (hull**2).sum(0)) ** 0.6
+        overlap = overlap - _ratio((apart**2).sum(0), (hull**2).sum(0)) ** 0.6
         alive[rest] &= overlap <= threshold
-    return alive
+    return np.flatnonzero(alive)
 
 
 @dataclass(frozen=True)
