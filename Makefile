@@ -45,6 +45,7 @@ format: setup
 figures: setup bench
 	$(BIN)/python -m tests.benchmarks.data_scale
 	$(BIN)/python -m tests.benchmarks.evaluation
+	$(BIN)/python -m tests.benchmarks.tables
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.import_time

@@ -74,3 +74,11 @@ def test_imports_run_downwards():
                 if target in level and level[target] > level[own]:
                     wrong.append(f"{path.name}: {line.strip()}")
     assert wrong == []
+
+
+def test_readme_tables_are_those_of_the_results():
+    from tests.benchmarks.tables import README, rewritten
+
+    text = README.read_text()
+    assert "<!-- measured -->" in text
+    assert rewritten(text) == text
