@@ -90,8 +90,11 @@ def run(output: Path) -> dict[str, Any]:
             results["networks"][name]["detections"] = {
                 title: len(b.scores) for title, b in zip(pictures, found, strict=True)
             }
-            surest = sorted(range(len(found)), key=lambda i: -found[i].scores.max(initial=0))[:2]
-            gallery += [(drawn[i], name) for i in surest if len(found[i].scores)]
+            image, surest = max(
+                zip(pictures.values(), found, strict=True), key=lambda pair: pair[1].scores.max(initial=0)
+            )
+            shown = (image, surest.boxes, surest.class_ids, surest.scores, model.io.classes)
+            gallery.append((viz.draw_boxes(*shown, scale=2), name))
         folder = output / name
         results["exports"][name] = export_model(model, folder, formats, name=name)
         for fmt in formats:
@@ -103,7 +106,7 @@ def run(output: Path) -> dict[str, Any]:
             )
     if gallery:
         images, titles = zip(*gallery, strict=True)
-        viz.image_grid(images, titles, columns=len(gallery) // 2 or 1).savefig(output / "detections.png")
+        viz.image_grid(images, titles, cell=3.2).savefig(output / "detections.png")
     figure = viz.bars(
         list(results["networks"]),
         [v["bflops"] for v in results["networks"].values()],
