@@ -217,6 +217,8 @@ BAD_CFGS = {
         section("net", width=64, height=64) + conv(8, 3, 2) + conv(8, 3, 2) + section("shortcut", from_=-2),
         "layer 0 gives 32x32, expected 16x16",
     ),
+    "dilation": (GOOD.replace("size=3", "size=3\ndilation=2"), "dilation=2 is not supported"),
+    "antialiasing": (GOOD.replace("size=3", "size=3\nantialiasing=1"), "antialiasing=1 is not supported"),
     "weighted shortcut": (
         section("net", width=64, height=64)
         + conv(8)

@@ -195,9 +195,22 @@ def _head(section: Section, shape: tuple[int, int, int], input_size: tuple[int, 
     )
 
 
+# Options that change what a layer computes and that nothing here implements: refused, not ignored.
+UNSUPPORTED = {
+    "dilation": "1",
+    **dict.fromkeys(("antialiasing", "binary", "xnor", "share_index", "maxpool_depth", "reverse"), "0"),
+    **dict.fromkeys(("rotate", "stretch", "stretch_sway", "sway", "deform", "assisted_excitation"), "0"),
+    **dict.fromkeys(("stride_x", "stride_y"), None),
+}
+
+
 def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Built:
     """The module, sources and output shape of layer i; shapes[k + 1] is what layer k gives."""
     c, h, w = shapes[-1]
+    for key, harmless in UNSUPPORTED.items():
+        value = section.options.get(key)
+        if value is not None and value != harmless:
+            raise section.fail(f"{key}={value} is not supported")
     activation = section.options.get(
         "activation", "logistic" if section.kind == "convolutional" else "linear"
     )
