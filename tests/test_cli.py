@@ -222,6 +222,10 @@ def test_wider_from_the_official_text_files(data, tmp_path):
     scores = answer("evaluate", "widerface", "--detections", detections, cwd=tmp_path)
     assert [round(scores[k], 4) for k in ("easy", "medium", "hard")] == [0.8148, 0.7107, 0.3631]
     assert scores["evaluation_seconds"] < 5
+    by_path = answer(
+        *("evaluate", "widerface", "--detections", detections, "--data", data / "widerface_val"), cwd=tmp_path
+    )
+    assert by_path["hard"] == scores["hard"]
 
 
 def test_landmark_scores(data, tmp_path):

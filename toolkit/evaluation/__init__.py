@@ -32,8 +32,8 @@ def predict(model: Backend, dataset: Dataset, settings: Settings = PUBLISHED, ba
 
 def wider_truth(name: str, dataset: Dataset) -> widerface.WiderTruth:
     """The official ground truth of these pictures: `eval_gt` in the folder of the data set `name`."""
-    folder = locate(name) or Path(name)
-    if not (folder / "eval_gt").is_dir():
+    folder = Path(name) if Path(name).is_dir() else locate(name)
+    if folder is None or not (folder / "eval_gt").is_dir():
         raise InputError(f"{folder} has no eval_gt: WIDER FACE's evaluation toolbox holds it as ground_truth")
     truth = widerface.read_truth(folder / "eval_gt")
     return truth.subset([_event_and_name(file) for file in dataset.files])
