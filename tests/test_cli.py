@@ -238,3 +238,20 @@ def test_landmark_scores(data, tmp_path):
     scores = answer("evaluate", "landmarks", "--predictions", "p.npy", cwd=tmp_path)
     assert 0 < scores["nme"] < 0.2
     assert toolkit("evaluate", "landmarks", "--predictions", "none.npy", cwd=tmp_path).returncode == 2
+
+
+def test_doctor_and_curation(toy, zoo, tmp_path):
+    """The real FiftyOne on a real database, which is gone afterwards."""
+    assert answer("doctor", cwd=tmp_path)["lacking"] == {}
+    clean = answer("data", "doctor", toy, "--html", "page.html", cwd=tmp_path)
+    assert clean["findings"] == []
+    assert (tmp_path / "page.html").stat().st_size > 1000
+    args = ("data", "curate", toy, "out", "--drop-duplicates", "--count", "6")
+    curated = answer(*args, cwd=tmp_path)
+    assert curated["pictures"] == curated["kept"] == 20
+    assert curated["views"]["smallest"] > 0
+    assert len(list((tmp_path / "out" / "views").glob("*.png"))) >= 2
+    assert answer("data", "import", tmp_path / "out" / "curated", "again", cwd=tmp_path)["pictures"] == 20
+    again = toolkit(*args, cwd=tmp_path)
+    assert again.returncode == 2
+    assert "holds something already" in again.stderr

@@ -402,11 +402,14 @@ def data_curate(
     from toolkit.export import open_model
 
     network, dataset = open_model(model, weights), load(data)
+    finds = curation.detect_with(network) if network.io.classes == dataset.classes else None
+    if finds is None:
+        _say(f"{model} has other classes than {data}: views by its predictions are left out")
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} holds something already: name a new folder")
     with database():
         desk = curation.to_fiftyone(dataset, "curation")
-        views = curation.prepare(desk, curation.embed_with(network), curation.detect_with(network), count)
+        views = curation.prepare(desk, curation.embed_with(network), finds, count)
         for name in views:
             view = desk.load_saved_view(name)
             if len(view):

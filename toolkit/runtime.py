@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -70,8 +71,12 @@ def pick_device(name: str = "auto") -> torch.device:
 def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
     """Iterate with a progress bar (count, rate, time left) on stderr or in the notebook; silent elsewhere, so
     that logs and `--json` stay clean."""
-    in_notebook = "ipykernel" in sys.modules
-    if not (in_notebook or sys.stderr.isatty()):
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    if "ipykernel" in sys.modules:
+        yield from _notebook_progress(items, title, total)
+        return
+    if not sys.stderr.isatty():
         yield from items
         return
     from rich.console import Console
@@ -84,8 +89,6 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
         TimeRemainingColumn,
     )
 
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)  # type: ignore[arg-type]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -94,7 +97,7 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=not in_notebook), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, rate="")
         begin = shown = time.monotonic()
         for count, item in enumerate(items, 1):
@@ -103,6 +106,31 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
             if now - shown > 0.2:  # an update costs as much as a small picture
                 shown = now
                 bar.update(task, completed=count, rate=f"{count / (now - begin):.1f}/s")
+
+
+def _notebook_progress(items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+    """A plain display that is updated: rich's bar is a widget there, whose messages can stop a run without a
+    browser (nbclient) for good. What takes less than a fifth of a second shows nothing."""
+    from IPython.display import HTML, display
+
+    handle: Any = None
+    begin = shown = time.monotonic()
+    try:
+        for count, item in enumerate(items, 1):
+            yield item
+            now = time.monotonic()
+            if now - shown > 0.2:
+                shown, rate = now, count / (now - begin)
+                left = f" of {total}, {(total - count) / rate:.0f} s left" if total else ""
+                bar = f'<progress value="{count}" max="{total}"></progress>' if total else ""
+                text = HTML(f"{escape(title)} {bar} {count}{left}, {rate:.1f}/s")
+                if handle is None:
+                    handle = display(text, display_id=True)
+                else:
+                    handle.update(text)
+    finally:
+        if handle is not None:
+            handle.update(HTML(""))
 
 
 @contextmanager

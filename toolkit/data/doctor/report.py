@@ -97,11 +97,11 @@ def _fit_to_network(dataset: Dataset, frames: NDArray[np.int32], io: Any) -> dic
     unused = sorted(set(range(len(anchors))) - set(np.unique(nearest).tolist()))
     sentences = []
     if small.mean() > 0.01:
-        need = cell / max(float(np.quantile(side, 0.05)), 1e-6)
+        need = cell / max(float(np.quantile(side, 0.01)), 1e-6)
         larger = [math.ceil(length * need / 32) * 32 for length in (width, height)]
         sentences.append(
             f"{small.mean():.0%} of the objects are smaller than one cell ({cell} px) at {width} x {height}; "
-            f"95 % would be larger at {larger[0]} x {larger[1]}"
+            f"99 % would be larger at {larger[0]} x {larger[1]}"
         )
     if misfit.mean() > 0.01:
         sentences.append(
