@@ -57,6 +57,8 @@ def test_device():
 
 
 def test_progress_yields_everything(capsys):
+    import ipykernel.kernelapp  # noqa: F401 (other tests load it too: that makes no notebook of this process)
+
     assert list(runtime.progress(range(5), "five")) == [0, 1, 2, 3, 4]
     assert list(runtime.progress(iter("ab"), "letters", total=2)) == ["a", "b"]
     assert capsys.readouterr().out == ""

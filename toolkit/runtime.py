@@ -73,7 +73,8 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
     that logs and `--json` stay clean."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
-    if "ipykernel" in sys.modules:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if hasattr(shell, "kernel"):  # a notebook, not just a process that has imported its packages
         yield from _notebook_progress(items, title, total)
         return
     if not sys.stderr.isatty():
