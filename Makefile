@@ -50,3 +50,4 @@ figures: setup bench
 bench: setup
 	$(BIN)/python -m tests.benchmarks.import_time
 	$(BIN)/python -m tests.benchmarks.ncnn_seed
+	$(BIN)/python -m tests.benchmarks.pipeline

@@ -6,6 +6,15 @@ from toolkit import widgets
 from toolkit.runtime import InputError
 
 
+@pytest.fixture(autouse=True)
+def _close_widgets():
+    """Widgets that live until the interpreter ends complain while it ends."""
+    yield
+    from ipywidgets import Widget
+
+    Widget.close_all()
+
+
 def test_dropdown_starts_at_its_default():
     choice = widgets.dropdown("network", ["a", "b", "c"], "b")
     assert choice.value == "b"

@@ -1,6 +1,6 @@
-"""The published networks on WIDER FACE and VOC pictures, and what evaluation costs beside the bare network.
+"""The published networks on WIDER FACE and VOC pictures.
 
-python -m tests.benchmarks.evaluation        (a quarter of an hour; needs TOOLKIT_ZOO and TOOLKIT_DATA)
+python -m tests.benchmarks.evaluation        (ten minutes; needs TOOLKIT_ZOO and TOOLKIT_DATA)
 """
 
 import tempfile
@@ -9,12 +9,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tests.benchmarks.record import options, write
 from toolkit.data.dataset import load
-from toolkit.detect import Settings, load_image, preprocess
-from toolkit.evaluation import PUBLISHED, in_originals, predict, wider_truth, widerface
+from toolkit.detect import Settings
+from toolkit.evaluation import in_originals, predict, wider_truth, widerface
 from toolkit.evaluation.detection import Truth, darknet
 from toolkit.export import export_model, open_export
 from toolkit.models import create_model
@@ -42,32 +40,6 @@ def wider() -> dict[str, Any]:
     return figures
 
 
-def overhead(pictures: int = 640) -> dict[str, Any]:
-    """End to end (files to detections) against the bare network on tensors in memory, same batch, in turn."""
-    model = create_model("yoloface-500k-v2", "published")
-    dataset = load("widerface_val")
-    dataset = dataset.subset(np.arange(0, len(dataset), len(dataset) // pictures)[:pictures])
-    figures = {}
-    x = np.stack([preprocess(load_image(dataset.path(i)), model.io)[0] for i in range(pictures)])
-    for batch in (8, 32):
-        bare, whole = [], []
-        for _ in range(5):
-            begin = time.perf_counter()
-            for i in range(0, pictures, batch):
-                model.predict(x[i : i + batch])
-            bare.append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-            predict(model, dataset, PUBLISHED, batch)
-            whole.append(time.perf_counter() - begin)
-        figures[f"batch {batch}"] = {
-            "bare_pictures_per_second": round(pictures / float(np.median(bare)), 1),
-            "whole_pictures_per_second": round(pictures / float(np.median(whole)), 1),
-            "ratio": round(float(np.median(bare)) / float(np.median(whole)), 3),
-        }
-        print(batch, figures[f"batch {batch}"], flush=True)
-    return figures
-
-
 def voc() -> dict[str, float]:
     """darknet's mAP50 in points, all 1,200 pictures, difficult objects left out of the labels."""
     dataset = load("voc2012_sub1200")
@@ -89,5 +61,5 @@ if __name__ == "__main__":
         "evaluation",
         given,
         ["ncnn"],
-        {"widerface_val": wider(), "voc2012_sub1200": voc(), "end_to_end": overhead()},
+        {"widerface_val": wider(), "voc2012_sub1200": voc()},
     )
