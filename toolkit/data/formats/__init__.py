@@ -275,6 +275,7 @@ def unpack(archive: Path, folder: Path) -> None:
             for entry in progress(entries, f"unpacking {archive.name}"):
                 packed.extract(entry, folder)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        # what zipfile raises for damage, an unknown compression, a password, a cut file
         raise InputError(f"{archive} is not a readable .zip archive ({error})") from None
 
 
