@@ -74,15 +74,19 @@ class Dataset:
             sizes=self.sizes[indices],
             splits=self.splits[indices],
             starts=starts,
-            box_ids=self.box_ids[rows],
-            boxes=self.boxes[rows],
-            labels=self.labels[rows],
-            crowd=self.crowd[rows],
-            ignore=self.ignore[rows],
-            keypoints=None if self.keypoints is None else self.keypoints[rows],
-            areas=None if self.areas is None else self.areas[rows],
             original_sizes=None if self.original_sizes is None else self.original_sizes[indices],
+            **self._box_columns(rows),
         )
+
+    def keep_boxes(self, keep: NDArray[np.bool_]) -> Dataset:
+        """The boxes where `keep` (m,) is true; all pictures stay."""
+        starts = np.concatenate(([0], np.cumsum(keep)))[self.starts].astype(np.int64)
+        return replace(self, starts=starts, **self._box_columns(keep))
+
+    def _box_columns(self, rows: NDArray[Any]) -> dict[str, Any]:
+        names = ("box_ids", "boxes", "labels", "crowd", "ignore", "keypoints", "areas")
+        columns = {name: getattr(self, name) for name in names}
+        return {name: None if column is None else column[rows] for name, column in columns.items()}
 
     def split(self, name: str) -> Dataset:
         """The pictures of one split, in their order."""

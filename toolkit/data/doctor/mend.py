@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset, fresh_folder, save
 from toolkit.data.doctor.findings import Report
@@ -63,7 +62,7 @@ def fix(dataset: Dataset, report: Report, output: str | Path) -> list[dict[str, 
     if not len(kept):
         raise InputError(f"no picture of {dataset.root} decodes: there is nothing to copy")
     mended = replace(dataset, boxes=boxes, sizes=sizes, keypoints=keypoints)
-    mended = _drop_boxes(mended, keep_box).subset(kept)
+    mended = mended.keep_boxes(keep_box).subset(kept)
     with fresh_folder(output) as temporary:
         placed = save(mended, temporary, link=False, overwrite=True)
         for i in upright:
@@ -71,21 +70,6 @@ def fix(dataset: Dataset, report: Report, output: str | Path) -> list[dict[str, 
                 _clear_orientation(placed.path(int(np.searchsorted(kept, i))))
         (temporary / "fixes.json").write_text(json.dumps(changes, indent=1), encoding="utf-8")
     return changes
-
-
-def _drop_boxes(dataset: Dataset, keep: NDArray[np.bool_]) -> Dataset:
-    """The boxes where `keep` (m,) is true; all pictures stay."""
-    return replace(
-        dataset,
-        starts=np.concatenate(([0], np.cumsum(keep)))[dataset.starts].astype(np.int64),
-        box_ids=dataset.box_ids[keep],
-        boxes=dataset.boxes[keep],
-        labels=dataset.labels[keep],
-        crowd=dataset.crowd[keep],
-        ignore=dataset.ignore[keep],
-        keypoints=None if dataset.keypoints is None else dataset.keypoints[keep],
-        areas=None if dataset.areas is None else dataset.areas[keep],
-    )
 
 
 def _stored_size(path: Path) -> tuple[int, int]:
