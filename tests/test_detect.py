@@ -4,9 +4,11 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from toolkit import create_model, detect
 from toolkit.boxes import cxcywh_to_xyxy, nms
+from toolkit.demo import untrained
 from toolkit.detect import (
     Boxes,
     Settings,
@@ -221,3 +223,17 @@ def test_video(faces, pictures, tmp_path):
         Video(tmp_path / "bad.mp4")
     with pytest.raises(InputError, match="cannot open the camera 97"):
         Video(97)
+
+
+def test_many_batches_run_in_threads_and_leave_everything_as_it_was(pictures):
+    model = untrained("yoloface-50k").train()
+    images = [pictures["astronaut"], pictures["coffee"]] * 5
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    apart = [found for image in images for found in run(model, [image], Settings(conf=0.01))]
+    together = list(run(model, images, Settings(conf=0.01), batch=3))
+    assert sum(len(found.scores) for found in apart) > 0
+    for one, other in zip(apart, together, strict=True):
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-2)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+    assert model.training
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == threads

@@ -6,9 +6,11 @@ list of raw head maps. Torch detectors and opened exports have both.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from toolkit.boxes import NMS_KINDS, Placement, clip, letterbox, nms, padded, stretch
-from toolkit.models.detector import Candidates, decode
+from toolkit.models.detector import Candidates, Detector, decode, evaluating
 from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError, progress, whole_file
 
@@ -126,10 +129,12 @@ def preprocess(
     image: Image,
     io: ModelIO,
     settings: Settings = Settings(),
+    out: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], Placement]:
     """RGB (H, W, 3) uint8 -> network input (3, h, w) float32, and where the picture lies in it.
 
-    Letterbox borders are grey (0.5), as darknet's.
+    Letterbox borders are grey (0.5), as darknet's. In memory the three colours of a pixel lie together, which
+    torch's convolutions take without a copy (channels_last). `out`: (h, w, 3) memory to use.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"expected an RGB picture (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
@@ -143,15 +148,17 @@ def preprocess(
     if settings.resize == "darknet":
         inner = resize_darknet(image.astype(np.float32), w, h)
     else:
-        inner = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR).astype(np.float32)
-    if placement.inner != outer:
-        canvas = np.full((outer[1], outer[0], 3), 127.5, np.float32)
-        canvas[y : y + h, x : x + w] = inner
-        inner = canvas
+        inner = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     if io.channel_order == "BGR":
         inner = inner[..., ::-1]
-    inner = (inner - np.float32(io.mean)) * np.float32(io.scale)
-    return np.ascontiguousarray(inner.transpose(2, 0, 1)), placement
+    pixels = np.empty((outer[1], outer[0], 3), np.float32) if out is None else out
+    if placement.inner != outer:
+        pixels[:] = 127.5
+    pixels[y : y + h, x : x + w] = inner
+    if io.mean:
+        pixels -= np.float32(io.mean)
+    pixels *= np.float32(io.scale)
+    return pixels.transpose(2, 0, 1), placement
 
 
 def suppress(candidates: Candidates, placement: Placement, settings: Settings) -> Boxes:
@@ -168,37 +175,63 @@ def run(
     images: Iterable[Image | str | Path],
     settings: Settings = Settings(),
     batch: int = 1,
-    workers: int = 2,
 ) -> Iterator[Boxes]:
     """Detections of every picture (RGB arrays or paths), in order.
 
-    Reading and resizing the next pictures, and decoding the last ones, overlap with the network in
-    `workers` threads; at most 4 * batch pictures are in memory. Inputs of different sizes (`long_side`) run
-    one by one.
+    A few threads each take a batch from file to boxes. A torch network on the CPU runs in all of them at
+    once, one core each, which for small networks is faster than all cores on one batch; any other network
+    runs in one at a time while the others read and decode. Inputs of different sizes (`long_side`) run one
+    by one.
     """
     if settings.long_side is not None:
         batch = 1
+    items = iter(images)
+    chunks = iter(lambda: list(islice(items, batch)), [])
+    turn, mine = threading.Lock(), threading.local()
+    spread = isinstance(model, Detector) and next(model.parameters()).device.type == "cpu"
 
-    def prepare(item: Image | str | Path) -> tuple[NDArray[np.float32], Placement]:
-        return preprocess(load_image(item) if isinstance(item, (str, Path)) else item, model.io, settings)
-
-    def finish(maps: list[NDArray[np.float32]], placements: list[Placement]) -> list[Boxes]:
+    def work(chunk: list[Image | str | Path]) -> list[Boxes]:
+        pictures = [load_image(item) if isinstance(item, (str, Path)) else item for item in chunk]
+        if settings.long_side is not None:
+            x, placement = preprocess(pictures[0], model.io, settings)
+            x, placements = x[None], [placement]
+        else:
+            if not hasattr(mine, "pixels"):  # fresh memory for every batch costs more than resizing it
+                w, h = model.io.check_size(settings.size or model.io.input_size)
+                mine.pixels = np.empty((batch, h, w, 3), np.float32)
+            pixels = mine.pixels[: len(chunk)]
+            placements = [
+                preprocess(picture, model.io, settings, out)[1]
+                for picture, out in zip(pictures, pixels, strict=True)
+            ]
+            x = pixels.transpose(0, 3, 1, 2)
+        with nullcontext() if spread else turn:
+            maps = model.predict(x)
         found = decode(maps, model.io, settings.conf)
         return [suppress(c, p, settings) for c, p in zip(found, placements, strict=True)]
 
-    items = iter(images)
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting = [pool.submit(prepare, item) for item in islice(items, 3 * batch)]
-        finishing = None
-        while waiting:
-            ready = [future.result() for future in waiting[:batch]]
-            waiting = waiting[batch:] + [pool.submit(prepare, item) for item in islice(items, batch)]
-            maps = model.predict(np.stack([x for x, _ in ready]))
-            if finishing is not None:
-                yield from finishing.result()
-            finishing = pool.submit(finish, maps, [placement for _, placement in ready])
-        if finishing is not None:
-            yield from finishing.result()
+    first = list(islice(chunks, 2))
+    if len(first) < 2:  # one picture or one batch: all cores on it
+        for chunk in first:
+            yield from work(chunk)
+        return
+    cores, threads = torch.get_num_threads(), cv2.getNumThreads()
+    cv2.setNumThreads(1)  # for one small picture its threads only take the cores from the network
+    if spread:
+        pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
+    else:
+        pool = ThreadPoolExecutor(3)
+    with evaluating(model) if isinstance(model, Detector) else nullcontext():
+        try:
+            waiting = deque(pool.submit(work, chunk) for chunk in (*first, *islice(chunks, cores)))
+            while waiting:
+                done = waiting.popleft().result()
+                waiting.extend(pool.submit(work, chunk) for chunk in islice(chunks, 1))
+                yield from done
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(cores)  # what threads started from now on take; ours has kept it
+            cv2.setNumThreads(threads)
 
 
 def detect(

@@ -99,7 +99,7 @@ class OnnxModel:
                 f"{self.path.name} takes {self.shape[1]}x{self.shape[0]}, not {x.shape[3]}x{x.shape[2]}: "
                 "export it again with --size"
             )
-        return self.session.run(None, {self.input: x})
+        return self.session.run(None, {self.input: np.ascontiguousarray(x)})
 
     def layers(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What every convolution gives after its activation, in the order in which they run."""

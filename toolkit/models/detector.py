@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,17 @@ def decode(maps: Sequence[Any], io: ModelIO, conf: float) -> list[Candidates]:
     return [Candidates(*(np.concatenate(column) for column in zip(*part, strict=True))) for part in parts]
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, the mode it had afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 class Detector(nn.Module):
     """What every torch detector here offers. `forward(x)`: (N, 3, H, W) in 0..1 -> list of raw head maps
     (N, A * (5 + C), H / stride, W / stride), coarsest first."""
@@ -77,13 +89,10 @@ class Detector(nn.Module):
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Numpy in, numpy out, in evaluation mode and without gradients: the call every backend has."""
-        was_training = self.training
-        self.eval()
-        with torch.inference_mode():
+        with evaluating(self), torch.inference_mode():
             like = next(self.parameters())
             batch = torch.from_numpy(x).to(like.device, like.dtype)
             maps = self(batch.to(memory_format=torch.channels_last))  # 3 x faster on a CPU
-        self.train(was_training)
         return [m.cpu().numpy() for m in maps]
 
 
