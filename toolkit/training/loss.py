@@ -221,8 +221,8 @@ def _best_overlap(predicted: Tensor, boxes: Tensor, picture: Tensor, inside: boo
 def _iou_delta(box: Tensor, truth: Tensor, kind: str) -> Tensor:
     """darknet's dx_box_iou: its "gradient" of IoU, GIoU, DIoU or CIoU to x, y, w, h of `box` (K, 4) cxcywh.
 
-    Not the derivative: w and h have twice the overlap's share, the distance's share of them has the wrong
-    sign, CIoU's angle lacks 1 / (w^2 + h^2), and where the boxes are disjoint only the penalty is left.
+    Not the derivative: w and h have twice the overlap's share; the enclosing box's share of x and y has the
+    wrong sign; CIoU's angle lacks 1 / (w^2 + h^2); and where the boxes are disjoint only the penalty is left.
     """
     size = torch.where(box[:, 2:] == 0, 1, box[:, 2:])
     low, high = box[:, :2] - size / 2, box[:, :2] + size / 2

@@ -1,0 +1,139 @@
+"""Where darknet's layers train differently from torch's: batch norm, channel scaling, the build for a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from toolkit.models.blocks import ConvBNAct, SqueezeExcite
+from toolkit.models.darknet import CfgDetector, ScaleChannels
+
+
+class _Normalise(torch.autograd.Function):
+    """(N, C, H, W) -> the same, with darknet's forward and backward.
+
+    normalize_cpu, then mean_delta_cpu, variance_delta_cpu and normalize_delta_cpu: the variance is the
+    unbiased one in both directions, but its derivative is taken as if it were the biased one, and one of
+    three terms adds eps outside the root. The fork's forward has an eps of 1e-6.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, fork: bool
+    ) -> Tensor:
+        forward_eps = 1e-6 if fork else eps
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps, ctx.forward_eps = eps, forward_eps
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, forward_eps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        inverse = torch.rsqrt(var + ctx.eps)
+        # torch's formula, given the mean and 1 / std to use, is darknet's but for that one term.
+        d_x, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
+            grads[0], x, weight, None, None, mean, inverse, True, ctx.eps, [True, True, True]
+        )
+        term = weight * ((torch.sqrt(var) + ctx.eps).reciprocal() - inverse)
+        d_x = torch.addcmul(d_x, grads[0], term[:, None, None].to(d_x.dtype))
+        return d_x, d_weight * torch.rsqrt(var + ctx.forward_eps) / inverse, d_bias, None, None, None, None
+
+
+class DarknetBatchNorm2d(nn.BatchNorm2d):
+    """nn.BatchNorm2d that trains as darknet's does (running statistics .9 / .1, as torch's) and evaluates as
+    torch's. `fork`: the arithmetic of the seed's build, else today's."""
+
+    fork = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        if (
+            not self.training or input.numel() == input.shape[1]
+        ):  # one value has no variance: torch's own error
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        with torch.no_grad():
+            wide = input if input.dtype == torch.float64 else input.float()
+            var, mean = torch.var_mean(wide, (0, 2, 3))
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var, self.momentum)
+            self.num_batches_tracked += 1
+        result: Tensor = _Normalise.apply(input, self.weight, self.bias, mean, var, self.eps, self.fork)
+        return result
+
+
+class _ShareGradient(torch.autograd.Function):
+    """Factors as they are; their gradient is divided by the number of pixels that each one scaled."""
+
+    @staticmethod
+    def forward(ctx: Any, factors: Tensor, pixels: int) -> Tensor:
+        ctx.pixels = pixels
+        return factors.view_as(factors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] / ctx.pixels, None
+
+
+def _shared(factors: Tensor, x: Tensor) -> Tensor:
+    result: Tensor = _ShareGradient.apply(factors, x.shape[2] * x.shape[3])
+    return result
+
+
+class DarknetSqueezeExcite(SqueezeExcite):
+    """backward_scale_channels_layer gives the factors a mean over the map; their gradient is the sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * _shared(self.excite(self.squeeze(self.pool(x))), x)
+
+
+class DarknetScaleChannels(ScaleChannels):
+    """The same for a network made from a cfg."""
+
+    def forward(self, factors: Tensor, x: Tensor) -> Tensor:
+        return super().forward(_shared(factors, x), x)
+
+
+TRAINS_AS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm2d: DarknetBatchNorm2d,
+    SqueezeExcite: DarknetSqueezeExcite,
+    ScaleChannels: DarknetScaleChannels,
+}
+
+
+def train_as_darknet(model: nn.Module, fork: bool = True) -> nn.Module:
+    """Let the batch norms and squeeze-and-excites of `model` train with darknet's arithmetic, in place.
+
+    Parameters, buffers, state_dict keys and what the network computes in evaluation stay. `fork`: the seed's
+    build, else today's. -> `model`.
+    """
+    for module in model.modules():
+        replacement = TRAINS_AS.get(type(module))
+        if replacement is not None:
+            module.__class__ = replacement
+        if isinstance(module, DarknetBatchNorm2d):
+            module.fork = fork
+    return model
+
+
+def cpu_build_forward(model: CfgDetector, x: Tensor) -> list[Tensor]:
+    """The raw maps, with the gradients of darknet built for a CPU, for comparison with it only.
+
+    There a convolution's backward pass overwrites the gradient of its input (col2im_cpu_ext) where it should
+    add to it, so a layer's output hears only of its first convolution and of readers before that one: skip
+    connections pass nothing back. Nor are the biases of batch norms updated. Builds for a GPU, which trained
+    every published network, have neither fault.
+    """
+    first: dict[int, int] = {}  # layer -> the first convolution that reads it
+    for i, (layer, sources) in enumerate(zip(model.layers, model.sources, strict=True)):
+        if isinstance(layer, ConvBNAct):
+            first.setdefault(sources[0], i)
+    outputs = {-1: x}
+    for i, (layer, sources) in enumerate(zip(model.layers, model.sources, strict=True)):
+        outputs[i] = layer(*(outputs[s].detach() if i > first.get(s, i) else outputs[s] for s in sources))
+    return [outputs[i] for i in model.heads]
