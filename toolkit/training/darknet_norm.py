@@ -106,7 +106,7 @@ TRAINS_AS: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def train_as_darknet(model: nn.Module, fork: bool = True) -> nn.Module:
+def use_darknet_norm(model: nn.Module, fork: bool = True) -> nn.Module:
     """Let the batch norms and squeeze-and-excites of `model` train with darknet's arithmetic, in place.
 
     Parameters, buffers, state_dict keys and what the network computes in evaluation stay. `fork`: the seed's

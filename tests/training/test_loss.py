@@ -12,10 +12,10 @@ from toolkit.models.blocks import SqueezeExcite
 from toolkit.models.darknet import ScaleChannels, load_darknet, to_cfg
 from toolkit.runtime import InputError
 from toolkit.training.assign import YoloLayer, darknet_matches, yolo_layers
-from toolkit.training.darknet_modules import (
+from toolkit.training.darknet_norm import (
     DarknetBatchNorm2d,
     cpu_build_forward,
-    train_as_darknet,
+    use_darknet_norm,
 )
 from toolkit.training.loss import _iou_delta, darknet_deltas, darknet_loss
 
@@ -42,7 +42,7 @@ class Step:
 
     def run(self):
         """name -> ours, after one step with the gradients of a CPU build."""
-        train_as_darknet(self.model, self.fork).train()
+        use_darknet_norm(self.model, self.fork).train()
         maps = cpu_build_forward(self.model, torch.from_numpy(self.arrays["input"]))
         darknet_loss(maps, *self.truths, *self.rest).total.backward()
         deltas = darknet_deltas(maps, *self.truths, *self.rest)
@@ -263,7 +263,7 @@ def test_options_come_from_the_cfg_or_are_the_published_ones(zoo, tmp_path):
 def test_darknets_batch_norm_is_torchs_in_the_limit_and_keeps_the_state():
     torch.manual_seed(0)
     plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
-    ours = train_as_darknet(copy.deepcopy(plain))
+    ours = use_darknet_norm(copy.deepcopy(plain))
     assert ours.state_dict().keys() == plain.state_dict().keys()
     assert type(ours[1]) is DarknetBatchNorm2d
     x = torch.randn(4, 3, 64, 64)
@@ -285,12 +285,12 @@ def test_squeeze_and_excite_learns_from_the_mean_as_in_darknet(module):
     x = torch.randn(2, 4, 3, 5)
     if module == "cfg":
         factors = torch.rand(2, 4, 1, 1, requires_grad=True)
-        plain, ours = ScaleChannels(), train_as_darknet(ScaleChannels())
+        plain, ours = ScaleChannels(), use_darknet_norm(ScaleChannels())
         before = torch.autograd.grad(plain(factors, x).square().sum(), factors)[0]
         after = torch.autograd.grad(ours(factors, x).square().sum(), factors)[0]
     else:
         plain = SqueezeExcite(4)
-        ours = train_as_darknet(copy.deepcopy(plain))
+        ours = use_darknet_norm(copy.deepcopy(plain))
         before, after = (
             torch.autograd.grad(se(x).square().sum(), se.excite.conv.weight)[0] for se in (plain, ours)
         )
