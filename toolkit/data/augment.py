@@ -213,9 +213,11 @@ def _place(
         even = image[: 2 * rows, : 2 * columns]
         image = cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         width, height = width / 2, height / 2
+    # outermost pixels twice, as `resize` has them: else the border would mix into an enlarged picture
+    image = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
     pixels = linear / (width, height)
-    # cv2 counts from the centres of pixels, we from their edges
-    offset = shift + pixels.sum(axis=1) / 2 - 0.5
+    # from the centre of the border's first pixel, at -.5; cv2 counts from centres, we from edges
+    offset = shift - pixels.sum(axis=1) / 2 - 0.5
     fill = _mean_colour(image) if settings.fill is None else (settings.fill,) * 3
     canvas[low[1] : high[1], low[0] : high[0]] = cv2.warpAffine(
         image,
