@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from toolkit.models.darknet import CfgDetector, Section
 from toolkit.models.detector import SpecDetector
-from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError
 
 IOU_KINDS = ("iou", "giou", "diou", "ciou")
@@ -56,7 +55,9 @@ def _from_section(section: Section) -> YoloLayer:
         if key not in section.options or section.options[key] == "iou":
             continue
         if harmless is None or section.real(key) != harmless:
-            raise section.fail(f"{key}={section.options[key]} changes the loss and is not supported: remove it")
+            raise section.fail(
+                f"{key}={section.options[key]} changes the loss and is not supported: remove it"
+            )
     numbers = section.numbers("anchors", float)
     anchors = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     iou_loss = section.options.get("iou_loss", "mse")

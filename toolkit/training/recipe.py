@@ -119,7 +119,9 @@ def recipe(name: str | Path | Recipe, **changes: Any) -> Recipe:
     elif str(name) in RECIPES:
         base = RECIPES[str(name)].model_dump()
     else:
-        base = read_yaml(name, f"an unknown recipe {str(name)!r}: known are {', '.join(RECIPES)}, or a .yaml file")
+        base = read_yaml(
+            name, f"an unknown recipe {str(name)!r}: known are {', '.join(RECIPES)}, or a .yaml file"
+        )
     levers = {field.name for field in dataclass_fields(Augmentation)}
     pictures = base.get("augmentation", {})
     pictures = dict(pictures) if isinstance(pictures, dict) else asdict(pictures)
