@@ -1,0 +1,341 @@
+"""From a Dataset to batches for training: decoded pictures kept on disk, augmented ahead of the network.
+
+Which picture is where in an epoch, and what happens to it, follows from (seed, epoch, position) alone: not
+from the number of workers, processes or restarts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from toolkit.data.augment import Augmentation, Batch, Sample, augment, make_batch
+from toolkit.data.dataset import Dataset
+from toolkit.detect import Image, load_image
+from toolkit.runtime import InputError, progress, whole_file
+
+CACHE_VERSION = 1  # part of the key: raise it when what is stored changes
+AHEAD = 3  # batches that wait, for each worker
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def cache_folder() -> Path:
+    """The folder that TOOLKIT_CACHE names, or `toolkit` in the user's folder of caches."""
+    import pooch
+
+    return Path(os.environ.get("TOOLKIT_CACHE") or pooch.os_cache("toolkit"))
+
+
+class PictureCache:
+    """The pictures of a dataset, decoded once: one file of pixels that all processes map.
+
+    A picture is upright by its EXIF tag and keeps its proportions. Where both its sides are longer than
+    `side`, it is reduced (INTER_AREA) until the shorter one is `side`: as few pixels as still fill an input
+    of `side` x `side` without enlargement. `side=None` keeps all pixels.
+
+    The file lies in `folder` (default: `cache_folder()`) under a name made from the names, sizes and times of
+    the pictures' files and `side`; it can be removed whenever nothing trains. Where it would take more than
+    `limit_gb` or than the disk has left, nothing is kept and pictures are decoded at every use: `.file` is
+    None, and `.warning`, also printed to stderr, says why. The pictures are the same either way.
+
+    Raises InputError for a picture that is missing or does not decode.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        side: int | None = None,
+        folder: str | Path | None = None,
+        limit_gb: float = 8.0,
+    ):
+        self.paths = [dataset.path(i) for i in range(len(dataset))]
+        self.side = side
+        self.file: Path | None = None
+        self.warning = ""
+        if limit_gb <= 0:
+            return
+        file = (Path(folder) if folder else cache_folder()) / f"pictures-{_key(dataset, side)}.bin"
+        try:
+            if not file.is_file():
+                self._write(file, limit_gb, _expected_bytes(dataset, side))
+            self.file = file
+        except _NoRoom as reason:
+            self.warning = f"{reason}: pictures are decoded anew at every use, which is slower"
+        except OSError as error:
+            self.warning = (
+                f"decoded pictures cannot be kept in {file.parent} ({error.strerror or error}): "
+                "they are decoded anew at every use, which is slower"
+            )
+        if self.warning:
+            print(f"warning: {self.warning}", file=sys.stderr)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Image, tuple[int, int]]:
+        """Picture i (read-only where it is mapped) and the width and height it has in its file."""
+        if self.file is None:
+            return _decode(self.paths[i], self.side)
+        pixels, table, starts = _mapped(self.file, len(self.paths))
+        height, width, own_width, own_height = table[i].tolist()
+        start = starts[i]
+        image = pixels[start : start + height * width * 3].reshape(height, width, 3)
+        return image, (own_width, own_height)
+
+    def _write(self, file: Path, limit_gb: float, expected: int) -> None:
+        """Pixels of all pictures, then a row (height, width, own width, own height) of int64 for each."""
+
+        def check(size: int, written: int = 0) -> None:
+            if size > limit_gb * 1e9:
+                raise _NoRoom(f"the decoded pictures take more than the {limit_gb:g} GB allowed (limit_gb)")
+            if size - written > shutil.disk_usage(file.parent).free:
+                raise _NoRoom(f"the decoded pictures do not fit on the disk of {file.parent}")
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        check(expected)
+        written, table = 0, []
+        with whole_file(file) as temporary, temporary.open("wb") as stream:
+            decoded = ahead(lambda path: _decode(path, self.side), self.paths, os.cpu_count() or 1, 64)
+            for image, own in progress(decoded, "decoding pictures", len(self.paths)):
+                check(written + image.nbytes, written)
+                stream.write(image.tobytes())
+                written += image.nbytes
+                table.append((*image.shape[:2], *own))
+            stream.write(np.array(table, np.int64).tobytes())
+
+
+class _NoRoom(Exception):
+    """The pictures do not fit."""
+
+
+def _decode(path: Path, side: int | None) -> tuple[Image, tuple[int, int]]:
+    image = load_image(path)
+    height, width = image.shape[:2]
+    own = (width, height)
+    if side is not None and min(own) > side:
+        image = cv2.resize(image, _reduced(own, side), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return image, own
+
+
+def _reduced(size: tuple[int, int], side: int) -> tuple[int, int]:
+    width, height = size
+    return max(side, round(width * side / height)), max(side, round(height * side / width))
+
+
+def _expected_bytes(dataset: Dataset, side: int | None) -> int:
+    """Of the pictures whose size is recorded."""
+    total = 0
+    for width, height in dataset.sizes.tolist():
+        if side is not None and min(width, height) > side:
+            width, height = _reduced((width, height), side)
+        total += 3 * width * height
+    return total
+
+
+def _key(dataset: Dataset, side: int | None) -> str:
+    digest = hashlib.sha256(f"{CACHE_VERSION} {side}".encode())
+    for i, name in enumerate(dataset.files):
+        try:
+            status = os.stat(dataset.path(i))
+        except OSError:
+            raise InputError(f"there is no picture {dataset.path(i)}") from None
+        digest.update(f"\n{name} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+@lru_cache(maxsize=8)
+def _mapped(file: Path, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[int]]:
+    """Pixels, table and starts of a file of `count` pictures: opened once by each process."""
+    try:
+        everything = np.memmap(file, np.uint8, "r")
+    except OSError:
+        raise InputError(
+            f"the decoded pictures {file} are gone: start again, and they are made anew"
+        ) from None
+    split = len(everything) - count * 4 * 8
+    table = np.frombuffer(everything[split:].tobytes(), np.int64).reshape(count, 4)
+    starts = np.concatenate(([0], np.cumsum(table[:, 0] * table[:, 1] * 3))).tolist()
+    return np.asarray(everything[:split]), table, starts
+
+
+def ahead(work: Callable[[T], U], items: Iterable[T], threads: int, waiting: int) -> Iterator[U]:
+    """Results of `work` in the order of `items`, made by a few threads up to `waiting` items ahead."""
+    items = iter(items)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        futures = deque(pool.submit(work, item) for item in islice(items, waiting))
+        while futures:
+            done = futures.popleft().result()
+            futures.extend(pool.submit(work, item) for item in islice(items, 1))
+            yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def steps_per_epoch(pictures: int, batch: int, world: int = 1, accumulate: int = 1) -> int:
+    """Whole steps of batch x world x accumulate pictures; 1 where there are too few for one whole step."""
+    return max(1, pictures // (batch * world * accumulate))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one Batch is made from."""
+
+    epoch: int
+    positions: NDArray[np.int64]  # (N,) within the epoch
+    indices: NDArray[np.int64]  # (N,) rows in the Dataset
+    size: tuple[int, int]  # w, h
+    settings: Augmentation
+
+
+@dataclass(frozen=True, eq=False)
+class BatchMaker:
+    """Makes a Batch from a Work, in any process. A picture that cannot be read comes back as its InputError:
+    torch would wrap what a worker raises."""
+
+    dataset: Dataset
+    cache: PictureCache
+    seed: int
+
+    def __getitem__(self, work: Work) -> Batch | InputError:
+        samples = []
+        try:
+            for position, i in zip(work.positions.tolist(), work.indices.tolist(), strict=True):
+                # streams that differ only by zeros at the end are the same: 0 is the permutation's
+                rng = np.random.default_rng((self.seed, work.epoch, position + 1))
+                rows = [i]
+                if rng.random() < work.settings.mosaic:
+                    rows += rng.integers(len(self.dataset), size=3).tolist()
+                sources = [self.sample(row) for row in rows]
+                samples.append(augment(sources, work.size, work.settings, rng))
+        except InputError as error:
+            return error
+        return make_batch(samples, work.indices)
+
+    def sample(self, i: int) -> Sample:
+        """Picture i with its boxes, cut to the picture; boxes without area are left out. What is crowd,
+        ignored, or of a class that is not trained (label -1) is to be ignored."""
+        image, own = self.cache[i]
+        rows = self.dataset.rows(i)
+        boxes = (self.dataset.boxes[rows] / np.array(own * 2, np.float32)).clip(0, 1)
+        labels = self.dataset.labels[rows].astype(np.int64)
+        ignore = self.dataset.crowd[rows] | self.dataset.ignore[rows] | (labels < 0)
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        return Sample(image, boxes[kept], labels[kept], ignore[kept])
+
+
+def plan(
+    pictures: int,
+    batch: int,
+    size_at: Callable[[int], tuple[int, int]],
+    settings_at: Callable[[int], Augmentation],
+    seed: int,
+    start_step: int,
+    stop_step: int,
+    rank: int = 0,
+    world: int = 1,
+    accumulate: int = 1,
+) -> Iterator[Work]:
+    """The work of one process, `accumulate` items for each step; arguments as in `batches`."""
+    parts = world * accumulate
+    if pictures < parts:
+        raise InputError(
+            f"there are {pictures} pictures to train on and each step has {parts} parts "
+            f"({world} processes, {accumulate} accumulated batches): use fewer, or more pictures"
+        )
+    steps, epoch = steps_per_epoch(pictures, batch, world, accumulate), -1
+    for step in range(start_step, stop_step):
+        if epoch != step // steps:
+            epoch = step // steps
+            order = np.random.default_rng((seed, epoch)).permutation(pictures)
+        first = step % steps * batch * parts
+        positions = np.arange(first, min(first + batch * parts, pictures))
+        shares = np.array_split(positions, parts)
+        for share in shares[rank::world]:
+            yield Work(epoch, share, order[share], size_at(step), settings_at(step))
+
+
+def batches(
+    dataset: Dataset,
+    cache: PictureCache,
+    batch: int,
+    size_at: Callable[[int], tuple[int, int]],
+    settings_at: Callable[[int], Augmentation],
+    seed: int,
+    start_step: int,
+    stop_step: int,
+    rank: int = 0,
+    world: int = 1,
+    accumulate: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """The batches of steps `start_step` to `stop_step`, `accumulate` for each step, made ahead.
+
+    Steps count from 0 over the whole training; `steps_per_epoch` of them are an epoch, which takes the
+    pictures in an order of its own. An epoch leaves out what does not fill a last step, and has one short
+    step where the set does not fill any. A step's pictures are cut into accumulate x world parts; part
+    a * world + rank is batch a of process `rank`: one process that accumulates sees what several processes
+    see.
+
+    Parameters
+    ----------
+    dataset, cache: pictures to train on, and the PictureCache made from the same dataset.
+    batch: pictures in one batch of one process.
+    size_at: step -> the network's input (w, h). settings_at: step -> Augmentation.
+    workers: processes that make batches; 0: a thread of this process. The batches are the same.
+
+    Raises InputError where there are fewer pictures than parts of a step, and for a picture that vanishes or
+    does not decode.
+    """
+    if len(cache) != len(dataset):
+        raise InputError(f"the cache holds {len(cache)} pictures and the dataset {len(dataset)}")
+    items = plan(
+        len(dataset), batch, size_at, settings_at, seed, start_step, stop_step, rank, world, accumulate
+    )
+    maker = BatchMaker(dataset, cache, seed)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # for small pictures its threads only take the cores from the network
+    made: Iterator[Batch | InputError]
+    if workers:
+        made = iter(
+            DataLoader(
+                maker,  # type: ignore[arg-type]
+                sampler=items,
+                batch_size=None,
+                num_workers=workers,
+                prefetch_factor=AHEAD,
+                worker_init_fn=_start_worker,
+                generator=torch.Generator(),  # else it would draw from the generator of the training
+            )
+        )
+    else:
+        made = ahead(maker.__getitem__, items, 1, AHEAD)
+    try:
+        for result in made:
+            if isinstance(result, InputError):
+                raise result
+            yield result
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

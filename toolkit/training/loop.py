@@ -1,0 +1,655 @@
+"""The training loop: one call trains any network of the zoo on any data set, and goes on after anything.
+
+Everything random follows from (seed, step), so a run that was killed and resumed ends, on a CPU, with the
+very weights of one that was not. Lightning Fabric carries it from one CPU to several GPUs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from toolkit.data import anchors as anchor_tools
+from toolkit.data.augment import Augmentation, Batch
+from toolkit.data.dataset import Dataset, load, match_classes
+from toolkit.detect import Settings
+from toolkit.evaluation import detection, predict
+from toolkit.models import create_model
+from toolkit.models.darknet import save_weights, to_cfg
+from toolkit.models.detector import SpecDetector
+from toolkit.models.zoo import SPECS, published_files
+from toolkit.runtime import (
+    InputError,
+    environment,
+    pick_device,
+    progress,
+    require,
+    seed_everything,
+    whole_file,
+)
+from toolkit.training.assign import yolo_layers
+from toolkit.training.darknet_norm import use_darknet_norm
+from toolkit.training.distill import check_teacher, distill_loss
+from toolkit.training.loader import PictureCache, batches, steps_per_epoch
+from toolkit.training.loss import Losses, darknet_loss
+from toolkit.training.modern import modern_loss
+from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe
+
+VALIDATION = Settings(conf=0.01, clip=False)
+
+
+class Config(BaseModel):
+    """A whole run, as its config.yaml holds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    data: str
+    model: str
+    recipe: Recipe
+    changes: dict[str, Any] = {}  # of the network's spec (toolkit.models.spec.change), such as se or width
+    weights: str | None = None  # to start from: "published", or a .weights or .pt file
+    size: tuple[int, int] | None = None  # of the network's input; None: see `input_size`
+    anchors: Literal["auto", "keep", "fit"] = (
+        "auto"  # auto: fit where less than 98 % of the objects are reached
+    )
+    train_split: str = "train"
+    val_split: str = "val"
+    teacher: str | None = None
+    seed: int = 0
+    validations: int = Field(10, ge=1)  # over the whole run
+    device: str = "auto"
+    devices: int = Field(1, ge=1)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    threads: int = 0  # of torch on a CPU; 0: as it is
+    workers: int = 0
+    compile: bool = False
+    cache_gb: float = 8.0
+    stop_at: int | None = None  # leave after this step as if asked to by a signal
+
+
+def read_config(source: dict[str, Any] | str | Path) -> Config:
+    """A Config from a mapping or from a YAML file; `recipe` may be a name or a mapping of levers with a name.
+
+    Raises InputError with the first field that does not fit.
+    """
+    data = source if isinstance(source, dict) else read_yaml(source, f"there is no settings file {source}")
+    data = dict(data)
+    chosen = data.get("recipe", "modern")
+    if isinstance(chosen, dict):
+        chosen = dict(chosen)
+        pictures = chosen.pop("augmentation", {})
+        chosen = recipe(chosen.pop("name", "modern"), **chosen, **pictures)
+    elif not isinstance(chosen, Recipe):
+        chosen = recipe(chosen)
+    try:
+        return Config(**{**data, "recipe": chosen})
+    except ValidationError as error:
+        raise InputError(first_fault("the settings", error)) from None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to; `best_weights` are those of the best validation."""
+
+    folder: str
+    map50: float
+    step: int
+    steps: int
+    seconds: float
+    pictures_per_second: float
+    best_weights: str
+    finished: bool
+
+
+def train(
+    config: Config,
+    output: str | Path,
+    resume: bool = False,
+    dataset: Dataset | None = None,
+    show: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> Result:
+    """Train, validate now and then, and keep the best weights in the folder `output`.
+
+    The folder holds config.yaml, environment.json, metrics.jsonl, TensorBoard's events, curves.png,
+    last.pt (to resume) and best.pt, best.weights, best.cfg, best.names (what `toolkit evaluate`, `export` and
+    `detect` take). `dataset` replaces the one that `config.data` names. `show` is called with the history
+    after each validation, in a notebook to draw it.
+
+    SIGTERM and Ctrl-C save and leave: `Result.finished` is then False, and `resume=True` goes on.
+
+    Raises InputError for settings that do not fit the data or the machine, for a folder that holds another
+    run, and where the loss stops being a number; last.pt then still holds the last good state.
+    """
+    fabric_module = require("lightning.fabric", "training")
+    output = Path(output)
+    if config.devices > 1 and config.device == "auto" and not torch.cuda.is_available():
+        config = config.model_copy(update={"device": "cpu"})
+    accelerator = "cuda" if _device(config).type == "cuda" else "cpu"
+    if accelerator == "cuda" and config.devices > torch.cuda.device_count():
+        raise InputError(
+            f"{config.devices} GPUs were asked for, this machine has {torch.cuda.device_count()}"
+        )
+    if not resume and (output / "last.pt").exists():
+        raise InputError(f"{output} holds a run already: go on with it (resume), or name another folder")
+    if resume and not (output / "last.pt").is_file():
+        raise InputError(f"{output} has no last.pt to resume from: start the run without resume")
+    if dataset is None:
+        dataset = load(config.data)
+    output.mkdir(parents=True, exist_ok=True)
+    if resume:
+        config = _resumed(config, output)
+    else:
+        config = _measured(_completed(config, dataset), dataset)
+        _write_yaml(output / "config.yaml", config)
+        _write_json(output / "environment.json", environment())
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    precision = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
+    fabric = fabric_module.Fabric(
+        accelerator=accelerator,
+        devices=config.devices,
+        strategy="ddp_spawn" if config.devices > 1 else "auto",
+        precision=precision,
+    )
+    outcome = fabric.launch(_run, config, output, resume, dataset, show if config.devices == 1 else None)
+    return outcome if outcome is not None else Result(**json.loads((output / "result.json").read_text()))
+
+
+# --- before the run --------------------------------------------------------------------------------------
+
+
+def _device(config: Config) -> torch.device:
+    return pick_device(config.device)
+
+
+def input_size(dataset: Dataset, own: tuple[int, int], stride: int) -> tuple[int, int]:
+    """The network's own input (w, h), or, where the middle one of the pictures is smaller, that picture's
+    sides rounded up to the stride: enlarged pictures cost time and show nothing new."""
+    known = dataset.sizes[(dataset.sizes > 0).all(1)]
+    if not len(known):
+        return own
+    middle = np.ceil(np.median(known, axis=0) / stride).astype(int) * stride
+    width, height = (min(a, int(b)) for a, b in zip(own, middle, strict=True))
+    return width, height
+
+
+def splits(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The pictures to train on and those to validate with; without a validation split, a tenth of the
+    training pictures, drawn by the seed. Raises InputError where either has no objects."""
+    train_set, val_set = dataset.split(config.train_split), dataset.split(config.val_split)
+    if not len(train_set):
+        have = ", ".join(sorted({str(s) or "(none)" for s in dataset.splits}))
+        raise InputError(f"{config.data} has no split {config.train_split!r}: it has {have}")
+    if not len(val_set):
+        order = np.random.default_rng(config.seed).permutation(len(train_set))
+        held = max(1, len(order) // 10)
+        train_set, val_set = train_set.subset(np.sort(order[held:])), train_set.subset(np.sort(order[:held]))
+    for name, part in (("training", train_set), ("validation", val_set)):
+        if not (~(part.ignore | part.crowd)).any():
+            raise InputError(f"the {name} pictures of {config.data} have no objects: nothing to learn from")
+    return train_set, val_set
+
+
+def _completed(config: Config, dataset: Dataset) -> Config:
+    """The configuration with classes, input size and anchors written in."""
+    if config.model not in SPECS:
+        raise InputError(f"unknown network {config.model!r}: known are {', '.join(SPECS)}")
+    train_set, _ = splits(config, dataset)
+    changes = {"classes": list(dataset.classes), **config.changes}
+    if config.size is not None:
+        changes["input_size"] = list(config.size)
+    spec = create_model(config.model, **changes).spec
+    match_classes(dataset, spec.classes)
+    if "input_size" not in changes:
+        changes["input_size"] = list(input_size(train_set, spec.input_size, spec.stride))
+        spec = create_model(config.model, **changes).spec
+    if config.anchors != "keep" and "anchors" not in changes:
+        sizes = anchor_tools.object_sizes(train_set, spec.input_size)
+        own = [anchor for head in spec.heads for anchor in head.anchors]
+        if config.anchors == "fit" or anchor_tools.fit(sizes, own).recall < 0.98:
+            found = anchor_tools.find(sizes, len(own), seed=config.seed)
+            changes["anchors"] = [[max(1, round(float(w))), max(1, round(float(h)))] for w, h in found]
+    return config.model_copy(update={"changes": changes})
+
+
+def _measured(config: Config, dataset: Dataset) -> Config:
+    """The configuration with memory format and precision chosen: the fastest of a few steps each."""
+    chosen = {"threads": config.threads or torch.get_num_threads()}
+    formats = [config.memory_format] if config.memory_format != "auto" else ["channels_last", "contiguous"]
+    kinds = [config.precision] if config.precision != "auto" else ["fp32", "bf16"]
+    times: dict[tuple[str, str], float] = {}
+    if len(formats) * len(kinds) > 1:
+        device = _device(config)
+        for memory_format in formats:
+            for kind in kinds:
+                model = create_model(config.model, **config.changes).train()
+                step = bare_step(model, config.recipe.batch, memory_format, kind, device)
+                step()
+                begin = time.perf_counter()
+                step()
+                step()
+                times[memory_format, kind] = time.perf_counter() - begin
+    else:
+        times[formats[0], kinds[0]] = 0.0
+    best = min(times, key=lambda choice: times[choice])
+    return config.model_copy(update={**chosen, "memory_format": best[0], "precision": best[1]})
+
+
+def bare_step(
+    model: nn.Module, batch: int, memory_format: str, precision: str, device: torch.device
+) -> Callable[[], None]:
+    """One forward, backward and optimiser step on random pictures in memory, as a function to time."""
+    layout = getattr(torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format)
+    model.to(device, memory_format=layout)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-6, 0.9)
+    width, height = model.io.input_size  # type: ignore[union-attr]
+    x = torch.rand(batch, 3, height, width, device=device).to(memory_format=layout)
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+    def step() -> None:
+        with torch.autocast(device.type, kinds[precision]) if precision in kinds else nullcontext():
+            maps = model(x)
+        optimizer.zero_grad()
+        torch.stack([m.float().square().mean() for m in maps]).sum().backward()
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def _resumed(config: Config, output: Path) -> Config:
+    """The run's own configuration; only what does not change the result may differ."""
+    state = load_checkpoint(output / "last.pt")
+    stored = read_config(output / "config.yaml")
+    if (config.model, config.data) != (stored.model, stored.data) or state["model_name"] != config.model:
+        raise InputError(
+            f"{output} holds a run of {state['model_name']} on {stored.data}, and {config.model} on "
+            f"{config.data} was asked for: resume with the same, or name another folder"
+        )
+    free = ("device", "devices", "workers", "stop_at", "cache_gb")
+    return stored.model_copy(update={name: getattr(config, name) for name in free})
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint of this loop, read without executing anything. InputError where it is damaged."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state["model"], state["step"]
+        return state
+    except Exception as error:
+        raise InputError(f"{path} is no checkpoint of a training: {str(error).splitlines()[0]}") from None
+
+
+def _write_yaml(path: Path, config: Config) -> None:
+    data = config.model_dump()
+    data["recipe"]["augmentation"] = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(config.recipe.augmentation).items()
+    }
+    data["size"] = list(config.size) if config.size else None
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(data, sort_keys=False))
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n")
+
+
+# --- the network -----------------------------------------------------------------------------------------
+
+
+def build(config: Config) -> SpecDetector:
+    """The network of a run, with the weights that it starts from: of `config.weights`, everything that fits,
+    with the outputs of classes that have the same names; the rest is fresh."""
+    seed_everything(config.seed)
+    model = create_model(config.model, **config.changes)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    count = 5 + len(model.io.classes)
+    with torch.no_grad():
+        for head in model.heads:
+            bias = head.out.conv.bias.view(-1, count)  # type: ignore[union-attr, operator]
+            bias.zero_()
+            head.out.conv.weight.mul_(0.1)  # type: ignore[union-attr, operator]
+            if config.recipe.loss == "modern":
+                bias[:, 4:] = -math.log(99)  # an object is expected in one cell of a hundred
+    if config.weights:
+        transfer(model, config.weights, config.model)
+    return model
+
+
+def transfer(model: SpecDetector, weights: str, name: str) -> None:
+    """Take over from trained weights of network `name` what fits `model`: all tensors of the same shape, and
+    of the outputs the boxes, the objectness and the classes of the same name."""
+    if weights == "published" or weights.endswith(".weights"):
+        source = create_model(name, weights)
+    else:
+        state = load_checkpoint(weights)
+        source = create_model(state["model_name"], **state["changes"])
+        source.load_state_dict(state["model"])
+    theirs, mine = source.state_dict(), model.state_dict()
+    fits = {key: value for key, value in theirs.items() if key in mine and mine[key].shape == value.shape}
+    outputs = {key for key in mine if ".out.conv." in key}
+    if not set(fits) - outputs:
+        raise InputError(f"nothing of {weights} fits {model.spec.name}: it belongs to another network")
+    model.load_state_dict({key: value for key, value in fits.items() if key not in outputs}, strict=False)
+    pairs = [
+        (i, source.io.classes.index(c)) for i, c in enumerate(model.io.classes) if c in source.io.classes
+    ]
+    with torch.no_grad():
+        for key in outputs & set(theirs):
+            ours = mine[key].view(-1, 5 + len(model.io.classes), *mine[key].shape[1:])
+            other = theirs[key].view(-1, 5 + len(source.io.classes), *theirs[key].shape[1:])
+            if len(ours) == len(other) and ours.shape[2:] == other.shape[2:]:
+                ours[:, :5] = other[:, :5]
+                for i, j in pairs:
+                    ours[:, 5 + i] = other[:, 5 + j]
+
+
+def balanced(dataset: Dataset) -> Tensor:
+    """(C,) weights by 1 / sqrt(objects of the class), with mean 1 over the objects."""
+    counts = np.bincount(dataset.labels[~(dataset.ignore | dataset.crowd)], minlength=len(dataset.classes))
+    weights = 1 / np.sqrt(np.maximum(counts, 1))
+    return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
+
+
+def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Decay on the weights of convolutions alone, as darknet has it."""
+    convolutions = [p for p in model.parameters() if p.ndim == 4]
+    others = [p for p in model.parameters() if p.ndim != 4]
+    return [{"params": convolutions, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+# --- the run ---------------------------------------------------------------------------------------------
+
+
+def _run(
+    fabric: Any,
+    config: Config,
+    output: Path,
+    resume: bool,
+    dataset: Dataset,
+    show: Callable[[list[dict[str, Any]]], None] | None,
+) -> Result | None:
+    """The training itself, in every process; the first one writes and returns."""
+    levers, world, main = config.recipe, fabric.world_size, fabric.global_rank == 0
+    dataset = match_classes(dataset, config.changes["classes"])
+    train_set, val_set = splits(config, dataset)
+    model = build(config)
+    darknet = levers.loss != "modern"
+    if darknet:
+        use_darknet_norm(model, levers.loss == "darknet-fork")
+    layers = yolo_layers(model) if darknet else ()
+    classes = balanced(train_set).to(fabric.device) if levers.class_weights == "balanced" else None
+    teacher = None
+    if config.teacher:
+        teacher = open_teacher(config.teacher).to(fabric.device)
+        check_teacher(model.io, teacher.io)
+    groups = parameter_groups(model, levers.weight_decay)
+    optimizer: torch.optim.Optimizer
+    if levers.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, levers.learning_rate, levers.momentum)
+    else:
+        optimizer = torch.optim.AdamW(groups, levers.learning_rate, (levers.momentum, 0.999))
+    average = {k: v.detach().clone() for k, v in model.state_dict().items()} if levers.ema else None
+
+    width, height = model.io.input_size
+    per_epoch = steps_per_epoch(len(train_set), levers.batch, world, levers.accumulate)
+    steps = max(1, round(levers.epochs * per_epoch))
+    plain = Augmentation(**{**asdict(levers.augmentation), "mosaic": 0.0})
+    layout = torch.channels_last if config.memory_format == "channels_last" else torch.contiguous_format
+    validate_at = {round(steps * (i + 1) / config.validations) for i in range(config.validations)}
+
+    def size_at(step: int) -> tuple[int, int]:
+        if not levers.multi_scale:
+            return width, height
+        draw = np.random.default_rng((config.seed, step // 10, 7)).uniform(
+            1 / (1 + levers.multi_scale), 1 + levers.multi_scale
+        )
+        sides = (
+            max(1, round(draw * side / model.spec.stride)) * model.spec.stride for side in (width, height)
+        )
+        w, h = sides
+        return w, h
+
+    def settings_at(step: int) -> Augmentation:
+        return levers.augmentation if step < steps * (1 - levers.plain_share) else plain
+
+    step, history, best, spent = 0, [], -1.0, 0.0
+    if resume:
+        state = load_checkpoint(output / "last.pt")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average = state["average"]
+        step, history, best, spent = state["step"], state["history"], state["best"], state["seconds"]
+    wrapped, optimizer = fabric.setup(model.to(memory_format=layout), optimizer)  # type: ignore[call-overload]
+    if average is not None:
+        average = {key: value.to(fabric.device) for key, value in average.items()}
+    compiled = torch.compile(wrapped) if config.compile else wrapped
+    side = max(size_at(0)) if not levers.multi_scale else round(max(width, height) * (1 + levers.multi_scale))
+    cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
+
+    def state_now() -> dict[str, Any]:
+        return {
+            "model_name": config.model,
+            "changes": config.changes,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average,
+            "step": step,
+            "history": history,
+            "best": best,
+            "seconds": spent + time.perf_counter() - begin,
+        }
+
+    def losses(maps: list[Tensor], batch: Batch, x: Tensor) -> Losses:
+        truths = (batch.boxes, batch.labels, batch.picture, batch.ignore)
+        if darknet:
+            size = (x.shape[3], x.shape[2])
+            return darknet_loss(maps, *truths, layers, size, levers.loss == "darknet-fork")
+        found = modern_loss(
+            maps,
+            *truths,
+            model.io,
+            levers.assigner,
+            levers.iou_kind,
+            levers.iou_aware,
+            levers.label_smoothing,
+            classes,
+            levers.box_weight,
+            levers.obj_weight,
+            levers.cls_weight,
+        )
+        if teacher is None or not levers.distill_weight:
+            return found
+        with torch.no_grad():
+            taught = teacher(x)
+        lesson = levers.distill_weight * distill_loss(maps, taught, model.io, teacher.io)
+        return Losses(found.total + lesson, found.positives, {**found.parts, "distill": lesson.detach()})
+
+    stream = batches(
+        train_set, cache, levers.batch, size_at, settings_at, config.seed, step, steps,
+        fabric.global_rank, world, levers.accumulate, config.workers,
+    )  # fmt: skip
+    begin, first = time.perf_counter(), step
+    model.train()
+    with leaving() as asked:
+        for _ in progress(range(step, steps), "training", steps - step) if main else range(step, steps):
+            rate = levers.learning_rate * levers.rate(step / steps, 1 / steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            if levers.freeze:
+                frozen = step < levers.freeze * steps
+                for part in (model.stem, model.stages):
+                    part.requires_grad_(not frozen).train(not frozen)
+            optimizer.zero_grad()
+            count = torch.zeros((), device=fabric.device)
+            sums: dict[str, Tensor] = {}
+            for _ in range(levers.accumulate):
+                batch = next(stream).to(fabric.device)
+                x = (batch.images.float() / 255).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+                found = losses(compiled(x), batch, x)
+                fabric.backward(found.total)
+                count += found.positives
+                for name, value in found.parts.items():
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value
+            if world > 1:
+                count = fabric.all_reduce(count, reduce_op="sum")
+            divisor = count.clamp_min(1)
+            loss = float(sum(sums.values(), torch.zeros_like(count))) / float(divisor) * world
+            if not math.isfinite(loss):
+                torch.save(asdict(batch), output / "not_finite.pt")
+                raise InputError(
+                    f"the loss is no longer a finite number at step {step + 1} (learning rate {rate:.2g}): "
+                    f"lower learning_rate or raise clip; the batch is in {output / 'not_finite.pt'}"
+                )
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= world / divisor
+            if levers.clip:
+                fabric.clip_gradients(wrapped, optimizer, max_norm=levers.clip, error_if_nonfinite=False)
+            optimizer.step()
+            step += 1
+            if average is not None:
+                decay = min(levers.ema, (1 + step) / (10 + step))
+                with torch.no_grad():
+                    for key, value in model.state_dict().items():
+                        if value.dtype.is_floating_point:
+                            average[key].lerp_(value, 1 - decay)
+                        else:
+                            average[key].copy_(value)
+            if main and (step in validate_at or step == steps):
+                entry = {"step": step, "learning_rate": rate, "loss": loss}
+                entry |= {name: float(value / divisor) for name, value in sums.items()}
+                entry["map50"] = _validate(config, model, average, val_set)
+                history.append(entry)
+                with (output / "metrics.jsonl").open("a") as file:
+                    file.write(json.dumps(entry) + "\n")
+                print(f"step {step}/{steps}  loss {loss:.3f}  mAP50 {entry['map50']:.4f}", file=sys.stderr)
+                if entry["map50"] > best:
+                    best = entry["map50"]
+                    _save_best(output, config, model, average, step, best)
+                _save(output / "last.pt", state_now())
+                if show is not None:
+                    show(history)
+                model.train()
+            if asked or step == config.stop_at:
+                if main:
+                    _save(output / "last.pt", state_now())
+                break
+            fabric.barrier() if world > 1 and step in validate_at else None
+    stream.close()  # type: ignore[attr-defined]
+    if not main:
+        return None
+    seconds = time.perf_counter() - begin
+    seen = (step - first) * levers.batch * levers.accumulate * world
+    result = Result(
+        str(output), best, step, steps, round(spent + seconds, 1), round(seen / max(seconds, 1e-9), 1),
+        str(output / "best.weights"), step == steps,
+    )  # fmt: skip
+    _write_json(output / "result.json", asdict(result))
+    draw(output, history)
+    return result
+
+
+def open_teacher(name: str) -> SpecDetector:
+    """A network of the zoo with its published weights, or the best of a run's folder."""
+    if name in SPECS and f"{name}/{name}.weights" in published_files():
+        return create_model(name, "published")
+    path = Path(name) / "best.pt" if Path(name).is_dir() else Path(name)
+    state = load_checkpoint(path)
+    teacher = create_model(state["model_name"], **state["changes"])
+    teacher.load_state_dict(state["model"])
+    return teacher
+
+
+@contextmanager
+def leaving() -> Iterator[list[int]]:
+    """A list that a SIGTERM or Ctrl-C inside the block fills, instead of ending the process in mid-step."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, lambda number, _: asked.append(number)) for kind in kinds]
+    try:
+        yield asked
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
+def _averaged(config: Config, model: SpecDetector, average: dict[str, Tensor] | None) -> SpecDetector:
+    best = create_model(config.model, **config.changes)
+    best.load_state_dict({k: v.cpu() for k, v in (average or model.state_dict()).items()})
+    return best
+
+
+def _validate(
+    config: Config, model: SpecDetector, average: dict[str, Tensor] | None, val_set: Dataset
+) -> float:
+    """COCO's mAP at IoU .5 on the validation pictures, with the averaged weights where there are any."""
+    network = _averaged(config, model, average).to(next(model.parameters()).device)
+    found = predict(network, val_set, VALIDATION)
+    return round(float(detection.coco(detection.Truth.from_dataset(val_set), found).ap50), 5)
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    """Whole or not at all; to memory first, since torch.save aborts the process on a full disk."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(buffer.getvalue())
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path} ({error.strerror or error}): the last one that was written is whole, "
+            "make room and resume"
+        ) from None
+
+
+def _save_best(
+    output: Path,
+    config: Config,
+    model: SpecDetector,
+    average: dict[str, Tensor] | None,
+    step: int,
+    map50: float,
+) -> None:
+    best = _averaged(config, model, average)
+    state = {"model_name": config.model, "changes": config.changes, "model": best.state_dict()}
+    _save(output / "best.pt", {**state, "step": step, "map50": map50})
+    save_weights(best, output / "best.weights")
+    for name, text in (("best.cfg", to_cfg(best.spec)), ("best.names", "\n".join(best.io.classes) + "\n")):
+        with whole_file(output / name) as temporary:
+            temporary.write_text(text)
+
+
+def draw(output: Path, history: list[dict[str, Any]]) -> None:
+    """curves.png: loss and mAP50 over the steps."""
+    from toolkit import viz
+
+    if history:
+        steps = [entry["step"] for entry in history]
+        figure = viz.curves({"mAP50": (steps, [entry["map50"] for entry in history])}, xlabel="step")
+        figure.savefig(output / "curves.png")
