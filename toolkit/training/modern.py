@@ -91,6 +91,7 @@ def assign(
     as the sum of the ten best overlaps says. The first four are of `flatten`, truths cxcywh (M, 4).
     """
     k = len(cells)
+    boxes, logits = boxes.nan_to_num(), logits.nan_to_num()  # the loss itself shows what is not a number
     shape = shape_iou(truths[:, 2:], anchors)  # (M, K)
     apart = (truths[:, None, :2] - cells[:, :2]).abs() / cells[:, 2:]  # in cells
     home = (apart <= 0.5).all(-1)
