@@ -141,7 +141,7 @@ def darknet_matches(
 
 
 def own_cells(centres: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Column and row of the cells of `grid` (w, h) that hold the centres (M, 2), 0..1; one on the right or lower
-    edge belongs to the last cell."""
+    """Column and row of the cells of `grid` (w, h) that hold the centres (M, 2), 0..1; one on the right or
+    lower edge belongs to the last cell."""
     column = (centres[:, 0] * grid[0]).long().clamp(0, grid[0] - 1)
     return column, (centres[:, 1] * grid[1]).long().clamp(0, grid[1] - 1)
