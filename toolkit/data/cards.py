@@ -51,6 +51,7 @@ class Card(BaseModel):
     layout: Layout
     get: Text  # how to get it, for people
     fiftyone: Text | None = None  # its name in FiftyOne's zoo
+    mirrored: bool = True  # is a mirror image still of its class?
     notes: str = ""
 
     @field_validator("classes")

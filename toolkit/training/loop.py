@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +26,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from toolkit.data import anchors as anchor_tools
+from toolkit.data import cards
 from toolkit.data.augment import Augmentation, Batch
 from toolkit.data.dataset import Dataset, load, match_classes
 from toolkit.detect import Settings
 from toolkit.evaluation import detection, predict
 from toolkit.models import create_model
 from toolkit.models.darknet import save_weights, to_cfg
-from toolkit.models.detector import SpecDetector
+from toolkit.models.detector import Detector, SpecDetector
 from toolkit.models.zoo import SPECS, published_files
 from toolkit.runtime import (
     InputError,
@@ -65,9 +66,7 @@ class Config(BaseModel):
     changes: dict[str, Any] = {}  # of the network's spec (toolkit.models.spec.change), such as se or width
     weights: str | None = None  # to start from: "published", or a .weights or .pt file
     size: tuple[int, int] | None = None  # of the network's input; None: see `input_size`
-    anchors: Literal["auto", "keep", "fit"] = (
-        "auto"  # auto: fit where less than 98 % of the objects are reached
-    )
+    anchors: Literal["auto", "keep", "fit"] = "auto"  # auto: fit where under 98 % of the objects are reached
     train_split: str = "train"
     val_split: str = "val"
     teacher: str | None = None
@@ -143,9 +142,7 @@ def train(
         config = config.model_copy(update={"device": "cpu"})
     accelerator = "cuda" if _device(config).type == "cuda" else "cpu"
     if accelerator == "cuda" and config.devices > torch.cuda.device_count():
-        raise InputError(
-            f"{config.devices} GPUs were asked for, this machine has {torch.cuda.device_count()}"
-        )
+        raise InputError(f"{config.devices} GPUs were asked for, there are {torch.cuda.device_count()}")
     if not resume and (output / "last.pt").exists():
         raise InputError(f"{output} holds a run already: go on with it (resume), or name another folder")
     if resume and not (output / "last.pt").is_file():
@@ -226,7 +223,11 @@ def _completed(config: Config, dataset: Dataset) -> Config:
         if config.anchors == "fit" or anchor_tools.fit(sizes, own).recall < 0.98:
             found = anchor_tools.find(sizes, len(own), seed=config.seed)
             changes["anchors"] = [[max(1, round(float(w))), max(1, round(float(h)))] for w, h in found]
-    return config.model_copy(update={"changes": changes})
+    levers = config.recipe
+    if config.data in cards.names() and not cards.card(config.data).mirrored:
+        plain = replace(levers.augmentation, flip=0.0)  # a mirrored digit is no digit
+        levers = levers.model_copy(update={"augmentation": plain})
+    return config.model_copy(update={"changes": changes, "recipe": levers})
 
 
 def _measured(config: Config, dataset: Dataset) -> Config:
@@ -253,13 +254,13 @@ def _measured(config: Config, dataset: Dataset) -> Config:
 
 
 def bare_step(
-    model: nn.Module, batch: int, memory_format: str, precision: str, device: torch.device
+    model: Detector, batch: int, memory_format: str, precision: str, device: torch.device
 ) -> Callable[[], None]:
     """One forward, backward and optimiser step on random pictures in memory, as a function to time."""
     layout = getattr(torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format)
-    model.to(device, memory_format=layout)
+    model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), 1e-6, 0.9)
-    width, height = model.io.input_size  # type: ignore[union-attr]
+    width, height = model.io.input_size
     x = torch.rand(batch, 3, height, width, device=device).to(memory_format=layout)
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -651,5 +652,5 @@ def draw(output: Path, history: list[dict[str, Any]]) -> None:
 
     if history:
         steps = [entry["step"] for entry in history]
-        figure = viz.curves({"mAP50": (steps, [entry["map50"] for entry in history])}, xlabel="step")
+        figure = viz.curves({"mAP50": (steps, [entry["map50"] for entry in history])}, "step")
         figure.savefig(output / "curves.png")

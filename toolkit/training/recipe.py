@@ -1,7 +1,7 @@
 """How a network is taught: the seed's recipe, a modern one, and every lever between them as a field.
 
-A recipe is data: `Recipe.model_copy(update={...})` or `recipe("modern", ema=0)` turns one lever and leaves the
-rest, which is what an ablation does.
+A recipe is data: `Recipe.model_copy(update={...})` or `recipe("modern", ema=0)` turns one lever and leaves
+the rest, which is what an ablation does.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def recipe(name: str | Path | Recipe, **changes: Any) -> Recipe:
         base = RECIPES[str(name)].model_dump()
     else:
         base = read_yaml(
-            name, f"an unknown recipe {str(name)!r}: known are {', '.join(RECIPES)}, or a .yaml file"
+            name, f"unknown recipe {str(name)!r}: known are {', '.join(RECIPES)}, or a .yaml file"
         )
     levers = {field.name for field in dataclass_fields(Augmentation)}
     pictures = base.get("augmentation", {})
