@@ -1,8 +1,4 @@
-"""Which anchor in which cell answers for which truth.
-
-Truths are (M, 4) cxcywh relative to the network's input, 0..1, with `picture` (M,) the index of each one's
-picture. A candidate is one anchor in one cell of one head.
-"""
+"""Which anchor in which cell answers for which truth in darknet, and the options that decide it."""
 
 from __future__ import annotations
 
@@ -117,10 +113,10 @@ def yolo_layers(model: nn.Module) -> tuple[YoloLayer, ...]:
     return tuple(layers)
 
 
-def shape_iou(size: Tensor, anchors: Tensor) -> Tensor:
-    """IoU of widths and heights alone, (M, 2) and (A, 2) in one unit -> (M, A): both boxes centred."""
-    shared = torch.minimum(size[:, None], anchors).prod(-1)
-    return shared / (size.prod(-1)[:, None] + anchors.prod(-1) - shared).clamp_min(1e-20)
+def shape_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of widths and heights alone, as if both boxes had one centre: broadcast (..., 2) -> (...)."""
+    shared = torch.minimum(a, b).prod(-1)
+    return shared / (a.prod(-1) + b.prod(-1) - shared).clamp_min(1e-20)
 
 
 def darknet_matches(
@@ -133,18 +129,19 @@ def darknet_matches(
     above iou_thresh. `anchor` counts within the head.
     """
     net = boxes.new_tensor(input_size)
-    iou = shape_iou(boxes[:, 2:], boxes.new_tensor(layer.anchors) / net)
+    iou = shape_iou(boxes[:, None, 2:], boxes.new_tensor(layer.anchors) / net)
     taken = torch.zeros_like(iou, dtype=torch.bool)
     if len(boxes):
         taken.scatter_(1, iou.argmax(1, keepdim=True), True)
     if layer.iou_thresh < 1:
         taken |= iou > layer.iou_thresh
     truth, anchor = taken[:, list(layer.mask)].nonzero(as_tuple=True)
-    column, row = _cells(boxes[truth, :2], grid)
+    column, row = own_cells(boxes[truth, :2], grid)
     return truth, anchor, row * grid[0] + column
 
 
-def _cells(centres: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Column and row of centres (K, 2); one on the right or lower edge belongs to the last cell."""
+def own_cells(centres: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Column and row of the cells of `grid` (w, h) that hold the centres (M, 2), 0..1; one on the right or
+    lower edge belongs to the last cell."""
     column = (centres[:, 0] * grid[0]).long().clamp(0, grid[0] - 1)
     return column, (centres[:, 1] * grid[1]).long().clamp(0, grid[1] - 1)

@@ -29,7 +29,7 @@ class Losses:
     parts: dict[str, Tensor]
 
 
-def _wide(raw: Tensor) -> Tensor:
+def wide(raw: Tensor) -> Tensor:
     """Losses are computed in float32 whatever the network runs in (float64 stays)."""
     return raw if raw.dtype == torch.float64 else raw.float()
 
@@ -107,7 +107,7 @@ def darknet_deltas(
         deltas = []
         for raw, layer in zip(maps, layers, strict=True):
             seen = rank < (layer.max_truths or (90 if fork else 200))
-            truths = (boxes[seen].to(_wide(raw).dtype), labels[seen], picture[seen])
+            truths = (boxes[seen].to(wide(raw).dtype), labels[seen], picture[seen])
             norm = layer.cls_normalizer if fork else layer.obj_normalizer
             deltas.append(_layer_delta(raw, *truths, regions, in_regions, layer, input_size, norm))
     return deltas
@@ -126,7 +126,7 @@ def _layer_delta(
 ) -> Tensor:
     n, channels, h, w = raw.shape
     a = len(layer.mask)
-    cells = _wide(raw).view(n, a, channels // a, h * w)
+    cells = wide(raw).view(n, a, channels // a, h * w)
     squash = torch.nn.Identity() if layer.new_coords else torch.sigmoid
     delta = torch.zeros_like(cells)
     grid = cells.new_tensor([w, h])
@@ -143,9 +143,9 @@ def _layer_delta(
     _, predicted = decode(cells[:, :, :4].transpose(2, 3), anchors[:, None], corners)
     predicted = predicted.flatten(1, 2)  # (N, A h w, 4)
     sure = squash(cells[:, :, 5:].amax(2)) > 0.25
-    spared = sure & (_best_overlap(predicted, boxes, picture) > layer.ignore_thresh).view_as(sure)
+    spared = sure & (best_overlap(predicted, boxes, picture) > layer.ignore_thresh).view_as(sure)
     if len(regions):
-        spared |= (_best_overlap(predicted, regions.to(boxes), in_regions, inside=True) > 0.5).view_as(sure)
+        spared |= (best_overlap(predicted, regions.to(boxes), in_regions, inside=True) > 0.5).view_as(sure)
     delta[:, :, 4] = torch.where(spared, 0, -norm * squash(cells[:, :, 4]))
 
     truth, anchor, cell = darknet_matches(boxes, layer, input_size, (w, h))
@@ -193,7 +193,7 @@ def _box_delta(
     return step.clamp(-layer.max_delta, layer.max_delta)
 
 
-def _best_overlap(predicted: Tensor, boxes: Tensor, picture: Tensor, inside: bool = False) -> Tensor:
+def best_overlap(predicted: Tensor, boxes: Tensor, picture: Tensor, inside: bool = False) -> Tensor:
     """(N, K, 4) and (M, 4) cxcywh -> (N, K), the best IoU with a box of the same picture, 0 without any;
     `inside` measures the share of the predicted box that lies in the other instead."""
     n, k, _ = predicted.shape

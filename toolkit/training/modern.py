@@ -1,28 +1,34 @@
-"""The modern recipe's loss: SimOTA assignment over the network's own anchors, so that what is exported does
-not change, CIoU boxes by autograd, and objectness that learns the overlap."""
+"""The modern recipe's loss over the network's own anchors, so that what is exported does not change: three
+assigners, boxes by autograd, objectness that learns the overlap."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from toolkit.models.spec import ModelIO
-from toolkit.training.assign import shape_iou
-from toolkit.training.loss import Losses
+from toolkit.runtime import InputError
+from toolkit.training.assign import IOU_KINDS, YoloLayer, darknet_matches, own_cells, shape_iou
+from toolkit.training.loss import Losses, best_overlap, wide
 
-ASSIGNERS = ("anchor", "simota")
-CENTRE_RADIUS = 1.5  # cells around a truth's centre in which an anchor may answer for it
-SHAPE_IOU = 0.2  # least overlap of widths and heights of such an anchor with the truth
-DYNAMIC_TOP = 10  # best overlaps that decide how many anchors a truth gets
+ASSIGNERS = ("anchor", "simota", "tal")
+SHAPE_IOU = 0.2  # least overlap of widths and heights of an anchor that may answer for a truth
+ANCHOR_IOU = 0.5  # the same for "anchor", where shape alone decides
+TOP = 10  # "simota": best overlaps that decide how many answer; "tal": how many answer
+ALPHA, BETA = 1.0, 6.0  # "tal": powers of score and overlap (arXiv:2108.07755)
+LEAST_WEIGHT = 0.1  # "tal": so that an object which nothing sees yet teaches something
 
 
 def pair_iou(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
     """Overlap of broadcast boxes cxcywh (..., 4) -> (...): "iou", "giou", "diou" or "ciou"
     (arXiv:1902.09630, arXiv:1911.08287; CIoU's trade-off without gradient, as its paper has it)."""
+    if kind not in IOU_KINDS:
+        raise InputError(f"unknown overlap {kind!r}: expected {', '.join(IOU_KINDS)}")
     low_a, high_a = a[..., :2] - a[..., 2:] / 2, a[..., :2] + a[..., 2:] / 2
     low_b, high_b = b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2
     shared = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0).prod(-1)
@@ -44,92 +50,140 @@ def pair_iou(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
 
 
 def flatten(maps: Sequence[Tensor], io: ModelIO) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Raw maps of all heads as one list of K candidates a picture: the boxes cxcywh (N, K, 4) and logits
-    (N, K, 1 + C), and of each candidate its cell's centre and side (K, 3) and its anchor (K, 2), all lengths
-    relative to the input's width and height (the side: in cells per input, (K,) as 1 / w).
+    """Raw maps of all heads as one list of K candidates a picture: boxes cxcywh (N, K, 4) and logits
+    (N, K, 1 + C); and of each candidate its anchor (K, 2), relative to the input's width and height, and
+    where it lies (K, 4): head, anchor within the head, row, column.
 
     Boxes are decoded as `toolkit.models.detector.decode` does; float32 whatever the network runs in.
     """
-    boxes, logits, cells, anchors = [], [], [], []
-    for raw, head in zip(maps, io.heads, strict=True):
+    boxes, logits, anchors, origins = [], [], [], []
+    for i, (raw, head) in enumerate(zip(maps, io.heads, strict=True)):
         n, channels, h, w = raw.shape
         a = len(head.anchors)
-        flat = raw.float().view(n, a, channels // a, h, w).permute(0, 1, 3, 4, 2)  # (N, A, h, w, 5 + C)
+        flat = wide(raw).view(n, a, channels // a, h, w).permute(0, 1, 3, 4, 2)  # (N, A, h, w, 5 + C)
         grid = flat.new_tensor([w, h])
-        rows, columns = torch.meshgrid(
-            torch.arange(h, device=raw.device), torch.arange(w, device=raw.device), indexing="ij"
-        )
-        corner = torch.stack((columns, rows), -1)  # (h, w, 2)
+        origin = torch.cartesian_prod(*(torch.arange(k, device=raw.device) for k in (1, a, h, w)))
+        origin = origin.view(-1, 4) + origin.new_tensor([i, 0, 0, 0])
+        corner = origin[: h * w, [3, 2]].view(h, w, 2)
         size = flat.new_tensor(head.anchors) / (grid * head.stride)  # (A, 2)
         s = head.scale_x_y
-        xy = (corner + flat[..., :2].sigmoid() * s - (s - 1) / 2) / grid
-        wh = flat[..., 2:4].clamp(max=8).exp() * size[:, None, None]
-        boxes.append(torch.cat((xy, wh), -1).reshape(n, -1, 4))
-        logits.append(flat[..., 4:].reshape(n, a * h * w, -1))
-        centre = ((corner + 0.5) / grid).expand(a, h, w, 2).reshape(-1, 2)
-        cells.append(torch.cat((centre, (1 / grid).expand(len(centre), 2)), 1))
-        anchors.append(size[:, None, None].expand(a, h, w, 2).reshape(-1, 2))
-    return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(cells), torch.cat(anchors)
+        squashed = flat[..., :2] if head.new_coords else flat[..., :2].sigmoid()
+        xy = (corner + squashed * s - (s - 1) / 2) / grid
+        wh = 4 * flat[..., 2:4].square() if head.new_coords else flat[..., 2:4].clamp(max=8).exp()
+        boxes.append(torch.cat((xy, wh * size[:, None, None]), -1).reshape(n, -1, 4))
+        answers = flat[..., 4:].logit(1e-6) if head.new_coords else flat[..., 4:]  # there already squashed
+        logits.append(answers.reshape(n, a * h * w, -1))
+        anchors.append(size.repeat_interleave(h * w, 0))
+        origins.append(origin)
+    return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(anchors), torch.cat(origins)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which candidates answer for which truth, each (P,); a candidate answers for one truth at most."""
+
+    place: Tensor  # picture * K + candidate, rising
+    truth: Tensor
+    quality: Tensor  # what an IoU-aware objectness learns: the overlap, or "tal"'s alignment
+    weight: Tensor  # of the box and of the classes: 1, but for "tal"
 
 
 @torch.no_grad()
 def assign(
     boxes: Tensor,
     logits: Tensor,
-    cells: Tensor,
     anchors: Tensor,
+    origins: Tensor,
     truths: Tensor,
     labels: Tensor,
     picture: Tensor,
     assigner: str = "simota",
-) -> tuple[Tensor, Tensor]:
-    """Which candidates answer for which truth -> (candidate, truth), each (P,); a candidate has one truth.
+) -> Matches:
+    """The first four are of `flatten`; truths cxcywh (M, 4), labels and picture (M,).
 
-    Candidates of a truth are the anchors near its centre whose shape is near enough; where there is none,
-    the nearest by shape in its own cell. "anchor" takes those in the truth's own cell whose shape overlaps it
-    best, by .5 or more. "simota" (YOLOX, arXiv:2107.08430) takes the cheapest by class and overlap, as many
-    as the sum of the ten best overlaps says. The first four are of `flatten`, truths cxcywh (M, 4).
+    A truth's candidates are the anchors, in the cell of its centre and the eight around (a box's centre
+    cannot leave its cell, so others could not meet it), whose shape overlaps it by SHAPE_IOU or more; the
+    best shape in its own cell is always one.
+    "anchor": those in its own cell above ANCHOR_IOU, as YOLOv3 has it.
+    "simota" (YOLOX, arXiv:2107.08430): the cheapest by class and 3 x -log IoU, as many as the sum of the ten
+    best overlaps says.
+    "tal" (TOOD, arXiv:2108.07755): the ten best by alignment, score^ALPHA IoU^BETA; `quality` is the
+    alignment, scaled to the truth's best overlap.
+    A candidate that several truths want goes to the one that it suits best.
     """
-    k = len(cells)
+    if assigner not in ASSIGNERS:
+        raise InputError(f"unknown assigner {assigner!r}: expected {', '.join(ASSIGNERS)}")
     boxes, logits = boxes.nan_to_num(), logits.nan_to_num()  # the loss itself shows what is not a number
-    shape = shape_iou(truths[:, 2:], anchors)  # (M, K)
-    apart = (truths[:, None, :2] - cells[:, :2]).abs() / cells[:, 2:]  # in cells
-    home = (apart <= 0.5).all(-1)
-    best_shape = torch.where(home, shape, 0).argmax(1)
+    k = boxes.shape[1]
+    candidate, valid, home = _around(origins, truths)
+    shape = shape_iou(truths[:, None, 2:], anchors[candidate])  # (M, Q)
+    first = torch.where(home, shape, -1).argmax(1, keepdim=True)
+    allowed = (valid & (shape > SHAPE_IOU)).scatter(1, first, True)
+    row, column = allowed.nonzero(as_tuple=True)
+    place = picture[row] * k + candidate[row, column]
+    overlap = torch.zeros_like(shape)
+    overlap[row, column] = pair_iou(boxes.flatten(0, 1)[place], truths[row])
+    quality, weight = overlap, torch.ones_like(overlap)
     if assigner == "anchor":
-        chosen = home & (shape > 0.5)
-        chosen[torch.arange(len(truths)), best_shape] = True
+        chosen = (home & (shape > ANCHOR_IOU)).scatter(1, first, True)
         cost = 1 - shape
     else:
-        allowed = (apart <= CENTRE_RADIUS).all(-1) & (shape > SHAPE_IOU)
-        allowed[torch.arange(len(truths)), best_shape] = True
-        row, column = allowed.nonzero(as_tuple=True)
-        place = picture[row] * k + column
-        iou = pair_iou(boxes.flatten(0, 1)[place], truths[row])
-        found = logits.flatten(0, 1)[place]
-        score = (found[:, :1].sigmoid() * found[:, 1:].sigmoid()).sqrt().clamp(1e-6, 1 - 1e-6)
-        wanted = F.one_hot(labels[row], score.shape[1]).float()
-        price = F.binary_cross_entropy(score, wanted, reduction="none").sum(1) - 3 * iou.clamp_min(1e-8).log()
-        cost = torch.full_like(shape, float("inf"))
-        cost[row, column] = price
-        overlaps = torch.zeros_like(shape)
-        overlaps[row, column] = iou
-        top = min(DYNAMIC_TOP, k)
-        count = overlaps.topk(top, 1).values.sum(1).long().clamp_min(1)
+        chances = logits.flatten(0, 1)[place].sigmoid()  # (S, 1 + C)
+        top = min(TOP, allowed.shape[1])
+        cost = torch.full_like(shape, math.inf)
+        if assigner == "simota":
+            score = (chances[:, :1] * chances[:, 1:]).sqrt().clamp(1e-6, 1 - 1e-6)
+            wanted = F.one_hot(labels[row], score.shape[1]).to(score.dtype)
+            price = F.binary_cross_entropy(score, wanted, reduction="none").sum(1)
+            cost[row, column] = price - 3 * overlap[row, column].clamp_min(1e-8).log()
+            count = overlap.topk(top, 1).values.sum(1).long().clamp_min(1)
+        else:
+            score = chances[:, 0] * chances[:, 1:].gather(1, labels[row, None])[:, 0]
+            cost[row, column] = -(score**ALPHA) * overlap[row, column] ** BETA
+            count = torch.full_like(labels, top)
+            scale = overlap.amax(1, keepdim=True) / cost.amin(1, keepdim=True).clamp_max(-1e-30)
+            quality = torch.where(allowed, cost, 0) * scale
+            weight = quality.clamp_min(LEAST_WEIGHT)
         cheapest = cost.topk(top, 1, largest=False)
         within = torch.arange(top, device=cost.device) < count[:, None]
-        chosen = torch.zeros_like(allowed)
-        chosen.scatter_(1, cheapest.indices, within & cheapest.values.isfinite())
-    truth, candidate = chosen.nonzero(as_tuple=True)
-    # A candidate that several truths want goes to the one it costs least.
-    price = cost[truth, candidate]
-    place = picture[truth] * k + candidate
-    order = torch.argsort(price, stable=True)
+        chosen = torch.zeros_like(allowed).scatter(1, cheapest.indices, within & cheapest.values.isfinite())
+    truth, column = chosen.nonzero(as_tuple=True)
+    place = picture[truth] * k + candidate[truth, column]
+    order = torch.argsort(cost[truth, column], stable=True)
     order = order[torch.argsort(place[order], stable=True)]
-    place, truth = place[order], truth[order]
-    first = torch.ones_like(place, dtype=torch.bool)
-    first[1:] = place[1:] != place[:-1]
-    return place[first], truth[first]
+    place = place[order]
+    best = torch.ones_like(place, dtype=torch.bool)
+    best[1:] = place[1:] != place[:-1]
+    order = order[best]
+    truth, column = truth[order], column[order]
+    return Matches(place[best], truth, quality[truth, column], weight[truth, column])
+
+
+def _around(origins: Tensor, truths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Every anchor of every head in the 3 x 3 cells around each truth's centre: candidate (M, Q), whether
+    that cell exists (M, Q), and whether it is the truth's own (M, Q)."""
+    candidates, valid, home = [], [], []
+    start = 0
+    for last in _last_of_heads(origins):
+        _, a, h, w = (origins[last] + 1).tolist()
+        size = truths.new_tensor([w, h])
+        own = torch.stack(own_cells(truths[:, :2], (w, h)), 1)  # (M, 2)
+        step = torch.arange(-1, 2, device=truths.device)
+        offset = torch.cartesian_prod(step, step)  # (9, 2)
+        cell = own[:, None] + offset  # (M, 9, 2)
+        exists = ((cell >= 0) & (cell < size)).all(-1)
+        index = (cell[..., 1] * w + cell[..., 0]).where(exists, 0)
+        anchor = torch.arange(a, device=truths.device)[:, None] * (h * w) + start
+        candidates.append((index[:, None] + anchor).flatten(1))  # (M, A * 9)
+        valid.append(exists[:, None].expand(-1, a, 9).flatten(1))
+        home.append((offset == 0).all(-1).expand(len(truths), a, 9).flatten(1))
+        start += a * h * w
+    return torch.cat(candidates, 1), torch.cat(valid, 1), torch.cat(home, 1)
+
+
+def _last_of_heads(origins: Tensor) -> list[int]:
+    """The index of each head's last candidate."""
+    return (torch.bincount(origins[:, 0]).cumsum(0) - 1).tolist()
 
 
 def modern_loss(
@@ -147,42 +201,82 @@ def modern_loss(
     box_weight: float = 5.0,
     obj_weight: float = 1.0,
     cls_weight: float = 1.0,
+    spare_iou: float = 1.0,
 ) -> Losses:
     """Sum over the batch of box_weight (1 - IoU) and binary cross-entropy of objectness and of classes.
 
     maps: raw head maps. truths (M, 4) cxcywh 0..1, labels (M,), picture (M,), ignore (M,) as in a Batch:
-    a predicted box that lies by more than half in an ignored region is no background. `iou_aware`: the
-    objectness of a positive learns its overlap instead of 1. `label_smoothing`: classes learn
-    1 - s / 2 and s / 2. `class_weights` (C,) multiply the box and class parts of their objects.
+    a predicted box that lies by more than half in an ignored region is no background, nor is one whose IoU
+    with a truth is above `spare_iou` (1: never). `assigner`, `iou_kind`: as in `assign` and `pair_iou`.
+    `iou_aware`: the objectness of a positive learns its overlap (with "tal" its alignment) instead of 1.
+    `label_smoothing` s: classes learn 1 - s / 2 and s / 2. `class_weights` (C,) multiply the box and class
+    parts of their objects. Raises InputError for an unknown assigner or kind of IoU.
     """
     with torch.autocast(maps[0].device.type, enabled=False):
-        boxes, logits, cells, anchors = flatten(maps, io)
-        regions, in_regions = truths[ignore], picture[ignore]
+        boxes, logits, anchors, origins = flatten(maps, io)
+        regions, in_regions = truths[ignore].to(boxes.dtype), picture[ignore]
         truths, labels, picture = truths[~ignore].to(boxes.dtype), labels[~ignore], picture[~ignore]
+        matches = assign(boxes, logits, anchors, origins, truths, labels, picture, assigner)
+        place, truth = matches.place, matches.truth
         target = torch.zeros_like(logits[..., 0])
-        weight = torch.ones_like(target)
-        for region, i in zip(regions.to(boxes.dtype), in_regions.tolist(), strict=True):
-            box = boxes[i].detach()
-            low = torch.maximum(box[:, :2] - box[:, 2:] / 2, region[:2] - region[2:] / 2)
-            high = torch.minimum(box[:, :2] + box[:, 2:] / 2, region[:2] + region[2:] / 2)
-            inside = (high - low).clamp_min(0).prod(1) / box[:, 2:].prod(1).clamp_min(1e-12)
-            weight[i][inside > 0.5] = 0
-        place, truth = assign(boxes, logits, cells, anchors, truths, labels, picture, assigner)
-        found, wanted = boxes.flatten(0, 1)[place], truths[truth]
-        importance = torch.ones_like(found[:, 0]) if class_weights is None else class_weights[labels[truth]]
-        box = ((1 - pair_iou(found, wanted, iou_kind)) * importance).sum()
-        overlap = pair_iou(found, wanted).detach() if iou_aware else torch.ones_like(found[:, 0])
-        target.view(-1)[place] = overlap
-        weight.view(-1)[place] = 1
-        objectness = F.binary_cross_entropy_with_logits(logits[..., 0], target, weight, reduction="sum")
-        answers = logits.flatten(0, 1)[place, 1:]
-        names = F.one_hot(labels[truth], len(io.classes)).to(answers.dtype)
-        names = names * (1 - label_smoothing) + label_smoothing / 2
+        target.view(-1)[place] = matches.quality if iou_aware else 1.0
+        background = torch.ones_like(target)
+        if len(regions):
+            background[best_overlap(boxes.detach(), regions, in_regions, inside=True) > 0.5] = 0
+        if spare_iou < 1:
+            background[best_overlap(boxes.detach(), truths, picture) > spare_iou] = 0
+        background.view(-1)[place] = 1
+        objectness = F.binary_cross_entropy_with_logits(logits[..., 0], target, background, reduction="sum")
+        weight = matches.weight if class_weights is None else matches.weight * class_weights[labels[truth]]
+        apart = 1 - pair_iou(boxes.flatten(0, 1)[place], truths[truth], iou_kind)
+        names = F.one_hot(labels[truth], len(io.classes)).to(logits.dtype)
         classes = F.binary_cross_entropy_with_logits(
-            answers, names, importance[:, None].expand_as(answers), reduction="sum"
+            logits.flatten(0, 1)[place, 1:],
+            names * (1 - label_smoothing) + label_smoothing / 2,
+            weight[:, None].expand_as(names),
+            reduction="sum",
         )
-    parts = {"box": box_weight * box, "objectness": obj_weight * objectness, "classes": cls_weight * classes}
+    parts = {
+        "box": box_weight * (apart * weight).sum(),
+        "objectness": obj_weight * objectness,
+        "classes": cls_weight * classes,
+    }
     total = torch.stack(list(parts.values())).sum()
-    return Losses(
-        total, total.new_tensor(float(len(place))), {name: part.detach() for name, part in parts.items()}
-    )
+    return Losses(total, matches.weight.sum(), {name: part.detach() for name, part in parts.items()})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An anchor of a cell that answers for a truth; `head` and `anchor` count as in `ModelIO.heads`."""
+
+    truth: int
+    head: int
+    anchor: int
+    row: int
+    column: int
+
+
+def answers(
+    maps: Sequence[Tensor],
+    truths: Tensor,
+    labels: Tensor,
+    picture: Tensor,
+    io: ModelIO,
+    assigner: str = "simota",
+    layers: Sequence[YoloLayer] = (),
+) -> list[Answer]:
+    """Who answers for each truth, for people to look at: by an assigner of `assign`, or by "seed", darknet's
+    rule, which needs the network's `yolo_layers`. truths (M, 4) cxcywh 0..1; by rising truth."""
+    found: list[tuple[int, ...]] = []
+    if assigner == "seed":
+        size = (maps[0].shape[3] * io.heads[0].stride, maps[0].shape[2] * io.heads[0].stride)
+        for head, (raw, layer) in enumerate(zip(maps, layers, strict=True)):
+            truth, anchor, cell = darknet_matches(truths, layer, size, (raw.shape[3], raw.shape[2]))
+            rows = (truth, torch.full_like(truth, head), anchor, cell // raw.shape[3], cell % raw.shape[3])
+            found += [tuple(row) for row in torch.stack(rows, 1).tolist()]
+    else:
+        boxes, logits, anchors, origins = flatten([raw.detach() for raw in maps], io)
+        matches = assign(boxes, logits, anchors, origins, truths, labels, picture, assigner)
+        where = origins[matches.place % len(origins)]
+        found += [tuple(row) for row in torch.cat((matches.truth[:, None], where), 1).tolist()]
+    return [Answer(*row) for row in sorted(found)]
