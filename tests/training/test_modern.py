@@ -45,7 +45,8 @@ def test_overlaps_are_those_of_numpy(kind):
 
 @pytest.mark.parametrize("assigner", ASSIGNERS)
 def test_every_truth_is_answered_and_no_candidate_twice(maps, assigner):
-    place, truth = assign(*flatten(maps, IO), TRUTHS, LABELS, PICTURE, assigner)
+    matches = assign(*flatten(maps, IO), TRUTHS, LABELS, PICTURE, assigner)
+    place, truth = matches.place, matches.truth
     assert set(truth.tolist()) == {0, 1, 2}
     assert len(place.unique()) == len(place)
     assert torch.equal(place // sum(3 * m.shape[2] ** 2 for m in maps), PICTURE[truth])
@@ -53,17 +54,18 @@ def test_every_truth_is_answered_and_no_candidate_twice(maps, assigner):
 
 def test_simota_prefers_the_better_box(maps):
     """The same anchors, but one candidate already lies on the truth: only simota follows it."""
-    boxes, logits, cells, anchors = flatten([m.detach() for m in maps], IO)
-    cell = ((cells[:, :2] - TRUTHS[0, :2]).abs().sum(1)).argsort()
-    near = int(cell[0])
+    boxes, logits, anchors, origins = flatten([m.detach() for m in maps], IO)
+    near = int((origins == torch.tensor([1, 0, 3, 2])).all(1).nonzero())  # in the first truth's cell
     results = {}
     for assigner in ASSIGNERS:
-        before = assign(boxes, logits, cells, anchors, TRUTHS, LABELS, PICTURE, assigner)
+        before = assign(boxes, logits, anchors, origins, TRUTHS, LABELS, PICTURE, assigner)
         moved, sure = boxes.clone(), logits.clone()
         moved[0, near], sure[0, near] = TRUTHS[0], torch.tensor([9.0, 9, -9, -9])
         moved[0, near + 1 :], moved[0, :near] = 2.0, 2.0
-        after = assign(moved, sure, cells, anchors, TRUTHS, LABELS, PICTURE, assigner)
-        results[assigner] = [sorted(zip(p.tolist(), t.tolist(), strict=True)) for p, t in (before, after)]
+        after = assign(moved, sure, anchors, origins, TRUTHS, LABELS, PICTURE, assigner)
+        results[assigner] = [
+            sorted(zip(m.place.tolist(), m.truth.tolist(), strict=True)) for m in (before, after)
+        ]
     assert results["anchor"][0] == results["anchor"][1]
     assert results["simota"][0] != results["simota"][1]
 
