@@ -1,0 +1,165 @@
+"""Training end to end on a small toy set, and what each part of it must keep."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from toolkit import create_model, list_models
+from toolkit.data.toy import make_toy
+from toolkit.export import open_model
+from toolkit.runtime import InputError
+from toolkit.training.assign import yolo_layers
+from toolkit.training.loop import load_checkpoint, read_config, train, transfer
+from toolkit.training.loss import darknet_loss
+from toolkit.training.modern import modern_loss
+from toolkit.training.recipe import RECIPES, recipe
+
+FIXED = {"precision": "fp32", "memory_format": "channels_last", "validations": 2}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return make_toy(
+        tmp_path_factory.mktemp("toy") / "toy", count=40, size=96, splits={"train": 0.8, "val": 0.2}
+    )
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+
+
+def settings(name="modern", **more):
+    levers = {"batch": 8, "epochs": 2, **more.pop("levers", {})}
+    return read_config(
+        {"data": "made", "model": "fastest-v2", "recipe": recipe(name, **levers), **FIXED, **more}
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_leaves_what_the_other_commands_take(name, toy, tmp_path):
+    result = train(settings(name), tmp_path / "run", dataset=toy)
+    assert result.finished
+    assert result.step == result.steps == 8
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8]
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    network = open_model(str(tmp_path / "run" / "best.cfg"))
+    assert network.io.classes == toy.classes
+    assert network.io.input_size == (96, 96)
+    best = load_checkpoint(tmp_path / "run" / "best.pt")
+    ours = create_model(best["model_name"], str(tmp_path / "run" / "best.pt"), **best["changes"])
+    x = np.random.default_rng(0).random((1, 3, 96, 96), np.float32)
+    for a, b in zip(network.predict(x), ours.predict(x), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_resumed_equals_uninterrupted(name, toy, tmp_path):
+    train(settings(name), tmp_path / "whole", dataset=toy)
+    stopped = train(settings(name, stop_at=3), tmp_path / "parts", dataset=toy)
+    assert (stopped.finished, stopped.step) == (False, 3)
+    train(settings(name), tmp_path / "parts", resume=True, dataset=toy)
+    whole, parts = (load_checkpoint(tmp_path / run / "last.pt") for run in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 8
+    for key, value in whole["model"].items():
+        assert torch.equal(value, parts["model"][key]), key
+
+
+def test_accumulating_changes_the_steps_and_ema_the_best(toy, tmp_path):
+    train(settings(), tmp_path / "a", dataset=toy)
+    train(settings(levers={"ema": 0}), tmp_path / "b", dataset=toy)
+    train(settings(levers={"accumulate": 2}), tmp_path / "c", dataset=toy)
+    a, b, c = (load_checkpoint(tmp_path / run / "last.pt") for run in "abc")
+    key = "stem.0.conv.weight"
+    assert torch.equal(a["model"][key], b["model"][key])
+    assert b["average"] is None
+    assert not torch.equal(a["average"][key], a["model"][key])
+    assert c["step"] == 4
+
+
+def test_a_rate_that_diverges_stops_and_keeps_the_last_good_state(toy, tmp_path):
+    train(settings(stop_at=2), tmp_path / "run", dataset=toy)
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    wild = settings(levers={"learning_rate": 1e30, "clip": 0, "warmup": 0, "optimizer": "sgd"})
+    with pytest.raises(InputError, match="no longer a finite number"):
+        train(wild, tmp_path / "wild", dataset=toy)
+    assert (tmp_path / "wild" / "not_finite.pt").is_file()
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_a_folder_holds_one_run(toy, tmp_path):
+    train(settings(stop_at=1), tmp_path / "run", dataset=toy)
+    with pytest.raises(InputError, match="holds a run already"):
+        train(settings(), tmp_path / "run", dataset=toy)
+    with pytest.raises(InputError, match="resume with the same"):
+        train(settings(model="fastest-v1"), tmp_path / "run", resume=True, dataset=toy)
+    with pytest.raises(InputError, match=r"no last\.pt"):
+        train(settings(), tmp_path / "other", resume=True, dataset=toy)
+
+
+def test_bad_settings_are_one_sentence(toy, tmp_path):
+    for wrong, match in (
+        ({"model": "yolo-9000"}, "unknown network"),
+        ({"device": "cuda"} if not torch.cuda.is_available() else {"device": "tpu9"}, "not usable"),
+        ({"changes": {"classes": ["zero", "one"]}}, "'two'|has boxes of class"),
+    ):
+        with pytest.raises(InputError, match=match):
+            train(settings(**wrong), tmp_path / "run", dataset=toy)
+        assert not (tmp_path / "run" / "last.pt").exists()
+    with pytest.raises(InputError, match="unknown lever"):
+        recipe("modern", mozaic=1)
+    with pytest.raises(InputError, match="learning_rate"):
+        recipe("modern", learning_rate=-1)
+    empty = toy.keep_boxes(np.zeros(len(toy.boxes), bool))
+    with pytest.raises(InputError, match="no objects"):
+        train(settings(), tmp_path / "run", dataset=empty)
+
+
+def test_transfer_takes_classes_by_name(tmp_path):
+    source = create_model("yoloface-50k", classes=["cat", "dog"])
+    torch.save(
+        {"model_name": "yoloface-50k", "changes": {"classes": ["cat", "dog"]}, "step": 0,
+         "model": source.state_dict()},
+        tmp_path / "w.pt",
+    )  # fmt: skip
+    model = create_model("yoloface-50k", classes=["bird", "dog", "cat"])
+    transfer(model, str(tmp_path / "w.pt"), "yoloface-50k")
+    theirs = source.heads[0].out.conv.weight.view(3, 7, -1)
+    ours = model.heads[0].out.conv.weight.view(3, 8, -1)
+    assert torch.equal(ours[:, :5], theirs[:, :5])
+    assert torch.equal(ours[:, 6], theirs[:, 6])
+    assert torch.equal(ours[:, 7], theirs[:, 5])
+    assert not torch.equal(ours[:, 5], theirs[:, 5])
+    assert torch.equal(model.stem[0].conv.weight, source.stem[0].conv.weight)
+
+
+@pytest.mark.parametrize("loss", ["modern", "darknet-fork"])
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_takes_a_step(name, loss):
+    torch.manual_seed(0)
+    model = create_model(name).train()
+    w, h = model.io.input_size
+    boxes = torch.tensor([[0.5, 0.5, 0.3, 0.4], [0.2, 0.3, 0.1, 0.1], [0.7, 0.6, 0.8, 0.7]])
+    truths = (boxes, torch.zeros(3, dtype=torch.int64), torch.tensor([0, 1, 1]), torch.zeros(3, dtype=bool))
+    maps = model(torch.rand(2, 3, h, w))
+    if loss == "modern":
+        losses = modern_loss(maps, *truths, model.io)
+    else:
+        losses = darknet_loss(maps, *truths, yolo_layers(model), (w, h))
+    losses.total.backward()
+    assert float(losses.positives) >= 2
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    assert any(g.abs().max() > 0 for g in gradients)
+
+
+def test_schedules():
+    modern, seed = RECIPES["modern"], RECIPES["seed"]
+    assert modern.rate(0, 0.01) > 0
+    assert modern.rate(modern.warmup) == pytest.approx(1)
+    assert modern.rate(1) == pytest.approx(modern.last_rate)
+    assert seed.rate(0.01) == pytest.approx(0.5**4)
+    assert [seed.rate(share) for share in (0.5, 0.8, 0.95)] == pytest.approx([1, 0.1, 0.01])
