@@ -300,6 +300,13 @@ def test_boxes_near_a_truth_may_be_spared_as_background():
     assert spared[1].unflatten(1, (2, 8))[place] == 0
 
 
+@pytest.mark.parametrize("assigner", ASSIGNERS)
+def test_what_is_not_a_number_shows_in_the_loss_not_as_an_error(assigner):
+    maps = random_maps()
+    maps[1][0] = torch.nan
+    assert torch.isnan(loss(maps, assigner=assigner).total)
+
+
 def test_half_precision_maps_and_channels_last_give_the_same():
     expected = loss([raw.bfloat16().float() for raw in random_maps()])
     with torch.autocast("cpu", torch.bfloat16):

@@ -122,13 +122,14 @@ def assign(
     row, column = allowed.nonzero(as_tuple=True)
     place = picture[row] * k + candidate[row, column]
     overlap = torch.zeros_like(shape)
-    overlap[row, column] = pair_iou(boxes.flatten(0, 1)[place], truths[row])
+    # What is not a number answers for nothing here; the loss itself shows it.
+    overlap[row, column] = pair_iou(boxes.flatten(0, 1)[place], truths[row]).nan_to_num()
     quality, weight = overlap, torch.ones_like(overlap)
     if assigner == "anchor":
         chosen = (home & (shape > ANCHOR_IOU)).scatter(1, first, True)
         cost = 1 - shape
     else:
-        chances = logits.flatten(0, 1)[place].sigmoid()  # (S, 1 + C)
+        chances = logits.flatten(0, 1)[place].sigmoid().nan_to_num()  # (S, 1 + C)
         top = min(TOP, allowed.shape[1])
         cost = torch.full_like(shape, math.inf)
         if assigner == "simota":
