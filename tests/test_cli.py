@@ -255,3 +255,26 @@ def test_doctor_and_curation(toy, zoo, tmp_path):
     again = toolkit(*args, cwd=tmp_path)
     assert again.returncode == 2
     assert "holds something already" in again.stderr
+
+
+def test_train_stops_resumes_and_its_network_is_taken(tmp_path):
+    from toolkit.data.toy import make_toy
+
+    make_toy(tmp_path / "toy", count=30, size=64)
+    common = {"cwd": tmp_path, "TOOLKIT_CACHE": str(tmp_path / "cache")}
+    levers = ("--lever", "batch=8", "--lever", "ema=0", "--epochs", "2")
+    args = ("train", "--data", "./toy", "--model", "yoloface-100k", "--output", "run", *levers)
+    result = answer(*args, "--size", "64", **common)
+    assert result["finished"]
+    assert (tmp_path / result["best_weights"]).is_file()
+    again = toolkit(*args, **common)
+    assert again.returncode == 2
+    assert "holds a run already" in again.stderr
+    copied = answer("train", "--config", "run/config.yaml", "--output", "copy", **common)
+    assert copied["map50"] == result["map50"]
+    evaluate = ("evaluate", "coco", "--model", "run/best.cfg", "--data", "./toy", "--split", "val")
+    assert 0 <= answer(*evaluate, "--conf", "0.01", cwd=tmp_path)["ap50"] <= 1
+    wrong = toolkit("train", "--lever", "mozaic=1", "--output", "other", **common)
+    assert wrong.returncode == 2
+    assert "unknown lever" in wrong.stderr
+    assert not (tmp_path / "other").exists()
