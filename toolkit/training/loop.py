@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,8 +166,11 @@ def train(
         strategy="ddp_spawn" if config.devices > 1 else "auto",
         precision=precision,
     )
-    outcome = fabric.launch(_run, config, output, resume, dataset, show if config.devices == 1 else None)
-    return outcome if outcome is not None else Result(**json.loads((output / "result.json").read_text()))
+    show = show if config.devices == 1 else None
+    # as a partial: Fabric looks into arguments, and may not into frozen dataclasses
+    work = partial(_run, config=config, output=output, resume=resume, dataset=dataset, show=show)
+    fabric.launch(work)
+    return Result(**json.loads((output / "result.json").read_text()))
 
 
 # --- before the run --------------------------------------------------------------------------------------
@@ -391,8 +395,8 @@ def _run(
     resume: bool,
     dataset: Dataset,
     show: Callable[[list[dict[str, Any]]], None] | None,
-) -> Result | None:
-    """The training itself, in every process; the first one writes and returns."""
+) -> None:
+    """The training itself, in every process; the first one writes."""
     levers, world, main = config.recipe, fabric.world_size, fabric.global_rank == 0
     dataset = match_classes(dataset, config.changes["classes"])
     train_set, val_set = splits(config, dataset)
@@ -561,7 +565,7 @@ def _run(
             fabric.barrier() if world > 1 and step in validate_at else None
     stream.close()  # type: ignore[attr-defined]
     if not main:
-        return None
+        return
     seconds = time.perf_counter() - begin
     seen = (step - first) * levers.batch * levers.accumulate * world
     result = Result(
@@ -570,7 +574,6 @@ def _run(
     )  # fmt: skip
     _write_json(output / "result.json", asdict(result))
     draw(output, history)
-    return result
 
 
 def open_teacher(name: str) -> SpecDetector:
