@@ -131,8 +131,8 @@ class NcnnModel:
         """Named feature maps for one input (3, H, W); `light` frees inner ones as soon as it can."""
         extractor = self.net.create_extractor()
         extractor.set_light_mode(light)
-        mat = self.ncnn.Mat(np.ascontiguousarray(chw, np.float32))
-        extractor.input(INPUT, mat)
+        chw = np.ascontiguousarray(chw, np.float32)  # the Mat only points into it: it must outlive it
+        extractor.input(INPUT, self.ncnn.Mat(chw))
         results = []
         for blob in blobs:
             code, out = extractor.extract(blob)
