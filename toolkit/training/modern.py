@@ -113,7 +113,6 @@ def assign(
     """
     if assigner not in ASSIGNERS:
         raise InputError(f"unknown assigner {assigner!r}: expected {', '.join(ASSIGNERS)}")
-    boxes, logits = boxes.nan_to_num(), logits.nan_to_num()  # the loss itself shows what is not a number
     k = boxes.shape[1]
     candidate, valid, home = _around(origins, truths)
     shape = shape_iou(truths[:, None, 2:], anchors[candidate])  # (M, Q)
