@@ -122,6 +122,9 @@ def test_gradients_are_finite_with_and_without_truths(assigner, scale):
         real = int((~truths[3]).sum())
         found = answers(random_maps(scale=scale), *(t[~truths[3]] for t in truths[:3]), IO, assigner)
         assert {answer.truth for answer in found} == set(range(real))  # every truth has somebody
+        pictures = truths[2][~truths[3]].tolist()
+        taken = {(pictures[a.truth], a.head, a.anchor, a.row, a.column) for a in found}
+        assert len(taken) == len(found)  # nobody answers for two
         assert (losses.positives > 0) == (real > 0)
         assert losses.total.detach() == pytest.approx(float(sum(losses.parts.values())), rel=1e-5)
     without = gradients(random_maps(), batch(), assigner=assigner)[1]
