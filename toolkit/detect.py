@@ -133,8 +133,9 @@ def preprocess(
 ) -> tuple[NDArray[np.float32], Placement]:
     """RGB (H, W, 3) uint8 -> network input (3, h, w) float32, and where the picture lies in it.
 
-    Letterbox borders are grey (0.5), as darknet's. In memory the three colours of a pixel lie together, which
-    torch's convolutions take without a copy (channels_last). `out`: (h, w, 3) memory to use.
+    Letterbox borders are grey (0.5), as darknet's. With `out`, (h, w, 3) memory to use, the three colours of
+    a pixel lie together, which torch's convolutions take without a copy (channels_last); without, each colour
+    is a plane of its own, which any engine may be pointed at.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"expected an RGB picture (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
@@ -158,7 +159,8 @@ def preprocess(
     if io.mean:
         pixels -= np.float32(io.mean)
     pixels *= np.float32(io.scale)
-    return pixels.transpose(2, 0, 1), placement
+    chw = pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(chw) if out is None else chw, placement
 
 
 def suppress(candidates: Candidates, placement: Placement, settings: Settings) -> Boxes:
