@@ -11,7 +11,7 @@ from toolkit.data.toy import make_toy
 from toolkit.export import open_model
 from toolkit.runtime import InputError
 from toolkit.training.assign import yolo_layers
-from toolkit.training.loop import load_checkpoint, read_config, train, transfer
+from toolkit.training.loop import load_checkpoint, read_config, train, transfer, write_config
 from toolkit.training.loss import darknet_loss
 from toolkit.training.modern import modern_loss
 from toolkit.training.recipe import RECIPES, recipe
@@ -154,6 +154,18 @@ def test_every_network_takes_a_step(name, loss):
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
     assert all(g is not None and g.isfinite().all() for g in gradients)
     assert any(g.abs().max() > 0 for g in gradients)
+
+
+def test_a_recipe_of_ones_own_comes_back_from_its_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nlearning_rate: 0.003\naugmentation: {mosaic: 0.7}\n")
+    mine = recipe(file, ema=0)
+    assert (mine.name, mine.learning_rate, mine.ema) == ("mine", 0.003, 0)
+    assert mine.augmentation.mosaic == 0.7
+    assert mine.augmentation.scale == RECIPES["modern"].augmentation.scale
+    config = read_config({"data": "toy", "model": "fastest-v2", "recipe": mine})
+    write_config(tmp_path / "config.yaml", config)
+    assert read_config(tmp_path / "config.yaml") == config
 
 
 def test_schedules():

@@ -91,15 +91,9 @@ def read_config(source: dict[str, Any] | str | Path) -> Config:
     """
     data = source if isinstance(source, dict) else read_yaml(source, f"there is no settings file {source}")
     data = dict(data)
-    chosen = data.get("recipe", "modern")
-    if isinstance(chosen, dict):
-        chosen = dict(chosen)
-        pictures = chosen.pop("augmentation", {})
-        chosen = recipe(chosen.pop("name", "modern"), **chosen, **pictures)
-    elif not isinstance(chosen, Recipe):
-        chosen = recipe(chosen)
+    chosen = recipe(data.pop("recipe", "modern"))
     try:
-        return Config(**{**data, "recipe": chosen})
+        return Config(**data, recipe=chosen)
     except ValidationError as error:
         raise InputError(first_fault("the settings", error)) from None
 
@@ -155,7 +149,7 @@ def train(
         config = _resumed(config, output)
     else:
         config = _measured(_completed(config, dataset), dataset)
-        _write_yaml(output / "config.yaml", config)
+        write_config(output / "config.yaml", config)
         _write_json(output / "environment.json", environment())
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -303,7 +297,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is no checkpoint of a training: {str(error).splitlines()[0]}") from None
 
 
-def _write_yaml(path: Path, config: Config) -> None:
+def write_config(path: Path, config: Config) -> None:
+    """What `read_config` reads."""
     data = config.model_dump()
     data["recipe"]["augmentation"] = {
         key: list(value) if isinstance(value, tuple) else value

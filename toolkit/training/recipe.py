@@ -108,33 +108,41 @@ MODERN = Recipe(
 RECIPES = {recipe.name: recipe for recipe in (SEED, MODERN)}
 
 
-def recipe(name: str | Path | Recipe, **changes: Any) -> Recipe:
-    """A recipe by name ("seed", "modern") or from a YAML file, with some levers changed.
+def recipe(name: str | Path | Recipe | dict[str, Any], **changes: Any) -> Recipe:
+    """A recipe by name ("seed", "modern"), from a YAML file or from a mapping, with some levers changed.
 
+    What a file or mapping leaves out is as in the recipe of its `name`, in "modern" where it has its own.
     `changes` are fields of `Recipe`; fields of `Augmentation` may be given among them. Raises InputError for
     an unknown name or lever and for a value out of range.
     """
     if isinstance(name, Recipe):
-        base = name.model_dump()
-    elif str(name) in RECIPES:
-        base = RECIPES[str(name)].model_dump()
+        base = dict(name)
+    elif not isinstance(name, dict) and str(name) in RECIPES:
+        base = dict(RECIPES[str(name)])
     else:
-        base = read_yaml(
-            name, f"unknown recipe {str(name)!r}: known are {', '.join(RECIPES)}, or a .yaml file"
+        given = (
+            name
+            if isinstance(name, dict)
+            else read_yaml(
+                name, f"unknown recipe {str(name)!r}: known are {', '.join(RECIPES)}, or a .yaml file"
+            )
         )
+        ground = RECIPES.get(str(given.get("name", "modern")), MODERN)
+        base = {**dict(ground), **given}
+        base["augmentation"] = {**asdict(ground.augmentation), **(given.get("augmentation") or {})}
     levers = {field.name for field in dataclass_fields(Augmentation)}
-    pictures = base.get("augmentation", {})
+    pictures = base["augmentation"]
     pictures = dict(pictures) if isinstance(pictures, dict) else asdict(pictures)
     pictures |= {key: changes.pop(key) for key in list(changes) if key in levers}
-    for key, value in pictures.items():
-        if isinstance(value, list):
-            pictures[key] = tuple(value)
+    pictures = {key: tuple(value) if isinstance(value, list) else value for key, value in pictures.items()}
+    changes = {**base, **changes}
+    del changes["augmentation"]
     unknown = sorted(set(changes) - set(Recipe.model_fields)) + sorted(set(pictures) - levers)
     if unknown:
         known = sorted({*Recipe.model_fields, *levers} - {"augmentation"})
         raise InputError(f"unknown lever {unknown[0]!r}: a recipe has {', '.join(known)}")
     try:
-        return Recipe(**{**base, **changes, "augmentation": Augmentation(**pictures)})
+        return Recipe(**changes, augmentation=Augmentation(**pictures))
     except ValidationError as error:
         raise InputError(first_fault("the recipe", error)) from None
 
