@@ -1,6 +1,13 @@
 """Training end to end on a small toy set, and what each part of it must keep."""
 
 import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +18,8 @@ from toolkit.data.toy import make_toy
 from toolkit.export import open_model
 from toolkit.runtime import InputError
 from toolkit.training.assign import yolo_layers
-from toolkit.training.loop import load_checkpoint, read_config, train, transfer, write_config
+from toolkit.training.checkpoint import load_checkpoint, transfer
+from toolkit.training.loop import read_config, train, write_config
 from toolkit.training.loss import darknet_loss
 from toolkit.training.modern import modern_loss
 from toolkit.training.recipe import RECIPES, recipe
@@ -33,9 +41,8 @@ def _cache(tmp_path, monkeypatch):
 
 def settings(name="modern", **more):
     levers = {"batch": 8, "epochs": 2, **more.pop("levers", {})}
-    return read_config(
-        {"data": "made", "model": "fastest-v2", "recipe": recipe(name, **levers), **FIXED, **more}
-    )
+    chosen = recipe(more.pop("recipe", name), **levers)
+    return read_config({"data": "made", "model": "fastest-v2", "recipe": chosen, **FIXED, **more})
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -46,6 +53,9 @@ def test_a_run_leaves_what_the_other_commands_take(name, toy, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8]
     assert all(np.isfinite(line["loss"]) for line in lines)
+    for picture in ("curves.png", "losses.png", "pictures.png"):
+        assert (tmp_path / "run" / picture).stat().st_size > 1000
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
     network = open_model(str(tmp_path / "run" / "best.cfg"))
     assert network.io.classes == toy.classes
     assert network.io.input_size == (96, 96)
@@ -90,13 +100,62 @@ def test_a_rate_that_diverges_stops_and_keeps_the_last_good_state(toy, tmp_path)
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_goes_on_to_the_same_weights(kind, toy, tmp_path):
+    toy_folder = toy.path(0).parents[1]
+    config = settings(data=str(toy_folder), validations=4, levers={"epochs": 5})
+    write_config(tmp_path / "config.yaml", config)
+    command = [Path(sys.executable).with_name("toolkit"), "train", "--config", tmp_path / "config.yaml"]
+    run = subprocess.Popen([*command, "--output", tmp_path / "killed"], stderr=subprocess.DEVNULL)
+    while not (tmp_path / "killed" / "last.pt").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    time.sleep(random.random())
+    run.send_signal(kind)
+    assert run.wait() == (-kind if kind == signal.SIGKILL else 130)
+    result = train(config, tmp_path / "killed", resume=True)
+    train(config, tmp_path / "whole")
+    whole, killed = (load_checkpoint(tmp_path / folder / "last.pt") for folder in ("whole", "killed"))
+    assert result.finished
+    assert [entry["step"] for entry in whole["history"]] == [entry["step"] for entry in killed["history"]]
+    for key, value in whole["model"].items():
+        assert torch.equal(value, killed["model"][key]), key
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(toy, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_the_disk(history):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+
+    try:
+        with pytest.raises(InputError, match="cannot write"):
+            train(settings(), tmp_path / "run", dataset=toy, show=fill_the_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 4
+    assert train(settings(), tmp_path / "run", resume=True, dataset=toy).finished
+
+
+def test_a_picture_that_vanishes_stops_the_run(tmp_path):
+    small = make_toy(tmp_path / "toy", count=20, size=64)
+
+    def remove(history):
+        for i in range(len(small)):
+            small.path(i).unlink()
+
+    with pytest.raises(InputError, match="there is no picture"):
+        train(settings(cache_gb=0), tmp_path / "run", dataset=small, show=remove)
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 2
+
+
 def test_a_folder_holds_one_run(toy, tmp_path):
     train(settings(stop_at=1), tmp_path / "run", dataset=toy)
     with pytest.raises(InputError, match="holds a run already"):
         train(settings(), tmp_path / "run", dataset=toy)
     with pytest.raises(InputError, match="resume with the same"):
         train(settings(model="fastest-v1"), tmp_path / "run", resume=True, dataset=toy)
-    with pytest.raises(InputError, match=r"no last\.pt"):
+    with pytest.raises(InputError, match="no run to resume"):
         train(settings(), tmp_path / "other", resume=True, dataset=toy)
 
 
@@ -104,6 +163,7 @@ def test_bad_settings_are_one_sentence(toy, tmp_path):
     for wrong, match in (
         ({"model": "yolo-9000"}, "unknown network"),
         ({"device": "cuda"} if not torch.cuda.is_available() else {"device": "tpu9"}, "not usable"),
+        ({"teacher": "nano-voc", "recipe": "seed"}, "leave out the teacher"),
         ({"changes": {"classes": ["zero", "one"]}}, "'two'|has boxes of class"),
     ):
         with pytest.raises(InputError, match=match):

@@ -3,7 +3,8 @@
 import torch
 
 from toolkit.data.toy import make_toy
-from toolkit.training.loop import load_checkpoint, read_config, train
+from toolkit.training.checkpoint import load_checkpoint
+from toolkit.training.loop import read_config, train
 from toolkit.training.recipe import recipe
 
 

@@ -6,7 +6,6 @@ very weights of one that was not. Lightning Fabric carries it from one CPU to se
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import signal
@@ -30,12 +29,12 @@ from toolkit.data import anchors as anchor_tools
 from toolkit.data import cards
 from toolkit.data.augment import Augmentation, Batch
 from toolkit.data.dataset import Dataset, load, match_classes
-from toolkit.detect import Settings
+from toolkit.detect import Settings, load_image, run
 from toolkit.evaluation import detection, predict
 from toolkit.models import create_model
 from toolkit.models.darknet import save_weights, to_cfg
 from toolkit.models.detector import Detector, SpecDetector
-from toolkit.models.zoo import SPECS, published_files
+from toolkit.models.zoo import SPECS
 from toolkit.runtime import (
     InputError,
     environment,
@@ -46,6 +45,7 @@ from toolkit.runtime import (
     whole_file,
 )
 from toolkit.training.assign import yolo_layers
+from toolkit.training.checkpoint import load_checkpoint, open_teacher, save_checkpoint, trained, transfer
 from toolkit.training.darknet_norm import use_darknet_norm
 from toolkit.training.distill import check_teacher, distill_loss
 from toolkit.training.loader import PictureCache, batches, steps_per_epoch
@@ -54,6 +54,7 @@ from toolkit.training.modern import modern_loss
 from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe
 
 VALIDATION = Settings(conf=0.01, clip=False)
+SAVE_EVERY = 300  # seconds between two checkpoints, if no validation comes first
 
 
 class Config(BaseModel):
@@ -121,10 +122,10 @@ def train(
 ) -> Result:
     """Train, validate now and then, and keep the best weights in the folder `output`.
 
-    The folder holds config.yaml, environment.json, metrics.jsonl, TensorBoard's events, curves.png,
-    last.pt (to resume) and best.pt, best.weights, best.cfg, best.names (what `toolkit evaluate`, `export` and
-    `detect` take). `dataset` replaces the one that `config.data` names. `show` is called with the history
-    after each validation, in a notebook to draw it.
+    The folder holds config.yaml, environment.json, metrics.jsonl, tensorboard/, curves.png, losses.png,
+    pictures.png (see `draw`), last.pt (to resume) and best.pt, best.weights, best.cfg, best.names (what
+    `toolkit evaluate`, `export` and `detect` take). `dataset` replaces the one that `config.data` names.
+    `show` is called with the history after each validation, in a notebook to draw it.
 
     SIGTERM and Ctrl-C save and leave: `Result.finished` is then False, and `resume=True` goes on.
 
@@ -132,23 +133,24 @@ def train(
     run, and where the loss stops being a number; last.pt then still holds the last good state.
     """
     fabric_module = require("lightning.fabric", "training")
+    require("tensorboard", "training")
     output = Path(output)
     if config.devices > 1 and config.device == "auto" and not torch.cuda.is_available():
         config = config.model_copy(update={"device": "cpu"})
-    accelerator = "cuda" if _device(config).type == "cuda" else "cpu"
+    accelerator = "cuda" if pick_device(config.device).type == "cuda" else "cpu"
     if accelerator == "cuda" and config.devices > torch.cuda.device_count():
         raise InputError(f"{config.devices} GPUs were asked for, there are {torch.cuda.device_count()}")
     if not resume and (output / "last.pt").exists():
         raise InputError(f"{output} holds a run already: go on with it (resume), or name another folder")
-    if resume and not (output / "last.pt").is_file():
-        raise InputError(f"{output} has no last.pt to resume from: start the run without resume")
+    if resume and not (output / "config.yaml").is_file():
+        raise InputError(f"{output} holds no run to resume: start the run without resume")
     if dataset is None:
         dataset = load(config.data)
     output.mkdir(parents=True, exist_ok=True)
     if resume:
         config = _resumed(config, output)
     else:
-        config = _measured(_completed(config, dataset), dataset)
+        config = _measured(_completed(config, dataset))
         write_config(output / "config.yaml", config)
         _write_json(output / "environment.json", environment())
     if config.threads:
@@ -163,15 +165,18 @@ def train(
     show = show if config.devices == 1 else None
     # as a partial: Fabric looks into arguments, and may not into frozen dataclasses
     work = partial(_run, config=config, output=output, resume=resume, dataset=dataset, show=show)
-    fabric.launch(work)
+    try:
+        fabric.launch(work)
+    except torch.multiprocessing.ProcessRaisedException as error:
+        said = str(error).strip().splitlines()[-1]
+        kind = f"{InputError.__module__}.{InputError.__qualname__}: "
+        if not said.startswith(kind):
+            raise
+        raise InputError(said.removeprefix(kind)) from None
     return Result(**json.loads((output / "result.json").read_text()))
 
 
 # --- before the run --------------------------------------------------------------------------------------
-
-
-def _device(config: Config) -> torch.device:
-    return pick_device(config.device)
 
 
 def input_size(dataset: Dataset, own: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -206,6 +211,11 @@ def _completed(config: Config, dataset: Dataset) -> Config:
     """The configuration with classes, input size and anchors written in."""
     if config.model not in SPECS:
         raise InputError(f"unknown network {config.model!r}: known are {', '.join(SPECS)}")
+    if config.teacher and config.recipe.loss != "modern":
+        raise InputError(
+            f"the loss {config.recipe.loss!r} learns from labels alone: leave out the teacher, or train with "
+            "the recipe modern"
+        )
     train_set, _ = splits(config, dataset)
     changes = {"classes": list(dataset.classes), **config.changes}
     if config.size is not None:
@@ -228,14 +238,14 @@ def _completed(config: Config, dataset: Dataset) -> Config:
     return config.model_copy(update={"changes": changes, "recipe": levers})
 
 
-def _measured(config: Config, dataset: Dataset) -> Config:
+def _measured(config: Config) -> Config:
     """The configuration with memory format and precision chosen: the fastest of a few steps each."""
     chosen = {"threads": config.threads or torch.get_num_threads()}
     formats = [config.memory_format] if config.memory_format != "auto" else ["channels_last", "contiguous"]
     kinds = [config.precision] if config.precision != "auto" else ["fp32", "bf16"]
     times: dict[tuple[str, str], float] = {}
     if len(formats) * len(kinds) > 1:
-        device = _device(config)
+        device = pick_device(config.device)
         for memory_format in formats:
             for kind in kinds:
                 model = create_model(config.model, **config.changes).train()
@@ -276,25 +286,16 @@ def bare_step(
 
 def _resumed(config: Config, output: Path) -> Config:
     """The run's own configuration; only what does not change the result may differ."""
-    state = load_checkpoint(output / "last.pt")
     stored = read_config(output / "config.yaml")
-    if (config.model, config.data) != (stored.model, stored.data) or state["model_name"] != config.model:
+    last = output / "last.pt"
+    held = load_checkpoint(last)["model_name"] if last.exists() else stored.model
+    if (config.model, config.data) != (stored.model, stored.data) or held != config.model:
         raise InputError(
-            f"{output} holds a run of {state['model_name']} on {stored.data}, and {config.model} on "
+            f"{output} holds a run of {held} on {stored.data}, and {config.model} on "
             f"{config.data} was asked for: resume with the same, or name another folder"
         )
     free = ("device", "devices", "workers", "stop_at", "cache_gb")
     return stored.model_copy(update={name: getattr(config, name) for name in free})
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint of this loop, read without executing anything. InputError where it is damaged."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state["model"], state["step"]
-        return state
-    except Exception as error:
-        raise InputError(f"{path} is no checkpoint of a training: {str(error).splitlines()[0]}") from None
 
 
 def write_config(path: Path, config: Config) -> None:
@@ -338,34 +339,6 @@ def build(config: Config) -> SpecDetector:
     return model
 
 
-def transfer(model: SpecDetector, weights: str, name: str) -> None:
-    """Take over from trained weights of network `name` what fits `model`: all tensors of the same shape, and
-    of the outputs the boxes, the objectness and the classes of the same name."""
-    if weights == "published" or weights.endswith(".weights"):
-        source = create_model(name, weights)
-    else:
-        state = load_checkpoint(weights)
-        source = create_model(state["model_name"], **state["changes"])
-        source.load_state_dict(state["model"])
-    theirs, mine = source.state_dict(), model.state_dict()
-    fits = {key: value for key, value in theirs.items() if key in mine and mine[key].shape == value.shape}
-    outputs = {key for key in mine if ".out.conv." in key}
-    if not set(fits) - outputs:
-        raise InputError(f"nothing of {weights} fits {model.spec.name}: it belongs to another network")
-    model.load_state_dict({key: value for key, value in fits.items() if key not in outputs}, strict=False)
-    pairs = [
-        (i, source.io.classes.index(c)) for i, c in enumerate(model.io.classes) if c in source.io.classes
-    ]
-    with torch.no_grad():
-        for key in outputs & set(theirs):
-            ours = mine[key].view(-1, 5 + len(model.io.classes), *mine[key].shape[1:])
-            other = theirs[key].view(-1, 5 + len(source.io.classes), *theirs[key].shape[1:])
-            if len(ours) == len(other) and ours.shape[2:] == other.shape[2:]:
-                ours[:, :5] = other[:, :5]
-                for i, j in pairs:
-                    ours[:, 5 + i] = other[:, 5 + j]
-
-
 def balanced(dataset: Dataset) -> Tensor:
     """(C,) weights by 1 / sqrt(objects of the class), with mean 1 over the objects."""
     counts = np.bincount(dataset.labels[~(dataset.ignore | dataset.crowd)], minlength=len(dataset.classes))
@@ -392,6 +365,8 @@ def _run(
     show: Callable[[list[dict[str, Any]]], None] | None,
 ) -> None:
     """The training itself, in every process; the first one writes."""
+    from torch.utils.tensorboard import SummaryWriter
+
     levers, world, main = config.recipe, fabric.world_size, fabric.global_rank == 0
     dataset = match_classes(dataset, config.changes["classes"])
     train_set, val_set = splits(config, dataset)
@@ -436,7 +411,7 @@ def _run(
         return levers.augmentation if step < steps * (1 - levers.plain_share) else plain
 
     step, history, best, spent = 0, [], -1.0, 0.0
-    if resume:
+    if resume and (output / "last.pt").exists():
         state = load_checkpoint(output / "last.pt")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -447,7 +422,8 @@ def _run(
         average = {key: value.to(fabric.device) for key, value in average.items()}
     compiled = torch.compile(wrapped) if config.compile else wrapped
     side = max(size_at(0)) if not levers.multi_scale else round(max(width, height) * (1 + levers.multi_scale))
-    cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
+    with fabric.rank_zero_first():  # the others then find it made
+        cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
 
     def state_now() -> dict[str, Any]:
         return {
@@ -487,11 +463,20 @@ def _run(
         lesson = levers.distill_weight * distill_loss(maps, taught, model.io, teacher.io)
         return Losses(found.total + lesson, found.positives, {**found.parts, "distill": lesson.detach()})
 
+    def shared(value: Tensor) -> Tensor:
+        """Summed over the processes."""
+        return fabric.all_reduce(value, reduce_op="sum") if world > 1 else value
+
     stream = batches(
         train_set, cache, levers.batch, size_at, settings_at, config.seed, step, steps,
         fabric.global_rank, world, levers.accumulate, config.workers,
     )  # fmt: skip
-    begin, first = time.perf_counter(), step
+    begin, first, saved = time.perf_counter(), step, time.monotonic()
+    since: dict[str, list[float]] = {}  # losses of the steps since the last validation
+    board = None
+    if main:
+        board = SummaryWriter(output / "tensorboard", purge_step=step)
+        _record(output, history)  # without what a killed run wrote after its last checkpoint
     model.train()
     with leaving() as asked:
         for _ in progress(range(step, steps), "training", steps - step) if main else range(step, steps):
@@ -513,12 +498,14 @@ def _run(
                 count += found.positives
                 for name, value in found.parts.items():
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value
-            if world > 1:
-                count = fabric.all_reduce(count, reduce_op="sum")
-            divisor = count.clamp_min(1)
-            loss = float(sum(sums.values(), torch.zeros_like(count))) / float(divisor) * world
+            divisor = shared(count).clamp_min(1)
+            loss = float(shared(torch.stack(list(sums.values())).sum()) / divisor)
+            means = {name: float(value / divisor) * world for name, value in sums.items()}
+            for name, number in {"loss": loss, **means}.items():
+                since.setdefault(name, []).append(number)
             if not math.isfinite(loss):
-                torch.save(asdict(batch), output / "not_finite.pt")
+                if main:
+                    save_checkpoint(output / "not_finite.pt", asdict(batch))
                 raise InputError(
                     f"the loss is no longer a finite number at step {step + 1} (learning rate {rate:.2g}): "
                     f"lower learning_rate or raise clip; the batch is in {output / 'not_finite.pt'}"
@@ -538,28 +525,32 @@ def _run(
                             average[key].lerp_(value, 1 - decay)
                         else:
                             average[key].copy_(value)
-            if main and (step in validate_at or step == steps):
-                entry = {"step": step, "learning_rate": rate, "loss": loss}
-                entry |= {name: float(value / divisor) for name, value in sums.items()}
+            if board is not None and (step in validate_at or step == steps):
+                entry = {"step": step, "learning_rate": rate}
+                entry |= {name: sum(values) / len(values) for name, values in since.items()}
+                since.clear()
                 entry["map50"] = _validate(config, model, average, val_set)
                 history.append(entry)
-                with (output / "metrics.jsonl").open("a") as file:
-                    file.write(json.dumps(entry) + "\n")
+                _record(output, history)
+                for name, number in entry.items():
+                    board.add_scalar(name, number, step)
                 print(f"step {step}/{steps}  loss {loss:.3f}  mAP50 {entry['map50']:.4f}", file=sys.stderr)
                 if entry["map50"] > best:
                     best = entry["map50"]
                     _save_best(output, config, model, average, step, best)
-                _save(output / "last.pt", state_now())
+                save_checkpoint(output / "last.pt", state_now())
+                saved = time.monotonic()
                 if show is not None:
                     show(history)
                 model.train()
-            if asked or step == config.stop_at:
-                if main:
-                    _save(output / "last.pt", state_now())
+            leave = step == config.stop_at or bool(shared(torch.tensor(len(asked), device=fabric.device)))
+            if main and (leave or time.monotonic() - saved > SAVE_EVERY):
+                save_checkpoint(output / "last.pt", state_now())
+                saved = time.monotonic()
+            if leave:
                 break
-            fabric.barrier() if world > 1 and step in validate_at else None
     stream.close()  # type: ignore[attr-defined]
-    if not main:
+    if board is None:
         return
     seconds = time.perf_counter() - begin
     seen = (step - first) * levers.batch * levers.accumulate * world
@@ -568,18 +559,10 @@ def _run(
         str(output / "best.weights"), step == steps,
     )  # fmt: skip
     _write_json(output / "result.json", asdict(result))
-    draw(output, history)
-
-
-def open_teacher(name: str) -> SpecDetector:
-    """A network of the zoo with its published weights, or the best of a run's folder."""
-    if name in SPECS and f"{name}/{name}.weights" in published_files():
-        return create_model(name, "published")
-    path = Path(name) / "best.pt" if Path(name).is_dir() else Path(name)
-    state = load_checkpoint(path)
-    teacher = create_model(state["model_name"], **state["changes"])
-    teacher.load_state_dict(state["model"])
-    return teacher
+    if history:
+        draw(output, history, val_set)
+        board.add_image("pictures", load_image(output / "pictures.png"), step, dataformats="HWC")
+    board.close()
 
 
 @contextmanager
@@ -613,20 +596,6 @@ def _validate(
     return round(float(detection.coco(detection.Truth.from_dataset(val_set), found).ap50), 5)
 
 
-def _save(path: Path, state: dict[str, Any]) -> None:
-    """Whole or not at all; to memory first, since torch.save aborts the process on a full disk."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror or error}): the last one that was written is whole, "
-            "make room and resume"
-        ) from None
-
-
 def _save_best(
     output: Path,
     config: Config,
@@ -637,18 +606,38 @@ def _save_best(
 ) -> None:
     best = _averaged(config, model, average)
     state = {"model_name": config.model, "changes": config.changes, "model": best.state_dict()}
-    _save(output / "best.pt", {**state, "step": step, "map50": map50})
+    save_checkpoint(output / "best.pt", {**state, "step": step, "map50": map50})
     save_weights(best, output / "best.weights")
     for name, text in (("best.cfg", to_cfg(best.spec)), ("best.names", "\n".join(best.io.classes) + "\n")):
         with whole_file(output / name) as temporary:
             temporary.write_text(text)
 
 
-def draw(output: Path, history: list[dict[str, Any]]) -> None:
-    """curves.png: loss and mAP50 over the steps."""
+def _record(output: Path, history: list[dict[str, Any]]) -> None:
+    with whole_file(output / "metrics.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
+
+
+def draw(output: Path, history: list[dict[str, Any]], val_set: Dataset, count: int = 6) -> None:
+    """curves.png, mAP50 over the steps; losses.png; and pictures.png, what is labelled in a few validation
+    pictures above what the best network finds there with a score of .25 or more."""
     from toolkit import viz
 
-    if history:
-        steps = [entry["step"] for entry in history]
-        figure = viz.curves({"mAP50": (steps, [entry["map50"] for entry in history])}, "step")
-        figure.savefig(output / "curves.png")
+    steps = [entry["step"] for entry in history]
+    parts = [name for name in history[0] if name not in ("step", "learning_rate", "map50")]
+    for name, ylabel, series in (("curves", "mAP50", ["map50"]), ("losses", "loss per object", parts)):
+        lines = {key: (steps, [entry[key] for entry in history]) for key in series}
+        viz.curves(lines, "step", ylabel).savefig(output / f"{name}.png")
+    network = trained(output / "best.pt")
+    chosen = np.unique(np.linspace(0, len(val_set) - 1, count).astype(int))
+    images = [load_image(val_set.path(i)) for i in chosen]
+    labelled = [
+        viz.draw_boxes(image, val_set.boxes[rows], val_set.labels[rows], None, val_set.classes)
+        for image, rows in zip(images, map(val_set.rows, chosen), strict=True)
+    ]
+    found = [
+        viz.draw_boxes(image, boxes.boxes, boxes.class_ids, boxes.scores, network.io.classes)
+        for image, boxes in zip(images, run(network, images, Settings(conf=0.25)), strict=True)
+    ]
+    titles = ["labelled"] * len(images) + ["found"] * len(images)
+    viz.image_grid(labelled + found, titles, len(images)).savefig(output / "pictures.png")
