@@ -101,8 +101,8 @@ def read_config(source: dict[str, Any] | str | Path) -> Config:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. `best_weights` are those of the best validation, `pictures_per_second` those trained
-    on, without the time that validations took."""
+    """What a run came to. `best_weights` are those of the best validation; `pictures_per_second` leaves out the
+    time of validations."""
 
     folder: str
     map50: float
@@ -559,9 +559,15 @@ def _run(
     seconds = time.perf_counter() - begin
     seen = (step - first) * levers.batch * levers.accumulate * world
     result = Result(
-        str(output), best, step, steps, round(spent + seconds, 1), round(seen / max(seconds - aside, 1e-9), 1),
-        str(output / "best.weights"), step == steps,
-    )  # fmt: skip
+        folder=str(output),
+        map50=best,
+        step=step,
+        steps=steps,
+        seconds=round(spent + seconds, 1),
+        pictures_per_second=round(seen / max(seconds - aside, 1e-9), 1),
+        best_weights=str(output / "best.weights"),
+        finished=step == steps,
+    )
     _write_json(output / "result.json", asdict(result))
     if history:
         draw(output, history, val_set)
