@@ -101,8 +101,10 @@ def read_config(source: dict[str, Any] | str | Path) -> Config:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. `best_weights` are those of the best validation; `pictures_per_second` leaves out the
-    time of validations."""
+    """What a run came to.
+
+    `best_weights` are those of the best validation; `pictures_per_second` leaves out the validations.
+    """
 
     folder: str
     map50: float
