@@ -4,13 +4,14 @@
 # make check   style, types, stripped notebooks
 # make figures the long runs behind the README's tables (hours)
 # make bench   speed ratios, measured side by side (a quiet machine, please)
+# make bench-peers  the same of other trainers, in an environment of their own
 
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lab check format figures bench
+.PHONY: setup demo test lab check format figures bench bench-peers
 
 setup: $(VENV)/ready
 
@@ -52,3 +53,8 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.ncnn_seed
 	$(BIN)/python -m tests.benchmarks.pipeline
 	$(BIN)/python -m tests.benchmarks.training_step
+
+bench-peers: setup
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check ultralytics==8.4.190
+	$(BIN)/python -m tests.benchmarks.peers --python .venv-peers/bin/python
