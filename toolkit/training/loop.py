@@ -29,7 +29,7 @@ from toolkit.data import anchors as anchor_tools
 from toolkit.data import cards
 from toolkit.data.augment import Augmentation, Batch
 from toolkit.data.dataset import Dataset, load, match_classes
-from toolkit.detect import Settings, load_image, run
+from toolkit.detect import Settings, load_image
 from toolkit.evaluation import detection, predict
 from toolkit.models import create_model
 from toolkit.models.darknet import save_weights, to_cfg
@@ -38,6 +38,7 @@ from toolkit.models.zoo import SPECS
 from toolkit.runtime import (
     InputError,
     environment,
+    keep_freed_memory,
     pick_device,
     progress,
     require,
@@ -52,6 +53,7 @@ from toolkit.training.loader import PictureCache, batches, steps_per_epoch
 from toolkit.training.loss import Losses, darknet_loss
 from toolkit.training.modern import modern_loss
 from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe
+from toolkit.training.show import draw_run
 
 VALIDATION = Settings(conf=0.001, clip=False)
 SAVE_EVERY = 300  # seconds between two checkpoints, if no validation comes first
@@ -125,8 +127,8 @@ def train(
 ) -> Result:
     """Train, validate now and then, and keep the best weights in the folder `output`.
 
-    The folder holds config.yaml, environment.json, metrics.jsonl, tensorboard/, curves.png, losses.png,
-    pictures.png (see `draw`), last.pt (to resume) and best.pt, best.weights, best.cfg, best.names (what
+    The folder holds config.yaml, environment.json, metrics.jsonl, tensorboard/, the pictures of
+    toolkit.training.show.draw_run, last.pt (to resume) and best.pt, best.weights, best.cfg, best.names (what
     `toolkit evaluate`, `export` and `detect` take). `dataset` replaces the one that `config.data` names.
     `show` is called with the history after each validation, in a notebook to draw it.
 
@@ -150,6 +152,7 @@ def train(
     if dataset is None:
         dataset = load(config.data)
     output.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     if resume:
         config = _resumed(config, output)
     else:
@@ -386,11 +389,12 @@ def _run(
         check_teacher(model.io, teacher.io)
     groups = parameter_groups(model, levers.weight_decay)
     optimizer: torch.optim.Optimizer
+    fused = config.precision != "fp16"  # with it, Fabric could not clip
     if levers.optimizer == "sgd":
-        optimizer = torch.optim.SGD(groups, levers.learning_rate, levers.momentum)
+        optimizer = torch.optim.SGD(groups, levers.learning_rate, levers.momentum, fused=fused)
     else:
-        optimizer = torch.optim.AdamW(groups, levers.learning_rate, (levers.momentum, 0.999))
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()} if levers.ema else None
+        optimizer = torch.optim.AdamW(groups, levers.learning_rate, (levers.momentum, 0.999), fused=fused)
+    average = {k: v.clone() for k, v in floats(model).items()} if levers.ema else None
 
     width, height = model.io.input_size
     per_epoch = steps_per_epoch(len(train_set), levers.batch, world, levers.accumulate)
@@ -424,6 +428,7 @@ def _run(
     wrapped, optimizer = fabric.setup(model.to(memory_format=layout), optimizer)  # type: ignore[call-overload]
     if average is not None:
         average = {key: value.to(fabric.device) for key, value in average.items()}
+    current = list(floats(model).values())
     compiled = torch.compile(wrapped) if config.compile else wrapped
     side = max(size_at(0)) if not levers.multi_scale else round(max(width, height) * (1 + levers.multi_scale))
     with fabric.rank_zero_first():  # the others then find it made
@@ -514,21 +519,15 @@ def _run(
                     f"the loss is no longer a finite number at step {step + 1} (learning rate {rate:.2g}): "
                     f"lower learning_rate or raise clip; the batch is in {output / 'not_finite.pt'}"
                 )
-            for parameter in model.parameters():
-                if parameter.grad is not None:
-                    parameter.grad *= world / divisor
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, float(world / divisor))
             if levers.clip:
                 fabric.clip_gradients(wrapped, optimizer, max_norm=levers.clip, error_if_nonfinite=False)
             optimizer.step()
             step += 1
             if average is not None:
                 decay = min(levers.ema, (1 + step) / (10 + step))
-                with torch.no_grad():
-                    for key, value in model.state_dict().items():
-                        if value.dtype.is_floating_point:
-                            average[key].lerp_(value, 1 - decay)
-                        else:
-                            average[key].copy_(value)
+                torch._foreach_lerp_(list(average.values()), current, 1 - decay)
             if board is not None and (step in validate_at or step == steps):
                 paused = time.perf_counter()
                 entry = {"step": step, "learning_rate": rate}
@@ -572,7 +571,7 @@ def _run(
     )
     _write_json(output / "result.json", asdict(result))
     if history:
-        draw(output, history, val_set)
+        draw_run(output, history, trained(output / "best.pt"), val_set)
         board.add_image("pictures", load_image(output / "pictures.png"), step, dataformats="HWC")
     board.close()
 
@@ -593,9 +592,14 @@ def leaving() -> Iterator[list[int]]:
             signal.signal(kind, handler)
 
 
+def floats(model: nn.Module) -> dict[str, Tensor]:
+    """Weights and running statistics, which share the memory of the model's own."""
+    return {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
+
+
 def _averaged(config: Config, model: SpecDetector, average: dict[str, Tensor] | None) -> SpecDetector:
     best = create_model(config.model, **config.changes)
-    best.load_state_dict({k: v.cpu() for k, v in (average or model.state_dict()).items()})
+    best.load_state_dict({k: v.cpu() for k, v in {**model.state_dict(), **(average or {})}.items()})
     return best
 
 
@@ -628,28 +632,3 @@ def _save_best(
 def _record(output: Path, history: list[dict[str, Any]]) -> None:
     with whole_file(output / "metrics.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
-
-
-def draw(output: Path, history: list[dict[str, Any]], val_set: Dataset, count: int = 6) -> None:
-    """curves.png, mAP50 over the steps; losses.png; and pictures.png, what is labelled in a few validation
-    pictures above what the best network finds there with a score of .25 or more."""
-    from toolkit import viz
-
-    steps = [entry["step"] for entry in history]
-    parts = [name for name in history[0] if name not in ("step", "learning_rate", "map50")]
-    for name, ylabel, series in (("curves", "mAP50", ["map50"]), ("losses", "loss per object", parts)):
-        lines = {key: (steps, [entry[key] for entry in history]) for key in series}
-        viz.curves(lines, "step", ylabel).savefig(output / f"{name}.png")
-    network = trained(output / "best.pt")
-    chosen = np.unique(np.linspace(0, len(val_set) - 1, count).astype(int))
-    images = [load_image(val_set.path(i)) for i in chosen]
-    labelled = [
-        viz.draw_boxes(image, val_set.boxes[rows], val_set.labels[rows], None, val_set.classes)
-        for image, rows in zip(images, map(val_set.rows, chosen), strict=True)
-    ]
-    found = [
-        viz.draw_boxes(image, boxes.boxes, boxes.class_ids, boxes.scores, network.io.classes)
-        for image, boxes in zip(images, run(network, images, Settings(conf=0.25)), strict=True)
-    ]
-    titles = ["labelled"] * len(images) + ["found"] * len(images)
-    viz.image_grid(labelled + found, titles, len(images)).savefig(output / "pictures.png")
