@@ -56,13 +56,17 @@ def open_teacher(name: str) -> SpecDetector:
     return trained(Path(name) / "best.pt" if Path(name).is_dir() else name)
 
 
+def start_from(weights: str, name: str) -> SpecDetector:
+    """The network that "published", a .weights file (both of network `name`) or a checkpoint holds."""
+    if weights == "published" or weights.endswith(".weights"):
+        return create_model(name, weights)
+    return trained(weights)
+
+
 def transfer(model: SpecDetector, weights: str, name: str) -> None:
     """Take over from trained weights of network `name` what fits `model`: all tensors of the same shape, and
     of the outputs the boxes, the objectness and the classes of the same name."""
-    if weights == "published" or weights.endswith(".weights"):
-        source = create_model(name, weights)
-    else:
-        source = trained(weights)
+    source = start_from(weights, name)
     theirs, mine = source.state_dict(), model.state_dict()
     fits = {key: value for key, value in theirs.items() if key in mine and mine[key].shape == value.shape}
     outputs = {key for key in mine if ".out.conv." in key}

@@ -46,7 +46,14 @@ from toolkit.runtime import (
     whole_file,
 )
 from toolkit.training.assign import yolo_layers
-from toolkit.training.checkpoint import load_checkpoint, open_teacher, save_checkpoint, trained, transfer
+from toolkit.training.checkpoint import (
+    load_checkpoint,
+    open_teacher,
+    save_checkpoint,
+    start_from,
+    trained,
+    transfer,
+)
 from toolkit.training.darknet_norm import use_darknet_norm
 from toolkit.training.distill import check_teacher, distill_loss
 from toolkit.training.loader import PictureCache, batches, steps_per_epoch
@@ -70,11 +77,13 @@ class Config(BaseModel):
     changes: dict[str, Any] = {}  # of the network's spec (toolkit.models.spec.change), such as se or width
     weights: str | None = None  # to start from: "published", or a .weights or .pt file
     size: tuple[int, int] | None = None  # of the network's input; None: see `input_size`
-    anchors: Literal["auto", "keep", "fit"] = "auto"  # auto: fit where under 98 % of the objects are reached
+    # auto: those of `weights` for the same classes; else fitted where under 98 % of the objects are reached
+    anchors: Literal["auto", "keep", "fit"] = "auto"
     train_split: str = "train"
     val_split: str = "val"
     teacher: str | None = None
     seed: int = 0
+    order: int | None = None  # a seed of its own for the order and augmentation of the pictures
     validations: int = Field(10, ge=1)  # over the whole run
     device: str = "auto"
     devices: int = Field(1, ge=1)
@@ -232,6 +241,10 @@ def complete(config: Config, dataset: Dataset) -> Config:
     if "input_size" not in changes:
         changes["input_size"] = list(input_size(train_set, spec.input_size, spec.stride))
         spec = create_model(config.model, **changes).spec
+    if config.weights and "anchors" not in changes and config.anchors == "auto":
+        source = start_from(config.weights, config.model)
+        if source.io.classes == spec.classes:  # its boxes go on as they are
+            changes["anchors"] = [list(a) for head in reversed(source.spec.heads) for a in head.anchors]
     if config.anchors != "keep" and "anchors" not in changes:
         sizes = anchor_tools.object_sizes(train_set, spec.input_size)
         own = [anchor for head in spec.heads for anchor in head.anchors]
@@ -472,12 +485,14 @@ def _run(
         lesson = levers.distill_weight * distill_loss(maps, taught, model.io, teacher.io)
         return Losses(found.total + lesson, found.positives, {**found.parts, "distill": lesson.detach()})
 
+    order = config.seed if config.order is None else config.order
+
     def shared(value: Tensor) -> Tensor:
         """Summed over the processes."""
         return fabric.all_reduce(value, reduce_op="sum") if world > 1 else value
 
     stream = batches(
-        train_set, cache, levers.batch, size_at, settings_at, config.seed, step, steps,
+        train_set, cache, levers.batch, size_at, settings_at, order, step, steps,
         fabric.global_rank, world, levers.accumulate, config.workers,
     )  # fmt: skip
     begin, first, saved, aside = time.perf_counter(), step, time.monotonic(), 0.0

@@ -89,11 +89,14 @@ SEED = Recipe(
     plain_share=0,
     epochs=60,
 )
+# Tuned on the toy set with fastest-v2. Mosaic is off: there it cost .03 of mAP50.
 MODERN = Recipe(
     name="modern",
     loss="modern",
-    learning_rate=0.004,
+    assigner="tal",
+    learning_rate=0.015,
     weight_decay=0.01,
+    batch=16,
     augmentation=Augmentation(
         flip=0.5,
         hue=0.015,
@@ -101,9 +104,8 @@ MODERN = Recipe(
         exposure=1.4,
         scale=(0.8, 1.25),
         translate=0.1,
-        mosaic=0.3,
     ),
-    epochs=60,
+    epochs=40,
 )
 RECIPES = {recipe.name: recipe for recipe in (SEED, MODERN)}
 

@@ -1,0 +1,172 @@
+"""What training comes to: the toy set from scratch, BCCD, and faces under both recipes.
+
+python -m tests.benchmarks.training toy|bccd|faces      (20 minutes; 15 minutes; an hour and more on two cores)
+"""
+
+import json
+import sys
+from argparse import ArgumentParser
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.record import RESULTS, write
+from toolkit.data.cards import locate
+from toolkit.data.dataset import Dataset, load
+from toolkit.data.toy import make_toy
+from toolkit.evaluation import PUBLISHED, in_originals, predict, wider_truth, widerface
+from toolkit.evaluation.detection import Truth, coco
+from toolkit.runtime import InputError
+from toolkit.training.checkpoint import trained
+from toolkit.training.loop import VALIDATION, Result, read_config, train
+from toolkit.training.recipe import recipe
+
+SEEDS = (0, 1, 2)
+RATES = (0.1, 1.0, 3.0)  # the grid: factors of a recipe's own learning rate
+
+
+def run(folder: Path, dataset: Dataset, levers: dict[str, Any], **settings: Any) -> Result:
+    """Train, or go on with what an earlier call left; a finished run is not trained again."""
+    chosen = recipe(settings.pop("recipe", "modern"), **levers)
+    config = read_config({"recipe": chosen, **settings})
+    if (folder / "result.json").exists():
+        kept = Result(**json.loads((folder / "result.json").read_text()))
+        if kept.finished:
+            return kept
+    return train(config, folder, (folder / "config.yaml").exists(), dataset)
+
+
+def toy(work: Path) -> dict[str, Any]:
+    """The default recipe from scratch on toy sets of several seeds: validation mAP50 and seconds."""
+    figures = {}
+    for seed in SEEDS:
+        if not (work / f"toy{seed}").exists():
+            make_toy(work / f"toy{seed}", seed)
+        dataset = load(str(work / f"toy{seed}"))
+        config = {"data": "toy", "model": "fastest-v2"}
+        result = run(work / f"toy-run{seed}", dataset, {}, **config)
+        figures[f"toy seed {seed}"] = {"map50": result.map50, "seconds": result.seconds}
+        print(figures, file=sys.stderr)
+    return figures
+
+
+def bccd(work: Path) -> dict[str, Any]:
+    """fastest-v2 at 320 from the published weights and from scratch: checkpoint and learning rate by the
+    validation split, the test split scored once with the best."""
+    dataset = load("bccd")
+    test = dataset.split("test")
+    figures: dict[str, Any] = {}
+    for name, weights, epochs in (("published", "published", 60), ("scratch", None, 120)):
+        results = {}
+        for rate in (0.005, 0.015):
+            folder = work / f"bccd-{name}-{rate}"
+            results[rate] = run(
+                folder, dataset, {"learning_rate": rate, "epochs": epochs},
+                data="bccd", model="fastest-v2", weights=weights, size=(320, 320),
+            )  # fmt: skip
+        best = max(results, key=lambda rate: results[rate].map50)
+        found = predict(trained(Path(results[best].folder) / "best.pt"), test, VALIDATION)
+        figures[name] = {
+            "epochs": epochs,
+            "val_map50": {str(rate): result.map50 for rate, result in results.items()},
+            "learning_rate": best,
+            "test_map50": round(float(coco(Truth.from_dataset(test), found).ap50), 4),
+        }
+        print(figures, file=sys.stderr)
+    return figures
+
+
+def wider_split() -> tuple[Dataset, Dataset]:
+    """Our own split of WIDER FACE's validation pictures: to train on, with every tenth as "val"; to test."""
+    everything = load("widerface_val")
+    folder = locate("widerface_val")
+    if folder is None or not (folder / "project_split").is_dir():
+        raise InputError("widerface_val has no project_split: lists train.txt and test.txt of picture names")
+    parts = []
+    for name in ("train", "test"):
+        wanted = set((folder / "project_split" / f"{name}.txt").read_text().split())
+        parts.append(everything.subset(np.flatnonzero([file in wanted for file in everything.files])))
+    training, test = parts
+    names = np.where(np.arange(len(training)) % 10 == 0, "val", "train")
+    return replace(training, splits=names), test
+
+
+def wider(weights: Path, test: Dataset) -> dict[str, float]:
+    found = in_originals(predict(trained(weights), test, PUBLISHED), test)
+    scores = widerface.evaluate(wider_truth("widerface_val", test), found)
+    return {name: round(getattr(scores, name), 4) for name in widerface.SETTINGS}
+
+
+def faces(work: Path, epochs: float = 5) -> dict[str, Any]:
+    """yoloface-500k-v2 on our split, both recipes: the learning rate of each from the same grid with the
+    first seed and the validation pictures, three seeds with it, the test pictures scored once for each run;
+    and fine-tuned from the published weights."""
+    training, test = wider_split()
+    figures: dict[str, Any] = {
+        "epochs": epochs,
+        "training pictures": len(training),
+        "test pictures": len(test),
+    }
+    settings = {"data": "widerface_val", "model": "yoloface-500k-v2"}
+    scores: dict[str, list[dict[str, float]]] = {}
+    for name in ("seed", "modern"):
+        base = recipe(name).learning_rate
+        grid = {}
+        for factor in RATES:
+            levers = {"learning_rate": base * factor, "epochs": epochs, "batch": 16}
+            folder = work / f"faces-{name}-{factor:g}-seed0"
+            grid[factor] = run(folder, training, levers, recipe=name, **settings)
+            print(name, factor, grid[factor].map50, file=sys.stderr)
+        best = max(grid, key=lambda factor: grid[factor].map50)
+        levers = {"learning_rate": base * best, "epochs": epochs, "batch": 16}
+        for seed in SEEDS:
+            folder = work / f"faces-{name}-{best:g}-seed{seed}"
+            run(folder, training, levers, recipe=name, seed=seed, **settings)
+            scores.setdefault(name, []).append(wider(folder / "best.pt", test))
+        figures[name] = {
+            "val_map50": {f"{base * factor:g}": result.map50 for factor, result in grid.items()},
+            "learning_rate": base * best,
+            "test": scores[name],
+        }
+        print(figures[name], file=sys.stderr)
+    figures["modern minus seed"] = {
+        level: difference([s[level] for s in scores["modern"]], [s[level] for s in scores["seed"]])
+        for level in widerface.SETTINGS
+    }
+    levers = {"learning_rate": 0.0015, "epochs": epochs, "batch": 16}
+    run(work / "faces-published", training, levers, recipe="modern", weights="published", **settings)
+    figures["fine-tuned"] = wider(work / "faces-published" / "best.pt", test)
+    from toolkit import create_model
+
+    found = in_originals(predict(create_model("yoloface-500k-v2", "published"), test, PUBLISHED), test)
+    before = widerface.evaluate(wider_truth("widerface_val", test), found)
+    figures["published"] = {name: round(getattr(before, name), 4) for name in widerface.SETTINGS}
+    return figures
+
+
+def difference(first: list[float], second: list[float]) -> dict[str, Any]:
+    """Mean difference with its 95 % interval (Welch)."""
+    from scipy import stats
+
+    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    shown = bool(interval.low > 0 or interval.high < 0)
+    middle = float(np.mean(first) - np.mean(second))
+    return {
+        "mean": round(middle, 4),
+        "interval": [round(float(interval.low), 4), round(float(interval.high), 4)],
+        "shown": shown,
+    }
+
+
+if __name__ == "__main__":
+    parts = {"toy": toy, "bccd": bccd, "faces": faces}
+    parser = ArgumentParser(prog="python -m tests.benchmarks.training", description=__doc__)
+    parser.add_argument("part", choices=parts)
+    parser.add_argument("--work", type=Path, default=Path("exports/figures"), help="runs, kept to go on with")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.result = RESULTS / f"training-{given.part}.json"
+    given.work.mkdir(parents=True, exist_ok=True)
+    write("training", given, ["torch", "lightning"], parts[given.part](given.work))

@@ -1,0 +1,662 @@
+"""A controlled study: factors and a budget in, one trained cell for each combination and seed out.
+
+Optuna's store holds the cells, so that any number of workers on any number of machines share them. Each cell
+is one trial that is entered once; a worker takes it, keeps a heartbeat while it trains, and what a killed
+worker held is taken up again. Nothing that is finished runs twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from toolkit.data.augment import Augmentation
+from toolkit.data.dataset import Dataset, load
+from toolkit.device.timing import interleave
+from toolkit.evaluation import in_originals, predict, wider_truth, widerface
+from toolkit.export import export_model, open_export
+from toolkit.models import create_model
+from toolkit.models.cost import measure
+from toolkit.models.spec import DetectorSpec
+from toolkit.models.zoo import SPECS
+from toolkit.runtime import InputError, progress, require, whole_file
+from toolkit.training.checkpoint import trained
+from toolkit.training.loop import Config, complete, read_config, splits, train
+from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe
+
+if TYPE_CHECKING:
+    import optuna
+
+STRUCTURE = ("se", "csp", "spp", "activation", "stem", "stages", "heads", "neck")  # may be matched by width
+SHAPE = (*STRUCTURE, "width", "input_size")
+RUN = ("order",)  # fields of a run: the order of the data alone
+LEVERS = tuple(f for f in (*Recipe.model_fields, *(field.name for field in fields(Augmentation))))
+BUDGETED = ("batch", "accumulate", "epochs")  # change what a number of steps or epochs means
+TOLERANCE = 0.02  # of BFLOPs, where networks are matched by width
+HEARTBEAT, GRACE = 10, 40  # seconds
+BEST = ("map50", "easy", "medium", "hard")
+
+
+class Budget(BaseModel):
+    """What every cell gets. One of the three is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: float | None = Field(None, gt=0)
+    steps: int | None = Field(None, ge=1)
+    seconds: float | None = Field(None, gt=0)
+
+
+class Search(BaseModel):
+    """Let a sampler choose the cells, within limits on what a network costs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trials: int = Field(ge=1)
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    latency_ms: float | None = Field(None, gt=0)  # ncnn on this machine
+    bflops: float | None = Field(None, gt=0)
+    kilobytes: float | None = Field(None, gt=0)
+    prune: bool = True  # stop what is worse than half of the others at the same step
+
+
+class Plan(BaseModel):
+    """A study as its YAML file states it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str
+    data: str = "toy"
+    model: str = "fastest-v2"
+    changes: dict[str, Any] = {}  # of the base network
+    weights: str | None = None
+    recipe: Recipe
+    factors: dict[str, list[Any]]  # each with its levels
+    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    budget: Budget
+    fraction: Literal[1, 2] = 1  # 2: half of the factorial, where the levels' indices sum to an even number
+    matching: Literal["as-is", "width", "both"] = "as-is"
+    score: Literal["map50", "widerface"] = "map50"
+    test_split: str = ""  # scored once with the best checkpoint; otherwise the validation's own figure counts
+    val_split: str = "val"
+    validations: int = Field(4, ge=1)
+    search: Search | None = None
+
+
+def read_plan(source: dict[str, Any] | str | Path) -> Plan:
+    """A Plan from a mapping or a YAML file. Raises InputError with the first thing that does not fit."""
+    data = dict(source if isinstance(source, dict) else read_yaml(source, f"there is no study file {source}"))
+    base = recipe(data.pop("recipe", "modern"))
+    try:
+        plan = Plan(**data, recipe=base)
+    except ValidationError as error:
+        raise InputError(first_fault("the study", error)) from None
+    if plan.model not in SPECS:
+        raise InputError(f"unknown network {plan.model!r}: known are {', '.join(SPECS)}")
+    known = {*SHAPE, *RUN, *LEVERS} - {"name", "augmentation", "kind"}
+    for name, levels in plan.factors.items():
+        if name not in known:
+            raise InputError(f"unknown factor {name!r}: known are {', '.join(sorted(known))}")
+        if len(levels) < 2 or len({json.dumps(level) for level in levels}) < len(levels):
+            raise InputError(f"the factor {name} needs two or more levels, all different: found {levels}")
+    if not plan.factors:
+        raise InputError("a study needs a factor, such as `se: [false, true]`")
+    given = [name for name, value in plan.budget if value is not None]
+    if len(given) != 1:
+        raise InputError(f"a budget is one of epochs, steps and seconds: found {', '.join(given) or 'none'}")
+    touched = sorted(set(plan.factors) & set(BUDGETED))
+    if touched and given != ["seconds"]:
+        raise InputError(
+            f"the factor {touched[0]} changes how many steps or pictures a cell gets, so a budget of "
+            f"{given[0]} would not be matched: give the budget in seconds"
+        )
+    if plan.fraction == 2 and len(plan.factors) < 3:
+        raise InputError("half of a factorial mixes up its factors where there are fewer than three: run all")
+    if plan.matching != "as-is" and "width" in plan.factors:
+        raise InputError("width cannot be a factor where networks are matched by width: choose one")
+    return plan
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study. `matching`: "base" (nothing to match), "as-is" or "width"."""
+
+    levels: dict[str, Any]
+    matching: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """A name for its folder: the levels in words, with what makes them unique."""
+        text = json.dumps([self.levels, self.matching, self.seed], sort_keys=True)
+        words = "-".join(f"{k}={v}" for k, v in self.levels.items())
+        plain = "".join(c if c.isalnum() or c in "=-." else "_" for c in words)[:80]
+        return f"{plain}-{self.matching}-s{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """All cells of the factorial, seed by seed, so that a study that is stopped early is balanced."""
+    names, found = list(plan.factors), []
+    for seed in plan.seeds:
+        for indices in itertools.product(*(range(len(levels)) for levels in plan.factors.values())):
+            if sum(indices) % plan.fraction:
+                continue
+            levels = {name: plan.factors[name][i] for name, i in zip(names, indices, strict=True)}
+            found += [Cell(levels, matching, seed) for matching in _matchings(plan, levels)]
+    return found
+
+
+def _matchings(plan: Plan, levels: dict[str, Any]) -> tuple[str, ...]:
+    """A cell whose network is the base's own at that input size needs no matching."""
+    try:
+        same = _spec(plan, levels) == _spec(plan, {n: v for n, v in levels.items() if n not in STRUCTURE})
+    except InputError:
+        return ("as-is",)  # which will be marked as one that cannot be built
+    if same:
+        return ("base",)
+    return ("as-is", "width") if plan.matching == "both" else (plan.matching,)
+
+
+def _spec(plan: Plan, levels: dict[str, Any]) -> DetectorSpec:
+    shape = {name: value for name, value in levels.items() if name in SHAPE}
+    return create_model(plan.model, **{**plan.changes, **shape}).spec
+
+
+def matched_width(model: str, changes: dict[str, Any], bflops: float) -> float:
+    """The width multiplier that brings the network to `bflops`, within TOLERANCE; else InputError."""
+
+    def cost(width: float) -> float:
+        return measure(create_model(model, **changes, width=width)).bflops
+
+    low, high = 0.25, 4.0
+    tried: dict[float, float] = {}
+    for _ in range(14):
+        middle = round((low * high) ** 0.5, 4)
+        tried[middle] = cost(middle)
+        if abs(tried[middle] / bflops - 1) < TOLERANCE / 8:
+            break
+        low, high = (middle, high) if tried[middle] < bflops else (low, middle)
+    best = min(tried, key=lambda width: abs(tried[width] / bflops - 1))
+    if abs(tried[best] / bflops - 1) > TOLERANCE:
+        raise InputError(
+            f"no width brings {model} with {changes} to {bflops:.4f} BFLOPs: {tried[best]:.4f} is nearest"
+        )
+    return best
+
+
+def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
+    """The settings of a cell's training. Raises InputError for a cell that cannot be built."""
+    shape = {name: value for name, value in cell.levels.items() if name in SHAPE}
+    changes = {**plan.changes, **shape}
+    levers = {name: value for name, value in cell.levels.items() if name in LEVERS}
+    run = {name: value for name, value in cell.levels.items() if name in RUN}
+    if plan.budget.epochs is not None:
+        levers["epochs"] = plan.budget.epochs
+    base = {
+        "data": plan.data, "model": plan.model, "weights": plan.weights, "seed": cell.seed, **run,
+        "val_split": plan.val_split, "validations": plan.validations,
+        "precision": "fp32", "memory_format": "channels_last",
+    }  # fmt: skip
+    config = complete(
+        read_config({**base, "changes": changes, "recipe": recipe(plan.recipe, **levers)}), dataset
+    )
+    if cell.matching == "width":
+        plain = {
+            name: value
+            for name, value in config.changes.items()
+            if name not in shape or name not in STRUCTURE
+        }
+        target = measure(create_model(plan.model, **plain)).bflops
+        width = matched_width(plan.model, config.changes, target)
+        config = config.model_copy(update={"changes": {**config.changes, "width": width}})
+    if plan.budget.steps is not None:
+        train_set, _ = splits(config, dataset)
+        per_step = config.recipe.batch * config.recipe.accumulate
+        epochs = plan.budget.steps / max(1, len(train_set) // per_step)
+        config = config.model_copy(update={"recipe": recipe(config.recipe, epochs=epochs)})
+    return config
+
+
+# --- what a network costs --------------------------------------------------------------------------------
+
+
+def network_key(config: Config) -> str:
+    return json.dumps([config.model, config.changes], sort_keys=True)
+
+
+def costs(config: Config, folder: Path) -> dict[str, float]:
+    """Parameters, MACs, BFLOPs and the size of the half-precision ncnn file of a run's network, exported into
+    `folder` with the weights that it starts from."""
+    model = create_model(config.model, **config.changes)
+    cost = measure(model)
+    if not (folder / "spec.json").exists():
+        export_model(model, folder, ["ncnn", "ncnn-fp16"])
+    size = sum(path.stat().st_size for path in folder.glob("*fp16*"))
+    return {"params": cost.params, "macs": cost.macs, "bflops": cost.bflops, "kilobytes": size / 1000}
+
+
+def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
+    """Median milliseconds of exported networks on this machine, one thread, measured in turns."""
+    calls = {}
+    for folder in folders:
+        model = open_export(folder, "ncnn", threads=1)
+        width, height = model.io.input_size
+        x = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+        calls[str(folder)] = partial(model.predict, x)
+    times = interleave(calls, rounds=rounds)
+    return [float(np.median(times[str(folder)])) for folder in folders]
+
+
+# --- the store -------------------------------------------------------------------------------------------
+
+
+class Store:
+    """A study in Optuna's store: its cells, who runs them, what they came to."""
+
+    def __init__(self, plan: Plan, url: str):
+        self.optuna = require("optuna", "search")
+        self.optuna.logging.set_verbosity(self.optuna.logging.WARNING)
+        self.plan, self.url = plan, url
+        with _quiet():
+            self.storage = self.optuna.storages.RDBStorage(
+                url,
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=self.optuna.storages.RetryHeartbeatStaleTrialCallback(),
+            )
+        self.study = self.optuna.create_study(
+            study_name=plan.name,
+            storage=self.storage,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=_sampler(self.optuna, plan.search),
+            pruner=self.optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0),
+        )
+        self._claims()
+        self._same_plan()
+
+    def _same_plan(self) -> None:
+        text = json.dumps(_stated(self.plan), sort_keys=True)
+        stored = self.study.user_attrs.get("plan")
+        if stored is None:
+            self.study.set_user_attr("plan", text)
+        elif stored != text:
+            now, then = json.loads(text), json.loads(stored)
+            changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+            raise InputError(
+                f"the study {self.plan.name} began with another {', '.join(changed)}: restore it, "
+                "or give the study a new name"
+            )
+
+    def _claims(self) -> None:
+        """Optuna's own change of state is not atomic on SQLite: a row that can be entered once is."""
+        import sqlalchemy
+
+        self.claimed = sqlalchemy.Table(
+            "toolkit_claims",
+            sqlalchemy.MetaData(),
+            sqlalchemy.Column("trial_id", sqlalchemy.Integer, primary_key=True, autoincrement=False),
+        )
+        try:
+            self.claimed.create(self.storage.engine, checkfirst=True)
+        except sqlalchemy.exc.OperationalError:  # another worker was quicker
+            self.claimed.create(self.storage.engine, checkfirst=True)
+
+    def enter(self, wanted: Sequence[Cell]) -> None:
+        """Add the cells that are missing."""
+        distribution = self.optuna.distributions.CategoricalDistribution
+        entered = {trial.user_attrs.get("key") for trial in self.study.get_trials(deepcopy=False)}
+        for cell in wanted:
+            if cell.key in entered:
+                continue
+            named = {name: json.dumps(level) for name, level in cell.levels.items()}
+            choices = {name: tuple(map(json.dumps, levels)) for name, levels in self.plan.factors.items()}
+            self.study.add_trial(
+                self.optuna.trial.create_trial(
+                    state=self.optuna.trial.TrialState.WAITING,
+                    params=named,
+                    distributions={name: distribution(values) for name, values in choices.items()},
+                    user_attrs={
+                        "key": cell.key, "levels": cell.levels, "matching": cell.matching, "seed": cell.seed
+                    },
+                )
+            )  # fmt: skip
+
+    def take(self) -> optuna.trial.FrozenTrial | None:
+        """The next cell, now this worker's alone; None where none waits. Cells of dead workers wait again."""
+        import sqlalchemy
+
+        states = self.optuna.trial.TrialState
+        with _quiet():
+            self.optuna.storages.fail_stale_trials(self.study)
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state != states.WAITING:
+                continue
+            try:
+                self.storage.record_heartbeat(trial._trial_id)
+                if not self.storage.set_trial_state_values(trial._trial_id, states.RUNNING):
+                    continue
+                with self.storage.engine.begin() as connection:
+                    connection.execute(self.claimed.insert().values(trial_id=trial._trial_id))
+            except (sqlalchemy.exc.IntegrityError, self.optuna.exceptions.UpdateFinishedTrialError):
+                continue  # another worker was quicker
+            if self._is_first(trial):
+                return trial
+            self._end(trial, states.PRUNED)
+        return None
+
+    def _is_first(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Two workers that begin a study together may enter a cell twice: the first one counts."""
+        failed = self.optuna.trial.TrialState.FAIL
+        same = (
+            other.number
+            for other in self.study.get_trials(deepcopy=False)
+            if other.user_attrs.get("key") == trial.user_attrs["key"]
+            and (other.state != failed or "fault" in other.user_attrs)
+        )
+        return min(same) == trial.number
+
+    def _end(self, trial: optuna.trial.FrozenTrial, state: Any, value: float | None = None) -> None:
+        try:
+            values = None if value is None else [value]
+            self.storage.set_trial_state_values(trial._trial_id, state, values)
+        except self.optuna.exceptions.UpdateFinishedTrialError:
+            pass  # this worker was taken for dead, and another has taken over
+
+    def finish(self, trial: optuna.trial.FrozenTrial, answer: dict[str, Any]) -> None:
+        """Keep what a cell came to: its scores, or the fault that ended it."""
+        for name, value in answer.items():
+            self.storage.set_trial_user_attr(trial._trial_id, name, value)
+        states = self.optuna.trial.TrialState
+        if "fault" in answer:
+            self._end(trial, states.FAIL)
+        else:
+            self._end(trial, states.COMPLETE, answer["score"])
+
+    def unfinished(self) -> bool:
+        states = self.optuna.trial.TrialState
+        open_states = (states.WAITING, states.RUNNING)
+        return bool(self.study.get_trials(deepcopy=False, states=open_states))
+
+    @contextmanager
+    def heartbeat(self, trial: optuna.trial.FrozenTrial) -> Iterator[None]:
+        """Tell the others that this worker lives."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(HEARTBEAT):
+                self.storage.record_heartbeat(trial._trial_id)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's remarks that heartbeats are experimental."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _sampler(optuna: Any, search: Search | None) -> Any:
+    if search is None or search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=0)
+    with _quiet():
+        if search.sampler == "nsga2":
+            return optuna.samplers.NSGAIISampler(constraints_func=_over_budget, population_size=10)
+        return optuna.samplers.TPESampler(
+            constraints_func=_over_budget, n_startup_trials=5, multivariate=True
+        )
+
+
+def _over_budget(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
+    """Above 0 for a network that costs too much."""
+    return trial.user_attrs.get("over", [0.0])
+
+
+def _stated(plan: Plan) -> dict[str, Any]:
+    data = plan.model_dump()
+    data["recipe"]["augmentation"] = vars(plan.recipe.augmentation)
+    return json.loads(json.dumps(data))
+
+
+# --- running ---------------------------------------------------------------------------------------------
+
+
+def run_cell(config: Config, dataset: Dataset, folder: Path, plan: Plan, show: Any = None) -> dict[str, Any]:
+    """Train a cell, going on where a killed worker left it, and score it. Returns what the store keeps.
+
+    Raises InputError for a training that diverges."""
+    if plan.budget.seconds is not None and not (folder / "config.yaml").exists():
+        config = _for_seconds(config, dataset, folder, plan.budget.seconds)
+    result = train(config, folder, (folder / "config.yaml").exists(), dataset, show)
+    if not result.finished:
+        raise KeyboardInterrupt
+    config = read_config(folder / "config.yaml")
+    answer: dict[str, Any] = {
+        "steps": result.steps,
+        "pictures": result.steps * config.recipe.batch * config.recipe.accumulate,
+        "seconds": result.seconds,
+        "map50": result.map50,
+        "score": result.map50,
+    }
+    if plan.budget.steps is not None and result.steps != plan.budget.steps:
+        raise InputError(f"{result.steps} steps were made where {plan.budget.steps} were to be")
+    if plan.test_split or plan.score == "widerface":
+        answer |= score(plan, folder / "best.pt", dataset)
+    return answer
+
+
+def score(plan: Plan, weights: Path, dataset: Dataset) -> dict[str, float]:
+    """The best checkpoint on the test split, or on the validation split where there is none."""
+    from toolkit.evaluation import PUBLISHED, detection
+    from toolkit.training.loop import VALIDATION
+
+    model = trained(weights)
+    part = dataset.split(plan.test_split or plan.val_split)
+    if plan.score == "widerface":
+        found = in_originals(predict(model, part, PUBLISHED), part)
+        scores = widerface.evaluate(wider_truth(plan.data, part), found)
+        answer = {name: getattr(scores, name) for name in widerface.SETTINGS}
+        return {**answer, "score": answer["hard"]}
+    found = predict(model, part, VALIDATION)
+    return {"score": float(detection.coco(detection.Truth.from_dataset(part), found).ap50)}
+
+
+def _for_seconds(config: Config, dataset: Dataset, folder: Path, seconds: float) -> Config:
+    """The configuration with as many epochs as fit into `seconds`, by the speed of a short run."""
+    train_set, _ = splits(config, dataset)
+    per_step = config.recipe.batch * config.recipe.accumulate
+    short = config.model_copy(update={"stop_at": 12})
+    trial = folder.with_name(folder.name + "-speed")
+    result = train(short, trial, False, dataset)
+    epochs = max(1, int(seconds * result.pictures_per_second / per_step)) / max(1, len(train_set) // per_step)
+    return config.model_copy(update={"recipe": recipe(config.recipe, epochs=epochs)})
+
+
+def work(plan: Plan, url: str, folder: Path, threads: int = 0) -> None:
+    """Run cells until none is left: what every worker does, on any machine that reaches the store."""
+    store = Store(plan, url)
+    if threads:
+        torch.set_num_threads(threads)
+    dataset = load(plan.data)
+    if plan.search is not None:
+        _search(store, dataset, folder)
+        return
+    while True:
+        trial = store.take()
+        if trial is None:
+            if not store.unfinished():
+                return
+            time.sleep(HEARTBEAT / 10)
+            continue
+        cell = Cell(trial.user_attrs["levels"], trial.user_attrs["matching"], trial.user_attrs["seed"])
+        with store.heartbeat(trial):
+            store.finish(trial, _attempt(plan, cell, dataset, folder))
+        done = len(store.study.get_trials(deepcopy=False, states=(store.optuna.trial.TrialState.COMPLETE,)))
+        print(f"{done} cells done, last {cell.key}", file=sys.stderr)
+
+
+def _attempt(plan: Plan, cell: Cell, dataset: Dataset, folder: Path) -> dict[str, Any]:
+    try:
+        config = cell_config(plan, cell, dataset)
+        known = json.loads((folder / "costs.json").read_text()) if (folder / "costs.json").exists() else {}
+        answer = run_cell(config, dataset, folder / "cells" / cell.key, plan)
+        return {**answer, **known.get(network_key(config), {})}
+    except InputError as error:
+        return {"fault": str(error)}
+
+
+def _search(store: Store, dataset: Dataset, folder: Path) -> None:
+    plan, search = store.plan, store.plan.search
+    assert search is not None
+    ended = (store.optuna.trial.TrialState.COMPLETE, store.optuna.trial.TrialState.PRUNED)
+
+    def objective(trial: optuna.Trial) -> float:
+        levels = {
+            name: json.loads(str(trial.suggest_categorical(name, [json.dumps(level) for level in choices])))
+            for name, choices in plan.factors.items()
+        }
+        cell = Cell(levels, "as-is", plan.seeds[0])
+        trial.set_user_attr("key", cell.key)
+        trial.set_user_attr("levels", levels)
+        trial.set_user_attr("seed", cell.seed)
+        try:
+            config = cell_config(plan, cell, dataset)
+            network = folder / "networks" / hashlib.sha256(network_key(config).encode()).hexdigest()[:12]
+            found = costs(config, network)
+            if search.latency_ms is not None:
+                found["latency_ms"] = latencies([network])[0]
+        except InputError as error:
+            trial.set_user_attr("fault", str(error))
+            trial.set_user_attr("over", [1.0])
+            raise store.optuna.TrialPruned from None
+        over = [
+            found[name] / limit - 1
+            for name in ("latency_ms", "bflops", "kilobytes")
+            if (limit := getattr(search, name)) is not None
+        ]
+        for name, value in {**found, "over": over or [0.0]}.items():
+            trial.set_user_attr(name, value)
+        if max(over, default=0.0) > 0:
+            raise store.optuna.TrialPruned
+
+        def report(history: list[dict[str, Any]]) -> None:
+            trial.report(history[-1]["map50"], history[-1]["step"])
+            if search.prune and trial.should_prune():
+                raise store.optuna.TrialPruned
+
+        answer = run_cell(config, dataset, folder / "cells" / f"{trial.number}-{cell.key}", plan, report)
+        for name, value in answer.items():
+            trial.set_user_attr(name, value)
+        return float(answer["score"])
+
+    while len(store.study.get_trials(deepcopy=False, states=ended)) < search.trials:
+        with _quiet():
+            store.study.optimize(objective, n_trials=1, catch=(InputError,))
+
+
+def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
+    """costs.json: every network of the study, exported and timed side by side, before anything else runs."""
+    file = folder / "costs.json"
+    if file.exists():
+        return
+    networks: dict[str, Config] = {}
+    for cell in progress([c for c in cells(plan) if c.seed == plan.seeds[0]], "building the cells"):
+        try:
+            config = cell_config(plan, cell, dataset)
+        except InputError:
+            continue  # its own run will say so
+        networks.setdefault(network_key(config), config)
+    paths = [folder / "networks" / str(i) for i in range(len(networks))]
+    found = [
+        costs(config, path)
+        for config, path in progress(
+            list(zip(networks.values(), paths, strict=True)), "exporting the networks"
+        )
+    ]
+    for cost, latency in zip(found, latencies(paths), strict=True):
+        cost["latency_ms"] = latency
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(dict(zip(networks, found, strict=True)), indent=1))
+
+
+def run_study(
+    plan: Plan, folder: str | Path, workers: int = 1, url: str = "", use_ray: bool = False
+) -> Store:
+    """Run what is left of a study in its folder, and return its store.
+
+    `url`: any SQLAlchemy address, by default a SQLite file in the folder; the same study may be run from
+    several machines at once, if they share the folder as well. `workers`: processes on this machine, which
+    share its cores, or Ray tasks. Raises InputError where the study began with another plan.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    url = url or f"sqlite:///{folder / 'study.db'}"
+    store = Store(plan, url)
+    with whole_file(folder / "plan.json") as temporary:
+        temporary.write_text(json.dumps(_stated(plan), indent=1))
+    if plan.search is None:
+        measure_costs(plan, folder, load(plan.data))
+        store.enter(cells(plan))
+    threads = max(1, torch.get_num_threads() // max(1, workers))
+    if use_ray:
+        _work_on_ray(plan, url, folder, threads, workers)
+    elif workers <= 1:
+        work(plan, url, folder)
+    else:
+        command = [sys.executable, "-m", "toolkit.ablation.study", str(folder), url, str(threads)]
+        # threads that spin while they wait would take the cores from the other workers
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "OMP_NUM_THREADS": str(threads)}
+        processes = [subprocess.Popen(command, env=environment) for _ in range(workers)]
+        try:
+            codes = [process.wait() for process in processes]
+        except BaseException:
+            for process in processes:
+                process.terminate()
+            raise
+        if any(codes) and store.unfinished():
+            raise InputError(f"{sum(map(bool, codes))} of {workers} workers ended early: run the study again")
+    return store
+
+
+def _work_on_ray(plan: Plan, url: str, folder: Path, threads: int, workers: int) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = require("ray", "cluster")
+    if not ray.is_initialized():
+        ray.init(num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
+    task = ray.remote(num_cpus=1)(_work_from_folder)
+    ray.get([task.remote(str(folder), url, threads) for _ in range(workers)])
+
+
+def _work_from_folder(folder: str, url: str, threads: int) -> None:
+    work(read_plan(json.loads((Path(folder) / "plan.json").read_text())), url, Path(folder), threads)
+
+
+if __name__ == "__main__":
+    _work_from_folder(sys.argv[1], sys.argv[2], int(sys.argv[3]))
