@@ -90,6 +90,23 @@ def test_accumulating_changes_the_steps_and_ema_the_best(toy, tmp_path):
     assert c["step"] == 4
 
 
+def test_levers_reach_the_training(toy, tmp_path):
+    def weights(name, teacher=None, **levers):
+        chosen = settings(stop_at=2, teacher=teacher, levers=levers)
+        train(chosen, tmp_path / name, dataset=toy)
+        return load_checkpoint(tmp_path / name / "last.pt")["model"]["stem.0.conv.weight"]
+
+    plain = weights("plain")
+    assert torch.equal(weights("again"), plain)
+    for name, lever in {
+        "assigner": "simota", "mosaic": 1.0, "multi_scale": 0.9, "class_weights": "balanced", "clip": 0.001,
+        "label_smoothing": 0.2, "iou_aware": False, "iou_kind": "giou", "freeze": 1.0, "warmup": 0.0,
+    }.items():  # fmt: skip
+        assert not torch.equal(weights(name, **{name: lever}), plain), name
+    train(settings(), tmp_path / "teacher", dataset=toy)
+    assert not torch.equal(weights("taught", teacher=str(tmp_path / "teacher")), plain)
+
+
 def test_a_rate_that_diverges_stops_and_keeps_the_last_good_state(toy, tmp_path):
     train(settings(stop_at=2), tmp_path / "run", dataset=toy)
     before = (tmp_path / "run" / "last.pt").read_bytes()
