@@ -21,6 +21,8 @@ data_app = typer.Typer(no_args_is_help=True, help="Bring data in, check it, cura
 app.add_typer(data_app, name="data")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Score a network by the protocols of published tables.")
 app.add_typer(evaluate_app, name="evaluate")
+ablate_app = typer.Typer(no_args_is_help=True, help="Controlled studies: factors, a budget, honest effects.")
+app.add_typer(ablate_app, name="ablate")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Model = Annotated[
@@ -767,6 +769,45 @@ def evaluate_landmarks(
     result = scores.as_dict()
     rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
     _answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))
+
+
+@ablate_app.command("run")
+def ablate_run(
+    study: Annotated[Path, typer.Argument(help="A study.yaml: factors, levels, seeds, budget.")],
+    output: Annotated[Path | None, typer.Option(help="Its folder; else exports/studies/NAME.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    ray: Annotated[bool, typer.Option("--ray", help="Start the workers through Ray.")] = False,
+    storage: Annotated[
+        str, typer.Option(help="An SQLAlchemy address shared by several machines; a file unless given.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Run what is left of a study; what is finished is not run again."""
+    from toolkit.ablation.report import runs
+    from toolkit.ablation.study import read_plan, run_study
+
+    plan = read_plan(study)
+    folder = output or Path("exports/studies") / plan.name
+    rows = runs(run_study(plan, folder, workers, storage, ray))
+    failed = [row for row in rows if "fault" in row]
+    for row in failed:
+        _say(f"failed: {row['key']}: {row['fault']}")
+    answer = {"folder": str(folder), "cells": len(rows), "failed": len(failed)}
+    _answer(answer, as_json, table("", ["", ""], [[name, str(value)] for name, value in answer.items()]))
+
+
+@ablate_app.command("report")
+def ablate_report(
+    study: Annotated[Path, typer.Argument(help="The folder of a study.")],
+    score: Annotated[str, typer.Option(help="score, or a figure that cells keep, such as easy.")] = "score",
+    storage: Annotated[str, typer.Option(help="As given to `ablate run`.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Effects with intervals, and accuracy beside cost: report.md and pictures in the folder."""
+    from toolkit.ablation.report import write_report
+
+    answer = write_report(study, storage, score)
+    _answer(answer, as_json, (study / "report.md").read_text())
 
 
 @app.command()

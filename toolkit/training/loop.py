@@ -343,16 +343,20 @@ def build(config: Config) -> SpecDetector:
     with the outputs of classes that have the same names; the rest is fresh."""
     seed_everything(config.seed)
     model = create_model(config.model, **config.changes)
+    modern = config.recipe.loss == "modern"
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    count = 5 + len(model.io.classes)
+            if modern:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            else:  # darknet's make_convolutional_layer
+                bound = math.sqrt(2 / module.weight[0].numel())
+                nn.init.uniform_(module.weight, -bound, bound)
     with torch.no_grad():
         for head in model.heads:
-            bias = head.out.conv.bias.view(-1, count)  # type: ignore[union-attr, operator]
+            bias = head.out.conv.bias.view(-1, 5 + len(model.io.classes))  # type: ignore[union-attr, operator]
             bias.zero_()
-            head.out.conv.weight.mul_(0.1)  # type: ignore[union-attr, operator]
-            if config.recipe.loss == "modern":
+            if modern:
+                head.out.conv.weight.mul_(0.1)  # type: ignore[union-attr, operator]
                 bias[:, 4:] = -math.log(99)  # an object is expected in one cell of a hundred
     if config.weights:
         transfer(model, config.weights, config.model)
@@ -419,12 +423,10 @@ def _run(
     def size_at(step: int) -> tuple[int, int]:
         if not levers.multi_scale:
             return width, height
-        draw = np.random.default_rng((config.seed, step // 10, 7)).uniform(
-            1 / (1 + levers.multi_scale), 1 + levers.multi_scale
-        )
-        sides = (
-            max(1, round(draw * side / model.spec.stride)) * model.spec.stride for side in (width, height)
-        )
+        rng = np.random.default_rng((config.seed, step // 10, 7))
+        draw = rng.uniform(1, 1 + levers.multi_scale) ** rng.choice((-1, 1))
+        stride = model.spec.stride
+        sides = (round(draw * side / stride + 1) * stride for side in (width, height))
         w, h = sides
         return w, h
 
@@ -443,7 +445,7 @@ def _run(
         average = {key: value.to(fabric.device) for key, value in average.items()}
     current = list(floats(model).values())
     compiled = torch.compile(wrapped) if config.compile else wrapped
-    side = max(size_at(0)) if not levers.multi_scale else round(max(width, height) * (1 + levers.multi_scale))
+    side = round(max(width, height) * (1 + levers.multi_scale))
     with fabric.rank_zero_first():  # the others then find it made
         cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
 

@@ -51,7 +51,7 @@ class Recipe(BaseModel):
     # pictures
     augmentation: Augmentation
     plain_share: float = Field(0.15, ge=0, le=1)  # the last part of the budget, without mosaic
-    multi_scale: float = Field(0.0, ge=0, lt=1)  # darknet's random: sides within 1 / (1 + r) and 1 + r
+    multi_scale: float = Field(0.0, ge=0, lt=1)  # darknet's `random`: sides by up to 1 + r, or as much less
     freeze: float = Field(0.0, ge=0, le=1)  # the first part of the budget, with the backbone frozen
     epochs: float = Field(gt=0)
 
