@@ -210,7 +210,7 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
     text = [f"# {plan.name}\n", markdown(lines, score)]
     for matching in ("as-is", "width") if plan.search is None else ():
         part = [row for row in finished if row.get("matching") in ("base", matching)]
-        if not any(row.get("matching") == matching for row in part):
+        if matching == "width" and plan.matching == "as-is":
             continue
         answer["effects"][matching], said = _effects_of(plan, part, score)
         text += [f"\n## Effects, networks {matching}\n", *(f"- {line}" for line in said)]

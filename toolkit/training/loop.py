@@ -207,13 +207,13 @@ def input_size(dataset: Dataset, own: tuple[int, int], stride: int) -> tuple[int
 
 def splits(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
     """The pictures to train on and those to validate with; without a validation split, a tenth of the
-    training pictures, drawn by the seed. Raises InputError where either has no objects."""
+    training pictures, the same for every seed. Raises InputError where either has no objects."""
     train_set, val_set = dataset.split(config.train_split), dataset.split(config.val_split)
     if not len(train_set):
         have = ", ".join(sorted({str(s) or "(none)" for s in dataset.splits}))
         raise InputError(f"{config.data} has no split {config.train_split!r}: it has {have}")
     if not len(val_set):
-        order = np.random.default_rng(config.seed).permutation(len(train_set))
+        order = np.random.default_rng(0).permutation(len(train_set))
         held = max(1, len(order) // 10)
         train_set, val_set = train_set.subset(np.sort(order[held:])), train_set.subset(np.sort(order[:held]))
     for name, part in (("training", train_set), ("validation", val_set)):
@@ -249,7 +249,7 @@ def complete(config: Config, dataset: Dataset) -> Config:
         sizes = anchor_tools.object_sizes(train_set, spec.input_size)
         own = [anchor for head in spec.heads for anchor in head.anchors]
         if config.anchors == "fit" or anchor_tools.fit(sizes, own).recall < 0.98:
-            found = anchor_tools.find(sizes, len(own), seed=config.seed)
+            found = anchor_tools.find(sizes, len(own))
             changes["anchors"] = [[max(1, round(float(w))), max(1, round(float(h)))] for w, h in found]
     levers = config.recipe
     if config.data in cards.names() and not cards.card(config.data).mirrored:
