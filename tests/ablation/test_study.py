@@ -139,6 +139,13 @@ def test_killed_cells_are_taken_up_again(toy, tmp_path):
     assert [row["score"] for row in killed] == pytest.approx([row["score"] for row in whole])
 
 
+def test_ray_workers_share_the_cells(toy, tmp_path):
+    plan = read_plan(stated(toy))
+    rows = runs(run_study(plan, tmp_path / "study", workers=2, use_ray=True))
+    assert sorted(row["key"] for row in rows) == sorted(cell.key for cell in cells(plan))
+    assert len(list((tmp_path / "study" / "cells").iterdir())) == 4
+
+
 def test_two_claims_on_one_cell(toy, tmp_path):
     """Whatever the store says, a cell is one worker's."""
     plan = read_plan(stated(toy))
