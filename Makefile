@@ -46,6 +46,9 @@ format: setup
 figures: setup bench
 	$(BIN)/python -m tests.benchmarks.data_scale
 	$(BIN)/python -m tests.benchmarks.evaluation
+	$(BIN)/python -m tests.benchmarks.training toy
+	$(BIN)/python -m tests.benchmarks.training bccd
+	$(BIN)/python -m tests.benchmarks.training faces
 	$(BIN)/python -m tests.benchmarks.tables
 
 bench: setup

@@ -47,11 +47,64 @@ def objects() -> str:
     return "\n".join(lines)
 
 
+def training() -> str:
+    toy = {k: v for k, v in result("training-toy").items() if k.startswith("toy seed")}
+    bccd, peers = result("training-bccd"), result("peers")
+    steps = result("training_step").get("fastest-v2, 320 x 320, batch 32", {}).get("loop_by_fastest_bare", {})
+    peer = next((v for k, v in peers.items() if k.startswith("ultralytics")), {})
+
+    def test(name: str) -> str:
+        row = bccd.get(name)
+        return f"{row['test_map50']:.3f}" if row else NOBODY
+
+    lines = [
+        "| training fastest-v2 on two cores | |",
+        "|---|---|",
+        "| toy set from scratch, default command, val mAP50 (seconds), by seed of the set | "
+        + (", ".join(f"{v['map50']:.3f} ({v['seconds']:.0f})" for v in toy.values()) or NOBODY)
+        + " |",
+        f"| BCCD from the published weights, test mAP50 | {test('published')} |",
+        f"| BCCD from scratch, test mAP50 | {test('scratch')} |",
+        "| a step of the loop by a bare step, recipes modern, seed | "
+        + (f"{steps['modern']:.2f}, {steps['seed']:.2f}" if steps else NOBODY)
+        + " |",
+        f"| the same of ultralytics' trainer with its yolov8n | {peer.get('loop_by_bare', NOBODY)} |",
+    ]
+    return "\n".join(lines)
+
+
+def face_training() -> str:
+    measured = result("training-faces")
+
+    def cell(runs: list[dict[str, float]], level: str) -> str:
+        values = [run[level] for run in runs]
+        return f"{sum(values) / len(values):.4f}"
+
+    rows = {
+        "recipe seed, from scratch": measured.get("seed", {}).get("test"),
+        "recipe modern, from scratch": measured.get("modern", {}).get("test"),
+        "published weights": [measured["published"]] if "published" in measured else None,
+        "published weights, fine-tuned": [measured["fine-tuned"]] if "fine-tuned" in measured else None,
+    }
+    levels = ("easy", "medium", "hard")
+    lines = ["| yoloface-500k-v2 on our split of WIDER val | easy | medium | hard |", "|---|---|---|---|"]
+    for name, runs in rows.items():
+        cells = [cell(runs, level) if runs else NOBODY for level in levels]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    difference = measured.get("modern minus seed")
+    if difference:
+        cells = [
+            "{:+.4f} [{:+.4f}, {:+.4f}]".format(difference[k]["mean"], *difference[k]["interval"])
+            for k in levels
+        ]
+        lines.append(f"| modern minus seed, 95 % interval | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def measured() -> str:
     """The text between the README's marks."""
-    stamp = result("evaluation").get("environment", {})
-    machine = f"{stamp['cpu']}, {stamp['cores']} cores, {stamp['date']}" if stamp else NOBODY
-    return f"\n{faces()}\n\n{objects()}\n\nMeasured by `make figures` on: {machine}.\n"
+    tables = "\n\n".join(table() for table in (faces, objects, training, face_training))
+    return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 
 
 def rewritten(text: str) -> str:
