@@ -89,23 +89,27 @@ SEED = Recipe(
     plain_share=0,
     epochs=60,
 )
-# Tuned on the toy set with fastest-v2. Mosaic is off: there it cost .03 of mAP50.
+# Tuned on the toy set with fastest-v2. There a mosaic of pieces at about their own size gained .03 of mAP50;
+# one of four reduced pictures, as large networks have it, lost as much.
 MODERN = Recipe(
     name="modern",
     loss="modern",
     assigner="tal",
-    learning_rate=0.015,
+    learning_rate=0.02,
     weight_decay=0.01,
     batch=16,
     augmentation=Augmentation(
         flip=0.5,
-        hue=0.015,
-        saturation=1.4,
-        exposure=1.4,
+        hue=0.05,
+        saturation=1.6,
+        exposure=1.6,
         scale=(0.8, 1.25),
         translate=0.1,
+        mosaic=0.6,
+        mosaic_scale=(0.7, 1.1),
     ),
-    epochs=40,
+    plain_share=0.2,
+    epochs=42,
 )
 RECIPES = {recipe.name: recipe for recipe in (SEED, MODERN)}
 
