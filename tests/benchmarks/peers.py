@@ -38,7 +38,7 @@ def main() -> None:
             (folder / "yolo" / name).write_text("".join(f"./{line}\n" for line in lines))
         names = dict(enumerate(toy.classes))
         (folder / "data.yaml").write_text(yaml.safe_dump({**lists, "names": names}))
-        command = [given.python, PEER, folder / "data.yaml", SIDE, BATCH, given.rounds]
+        command = [given.python.absolute(), PEER, folder / "data.yaml", SIDE, BATCH, given.rounds]
         done = subprocess.run(
             [str(part) for part in command],
             stdout=subprocess.PIPE,
