@@ -49,6 +49,9 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.training toy
 	$(BIN)/python -m tests.benchmarks.training bccd
 	$(BIN)/python -m tests.benchmarks.training faces
+	$(BIN)/python -m tests.benchmarks.studies cells
+	$(BIN)/python -m tests.benchmarks.studies sanity
+	$(BIN)/python -m tests.benchmarks.studies search
 	$(BIN)/python -m tests.benchmarks.tables
 
 bench: setup

@@ -1,4 +1,4 @@
-"""What notebooks show besides figures: choices with a default, and tables."""
+"""What notebooks show besides figures: choices with a default, tables, and a desk to size a network at."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from toolkit import viz
+from toolkit.data import anchors
+from toolkit.data.dataset import Dataset
+from toolkit.models import create_model
+from toolkit.models.cost import Cost, measure
 from toolkit.runtime import InputError, require
 
 if TYPE_CHECKING:
     from IPython.display import HTML
-    from ipywidgets import Dropdown
+    from ipywidgets import Dropdown, VBox
 
 
 def dropdown(title: str, options: Sequence[str], default: str) -> Dropdown:
@@ -46,3 +53,107 @@ def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
             )
         )
     return display.HTML(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+
+
+def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
+    """Switches for SE, CSP, width and input size of a network; below them, changing at once, what it costs,
+    its layers, and what its heads see of the data set's objects. `.changes` of the box is what is set."""
+    widgets = require("ipywidgets", "notebooks")
+    spec = create_model(network).spec
+    sides = sorted({*range(spec.stride * 3, 449, spec.stride), max(spec.input_size)})
+    switches = {
+        "se": widgets.Checkbox(any(spec.se), description="squeeze-and-excite"),
+        "csp": widgets.Checkbox(any(spec.csp), description="cross-stage partial"),
+        "width": widgets.FloatSlider(
+            spec.width, min=0.25, max=2, step=0.05, description="width", continuous_update=False
+        ),
+        "input_size": widgets.Dropdown(
+            options=[("as it is", None), *((f"{side} px", side) for side in sides)], description="input"
+        ),
+    }
+    page = widgets.HTML()
+    box = widgets.VBox([widgets.HBox(list(switches.values())), page])
+    base = measure(create_model(network))
+
+    def update(_: Any = None) -> None:
+        values = {name: switch.value for name, switch in switches.items()}
+        box.changes = {
+            name: value
+            for name, value in values.items()
+            if value != {"se": any(spec.se), "csp": any(spec.csp), "input_size": None}.get(name, spec.width)
+        }
+        page.value = sizing_page(dataset, network, box.changes, base)
+
+    for switch in switches.values():
+        switch.observe(update, "value")
+    update()
+    return box
+
+
+def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base: Cost) -> str:
+    """HTML: totals beside those of `base`, the layers by BFLOPs, and the heads against the objects' sizes."""
+    model = create_model(network, **changes)
+    cost = measure(model)
+    totals = {
+        "parameters": (base.params, cost.params),
+        "MACs": (base.macs, cost.macs),
+        "BFLOPs": (base.bflops, cost.bflops),
+        "peak memory, kB": (base.peak_memory / 1000, cost.peak_memory / 1000),
+    }
+    rows = [
+        [name, f"{before:,.4g}", f"{now:,.4g}", f"{now / before - 1:+.1%}"]
+        for name, (before, now) in totals.items()
+    ]
+    sides = np.sqrt(anchors.object_sizes(dataset, model.io.input_size).prod(axis=1))
+    heads = [
+        [
+            head.stride,
+            f"{head.receptive_field} px",
+            f"{(sides < head.stride).mean():.1%}",
+            f"{((sides >= head.stride) & (sides <= head.receptive_field)).mean():.1%}",
+            f"{(sides > head.receptive_field).mean():.1%}",
+        ]
+        for head in cost.heads
+    ]
+    width, height = model.io.input_size
+    return (
+        f"<p>{escape(network)} at {width} x {height}: objects of {np.median(sides):.0f} px in the middle</p>"
+        + table(dict(zip(("", "as it is", "now", "change"), zip(*rows, strict=True), strict=True))).data
+        + _layer_bars(cost)
+        + table(
+            dict(
+                zip(
+                    (
+                        "head of stride",
+                        "sees",
+                        "objects below a cell",
+                        "within its view",
+                        "larger than its view",
+                    ),
+                    zip(*heads, strict=True),
+                    strict=True,
+                )
+            )
+        ).data
+    )
+
+
+def _layer_bars(cost: Cost) -> str:
+    """An SVG with one bar for each layer, coloured by kind: faster to draw than a figure."""
+    kinds = list(dict.fromkeys(layer.kind for layer in cost.layers))
+    colours = {kind: viz.PALETTE[i % len(viz.PALETTE)] for i, kind in enumerate(kinds)}
+    top = max(layer.bflops for layer in cost.layers) or 1.0
+    bars = "".join(
+        f'<rect x="{8 * i}" y="{90 - 90 * layer.bflops / top:.1f}" width="7" '
+        f'height="{90 * layer.bflops / top:.1f}" fill="{colours[layer.kind]}">'
+        f"<title>{escape(layer.name)}, {layer.bflops:.5f} BFLOPs</title></rect>"
+        for i, layer in enumerate(cost.layers)
+    )
+    names = "".join(
+        f'<tspan fill="{colour}">\u25a0 {escape(kind)}  </tspan>' for kind, colour in colours.items()
+    )
+    return (
+        f'<svg width="{8 * len(cost.layers)}" height="112" font-size="11">{bars}'
+        f'<text x="0" y="106" xml:space="preserve">{names}</text></svg>'
+        "<p>BFLOPs of each layer, from the input to the heads</p>"
+    )

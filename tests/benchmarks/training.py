@@ -58,9 +58,12 @@ def bccd(work: Path) -> dict[str, Any]:
     dataset = load("bccd")
     test = dataset.split("test")
     figures: dict[str, Any] = {}
-    for name, weights, epochs in (("published", "published", 60), ("scratch", None, 120)):
+    for name, weights, epochs, rates in (
+        ("published", "published", 40, (0.005, 0.02)),
+        ("scratch", None, 100, (0.02,)),
+    ):
         results = {}
-        for rate in (0.005, 0.015):
+        for rate in rates:
             folder = work / f"bccd-{name}-{rate}"
             results[rate] = run(
                 folder, dataset, {"learning_rate": rate, "epochs": epochs},

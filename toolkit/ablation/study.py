@@ -425,7 +425,7 @@ def _quiet() -> Iterator[None]:
 
 def _sampler(optuna: Any, search: Search | None) -> Any:
     if search is None or search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=0)
+        return optuna.samplers.RandomSampler()  # several workers with one seed would draw the same
     with _quiet():
         if search.sampler == "nsga2":
             return optuna.samplers.NSGAIISampler(constraints_func=_over_budget, population_size=10)

@@ -1,0 +1,92 @@
+"""Studies run for real on the toy set: the 24 cells of notebooks/toy_study.yaml; a factor that does nothing
+beside one that must do something; search against random choice under a latency budget.
+
+python -m tests.benchmarks.studies cells|sanity|search      (20 minutes; 15 minutes; two hours)
+"""
+
+import sys
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.record import RESULTS, write
+from toolkit.ablation.report import runs, write_report
+from toolkit.ablation.study import read_plan, run_study
+
+ROOT = Path(__file__).parents[2]
+REPEATS, TRIALS = 5, 16
+
+
+def run(plan: dict[str, Any] | Path, folder: Path, workers: int = 2) -> tuple[dict[str, Any], float]:
+    """The report of a study and the seconds that it took; what an earlier call finished is not run again."""
+    begin = time.perf_counter()
+    run_study(read_plan(plan), folder, workers)
+    return write_report(folder), time.perf_counter() - begin
+
+
+def cells(work: Path) -> dict[str, Any]:
+    report, seconds = run(ROOT / "notebooks" / "toy_study.yaml", work / "toy-study")
+    return {
+        "cells": report["cells"],
+        "failed": report["failed"],
+        "minutes": round(seconds / 60, 1),
+        "table": report["table"],
+        "effects": report["effects"]["as-is"],
+        "importances": report["importances"],
+    }
+
+
+def sanity(work: Path) -> dict[str, Any]:
+    """The order of the data alone must show nothing, a tenth of the learning rate something."""
+    plan = {
+        "name": "sanity",
+        "factors": {"order": [0, 1], "learning_rate": [0.002, 0.02]},
+        "seeds": [0, 1, 2],
+        "budget": {"epochs": 5},
+        "changes": {"input_size": 128},
+    }
+    report, seconds = run(plan, work / "sanity")
+    effects = {effect["name"]: effect for effect in report["effects"]["as-is"]}
+    sds = [line["sd"] for line in report["table"]]
+    return {"minutes": round(seconds / 60, 1), "sd_of_seeds": sds, "effects": effects}
+
+
+def search(work: Path) -> dict[str, Any]:
+    """The best mAP50 within the latency budget after equal numbers of trials, TPE and random choice."""
+    factors = {
+        "width": [0.5, 0.75, 1.0, 1.25, 1.5],
+        "input_size": [96, 128, 160],
+        "se": [False, True],
+        "learning_rate": [0.002, 0.006, 0.02],
+    }
+    best: dict[str, list[float]] = {}
+    for repeat in range(REPEATS):
+        for sampler in ("tpe", "random"):
+            plan = {
+                "name": f"{sampler}-{repeat}",
+                "factors": factors,
+                "seeds": [repeat],
+                "budget": {"epochs": 2},
+                "search": {"trials": TRIALS, "sampler": sampler, "latency_ms": 4.0, "prune": False},
+            }
+            folder = work / f"search-{sampler}-{repeat}"
+            store = run_study(read_plan(plan), folder)
+            best.setdefault(sampler, []).append(max((r["score"] for r in runs(store)), default=0.0))
+            print(sampler, best[sampler], file=sys.stderr)
+    wins = int(np.sum(np.array(best["tpe"]) > np.array(best["random"])))
+    return {"trials": TRIALS, "best": best, "repeats won by tpe": wins}
+
+
+if __name__ == "__main__":
+    parts = {"cells": cells, "sanity": sanity, "search": search}
+    parser = ArgumentParser(prog="python -m tests.benchmarks.studies", description=__doc__)
+    parser.add_argument("part", choices=parts)
+    parser.add_argument("--work", type=Path, default=Path("exports/figures"), help="studies, to go on with")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.result = RESULTS / f"studies-{given.part}.json"
+    given.work.mkdir(parents=True, exist_ok=True)
+    write("studies", given, ["torch", "optuna"], parts[given.part](given.work))
