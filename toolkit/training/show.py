@@ -26,7 +26,11 @@ PARTS = ("box", "objectness", "classes", "distill")  # of the loss, in an entry 
 
 
 def first_batch(
-    dataset: Dataset, size: tuple[int, int], settings: Augmentation, count: int = 6, seed: int = 0
+    dataset: Dataset,
+    size: tuple[int, int],
+    settings: Augmentation = Augmentation(),
+    count: int = 6,
+    seed: int = 0,
 ) -> Batch:
     """The first `count` pictures of a training with this seed, at the network's input `size` (w, h)."""
     cache = PictureCache(dataset, max(size))
