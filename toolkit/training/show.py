@@ -22,13 +22,14 @@ from toolkit.training.modern import answers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PLAIN = Augmentation()
 PARTS = ("box", "objectness", "classes", "distill")  # of the loss, in an entry of the history
 
 
 def first_batch(
     dataset: Dataset,
     size: tuple[int, int],
-    settings: Augmentation = Augmentation(),
+    settings: Augmentation = PLAIN,
     count: int = 6,
     seed: int = 0,
 ) -> Batch:
