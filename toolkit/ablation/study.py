@@ -50,7 +50,6 @@ LEVERS = tuple(f for f in (*Recipe.model_fields, *(field.name for field in field
 BUDGETED = ("batch", "accumulate", "epochs")  # change what a number of steps or epochs means
 TOLERANCE = 0.02  # of BFLOPs, where networks are matched by width
 HEARTBEAT, GRACE = 10, 40  # seconds
-BEST = ("map50", "easy", "medium", "hard")
 
 
 class Budget(BaseModel):
@@ -359,7 +358,7 @@ class Store:
                 continue  # another worker was quicker
             if self._is_first(trial):
                 return trial
-            self._end(trial, states.PRUNED)
+            self.storage.set_trial_state_values(trial._trial_id, states.PRUNED)
         return None
 
     def _is_first(self, trial: optuna.trial.FrozenTrial) -> bool:
@@ -373,22 +372,18 @@ class Store:
         )
         return min(same) == trial.number
 
-    def _end(self, trial: optuna.trial.FrozenTrial, state: Any, value: float | None = None) -> None:
-        try:
-            values = None if value is None else [value]
-            self.storage.set_trial_state_values(trial._trial_id, state, values)
-        except self.optuna.exceptions.UpdateFinishedTrialError:
-            pass  # this worker was taken for dead, and another has taken over
-
     def finish(self, trial: optuna.trial.FrozenTrial, answer: dict[str, Any]) -> None:
         """Keep what a cell came to: its scores, or the fault that ended it."""
-        for name, value in answer.items():
-            self.storage.set_trial_user_attr(trial._trial_id, name, value)
         states = self.optuna.trial.TrialState
-        if "fault" in answer:
-            self._end(trial, states.FAIL)
-        else:
-            self._end(trial, states.COMPLETE, answer["score"])
+        try:
+            for name, value in answer.items():
+                self.storage.set_trial_user_attr(trial._trial_id, name, value)
+            if "fault" in answer:
+                self.storage.set_trial_state_values(trial._trial_id, states.FAIL)
+            else:
+                self.storage.set_trial_state_values(trial._trial_id, states.COMPLETE, [answer["score"]])
+        except self.optuna.exceptions.UpdateFinishedTrialError:
+            pass  # this worker was taken for dead, and another has taken over
 
     def unfinished(self) -> bool:
         states = self.optuna.trial.TrialState
