@@ -55,7 +55,7 @@ def training() -> str:
 
     def test(name: str) -> str:
         row = bccd.get(name)
-        return f"{row['test_map50']:.3f}" if row else NOBODY
+        return f"{row['test_map50']:.3f} ({row['epochs']} epochs)" if row else NOBODY
 
     lines = [
         "| training fastest-v2 on two cores | |",
