@@ -169,7 +169,7 @@ def bars(
     thick = 0.8 / max(1, len(series))
     height = 0.9 + 0.26 * len(names) * max(1, len(series) * 0.75) + (0.3 if title else 0)
     with _figure(6.4, max(1.8, height)) as (figure, axes):
-        rows = np.arange(len(names))
+        rows, least = np.arange(len(names)), 0.0
         for s, (name, column) in enumerate(series.items()):
             numbers = np.asarray(column, float)
             shown = np.nan_to_num(numbers)
@@ -178,6 +178,7 @@ def bars(
             axes.barh(at, shown, thick * 0.92, color=PALETTE[s % 7], label=name)
             known = ~np.isnan(numbers) & (np.atleast_2d(spread) > 0).any(axis=0)
             axes.errorbar(shown[known], at[known], xerr=spread[..., known], fmt="none", ecolor="black", lw=1)
+            least = min(least, *(shown - np.atleast_2d(spread)[0] * known))
             reach = shown + np.atleast_2d(spread)[-1] * known
             for y, end, number in zip(at, reach, numbers, strict=True):
                 text = "not measured" if np.isnan(number) else form.format(number)
@@ -188,8 +189,10 @@ def bars(
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.14, y=0.02)
-        if not any((np.asarray(column, float) < 0).any() for column in series.values()):
+        if least >= 0:
             axes.set_xlim(left=0)
+        else:
+            axes.axvline(0, color="black", lw=0.8)
         _name(axes, title, xlabel, "")
         if len(series) > 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -77,7 +77,10 @@ def test_holm():
 def test_one_seed_leaves_nothing_to_judge_by():
     levels, count = design(1, {"se": [False, True]})
     with pytest.raises(InputError, match="add seeds"):
-        effects(levels, {"se": [False, True]}, np.zeros(count))
+        effects(levels, {"se": [False, True]}, np.arange(count))
+    levels, count = design(2)
+    with pytest.raises(InputError, match="do not vary from seed to seed"):
+        effects(levels, FACTORS, np.zeros(count))
 
 
 def test_table_keeps_failed_cells():

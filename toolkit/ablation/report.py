@@ -89,12 +89,17 @@ def effects(
     coefficients, *_ = np.linalg.lstsq(design, y, rcond=None)
     residual = y - design @ coefficients
     variance = float(residual @ residual) / freedom
+    if variance < 1e-18:
+        raise InputError(
+            f"the scores of {len(y)} runs do not vary from seed to seed, so nothing can be judged by them: "
+            "give the study a larger budget"
+        )
     covariance = variance * np.linalg.pinv(design.T @ design)
     differences, errors = [], []
     for first, weight in weights:
         part = slice(first, first + len(weight))
         differences.append(float(weight @ coefficients[part]))
-        errors.append(float(np.sqrt(max(weight @ covariance[part, part] @ weight, 1e-18))))
+        errors.append(float(np.sqrt(weight @ covariance[part, part] @ weight)))
     ratio = np.abs(differences) / np.array(errors)
     corrected = holm(2 * stats.t.sf(ratio, freedom))
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom))
@@ -262,7 +267,7 @@ def draw(folder: Path, lines: Sequence[Mapping[str, Any]], answer: Mapping[str, 
         points = {}
         for line in done:
             if cost in line:
-                words = [f"{k} {line[k]}" for k in line if k not in ("mean", "sd", "seeds", "fault", *COSTS)]
+                words = [str(line[k]) for k in line if k not in ("mean", "sd", "seeds", "fault", *COSTS)]
                 points[", ".join(words)] = (float(line[cost]), float(line["mean"]))
         if len(points) > 1 and cost != "params":
             viz.pareto(points, title, score).savefig(folder / f"pareto-{cost}.png")
