@@ -132,9 +132,9 @@ def test_killed_cells_are_taken_up_again(toy, tmp_path):
     store = Store(plan, f"sqlite:///{tmp_path / 'killed' / 'study.db'}")
     done = {row["key"] for row in runs(store)}
     times = {p: p.stat().st_mtime_ns for k in done for p in (tmp_path / "killed" / "cells" / k).glob("*.pt")}
-    killed = runs(run_study(plan, tmp_path / "killed"))
+    killed = runs(run_study(plan, tmp_path / "killed", workers=2))
     assert {p: p.stat().st_mtime_ns for p in times} == times
-    whole = runs(run_study(plan, tmp_path / "whole"))
+    whole = runs(run_study(plan, tmp_path / "whole", workers=2))
     assert [row["key"] for row in killed] == [row["key"] for row in whole]
     assert [row["score"] for row in killed] == pytest.approx([row["score"] for row in whole])
 
