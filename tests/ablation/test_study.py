@@ -87,12 +87,12 @@ def test_the_corner_with_everything_on_is_the_published_network(name):
 
 
 def test_a_study_runs_once_and_reports(toy, tmp_path):
-    plan = read_plan(stated(toy))
+    plan = read_plan(stated(toy, budget={"steps": 40}))
     store = run_study(plan, tmp_path / "study")
     rows = runs(store)
     assert len(rows) == 4
-    assert {row["steps"] for row in rows} == {3}
-    assert {row["pictures"] for row in rows} == {24}
+    assert {row["steps"] for row in rows} == {40}
+    assert {row["pictures"] for row in rows} == {320}
     assert all(row["bflops"] > 0 and row["latency_ms"] > 0 and row["kilobytes"] > 0 for row in rows)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "study" / "cells").rglob("last.pt")}
     assert runs(run_study(plan, tmp_path / "study")) == rows
@@ -102,7 +102,7 @@ def test_a_study_runs_once_and_reports(toy, tmp_path):
     assert "learning_rate" in (tmp_path / "study" / "report.md").read_text()
     assert (tmp_path / "study" / "effects-as-is.png").exists()
     with pytest.raises(InputError, match="began with another seeds"):
-        run_study(read_plan(stated(toy, seeds=[0, 1, 2])), tmp_path / "study")
+        run_study(read_plan(stated(toy, budget={"steps": 40}, seeds=[0, 1, 2])), tmp_path / "study")
 
 
 def test_cells_that_fail_are_kept_and_the_rest_goes_on(toy, tmp_path):
