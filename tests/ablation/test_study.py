@@ -171,6 +171,15 @@ def test_a_search_keeps_to_its_budget(toy, tmp_path):
     assert write_report(tmp_path / "study")["table"]
 
 
+def test_a_search_ends_where_every_training_diverges(toy, tmp_path):
+    factors = {"learning_rate": [1e29, 1e30]}
+    levers = {"batch": 8, "clip": 0, "warmup": 0, "optimizer": "sgd"}
+    plan = read_plan(stated(toy, factors=factors, search={"trials": 2}, recipe=levers, seeds=[0]))
+    rows = runs(run_study(plan, tmp_path / "study"))
+    assert len(rows) == 2
+    assert all("no longer a finite number" in row["fault"] for row in rows)
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -140,7 +140,8 @@ def runs(store: Store) -> list[dict[str, Any]]:
     states = store.optuna.trial.TrialState
     rows = []
     for trial in store.study.get_trials(deepcopy=False):
-        kept = trial.state == states.COMPLETE or (trial.state == states.FAIL and "fault" in trial.user_attrs)
+        failed = trial.state in (states.FAIL, states.PRUNED) and "fault" in trial.user_attrs
+        kept = trial.state == states.COMPLETE or failed
         if kept:
             rows.append(dict(trial.user_attrs))
     return sorted(rows, key=lambda row: row["key"])

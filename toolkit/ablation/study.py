@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from toolkit.data.augment import Augmentation
 from toolkit.data.dataset import Dataset, load
 from toolkit.device.timing import interleave
-from toolkit.evaluation import in_originals, predict, wider_truth, widerface
+from toolkit.evaluation import PUBLISHED, detection, in_originals, predict, wider_truth, widerface
 from toolkit.export import export_model, open_export
 from toolkit.models import create_model
 from toolkit.models.cost import measure
@@ -37,7 +38,7 @@ from toolkit.models.spec import DetectorSpec
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError, progress, require, whole_file
 from toolkit.training.checkpoint import trained
-from toolkit.training.loop import Config, complete, read_config, splits, train
+from toolkit.training.loop import VALIDATION, Config, complete, read_config, splits, train
 from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe
 
 if TYPE_CHECKING:
@@ -469,9 +470,6 @@ def run_cell(config: Config, dataset: Dataset, folder: Path, plan: Plan, show: A
 
 def score(plan: Plan, weights: Path, dataset: Dataset) -> dict[str, float]:
     """The best checkpoint on the test split, or on the validation split where there is none."""
-    from toolkit.evaluation import PUBLISHED, detection
-    from toolkit.training.loop import VALIDATION
-
     model = trained(weights)
     part = dataset.split(plan.test_split or plan.val_split)
     if plan.score == "widerface":
@@ -488,8 +486,8 @@ def _for_seconds(config: Config, dataset: Dataset, folder: Path, seconds: float)
     train_set, _ = splits(config, dataset)
     per_step = config.recipe.batch * config.recipe.accumulate
     short = config.model_copy(update={"stop_at": 12})
-    trial = folder.with_name(folder.name + "-speed")
-    result = train(short, trial, False, dataset)
+    with tempfile.TemporaryDirectory() as trial:
+        result = train(short, trial, False, dataset)
     epochs = max(1, int(seconds * result.pictures_per_second / per_step)) / max(1, len(train_set) // per_step)
     return config.model_copy(update={"recipe": recipe(config.recipe, epochs=epochs)})
 
@@ -566,14 +564,18 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             if search.prune and trial.should_prune():
                 raise store.optuna.TrialPruned
 
-        answer = run_cell(config, dataset, folder / "cells" / f"{trial.number}-{cell.key}", plan, report)
+        try:
+            answer = run_cell(config, dataset, folder / "cells" / f"{trial.number}-{cell.key}", plan, report)
+        except InputError as error:
+            trial.set_user_attr("fault", str(error))
+            raise store.optuna.TrialPruned from None
         for name, value in answer.items():
             trial.set_user_attr(name, value)
         return float(answer["score"])
 
     while len(store.study.get_trials(deepcopy=False, states=ended)) < search.trials:
         with _quiet():
-            store.study.optimize(objective, n_trials=1, catch=(InputError,))
+            store.study.optimize(objective, n_trials=1)
 
 
 def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
@@ -595,7 +597,7 @@ def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
             list(zip(networks.values(), paths, strict=True)), "exporting the networks"
         )
     ]
-    for cost, latency in zip(found, latencies(paths), strict=True):
+    for cost, latency in zip(found, latencies(paths) if paths else (), strict=True):
         cost["latency_ms"] = latency
     with whole_file(file) as temporary:
         temporary.write_text(json.dumps(dict(zip(networks, found, strict=True)), indent=1))
