@@ -59,7 +59,7 @@ def seed_everything(seed: int) -> None:
 
 def keep_freed_memory() -> None:
     """Ask glibc to keep large blocks that are freed for the next step, instead of giving them back to the
-    kernel and getting them again page by page; elsewhere nothing happens. Training is a sixth faster."""
+    kernel and getting them again page by page; elsewhere nothing happens."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):

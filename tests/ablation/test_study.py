@@ -171,6 +171,14 @@ def test_a_search_keeps_to_its_budget(toy, tmp_path):
     assert write_report(tmp_path / "study")["table"]
 
 
+def test_a_budget_of_seconds_sets_the_steps(toy, tmp_path):
+    plan = read_plan(stated(toy, factors={"batch": [4, 8]}, budget={"seconds": 3}, seeds=[0]))
+    rows = runs(run_study(plan, tmp_path / "study"))
+    assert len(rows) == 2
+    assert all(row["steps"] > 1 for row in rows)
+    assert len(list((tmp_path / "study" / "cells").iterdir())) == 2
+
+
 def test_a_search_ends_where_every_training_diverges(toy, tmp_path):
     factors = {"learning_rate": [1e29, 1e30]}
     levers = {"batch": 8, "clip": 0, "warmup": 0, "optimizer": "sgd"}

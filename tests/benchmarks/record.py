@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,20 @@ def options(module: str, about: str, length: str, default: int) -> Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--result", type=Path, default=RESULTS / f"{module}.json")
     return parser.parse_args()
+
+
+def run_part(module: str, about: str, parts: Mapping[str, Callable[[Path], dict[str, Any]]]) -> None:
+    """A part of a module's figures, chosen by name, whose long runs lie in --work and are gone on with."""
+    parser = ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=about)
+    parser.add_argument("part", choices=parts)
+    parser.add_argument(
+        "--work", type=Path, default=Path("exports/figures"), help="runs, to go on with"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    given.result = RESULTS / f"{module}-{given.part}.json"
+    given.work.mkdir(parents=True, exist_ok=True)
+    write(module, given, [], parts[given.part](given.work))
 
 
 def spread(times: np.ndarray) -> dict[str, float]:

@@ -6,13 +6,12 @@ python -m tests.benchmarks.studies cells|sanity|search      (20 minutes; 15 minu
 
 import sys
 import time
-from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.record import RESULTS, write
+from tests.benchmarks.record import run_part
 from toolkit.ablation.report import runs, write_report
 from toolkit.ablation.study import read_plan, run_study
 
@@ -81,12 +80,4 @@ def search(work: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parts = {"cells": cells, "sanity": sanity, "search": search}
-    parser = ArgumentParser(prog="python -m tests.benchmarks.studies", description=__doc__)
-    parser.add_argument("part", choices=parts)
-    parser.add_argument("--work", type=Path, default=Path("exports/figures"), help="studies, to go on with")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    given.result = RESULTS / f"studies-{given.part}.json"
-    given.work.mkdir(parents=True, exist_ok=True)
-    write("studies", given, ["torch", "optuna"], parts[given.part](given.work))
+    run_part("studies", __doc__ or "", {"cells": cells, "sanity": sanity, "search": search})

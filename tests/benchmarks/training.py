@@ -5,14 +5,13 @@ python -m tests.benchmarks.training toy|bccd|faces      (15 minutes; half an hou
 
 import json
 import sys
-from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.record import RESULTS, write
+from tests.benchmarks.record import run_part
 from toolkit.data.cards import locate
 from toolkit.data.dataset import Dataset, load
 from toolkit.data.toy import make_toy
@@ -163,12 +162,4 @@ def difference(first: list[float], second: list[float]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parts = {"toy": toy, "bccd": bccd, "faces": faces}
-    parser = ArgumentParser(prog="python -m tests.benchmarks.training", description=__doc__)
-    parser.add_argument("part", choices=parts)
-    parser.add_argument("--work", type=Path, default=Path("exports/figures"), help="runs, kept to go on with")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    given.result = RESULTS / f"training-{given.part}.json"
-    given.work.mkdir(parents=True, exist_ok=True)
-    write("training", given, ["torch", "lightning"], parts[given.part](given.work))
+    run_part("training", __doc__ or "", {"toy": toy, "bccd": bccd, "faces": faces})

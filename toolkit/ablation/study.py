@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 STRUCTURE = ("se", "csp", "spp", "activation", "stem", "stages", "heads", "neck")  # may be matched by width
 SHAPE = (*STRUCTURE, "width", "input_size")
 RUN = ("order",)  # fields of a run: the order of the data alone
-LEVERS = tuple(f for f in (*Recipe.model_fields, *(field.name for field in fields(Augmentation))))
+LEVERS = (*Recipe.model_fields, *(field.name for field in fields(Augmentation)))
 BUDGETED = ("batch", "accumulate", "epochs")  # change what a number of steps or epochs means
 TOLERANCE = 0.02  # of BFLOPs, where networks are matched by width
 HEARTBEAT, GRACE = 10, 40  # seconds

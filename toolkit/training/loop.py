@@ -420,7 +420,7 @@ def _run(
     width, height = model.io.input_size
     per_epoch = steps_per_epoch(len(train_set), levers.batch, world, levers.accumulate)
     steps = max(1, round(levers.epochs * per_epoch))
-    plain = Augmentation(**{**asdict(levers.augmentation), "mosaic": 0.0})
+    plain = replace(levers.augmentation, mosaic=0.0)
     layout = torch.channels_last if config.memory_format == "channels_last" else torch.contiguous_format
     validate_at = {round(steps * (i + 1) / config.validations) for i in range(config.validations)}
 
