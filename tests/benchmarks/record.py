@@ -30,9 +30,7 @@ def run_part(module: str, about: str, parts: Mapping[str, Callable[[Path], dict[
     """A part of a module's figures, chosen by name, whose long runs lie in --work and are gone on with."""
     parser = ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=about)
     parser.add_argument("part", choices=parts)
-    parser.add_argument(
-        "--work", type=Path, default=Path("exports/figures"), help="runs, to go on with"
-    )
+    parser.add_argument("--work", type=Path, default=Path("exports/figures"), help="runs, to go on with")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     given.result = RESULTS / f"{module}-{given.part}.json"
