@@ -15,9 +15,11 @@ from toolkit.ablation.report import runs, write_report
 from toolkit.ablation.study import Store, cell_config, cells, matched_width, read_plan, run_study
 from toolkit.data.dataset import load
 from toolkit.data.toy import make_toy
+from toolkit.export import export_model
 from toolkit.models.cost import measure
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
+from toolkit.training.checkpoint import trained
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +208,17 @@ def test_a_search_ends_where_every_training_diverges(toy, tmp_path):
 def test_bad_studies_are_one_sentence(toy, more, words):
     with pytest.raises(InputError, match=words):
         read_plan(stated(toy, **more))
+
+
+@pytest.mark.parametrize("name", ["fastest-v2", "yoloface-500k-v2"])
+def test_every_corner_trains_a_step_and_exports_equal(name, toy, tmp_path):
+    factors = {"se": [False, True], "csp": [False, True]}
+    changes = {"input_size": [96, 64]}
+    study = stated(toy, model=name, factors=factors, seeds=[0], budget={"steps": 1}, changes=changes)
+    rows = runs(run_study(read_plan(study), tmp_path / "study"))
+    assert len(rows) == 4
+    assert len({row["params"] for row in rows}) == 4
+    for folder in (tmp_path / "study" / "cells").iterdir():
+        parity = export_model(trained(folder / "best.pt"), tmp_path / folder.name, ["onnx", "ncnn"])
+        for fmt in ("onnx", "ncnn"):
+            assert parity[fmt]["max_difference"] <= parity[fmt]["tolerance"]
