@@ -59,6 +59,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.ncnn_seed
 	$(BIN)/python -m tests.benchmarks.pipeline
 	$(BIN)/python -m tests.benchmarks.training_step
+	$(BIN)/python -m tests.benchmarks.sizing
 
 bench-peers: setup
 	$(PYTHON) -m venv .venv-peers

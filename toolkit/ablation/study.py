@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -271,7 +272,7 @@ class Store:
 
     def __init__(self, plan: Plan, url: str):
         self.optuna = require("optuna", "search")
-        self.optuna.logging.set_verbosity(self.optuna.logging.WARNING)
+        self.optuna.logging.set_verbosity(self.optuna.logging.ERROR)
         self.plan, self.url = plan, url
         with _quiet():
             self.storage = self.optuna.storages.RDBStorage(
@@ -525,10 +526,19 @@ def _attempt(plan: Plan, cell: Cell, dataset: Dataset, folder: Path) -> dict[str
         return {"fault": str(error)}
 
 
+class _TriedBefore(Exception):
+    """A sampler drew a cell again, which is no trial."""
+
+
 def _search(store: Store, dataset: Dataset, folder: Path) -> None:
     plan, search = store.plan, store.plan.search
     assert search is not None
-    ended = (store.optuna.trial.TrialState.COMPLETE, store.optuna.trial.TrialState.PRUNED)
+    states = store.optuna.trial.TrialState
+    ended = (states.COMPLETE, states.PRUNED)
+    factorial = [
+        Cell(dict(zip(plan.factors, levels, strict=True)), "as-is", plan.seeds[0])
+        for levels in itertools.product(*plan.factors.values())
+    ]
 
     def objective(trial: optuna.Trial) -> float:
         levels = {
@@ -536,6 +546,14 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             for name, choices in plan.factors.items()
         }
         cell = Cell(levels, "as-is", plan.seeds[0])
+        taken = store.study.get_trials(deepcopy=False, states=(*ended, states.RUNNING))
+        tried = {other.user_attrs["key"] for other in taken if "key" in other.user_attrs}
+        if cell.key in tried:  # it would give the same: try one that is left instead
+            left = [other for other in factorial if other.key not in tried]
+            if left:
+                other = random.choice(left)
+                store.study.enqueue_trial({name: json.dumps(level) for name, level in other.levels.items()})
+            raise _TriedBefore
         trial.set_user_attr("key", cell.key)
         trial.set_user_attr("levels", levels)
         trial.set_user_attr("seed", cell.seed)
@@ -573,9 +591,9 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             trial.set_user_attr(name, value)
         return float(answer["score"])
 
-    while len(store.study.get_trials(deepcopy=False, states=ended)) < search.trials:
+    while len(store.study.get_trials(deepcopy=False, states=ended)) < min(search.trials, len(factorial)):
         with _quiet():
-            store.study.optimize(objective, n_trials=1)
+            store.study.optimize(objective, n_trials=1, catch=_TriedBefore)
 
 
 def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
