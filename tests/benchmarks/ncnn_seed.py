@@ -19,7 +19,7 @@ from tests.benchmarks.record import options, ratio, spread, write
 from toolkit.boxes import iou, nms
 from toolkit.demo import photographs
 from toolkit.detect import Settings, load_image, preprocess
-from toolkit.device.timing import interleave
+from toolkit.timing import interleave
 from toolkit.export import export_model, probe_input
 from toolkit.export.ncnn import detection_param
 from toolkit.models import create_model

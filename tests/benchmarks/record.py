@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.device.timing import paired_ratio
+from toolkit.timing import paired_ratio
 from toolkit.runtime import environment, whole_file
 
 RESULTS = Path(__file__).parent / "results"

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.data.augment import Augmentation
 from toolkit.data.dataset import Dataset, load
-from toolkit.device.timing import interleave
+from toolkit.timing import interleave
 from toolkit.evaluation import PUBLISHED, detection, in_originals, predict, wider_truth, widerface
 from toolkit.export import export_model, open_export
 from toolkit.models import create_model

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.device.timing import interleave, paired_ratio
+from toolkit.timing import interleave, paired_ratio
 from toolkit.runtime import InputError
 
 
