@@ -19,13 +19,13 @@ from tests.benchmarks.record import options, ratio, spread, write
 from toolkit.boxes import iou, nms
 from toolkit.demo import photographs
 from toolkit.detect import Settings, load_image, preprocess
-from toolkit.timing import interleave
 from toolkit.export import export_model, probe_input
 from toolkit.export.ncnn import detection_param
 from toolkit.models import create_model
 from toolkit.models.detector import Detector, decode
 from toolkit.models.spec import ModelIO
 from toolkit.models.zoo import fetch, published_files
+from toolkit.timing import interleave
 
 LIMIT = 1.02
 WIDEST = 0.05  # an interval wider than this says nothing: the machine was busy or the run too short

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.timing import paired_ratio
 from toolkit.runtime import environment, whole_file
+from toolkit.timing import paired_ratio
 
 RESULTS = Path(__file__).parent / "results"
 

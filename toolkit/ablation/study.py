@@ -30,7 +30,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.data.augment import Augmentation
 from toolkit.data.dataset import Dataset, load
-from toolkit.timing import interleave
 from toolkit.evaluation import PUBLISHED, detection, in_originals, predict, wider_truth, widerface
 from toolkit.export import export_model, open_export
 from toolkit.models import create_model
@@ -38,6 +37,7 @@ from toolkit.models.cost import measure
 from toolkit.models.spec import DetectorSpec
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError, progress, require, whole_file
+from toolkit.timing import interleave
 from toolkit.training.checkpoint import trained
 from toolkit.training.loop import VALIDATION, Config, complete, read_config, splits, train
 from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe

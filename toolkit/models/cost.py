@@ -62,6 +62,12 @@ class _LayerTracer(fx.Tracer):
 class _Shapes(fx.Interpreter):
     """Runs the graph on shapes alone and notes them on the nodes."""
 
+    def call_module(self, target, args, kwargs):
+        module = self.fetch_attr(target)
+        if isinstance(module, ConvBNAct):  # neither the norm nor the activation changes a shape
+            return module.conv(*args)
+        return super().call_module(target, args, kwargs)
+
     def run_node(self, n: fx.Node):
         result = super().run_node(n)
         if isinstance(result, Tensor):
