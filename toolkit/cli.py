@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -198,9 +199,27 @@ def export(
     ] = None,
     weights: Weights = None,
     to: Annotated[
-        str, typer.Option(help="Formats, by commas: onnx, ncnn, ncnn-fp16.")
+        str,
+        typer.Option(
+            help="Formats, by commas: onnx, onnx-end2end, onnx-int8, ncnn, ncnn-fp16, ncnn-int8, mnn, "
+            "mnn-fp16, mnn-int8-weights, mnn-int8, caffe, darknet; or all."
+        ),
     ] = "onnx,ncnn,ncnn-fp16",
+    end2end: Annotated[
+        bool, typer.Option("--end2end", help="Add the ONNX file with decoding and suppression inside.")
+    ] = False,
     size: Size = "",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Pictures for int8: a folder, or a text file with a path in each line."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="Ranges of ncnn int8: best, minmax, percentile, mse or kl.")
+    ] = "best",
+    float_layers: Annotated[
+        str | None,
+        typer.Option(help="Layers of the .param that ncnn int8 keeps float, by commas; else it measures."),
+    ] = None,
     detection_output: Annotated[
         bool,
         typer.Option(
@@ -210,10 +229,13 @@ def export(
             "scores are too high, its labels count from 1, its suppression ignores classes.",
         ),
     ] = False,
+    cpp: Annotated[
+        bool, typer.Option("--cpp", help="Add a C++ sample that runs the ncnn files, with its CMakeLists.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a network as ONNX and NCNN, each file checked against torch."""
-    from toolkit.export import export_model, open_model
+    """Write a network in every format that is asked for, each file checked against torch."""
+    from toolkit.export import FORMATS, export_model, open_model
     from toolkit.models.detector import Detector
 
     network = open_model(model, weights)
@@ -221,11 +243,17 @@ def export(
         raise InputError(f"{model} is exported already: name the network or cfg that it came from")
     name = Path(model).stem
     folder = output or Path("exports") / name
-    parity = export_model(network, folder, to.split(","), _size(size), detection_output, name)
+    formats = list(FORMATS) if to == "all" else to.split(",") + ["onnx-end2end"] * end2end
+    floats = None if float_layers is None else [part for part in float_layers.split(",") if part]
+    parity = export_model(
+        network, folder, formats, _size(size), calibration, detection_output, method, floats, cpp, name
+    )
     spec = json.loads((folder / "spec.json").read_text())
     sizes = {f: sum(v["bytes"] for v in spec["formats"][f]["files"].values()) for f in parity}
     rows = [
         [fmt, f"{sizes[fmt] / 1000:.1f}", f"{p['max_difference']:.2g}", f"{p['relative_difference']:.2g}"]
+        if "max_difference" in p
+        else [fmt, f"{sizes[fmt] / 1000:.1f}", f"{p['matched']} of {p['detections']} detections", ""]
         for fmt, p in parity.items()
     ]
     _answer(
@@ -233,6 +261,58 @@ def export(
         as_json,
         table(str(folder), ["format", "kB", "max difference to torch", "relative to largest output"], rows),
     )
+
+
+@parity_app.command("ladder")
+def parity_ladder(
+    model: Model,
+    weights: Weights = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="What toolkit export made; exports/NETWORK unless given.")
+    ] = None,
+    rungs: Annotated[
+        str, typer.Option(help="Formats, by commas, and openvino; all in the folder unless given.")
+    ] = "",
+    images: Annotated[Path | None, typer.Option(help="Picture or folder to compare detections on.")] = None,
+    data: Annotated[str, typer.Option(help="A data set to score every rung on.")] = "",
+    split: Annotated[str, typer.Option(help="Its split; all pictures unless given.")] = "",
+    metric: Annotated[str, typer.Option(help="coco, voc, darknet or widerface.")] = "coco",
+    threads: Annotated[int, typer.Option(help="Of every engine, for the timing.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Of timing, after a first.")] = 30,
+    picture: Annotated[Path | None, typer.Option(help="Draw the differences into this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """All formats of an exported network beside torch: outputs, detections, score, size, time.
+
+    Exit code 1 where a rung falls short; the table says where it begins.
+    """
+    from toolkit.demo import photographs
+    from toolkit.detect import find_images
+    from toolkit.export import ladder, open_model
+    from toolkit.models.detector import Detector
+
+    network = open_model(model, weights)
+    if not isinstance(network, Detector):
+        raise InputError(f"{model} is exported already: name the network or cfg that it came from")
+    score = None
+    if data:
+        from toolkit import evaluation
+        from toolkit.data.dataset import load
+
+        dataset = load(data).split(split) if split else load(data)
+        score = partial(evaluation.score, dataset=dataset, metric=metric, name=data)
+    pictures = list(photographs().values()) if images is None else find_images(images)
+    wanted = [rung for rung in rungs.split(",") if rung]
+    folder = folder or Path("exports") / Path(model).stem
+    found = ladder.ladder(network, folder, pictures, score, wanted, threads, rounds)
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        ladder.picture(found, Path(model).stem).savefig(picture)
+    columns = ladder.table(found)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    _answer({"rungs": [rung.as_dict() for rung in found]}, as_json, table(model, list(columns), rows))
+    if any(rung.fault for rung in found):
+        raise typer.Exit(1)
 
 
 @parity_app.command("compare")

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -44,6 +44,18 @@ class Backend(Protocol):
     def io(self) -> ModelIO: ...
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
+
+
+@runtime_checkable
+class Suppressing(Protocol):
+    """A network with decoding and plain suppression inside, such as a model-end2end.onnx."""
+
+    @property
+    def io(self) -> ModelIO: ...
+
+    def find(self, x: NDArray[np.float32], conf: float, iou: float) -> list[Boxes]:
+        """(N, 3, H, W) -> detections of each picture, boxes xyxy relative to the input."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -163,17 +175,20 @@ def preprocess(
     return np.ascontiguousarray(chw) if out is None else chw, placement
 
 
-def suppress(candidates: Candidates, placement: Placement, settings: Settings) -> Boxes:
-    """Candidates of one picture -> its detections: NMS, then pixels of the picture."""
+def suppress(candidates: Candidates, settings: Settings) -> Boxes:
+    """Candidates of one picture -> what is left of them, by falling score, still relative to the input."""
     keep = nms(candidates.boxes_norm, candidates.scores, candidates.class_ids, settings.iou, settings.nms)
-    boxes = placement.to_image(candidates.boxes_norm[keep])
-    if settings.clip:
-        boxes = clip(boxes, *placement.size)
-    return Boxes(boxes, candidates.scores[keep], candidates.class_ids[keep])
+    return Boxes(candidates.boxes_norm[keep], candidates.scores[keep], candidates.class_ids[keep])
+
+
+def place(found: Boxes, placement: Placement, settings: Settings) -> Boxes:
+    """Boxes relative to the network's input -> pixels of the picture."""
+    boxes = placement.to_image(found.boxes)
+    return replace(found, boxes=clip(boxes, *placement.size) if settings.clip else boxes)
 
 
 def run(
-    model: Backend,
+    model: Backend | Suppressing,
     images: Iterable[Image | str | Path],
     settings: Settings = Settings(),
     batch: int = 1,
@@ -185,6 +200,8 @@ def run(
     runs in one at a time while the others read and decode. Inputs of different sizes (`long_side`) run one
     by one.
     """
+    if isinstance(model, Suppressing) and settings.nms != "plain":
+        raise InputError(f"this network has plain suppression inside: {settings.nms!r} cannot be chosen")
     if settings.long_side is not None:
         batch = 1
     items = iter(images)
@@ -207,10 +224,14 @@ def run(
                 for picture, out in zip(pictures, pixels, strict=True)
             ]
             x = pixels.transpose(0, 3, 1, 2)
-        with nullcontext() if spread else turn:
-            maps = model.predict(x)
-        found = decode(maps, model.io, settings.conf)
-        return [suppress(c, p, settings) for c, p in zip(found, placements, strict=True)]
+        if isinstance(model, Suppressing):
+            with turn:
+                found = model.find(x, settings.conf, settings.iou)
+        else:
+            with nullcontext() if spread else turn:
+                maps = model.predict(x)
+            found = [suppress(c, settings) for c in decode(maps, model.io, settings.conf)]
+        return [place(f, p, settings) for f, p in zip(found, placements, strict=True)]
 
     first = list(islice(chunks, 2))
     if len(first) < 2:  # one picture or one batch: all cores on it

@@ -199,6 +199,42 @@ def bars(
     return figure
 
 
+def dots(
+    names: Sequence[str],
+    values: ArrayLike,
+    groups: Sequence[str] = (),
+    xlabel: str = "",
+    title: str = "",
+    form: str = "{:.2g}",
+) -> Figure:
+    """Positive values (N,) of very different sizes: a dot each on a logarithmic axis, first name on top,
+    coloured by `groups`."""
+    numbers = np.asarray(values, float)
+    groups = groups or [""] * len(names)
+    kinds = list(dict.fromkeys(groups))
+    with _figure(6.4, max(1.8, 1.0 + 0.27 * len(names))) as (figure, axes):
+        for i, kind in enumerate(kinds):
+            rows = np.array([row for row, group in enumerate(groups) if group == kind])
+            axes.plot(numbers[rows], rows, "o", color=PALETTE[i % 7], label=kind)
+        for row, number in enumerate(numbers):
+            axes.annotate(
+                form.format(number),
+                (number, row),
+                (7, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.margins(x=0.16, y=0.08)
+        _name(axes, title, xlabel, "")
+        if len(kinds) > 1:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
 def layer_profile(
     kinds: Sequence[str], quantities: Mapping[str, ArrayLike], xlabel: str = "", title: str = ""
 ) -> Figure:

@@ -1,6 +1,7 @@
 """All twelve networks to ONNX and NCNN and back, equal to torch; folders whole or absent."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,21 +18,6 @@ def other_size(io):
     return io.input_size[0] + 2 * io.stride, io.input_size[1] - io.stride
 
 
-@pytest.fixture(scope="session")
-def exported(trained, tmp_path_factory):
-    """name -> (torch model, its export), each made once."""
-    root, made = tmp_path_factory.mktemp("exports"), {}
-
-    def get(name):
-        if name not in made:
-            model = trained(name)
-            export_model(model, root / name)
-            made[name] = model, root / name
-        return made[name]
-
-    return get
-
-
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_at_its_own_size_and_another(name, exported, tmp_path, pictures):
     model, folder = exported(name)
@@ -41,10 +27,13 @@ def test_every_network_at_its_own_size_and_another(name, exported, tmp_path, pic
         1 if f"{name}/{name}.weights" in published_files() else 20
     )  # or the check would be empty
     parity = json.loads((folder / "parity.json").read_text())
-    for fmt, limit in (("onnx", 1e-5), ("ncnn", 1e-4), ("ncnn-fp16", 0.05)):
+    limits = {"ncnn": 1e-4, "ncnn-fp16": 0.05, "mnn-fp16": 0.05}
+    for fmt in ("onnx", "ncnn", "ncnn-fp16", "mnn", "mnn-fp16", "caffe", "darknet", "openvino"):
+        limit = limits.get(fmt, 1e-5)
         difference, largest = compare(model.predict(x), open_export(folder, fmt).predict(x))
         assert difference / max(1, largest) < limit, fmt
-        assert parity[fmt]["max_difference"] == pytest.approx(difference, rel=0.5)
+        if fmt != "openvino":
+            assert parity[fmt]["max_difference"] == pytest.approx(difference, rel=0.5)
     size = other_size(model.io)
     export_model(model, tmp_path / "other", ["onnx"], size)
     image = np.random.default_rng(0).random((1, 3, size[1], size[0]), np.float32)
@@ -76,7 +65,8 @@ def test_spec_json_is_all_that_a_reader_needs(exported):
     assert spec["name"] == "fastest-v2"
     assert spec["io"]["input_size"] == [320, 320]
     assert spec["io"]["heads"][0]["anchors"][2] == [265.0, 259.0]
-    assert spec["outputs"] == {"onnx": ["map0", "map1"], "ncnn": ["out0", "out1"]}
+    assert spec["outputs"]["onnx"] == spec["outputs"]["caffe"] == ["map0", "map1"]
+    assert spec["outputs"]["ncnn"] == ["out0", "out1"]
     assert open_export(folder).io == model.io
     for entry in spec["formats"].values():
         assert all((folder / file).stat().st_size == facts["bytes"] for file, facts in entry["files"].items())
@@ -144,7 +134,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     import toolkit.export as exporting
 
     model = create_model("yoloface-50k")
-    monkeypatch.setitem(exporting.TOLERANCES, "ncnn", -1.0)
+    monkeypatch.setitem(exporting.FORMATS, "ncnn", replace(exporting.FORMATS["ncnn"], tolerance=-1.0))
     with pytest.raises(RuntimeError, match="ncnn differs from torch .* nothing was written"):
         export_model(model, tmp_path / "net", ["ncnn"])
     assert list(tmp_path.iterdir()) == []
@@ -152,12 +142,14 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
 
 def test_bad_input(exported, tmp_path):
     model, folder = exported("yoloface-100k")
-    with pytest.raises(InputError, match="unknown format tflite: known are onnx, ncnn, ncnn-fp16"):
+    with pytest.raises(InputError, match="unknown format tflite: known are onnx, onnx-end2end, onnx-int8"):
         export_model(model, tmp_path / "a", ["tflite"])
     with pytest.raises(InputError, match="no multiple of this network's stride 16"):
         export_model(model, tmp_path / "a", ["ncnn"], (100, 112))
-    with pytest.raises(InputError, match="has no mnn: it has onnx, ncnn, ncnn-fp16"):
-        open_export(folder, "mnn")
+    with pytest.raises(InputError, match="has no ncnn-int8: it has onnx, ncnn, ncnn-fp16, mnn"):
+        open_export(folder, "ncnn-int8")
+    with pytest.raises(InputError, match="mnn-int8 is calibrated on pictures: name a folder or list of them"):
+        export_model(model, tmp_path / "a", ["onnx", "mnn-int8"])
     with pytest.raises(InputError, match="has no spec.json"):
         open_export(tmp_path)
     with pytest.raises(InputError, match="takes 112x112, not 128x112"):

@@ -11,7 +11,7 @@ from toolkit.data.cards import locate
 from toolkit.data.dataset import Dataset
 from toolkit.detect import Backend, Settings, run
 from toolkit.evaluation import widerface
-from toolkit.evaluation.detection import Detections
+from toolkit.evaluation.detection import Detections, Truth, coco, darknet, voc
 from toolkit.runtime import InputError, progress
 
 # What the published scores were made with: no threshold to speak of, boxes as the network gives them.
@@ -47,3 +47,23 @@ def in_originals(detections: Detections, dataset: Dataset) -> Detections:
     """Boxes in the pixels of the original pictures, where `dataset` holds reduced ones."""
     scale = np.tile(dataset.original_scale(), 2)[detections.images]
     return replace(detections, boxes=(detections.boxes * scale).astype(np.float32))
+
+
+def score(model: Backend, dataset: Dataset, metric: str, name: str = "") -> dict[str, float]:
+    """The figures by which networks are compared: "coco" -> AP, AP50; "voc" and "darknet" -> mAP50 in points
+    (difficult objects left out); "widerface" -> easy, medium, hard, with `name` the data set's."""
+    if metric == "widerface":
+        found = in_originals(predict(model, dataset), dataset)
+        scores = widerface.evaluate(wider_truth(name, dataset), found)
+        return {level: getattr(scores, level) for level in widerface.SETTINGS}
+    settings = replace(PUBLISHED, resize="darknet") if metric == "darknet" else PUBLISHED
+    truth, found = Truth.from_dataset(dataset), predict(model, dataset, settings)
+    match metric:
+        case "coco":
+            result = coco(truth, found)
+            return {"AP": float(result.ap), "AP50": float(result.ap50)}
+        case "voc":
+            return {"mAP50": 100 * voc(truth, found).map}
+        case "darknet":
+            return {"mAP50": 100 * darknet(truth, found, difficult="dropped").map}
+    raise InputError(f"the metric is one of coco, voc, darknet and widerface, not {metric!r}")

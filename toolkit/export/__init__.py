@@ -6,42 +6,178 @@ import copy
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-import toolkit.export.ncnn
-import toolkit.export.onnx
-from toolkit.detect import Backend
-from toolkit.models.darknet import load_darknet
+from toolkit.boxes import nms
+from toolkit.detect import Backend, Boxes
+from toolkit.export import caffe, int8, mnn, ncnn, onnx, openvino
+from toolkit.export.parity import matched
+from toolkit.models.darknet import load_darknet, save_darknet
 from toolkit.models.detector import Detector, fold
 from toolkit.models.spec import ModelIO
 from toolkit.models.zoo import SPECS, create_model, published_files
 from toolkit.runtime import InputError, environment, progress, whole_file, whole_folder
 
-FORMATS = ("onnx", "ncnn", "ncnn-fp16")
-# Largest difference to torch that passes, relative to the largest output (14 to 30 in the published
-# networks), or NOISE times torch's own distance from float64, whichever is more: a network with random
-# weights can turn rounding into 1e-3, a trained one stays near 2e-6.
-TOLERANCES = {"onnx": 1e-5, "ncnn": 1e-5}
+
+@dataclass(frozen=True)
+class Job:
+    """What the writers of all formats share: the network, as it is and folded, and where files go."""
+
+    model: Detector
+    folded: Detector
+    io: ModelIO
+    folder: Path
+    work: Path  # for files that another format starts from and nobody asked for
+    samples: NDArray[np.float32] | None
+    detection_output: bool = False
+    method: str = "best"
+    float_layers: Sequence[str] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)  # format -> what its writer found out
+
+    def source(self, fmt: str) -> list[Path]:
+        """The files of another format, written before or written now."""
+        for folder in (self.folder, self.work):
+            if (folder / FORMATS[fmt].file).exists():
+                return [folder / FORMATS[fmt].file]
+        return FORMATS[fmt].write(self, self.work)
+
+    def calibration(self, fmt: str) -> NDArray[np.float32]:
+        if self.samples is None:
+            raise InputError(
+                f"{fmt} is calibrated on pictures: name a folder or list of them (--calibration)"
+            )
+        return self.samples
+
+
+def _write_int8(job: Job, folder: Path) -> list[Path]:
+    param = job.source("ncnn")[0]
+    samples = job.calibration("ncnn-int8")
+    made = int8.quantize(
+        param, param.with_suffix(".bin"), job.io, samples, folder, job.method, job.float_layers
+    )
+    job.notes["ncnn-int8"] = made.as_dict()
+    return list(made.files)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a format is written and opened. `tolerance`: the largest difference to torch that passes, relative
+    to the largest output; None where precision is given away on purpose."""
+
+    file: str  # the one that is opened
+    write: Callable[[Job, Path], list[Path]]
+    open: Callable[[Path, ModelIO, int], Any]
+    tolerance: float | None = None
+    packages: tuple[str, ...] = ()
+
+
+def _ncnn(precision: str) -> Callable[[Path, ModelIO, int], Backend]:
+    return lambda path, io, threads: ncnn.NcnnModel(path, io, precision, threads)
+
+
+FORMATS = {
+    "onnx": Format(
+        "model.onnx",
+        lambda job, folder: onnx.export(job.folded, folder, job.io.input_size),
+        onnx.OnnxModel,
+        1e-5,
+        ("onnx", "onnxscript", "onnxruntime"),
+    ),
+    "onnx-end2end": Format(
+        "model-end2end.onnx",
+        lambda job, folder: onnx.export_end2end(job.folded, folder, job.io.input_size),
+        onnx.EndToEndModel,
+    ),
+    "onnx-int8": Format(
+        "model-int8.onnx",
+        lambda job, folder: onnx.export_int8(job.source("onnx")[0], folder, job.calibration("onnx-int8")),
+        onnx.OnnxModel,
+    ),
+    "ncnn": Format(
+        "model-fp32.param",
+        lambda job, folder: ncnn.export(job.folded, folder, job.io.input_size, "fp32", job.detection_output),
+        _ncnn("fp32"),
+        1e-5,
+        ("ncnn", "pnnx"),
+    ),
+    "ncnn-fp16": Format(
+        "model-fp16.param",
+        lambda job, folder: ncnn.export(job.folded, folder, job.io.input_size, "fp16", job.detection_output),
+        _ncnn("fp16"),
+    ),
+    "ncnn-int8": Format("model-int8.param", _write_int8, _ncnn("int8")),
+    "mnn": Format(
+        "model-fp32.mnn",
+        lambda job, folder: mnn.export(job.source("onnx")[0], folder, "fp32"),
+        mnn.MnnModel,
+        1e-5,
+        ("MNN",),
+    ),
+    "mnn-fp16": Format(
+        "model-fp16.mnn", lambda job, folder: mnn.export(job.source("onnx")[0], folder, "fp16"), mnn.MnnModel
+    ),
+    "mnn-int8-weights": Format(
+        "model-int8-weights.mnn",
+        lambda job, folder: mnn.export(job.source("onnx")[0], folder, "int8-weights"),
+        mnn.MnnModel,
+    ),
+    "mnn-int8": Format(
+        "model-int8.mnn",
+        lambda job, folder: mnn.export(
+            job.source("onnx")[0], folder, "int8", job.calibration("mnn-int8")[:MNN_PICTURES]
+        ),
+        mnn.MnnModel,
+    ),
+    "caffe": Format(
+        "model.prototxt",
+        lambda job, folder: caffe.export(job.folded, folder, job.io.input_size),
+        caffe.CaffeModel,
+        1e-5,
+        ("opencv-python-headless",),
+    ),
+    "darknet": Format(
+        "model.cfg",
+        lambda job, folder: save_darknet(job.model, folder, size=job.io.input_size),
+        lambda path, io, threads: load_darknet(
+            path, path.with_suffix(".weights"), path.with_suffix(".names")
+        ),
+        1e-5,
+    ),
+}
+DEFAULT = ("onnx", "ncnn", "ncnn-fp16")
+MNN_PICTURES = 64  # of those for calibration; with 200 its quantiser takes three times as long for the same
+# Difference to torch that passes beside `Format.tolerance`, in units of torch's own distance from float64: a
+# network with random weights can turn rounding into 1e-3, a trained one stays near 2e-6.
 NOISE = 4
 
 
 def export_model(
     model: Detector,
     output: str | Path,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = DEFAULT,
     size: tuple[int, int] | None = None,
+    calibration: str | Path | Sequence[str | Path] | None = None,
     detection_output: bool = False,
+    method: str = "best",
+    float_layers: Sequence[str] | None = None,
+    cpp: bool = False,
     name: str = "",
 ) -> dict[str, Any]:
     """Write `formats` of `model` into the folder `output`, with spec.json and parity.json; -> parity.json.
 
-    `size`: network input (w, h), the network's own unless given. The folder appears whole or not at all; it
-    replaces an older export, never another folder. A float32 file that differs from torch by more than
-    `TOLERANCES` and `NOISE` allow raises RuntimeError and nothing is written.
+    `size`: network input (w, h), the network's own unless given. `calibration`: the pictures that int8
+    formats need (`int8.calibration_inputs`); `method` and `float_layers` as `int8.quantize` has them. `cpp`
+    adds a C++ sample that runs the ncnn files. The folder appears whole or not at all; it replaces an older
+    export, never another folder. Raises InputError for what cannot be exported so, and RuntimeError where a
+    float32 file differs from torch by more than its tolerance and `NOISE` allow; nothing is written then.
     """
     output = Path(output)
     unknown = [fmt for fmt in formats if fmt not in FORMATS]
@@ -53,62 +189,79 @@ def export_model(
         raise InputError(f"{output} exists and is no exported network: name another folder")
     size = model.io.check_size(size or model.io.input_size)
     io = ModelIO.from_dict({**model.io.as_dict(), "input_size": size})
+    samples = None if calibration is None else int8.calibration_inputs(calibration, io)
     model = model.eval()
     x = probe_input(io)
     wanted = model.predict(x)
     noise, _ = compare(copy.deepcopy(model).double().predict(x), wanted)
-    folded = fold(model)
     parity: dict[str, Any] = {}
-    with whole_folder(output) as folder:
+    with whole_folder(output) as folder, tempfile.TemporaryDirectory() as work:
+        job = Job(model, fold(model), io, folder, Path(work), samples, detection_output, method, float_layers)
         entries: dict[str, Any] = {}
-        for fmt in progress(formats, "export"):
-            if fmt == "onnx":
-                files = toolkit.export.onnx.export(folded, folder, size)
-            else:
-                precision = "fp16" if fmt == "ncnn-fp16" else "fp32"
-                files = toolkit.export.ncnn.export(folded, folder, size, precision, detection_output)
-            entries[fmt] = {
-                "file": files[0].name,
-                "files": {
-                    path.name: {
-                        "bytes": path.stat().st_size,
-                        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                    }
-                    for path in files
-                },
-            }
-            difference, reach = compare(wanted, _open_file(files[0], io, fmt).predict(x))
-            limit = max(TOLERANCES[fmt] * max(1.0, reach), NOISE * noise) if fmt in TOLERANCES else None
+        for fmt in progress([fmt for fmt in FORMATS if fmt in formats], "export"):
+            entries[fmt] = _entry(FORMATS[fmt].file, FORMATS[fmt].write(job, folder))
+            opened = FORMATS[fmt].open(folder / FORMATS[fmt].file, io, 0)
+            if fmt == "onnx-end2end":
+                parity[fmt] = _same_detections(model, opened, x)
+                continue
+            difference, reach = compare(wanted, opened.predict(x))
+            tolerance = FORMATS[fmt].tolerance
+            limit = None if tolerance is None else max(tolerance * max(1.0, reach), NOISE * noise)
             parity[fmt] = {
                 "max_difference": difference,
                 "largest_output": reach,
                 "relative_difference": difference / max(1.0, reach),
                 "float32_noise": noise,
                 "tolerance": limit,
+                **job.notes.get(fmt, {}),
             }
             if limit is not None and not difference <= limit:
                 raise RuntimeError(
                     f"{fmt} differs from torch by {difference:.2g}, not {limit:.2g}: nothing was written"
                 )
+        if cpp:
+            shutil.copytree(Path(__file__).parent / "cpp", folder / "cpp")
+        packages = {"torch", *(package for fmt in entries for package in FORMATS[fmt].packages)}
         spec = {
             "name": name or getattr(getattr(model, "spec", None), "name", output.name),
             "io": io.as_dict(),
-            "input": {"onnx": toolkit.export.onnx.INPUT, "ncnn": toolkit.export.ncnn.INPUT},
+            "input": {"onnx": onnx.INPUT, "ncnn": ncnn.INPUT, "mnn": mnn.INPUT, "caffe": caffe.INPUT},
             "outputs": {
-                "onnx": [f"map{i}" for i in range(len(io.heads))],
-                "ncnn": [f"out{i}" for i in range(len(io.heads))],
+                engine: [f"{stem}{i}" for i in range(len(io.heads))]
+                for engine, stem in (("onnx", "map"), ("ncnn", "out"), ("mnn", "map"), ("caffe", "map"))
             },
             "threshold": 0.25,
             "formats": entries,
-            "versions": {
-                package: importlib.metadata.version(package)
-                for package in ("torch", "onnx", "onnxscript", "ncnn", "pnnx")
-            },
+            "versions": {package: importlib.metadata.version(package) for package in sorted(packages)},
             "environment": environment(),
         }
         (folder / "spec.json").write_text(json.dumps(spec, indent=1) + "\n")
         (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
     return parity
+
+
+def _same_detections(model: Detector, opened: onnx.EndToEndModel, x: NDArray[np.float32]) -> dict[str, Any]:
+    """Detections of torch on `x` and how many of them an end-to-end file finds."""
+    conf, iou = 0.005, 0.45
+    (candidates,) = model.decode(model.predict(x), conf)
+    keep = nms(candidates.boxes_norm, candidates.scores, candidates.class_ids, iou)
+    wanted = Boxes(candidates.boxes_norm[keep], candidates.scores[keep], candidates.class_ids[keep])
+    (found,) = opened.find(x, conf, iou)
+    pairs = matched(wanted, found)
+    if pairs < 0.98 * max(len(wanted.scores), len(found.scores)):
+        raise RuntimeError(
+            f"onnx-end2end finds {pairs} of torch's {len(wanted.scores)} detections and "
+            f"{len(found.scores) - pairs} others: nothing was written"
+        )
+    return {"detections": len(wanted.scores), "matched": pairs, "extra": len(found.scores) - pairs}
+
+
+def _entry(file: str, files: Sequence[Path]) -> dict[str, Any]:
+    facts = {
+        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in files
+    }
+    return {"file": file, "files": facts}
 
 
 def probe_input(io: ModelIO) -> np.ndarray:
@@ -124,12 +277,6 @@ def compare(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[
     """Largest absolute difference over all maps, and the largest absolute value wanted."""
     difference = max(float(np.abs(a - b).max()) for a, b in zip(wanted, found, strict=True))
     return difference, max(float(np.abs(a).max()) for a in wanted)
-
-
-def _open_file(path: Path, io: ModelIO, fmt: str, threads: int = 0) -> Backend:
-    if fmt == "onnx":
-        return toolkit.export.onnx.OnnxModel(path, io, threads)
-    return toolkit.export.ncnn.NcnnModel(path, io, "fp16" if fmt.endswith("fp16") else "fp32", threads)
 
 
 def read_spec(folder: str | Path) -> dict[str, Any]:
@@ -157,21 +304,26 @@ def write_threshold(source: str, threshold: float) -> None:
 def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Backend:
     """A network exported before; `fmt` is one of its formats, the first unless given.
 
-    Every file is checked against the sha256 in spec.json. `threads`: 0 leaves the choice to the engine.
+    "openvino" opens the ONNX file in OpenVINO. Every file is checked against the sha256 in spec.json.
+    `threads`: 0 leaves the choice to the engine.
     """
     folder = Path(folder)
     spec = read_spec(folder)
     fmt = fmt or next(iter(spec["formats"]))
-    if fmt not in spec["formats"]:
-        raise InputError(f"{folder} has no {fmt}: it has {', '.join(spec['formats'])}")
-    entry = spec["formats"][fmt]
+    file_of = "onnx" if fmt == "openvino" else fmt
+    if file_of not in spec["formats"]:
+        raise InputError(f"{folder} has no {file_of}: it has {', '.join(spec['formats'])}")
+    entry = spec["formats"][file_of]
     for file, facts in entry["files"].items():
         path = folder / file
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != facts["sha256"]:
             raise InputError(
                 f"{path} is missing or differs from spec.json (sha256): export the network again"
             )
-    return _open_file(folder / entry["file"], ModelIO.from_dict(spec["io"]), fmt, threads)
+    io = ModelIO.from_dict(spec["io"])
+    if fmt == "openvino":
+        return openvino.OpenVinoModel(folder / entry["file"], io, threads)
+    return FORMATS[fmt].open(folder / entry["file"], io, threads)
 
 
 def open_model(source: str, weights: str | Path | None = None, threads: int = 0) -> Backend:

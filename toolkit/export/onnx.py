@@ -1,4 +1,4 @@
-"""ONNX: raw head maps, batch dimension free, one file."""
+"""ONNX, batch dimension free, one file: raw head maps; detections (decoding and suppression inside); int8."""
 
 from __future__ import annotations
 
@@ -6,25 +6,163 @@ import ast
 import contextlib
 import io as textio
 import logging
+import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from toolkit.detect import Boxes, Settings
 from toolkit.models.detector import Detector
 from toolkit.models.spec import ModelIO
-from toolkit.runtime import InputError, require
+from toolkit.runtime import InputError, require, whole_file
 
 INPUT = "images"
+# What follows `boxes_per_cell` (N, K, 4) and `scores_per_class` (N, C, K) in model-end2end.onnx. `conf` and
+# `iou` are inputs with a default value. NonMaxSuppression works within a class of a picture and drops what
+# overlaps by strictly more than `iou`; its limit per class is the number of cells, so there is none.
+SUPPRESSION = """
+<ir_version: {ir_version}, opset_import: ["" : {opset}]>
+suppression (float[batch, {cells}, 4] boxes_per_cell, float[batch, {classes}, {cells}] scores_per_class,
+             float conf = {{{conf}}}, float iou = {{{iou}}})
+    => (float[found, 4] boxes, float[found] scores, int64[found] labels, int64[found] batch_index)
+<int64 limit = {{{cells}}}, int64[1] ends = {{-1}}, int64[2] picture_and_cell = {{0, 2}}, int64 zero = {{0}},
+ int64 one = {{1}}>
+{{
+    kept = NonMaxSuppression(boxes_per_cell, scores_per_class, limit, iou, conf)
+    kept_scores = GatherND(scores_per_class, kept)
+    count = Shape(kept_scores)
+    scores, order = TopK <axis = 0, largest = 1, sorted = 1> (kept_scores, count)
+    rows = Gather <axis = 0> (kept, order)
+    batch_index = Gather <axis = 1> (rows, zero)
+    labels = Gather <axis = 1> (rows, one)
+    cell = Gather <axis = 1> (rows, picture_and_cell)
+    boxes = GatherND(boxes_per_cell, cell)
+}}
+"""
 
 
 def export(model: Detector, folder: Path, size: tuple[int, int]) -> list[Path]:
     """Write `model.onnx` into `folder` for inputs of `size` (w, h); the batch is free. -> [file]."""
+    path = folder / "model.onnx"
+    path.write_bytes(
+        _to_onnx(model, size, [f"map{i}" for i in range(len(model.io.heads))]).SerializeToString()
+    )
+    return [path]
+
+
+def export_end2end(
+    model: Detector, folder: Path, size: tuple[int, int], conf: float = 0.25, iou: float = 0.45
+) -> list[Path]:
+    """Write `model-end2end.onnx` into `folder`: pictures of `size` (w, h) in, detections out. -> [file].
+
+    Inputs: `images` (N, 3, H, W), and optionally `conf` and `iou`, scalars whose defaults are given here
+    (onnxruntime takes others at each call, OpenVINO keeps the defaults). Outputs, by falling score:
+    `boxes` (K, 4) xyxy relative to the network input (0..1, unclipped), `scores` (K,) objectness x class
+    probability, `labels` (K,) int64 from 0, `batch_index` (K,) int64, the picture. As `decode` and plain
+    suppression (`toolkit.boxes.nms`) have it, without a limit on the number of boxes.
+    """
+    onnx = require("onnx", "export")
+    Settings(conf=conf, iou=iou)  # checks their ranges
+    proto = _to_onnx(Decoded(model).eval(), size, ["boxes_per_cell", "scores_per_class"])
+    cells = sum(
+        len(head.anchors) * (size[0] // head.stride) * (size[1] // head.stride) for head in model.io.heads
+    )
+    text = SUPPRESSION.format(
+        ir_version=proto.ir_version,
+        opset=proto.opset_import[0].version,
+        cells=cells,
+        classes=len(model.io.classes),
+        conf=float(conf),
+        iou=float(iou),
+    )
+    names = [output.name for output in proto.graph.output]
+    merged = onnx.compose.merge_models(proto, onnx.parser.parse_model(text), [(name, name) for name in names])
+    onnx.checker.check_model(merged, full_check=True)
+    path = folder / "model-end2end.onnx"
+    path.write_bytes(merged.SerializeToString())
+    return [path]
+
+
+class Decoded(nn.Module):
+    """A detector with `toolkit.models.detector.decode` behind it, dense and in torch, for tracing."""
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) -> xyxy relative to the input (N, K, 4) and scores (N, C, K) of all K anchors."""
+        boxes, scores = [], []
+        for raw, head in zip(self.model(x), self.model.io.heads, strict=True):
+            h, w = raw.shape[2:]
+            cells = raw.reshape(-1, len(head.anchors), 5 + len(self.model.io.classes), h, w)
+            sides = torch.tensor([w, h], dtype=torch.float32).reshape(2, 1, 1)
+            row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+            grid = torch.stack((column, row)).float()  # (2, h, w)
+            anchors = torch.tensor(head.anchors).reshape(-1, 2, 1, 1) / sides / head.stride  # (A, 2, 1, 1)
+            xy, answers = cells[:, :, :2], cells[:, :, 4:]
+            if not head.new_coords:
+                xy, answers = xy.sigmoid(), answers.sigmoid()
+            s = head.scale_x_y
+            xy = (xy * s - (s - 1) / 2 + grid) / sides  # (N, A, 2, h, w)
+            wh = cells[:, :, 2:4]
+            wh = ((2 * wh).square() if head.new_coords else wh.exp()) * anchors
+            corners = torch.cat((xy - wh / 2, xy + wh / 2), 2)  # (N, A, 4, h, w)
+            boxes.append(corners.permute(0, 1, 3, 4, 2).flatten(1, 3))
+            scores.append((answers[:, :, :1] * answers[:, :, 1:]).transpose(1, 2).flatten(2))
+        return torch.cat(boxes, 1), torch.cat(scores, 2)
+
+
+def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> list[Path]:
+    """Write `model-int8.onnx` into `folder` from a `model.onnx` of this toolkit. -> [file].
+
+    QDQ nodes: weights int8 per channel, activations uint8, whose ranges are the smallest and largest values
+    met over `samples` (N, 3, H, W), network inputs at the exported size. Processors without VNNI add in 16
+    bits, where sums of uint8 x int8 may saturate.
+    """
+    quantization = require("onnxruntime.quantization", "export")
+    shape_inference = require("onnxruntime.quantization.shape_inference", "export")
+    given = _session(source, 1).get_inputs()[0]
+    if not len(samples) or samples.shape[1:] != tuple(given.shape[1:]):
+        wanted = ", ".join(map(str, given.shape[1:]))
+        raise InputError(f"int8 is calibrated on network inputs (N, {wanted}), found {samples.shape}")
+    path = folder / "model-int8.onnx"
+    with tempfile.TemporaryDirectory() as work, whole_file(path) as temporary:
+        prepared = Path(work) / "model.onnx"
+        shape_inference.quant_pre_process(source, prepared, skip_optimization=True, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            temporary,
+            _Samples(samples, given.name),
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+        )
+    return [path]
+
+
+class _Samples:
+    """What onnxruntime's calibration reads: one input at a time, None at the end."""
+
+    def __init__(self, samples: NDArray[np.float32], name: str):
+        self.rows = iter(samples)
+        self.name = name
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        chw = next(self.rows, None)
+        return None if chw is None else {self.name: np.ascontiguousarray(chw[None])}
+
+
+def _to_onnx(model: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -> Any:
+    """A ModelProto for inputs (N, 3, h, w) of `size` (w, h)."""
     require("onnxscript", "export")
-    outputs = [f"map{i}" for i in range(len(model.io.heads))]
     x = torch.zeros(2, 3, size[1], size[0])
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
@@ -38,18 +176,16 @@ def export(model: Detector, folder: Path, size: tuple[int, int]) -> list[Path]:
                 dynamo=True,
                 external_data=False,
                 input_names=[INPUT],
-                output_names=outputs,
+                output_names=list(outputs),
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 verbose=False,
             )
     finally:
         logger.setLevel(level)
-    path = folder / "model.onnx"
     assert program is not None
     proto = program.model_proto
     _name_by_module(proto)
-    path.write_bytes(proto.SerializeToString())
-    return [path]
+    return proto
 
 
 def _name_by_module(proto: Any) -> None:
@@ -71,19 +207,32 @@ def _name_by_module(proto: Any) -> None:
     del proto.graph.value_info[:], proto.graph.metadata_props[:], proto.metadata_props[:]
 
 
+def _session(path: Path, threads: int) -> Any:
+    runtime = require("onnxruntime", "export")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise InputError(f"onnxruntime cannot open {path}: {str(error).splitlines()[0]}") from None
+
+
+def check_shape(path: Path, shape: tuple[int, ...], x: NDArray[np.float32]) -> None:
+    """Raise InputError where the input (N, 3, H, W) has not the sides (h, w) that the file was made for."""
+    if x.shape[2:] != shape:
+        raise InputError(
+            f"{path.name} takes {shape[1]}x{shape[0]}, not {x.shape[3]}x{x.shape[2]}: "
+            "export it again with --size"
+        )
+
+
 class OnnxModel:
     """An ONNX file in onnxruntime: `.io` and `.predict` as every backend has them."""
 
     def __init__(self, path: Path, io: ModelIO, threads: int = 0):
-        runtime = require("onnxruntime", "export")
         self.path, self.io = path, io
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise InputError(f"onnxruntime cannot open {path}: {str(error).splitlines()[0]}") from None
+        self.session = _session(path, threads)
         given = self.session.get_inputs()
         if len(given) != 1 or len(self.session.get_outputs()) != len(io.heads):
             raise InputError(
@@ -94,11 +243,7 @@ class OnnxModel:
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """(N, 3, H, W) at the exported size -> raw head maps."""
-        if x.shape[2:] != self.shape:
-            raise InputError(
-                f"{self.path.name} takes {self.shape[1]}x{self.shape[0]}, not {x.shape[3]}x{x.shape[2]}: "
-                "export it again with --size"
-            )
+        check_shape(self.path, self.shape, x)
         return self.session.run(None, {self.input: np.ascontiguousarray(x)})
 
     def layers(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -124,3 +269,27 @@ class OnnxModel:
             graph_model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
         return session.run(names, {self.input: x})
+
+
+class EndToEndModel:
+    """A `model-end2end.onnx` in onnxruntime, which `toolkit.detect.run` takes as any other network."""
+
+    def __init__(self, path: Path, io: ModelIO, threads: int = 0):
+        self.path, self.io = path, io
+        self.session = _session(path, threads)
+        self.shape = tuple(self.session.get_inputs()[0].shape[2:])
+        names = [output.name for output in self.session.get_outputs()]
+        if names != ["boxes", "scores", "labels", "batch_index"]:
+            raise InputError(f"{path} gives {', '.join(names)}: it is no model-end2end.onnx of this toolkit")
+
+    def find(self, x: NDArray[np.float32], conf: float = 0.25, iou: float = 0.45) -> list[Boxes]:
+        """(N, 3, H, W) at the exported size -> detections of each picture, boxes relative to the input."""
+        check_shape(self.path, self.shape, x)
+        given = {
+            INPUT: np.ascontiguousarray(x),
+            "conf": np.array(conf, np.float32),
+            "iou": np.array(iou, np.float32),
+        }
+        boxes, scores, labels, batch_index = self.session.run(None, given)
+        mine = [batch_index == i for i in range(len(x))]
+        return [Boxes(boxes[rows], scores[rows], labels[rows]) for rows in mine]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.detect import Backend
+from toolkit.boxes import iou
+from toolkit.detect import Backend, Boxes
 from toolkit.models.blocks import ConvBNAct
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError
@@ -175,6 +176,22 @@ def compare(
     if left is not None and right is not None and len(left) == len(right):
         layers = _rows(labels or [f"convolution {i}" for i in range(len(left))], left, right)
     return Parity(*names, layers, outputs)
+
+
+def matched(wanted: Boxes, found: Boxes, overlap: float = 0.5) -> int:
+    """How many detections of `wanted` are among `found`: same class and IoU above `overlap`, each taken once,
+    by falling score."""
+    if not len(wanted.scores) or not len(found.scores):
+        return 0
+    overlaps = iou(wanted.boxes, found.boxes)
+    overlaps[wanted.class_ids[:, None] != found.class_ids[None]] = 0
+    count = 0
+    for row in overlaps:
+        best = int(row.argmax())
+        if row[best] > overlap:
+            overlaps[:, best] = 0
+            count += 1
+    return count
 
 
 def picture(parity: Parity, tolerance: float) -> Any:

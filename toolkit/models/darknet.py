@@ -5,7 +5,8 @@ Semantics after AlexeyAB's darknet (parser.c, convolutional_layer.c, maxpool_lay
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from toolkit.models import spec as specs
 from toolkit.models.blocks import ACTIVATIONS, ConvBNAct, MaxPool, Shortcut
-from toolkit.models.detector import Detector
+from toolkit.models.detector import Detector, SpecDetector
 from toolkit.models.spec import DetectorSpec, HeadIO, ModelIO
 from toolkit.runtime import InputError, whole_file
 
@@ -415,13 +416,40 @@ def save_weights(model: nn.Module, path: str | Path, header: Header | None = Non
             file.write(tensor.detach().cpu().numpy().astype("<f4").tobytes())
 
 
+def save_darknet(
+    model: Detector, folder: str | Path, stem: str = "model", size: tuple[int, int] | None = None
+) -> list[Path]:
+    """Write `stem`.cfg, .weights and .names into `folder`, which darknet, OpenCV and `load_darknet` read, for
+    the input `size` (w, h), the network's own unless given. -> the files, the cfg first.
+
+    Batch norms stay as they are; a network made from a cfg keeps that cfg's options.
+    """
+    size = size or model.io.input_size
+    if isinstance(model, CfgDetector):
+        net, *layers = model.sections
+        net = replace(net, options={**net.options, "width": str(size[0]), "height": str(size[1])})
+        text = "\n".join(_section_text(section.kind, section.options) for section in (net, *layers))
+    else:
+        assert isinstance(model, SpecDetector)
+        text = to_cfg(specs.change(model.spec, input_size=size))
+    cfg, weights, names = (Path(folder) / f"{stem}.{suffix}" for suffix in ("cfg", "weights", "names"))
+    save_weights(model, weights)
+    for path, content in ((cfg, text), (names, "\n".join(model.io.classes) + "\n")):
+        with whole_file(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return [cfg, weights, names]
+
+
+def _section_text(kind: str, options: Mapping[str, Any]) -> str:
+    return "\n".join([f"[{kind}]", *(f"{key}={value}" for key, value in options.items())]) + "\n"
+
+
 def to_cfg(spec: DetectorSpec) -> str:
     """The cfg that darknet, OpenCV and `load_darknet` read as the same network."""
     sections: list[str] = []  # [net] stands outside, so a section's index is its layer's
 
     def add(kind: str, **options: Any) -> int:
-        lines = [f"[{kind}]", *(f"{key}={value}" for key, value in options.items())]
-        sections.append("\n".join(lines) + "\n")
+        sections.append(_section_text(kind, options))
         return len(sections) - 1
 
     def conv(

@@ -33,7 +33,7 @@ from toolkit.data.dataset import Dataset, load, match_classes
 from toolkit.detect import Settings, load_image
 from toolkit.evaluation import detection, predict
 from toolkit.models import create_model
-from toolkit.models.darknet import save_weights, to_cfg
+from toolkit.models.darknet import save_darknet
 from toolkit.models.detector import Detector, SpecDetector
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import (
@@ -644,10 +644,7 @@ def _save_best(
     best = _averaged(config, model, average)
     state = {"model_name": config.model, "changes": config.changes, "model": best.state_dict()}
     save_checkpoint(output / "best.pt", {**state, "step": step, "map50": map50})
-    save_weights(best, output / "best.weights")
-    for name, text in (("best.cfg", to_cfg(best.spec)), ("best.names", "\n".join(best.io.classes) + "\n")):
-        with whole_file(output / name) as temporary:
-            temporary.write_text(text)
+    save_darknet(best, output, "best")
 
 
 def _record(output: Path, history: list[dict[str, Any]]) -> None:

@@ -1,0 +1,137 @@
+"""The C++ header against the Python it repeats: spec.json, decoding, suppression."""
+
+import ctypes
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import toolkit.export
+from toolkit.boxes import nms
+from toolkit.export import probe_input
+from toolkit.models.detector import decode
+from toolkit.models.spec import HeadIO, ModelIO
+
+SOURCE = Path(toolkit.export.__file__).parent / "cpp"
+SHIM = r"""
+#include <cstring>
+#include "detector.hpp"
+static toolkit::Spec spec;
+static std::vector<toolkit::Detection> found;
+extern "C" const char* open_spec(const char* text) {
+    static std::string said;
+    try { spec = toolkit::read_spec(toolkit::Json::parse(text)); said = ""; }
+    catch (const std::exception& error) { said = error.what(); }
+    return said.c_str();
+}
+extern "C" const char* class_name(int i) { return spec.classes.at(i).c_str(); }
+extern "C" void begin() { found.clear(); }
+extern "C" void add_map(int i, const float* map, int w, int h, long step, float conf) {
+    toolkit::decode(map, w, h, step, spec.heads.at(i), (int)spec.classes.size(), conf, found);
+}
+extern "C" int finish(float iou, float* rows, int most) {
+    auto kept = toolkit::suppress(found, iou);
+    int n = std::min<int>(most, kept.size());
+    for (int i = 0; i < n; ++i) {
+        const auto& d = kept[i];
+        float row[] = {d.x1, d.y1, d.x2, d.y2, d.score, (float)d.label};
+        std::memcpy(rows + 6 * i, row, sizeof row);
+    }
+    return kept.size();
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cpp")
+    (folder / "shim.cpp").write_text(SHIM)
+    compiler = [shutil.which("c++")] if shutil.which("c++") else [sys.executable, "-m", "ziglang", "c++"]
+    strict = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    target = folder / "shim.so"
+    subprocess.run([*compiler, *strict, "-I", SOURCE, folder / "shim.cpp", "-o", target], check=True)
+    library = ctypes.CDLL(str(target))
+    library.open_spec.restype = library.class_name.restype = ctypes.c_char_p
+    return library
+
+
+def spec_text(io, name="a network"):
+    return json.dumps({"name": name, "io": io.as_dict(), "threshold": 0.3}).encode()
+
+
+def detections(header, maps, conf, iou, gap=0):
+    """(K, 6) x1 y1 x2 y2 score label from the C++ side; `gap` floats between channels, as engines align."""
+    header.begin()
+    for i, raw in enumerate(maps):
+        _, channels, h, w = raw.shape
+        padded = np.full((channels, h * w + gap), np.nan, np.float32)
+        padded[:, : h * w] = raw[0].reshape(channels, -1)
+        pointer = padded.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        header.add_map(i, pointer, w, h, ctypes.c_long(h * w + gap), ctypes.c_float(conf))
+    rows = np.zeros((100_000, 6), np.float32)
+    pointer = rows.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    return rows[: header.finish(ctypes.c_float(iou), pointer, len(rows))]
+
+
+def in_python(maps, io, conf, iou):
+    (found,) = decode(maps, io, conf)
+    keep = nms(found.boxes_norm, found.scores, found.class_ids, iou)
+    return np.column_stack((found.boxes_norm[keep], found.scores[keep], found.class_ids[keep]))
+
+
+@pytest.mark.parametrize("name", ["nano-coco", "fastest-v2", "yoloface-500k-v2", "yoloface-50k"])
+@pytest.mark.parametrize("conf", [0.005, 0.25])
+def test_the_same_detections_as_python(name, conf, header, trained):
+    model = trained(name)
+    assert header.open_spec(spec_text(model.io)) == b""
+    assert [header.class_name(i).decode() for i in range(len(model.io.classes))] == list(model.io.classes)
+    maps = model.predict(probe_input(model.io))
+    wanted = in_python(maps, model.io, conf, 0.45)
+    assert len(wanted) or conf > 0.2
+    np.testing.assert_allclose(detections(header, maps, conf, 0.45, gap=3), wanted, atol=2e-5)
+
+
+def test_random_maps_of_both_kinds_of_heads(header):
+    rng = np.random.default_rng(0)
+    heads = (
+        HeadIO(16, ((30.0, 20.0), (60.0, 90.0)), 1.05),
+        HeadIO(8, ((9.0, 14.0),), 2.0, new_coords=True),
+    )
+    io = ModelIO((96, 64), ("one", "two", "three"), heads, 16)
+    assert header.open_spec(spec_text(io)) == b""
+    maps = [rng.normal(0, 1.5, (1, 16, 4, 6)), rng.uniform(0, 1, (1, 8, 8, 12))]
+    maps = [m.astype(np.float32) for m in maps]
+    for conf, iou in ((0.05, 0.45), (0.3, 0.2), (0.6, 0.9), (0.999, 0.45)):
+        wanted = in_python(maps, io, conf, iou)
+        np.testing.assert_allclose(detections(header, maps, conf, iou), wanted, atol=2e-5)
+
+
+def test_names_in_any_script(header):
+    io = ModelIO(
+        (32, 32), ('a "b" \\ /', "dog\ttail\n", "größe", "猫", "😀"), (HeadIO(32, ((1.0, 1.0),)),), 32
+    )
+    assert header.open_spec(spec_text(io)) == b""
+    assert [header.class_name(i).decode() for i in range(5)] == list(io.classes)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it ends too early"),
+        ("{", "it ends too early"),
+        ('{"name": "x"', "it ends too early"),
+        ('{"name": "x}', "a text does not end"),
+        ('{"name" "x"}', "expected :"),
+        ("[1, 2]", "no io"),
+        ('{"io": {"input_size": 5}, "name": "x"}', "a list was expected"),
+        ('{"io": 1} x', "characters behind the document"),
+        ('{"io": what}', "a value was expected"),
+        ("[" * 100, "nested too deeply"),
+    ],
+)
+def test_a_damaged_spec_is_one_sentence(text, said, header):
+    assert said in header.open_spec(text.encode()).decode()

@@ -1,0 +1,280 @@
+"""NCNN int8: its arithmetic in numpy, files that open again, choices that lower the error, bad input."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+from toolkit.detect import preprocess
+from toolkit.export.int8 import (
+    METHODS,
+    Layer,
+    calibration_inputs,
+    encode,
+    equalise,
+    integers,
+    output_error,
+    picture,
+    quantize,
+    read_model,
+    threshold,
+    weight_scales,
+)
+from toolkit.export.ncnn import NcnnModel
+from toolkit.runtime import InputError
+
+
+def crops(pictures, io, count=12):
+    """Parts of the photographs as network inputs (count, 3, H, W)."""
+    rng = np.random.default_rng(0)
+    images = list(pictures.values())
+    samples = []
+    for i in range(count):
+        image = images[i % len(images)]
+        h, w = (int(side * rng.uniform(0.5, 1)) for side in image.shape[:2])
+        top, left = rng.integers(0, image.shape[0] - h + 1), rng.integers(0, image.shape[1] - w + 1)
+        samples.append(preprocess(np.ascontiguousarray(image[top : top + h, left : left + w]), io)[0])
+    return np.stack(samples)
+
+
+@pytest.fixture(scope="module")
+def given(exported, pictures):
+    """name -> float32 .param and .bin, io, calibration inputs."""
+
+    def get(name):
+        model, folder = exported(name)
+        return folder / "model-fp32.param", folder / "model-fp32.bin", model.io, crops(pictures, model.io)
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def quantized(given, tmp_path_factory):
+    """yoloface-500k-v2 with the settings' own choices."""
+    return quantize(*given("yoloface-500k-v2"), tmp_path_factory.mktemp("int8"))
+
+
+def two_layers(rng):
+    """A convolution with ReLU and a depthwise one with leaky ReLU behind it."""
+    weights = rng.normal(size=(8, 27)), rng.normal(size=(8, 9))
+    biases = rng.normal(size=8), rng.normal(size=8)
+    (w1, w2), (b1, b2) = ([v.astype(np.float32) for v in pair] for pair in (weights, biases))
+    common = {"0": "8", "1": "3", "11": "3", "4": "1", "5": "1"}
+    return [
+        Layer("Input", "in0", (), ("in0",), {}),
+        Layer("Convolution", "a", ("in0",), ("1",), {**common, "3": "2", "6": "216", "9": "1"}, w1, b1),
+        Layer(
+            "ConvolutionDepthWise", "b", ("1",), ("out0",),
+            {**common, "6": "72", "7": "8", "9": "2", "-23310": "1,0.1"}, w2, b2,
+        ),
+    ]  # fmt: skip
+
+
+def run_ncnn(folder, param, binary, x, blob):
+    import ncnn
+
+    (folder / "m.param").write_text(param)
+    (folder / "m.bin").write_bytes(binary)
+    net = ncnn.Net()
+    net.opt.use_fp16_storage = net.opt.use_fp16_packed = net.opt.use_fp16_arithmetic = False
+    assert net.load_param(str(folder / "m.param")) == 0
+    assert net.load_model(str(folder / "m.bin")) == 0
+    extractor = net.create_extractor()
+    extractor.input("in0", ncnn.Mat(x))
+    return np.array(extractor.extract(blob)[1])
+
+
+def by_hand(x, weight, bias, peak, stride, groups, slope):
+    """An int8 convolution in whole numbers: quantise, convolve, scale, add, rectify."""
+    top = np.rint(x * np.float32(127 / peak)).clip(-127, 127)
+    kernel = integers(weight).reshape(len(weight), -1, 3, 3)
+    whole = (torch.from_numpy(v.astype(np.float64)) for v in (top[None], kernel))
+    summed = conv2d(*whole, stride=stride, padding=1, groups=groups)[0].numpy()
+    scale = np.float32(127 / peak) * weight_scales(weight)
+    result = summed / scale[:, None, None] + bias[:, None, None]
+    return np.where(result > 0, result, slope * result)
+
+
+def test_int8_layers_equal_numpy(tmp_path):
+    """One layer alone in int8, and both with the first one's output staying int8."""
+    rng = np.random.default_rng(0)
+    layers = two_layers(rng)
+    x = rng.random((3, 14, 18), np.float32)
+    peaks = {"in0": 0.9, "1": 3.0}  # below the largest values: clipping counts too
+    _, a, b = layers
+    first = by_hand(x, a.weight, a.bias, 0.9, 2, 1, 0.0)
+    assert first.max() > 3.0
+    second = by_hand(first, b.weight, b.bias, 3.0, 1, 8, 0.1)
+
+    param, binary = encode(layers[:2], peaks, ["a"])
+    assert " 8=1\n" in param
+    np.testing.assert_allclose(run_ncnn(tmp_path, param, binary, x, "1"), first, atol=1e-5)
+
+    param, binary = encode(layers, peaks, ["a", "b"])
+    assert param.count(" 8=101\n") == param.count(" 8=1\n") == 1
+    # ncnn's depthwise kernel for x86 divides by the scales with rcpps, which has 12 bits
+    atol = 4e-4 * np.abs(second).max()
+    np.testing.assert_allclose(run_ncnn(tmp_path, param, binary, x, "out0"), second, rtol=0, atol=atol)
+    wrong = by_hand(first, b.weight, b.bias, 3.1, 1, 8, 0.1)
+    assert np.abs(wrong - second).max() > 4 * atol
+    # weights + bias + scales of the weights, the input and, in the first, the output
+    assert len(binary) == (4 + 216 + 32 + 32 + 8) + (4 + 72 + 32 + 32 + 4)
+
+
+def test_equalising_changes_nothing_in_float(tmp_path):
+    rng = np.random.default_rng(1)
+    layers = two_layers(rng)
+    layers[1].weight[:4] *= 50
+    x = rng.random((3, 14, 18), np.float32)
+    wanted = run_ncnn(tmp_path, *encode(layers, {}, ()), x, "out0")
+    peak = np.abs(run_ncnn(tmp_path, *encode(layers, {}, ()), x, "1")).max((1, 2))
+    changed, peaks = equalise(layers, {"in0": np.ones(3, np.float32), "1": peak})
+    assert np.ptp(peaks["1"]) < 1e-3 * peaks["1"].max() < np.ptp(peak)
+    found = run_ncnn(tmp_path, *encode(changed, {}, ()), x, "out0")
+    np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=5e-3 * np.abs(wanted).max())
+
+
+def test_a_blob_that_is_also_an_output_stays_as_it_is(tmp_path):
+    """Neither equalised nor int8: it is seen from outside."""
+    rng = np.random.default_rng(2)
+    source, a, b = two_layers(rng)
+    split = Layer("Split", "split", ("1",), ("2", "out1"), {})
+    layers = [source, a, split, replace(b, inputs=("2",))]
+    x = rng.random((3, 14, 18), np.float32)
+    changed, _ = equalise(layers, {"in0": np.ones(3, np.float32), "1": np.arange(1, 9, dtype=np.float32)})
+    np.testing.assert_array_equal(changed[1].weight, a.weight)
+    param, binary = encode(layers, {"in0": 0.9, "1": 3.0}, ["a", "b"])
+    found = run_ncnn(tmp_path, param, binary, x, "out1")
+    np.testing.assert_allclose(found, by_hand(x, a.weight, a.bias, 0.9, 2, 1, 0.0), atol=1e-5)
+
+
+def test_thresholds():
+    """A bell with one far value: only minmax pays for it."""
+    histogram = np.zeros(2048, int)
+    histogram[:300] = (1e6 * np.exp(-((np.arange(300) / 100) ** 2))).astype(int)
+    histogram[-1] = 1
+    assert threshold(histogram, 10.0, "minmax") == 10.0
+    for method in METHODS[1:]:
+        assert 1.0 < threshold(histogram, 10.0, method) < 4.0, method
+    assert all(threshold(np.zeros(2048, int), 1.0, method) == 1.0 for method in METHODS)
+
+
+def test_defaults(quantized, given, pictures):
+    param, binary, io, _ = given("yoloface-500k-v2")
+    assert quantized.bytes == sum(file.stat().st_size for file in quantized.files)
+    assert quantized.bytes <= 0.35 * quantized.float_bytes
+    assert quantized.float_bytes == param.stat().st_size + binary.stat().st_size
+    assert set(quantized.errors) == set(METHODS)
+    assert quantized.method == min(quantized.errors, key=quantized.errors.get)
+    names = [layer.name for layer in read_model(param, binary) if layer.weight is not None]
+    assert [row.name for row in quantized.sensitivity] == names
+    # float layers were worth it, and they are among the most sensitive
+    assert 0 < len(quantized.float_layers) <= len(names) / 6
+    assert quantized.error < 0.75 * quantized.errors[quantized.method]
+    errors = {row.name: row.error for row in quantized.sensitivity}
+    assert min(errors[name] for name in quantized.float_layers) > np.median(list(errors.values()))
+    assert all(0 < error < quantized.errors[quantized.method] for error in errors.values())
+
+    both = NcnnModel(param, io, threads=1), NcnnModel(quantized.files[0], io, "int8", threads=1)
+    x, _ = preprocess(pictures["astronaut"], io)
+    wanted, found = (model.predict(x[None]) for model in both)
+    assert 0 < output_error([wanted], [found], io) < 3 * quantized.error
+    stored = [line.split() for line in quantized.files[0].read_text().splitlines()[2:]]
+    int8 = {words[1] for words in stored if {"8=1", "8=101"} & {*words}}
+    assert int8 == {*names} - {*quantized.float_layers}
+    assert any("8=101" in words for words in stored)
+
+
+def test_named_float_layers(given, tmp_path):
+    """All layers float is float32 but for float16 weights; one of the worst is better than none."""
+    files = given("yoloface-100k")
+    names = [layer.name for layer in read_model(*files[:2]) if layer.weight is not None]
+    everything = quantize(*files, tmp_path / "a", "mse", names)
+    assert everything.error < 1e-3
+    none = quantize(*files, tmp_path / "b", "mse", ())
+    assert none.float_layers == ()
+    worst = max(none.sensitivity, key=lambda row: row.error).name
+    one = quantize(*files, tmp_path / "c", "mse", [worst])
+    assert one.float_layers == (worst,)
+    assert everything.error < one.error < none.error == none.errors["mse"]
+    # quantising one layer, with what came before it taken as known, is what it is from the picture on
+    others = [name for name in names if name != worst]
+    alone = quantize(*files, tmp_path / "d", "mse", others)
+    assert alone.error == pytest.approx(max(row.error for row in none.sensitivity), rel=1e-3)
+
+
+def test_leaky_networks_and_the_picture(given, tmp_path):
+    result = quantize(*given("yoloface-50k"), tmp_path)
+    assert 0 < result.error < 0.5
+    picture(result).savefig(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    assert result.as_dict()["sensitivity"][0]["name"] == result.sensitivity[0].name
+
+
+def test_calibration_inputs(given, pictures, tmp_path):
+    io = given("yoloface-50k")[2]
+    for i, image in enumerate([*pictures.values()] * 2):
+        cv2.imwrite(str(tmp_path / f"{i:02d}.png"), cv2.cvtColor(image[::4, ::4], cv2.COLOR_RGB2BGR))
+    paths = sorted(tmp_path.glob("*.png"))
+    (tmp_path / "list.txt").write_text("\n".join(path.name for path in paths) + "\n\n")
+    wanted = np.stack([preprocess(image, io)[0] for image in [i[::4, ::4] for i in pictures.values()] * 2])
+    for source in (tmp_path, tmp_path / "list.txt", paths):
+        np.testing.assert_array_equal(calibration_inputs(source, io), wanted)
+    assert len(calibration_inputs(paths, io, limit=9)) == 9
+
+    with pytest.raises(InputError, match="at least 8 pictures, better 200, and 1 were given"):
+        calibration_inputs(paths[0], io)
+    (tmp_path / "empty.txt").write_text("\n")
+    for source in (tmp_path / "empty.txt", []):
+        with pytest.raises(InputError, match="and 0 were given"):
+            calibration_inputs(source, io)
+    with pytest.raises(InputError, match="cannot read the list of pictures"):
+        calibration_inputs(tmp_path / "none.txt", io)
+    (tmp_path / "03.png").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match="03.png does not decode"):
+        calibration_inputs(tmp_path, io)
+    with pytest.raises(InputError, match="there is no picture gone.jpg"):
+        calibration_inputs(["gone.jpg", *paths], io)
+
+
+def test_wrong_colours_are_noticed(given, data, tmp_path):
+    param, binary, io, _ = given("yoloface-500k-v2")
+    folder = data / "widerface_val"
+    samples = calibration_inputs(sorted(folder.rglob("*.jpg"))[::150], io)
+    with pytest.warns(UserWarning, match="with red and blue exchanged .* are they RGB"):
+        quantize(param, binary, io, samples[:, ::-1].copy(), tmp_path, "minmax", ())
+    param, binary, io, samples = given("yoloface-50k")
+    grey = np.repeat(samples.mean(1, keepdims=True), 3, 1)
+    with pytest.warns(UserWarning, match="calibration pictures are grey"):
+        quantize(param, binary, io, grey, tmp_path, "minmax", ())
+
+
+def test_bad_input(given, tmp_path):
+    param, binary, io, samples = given("yoloface-50k")
+    for change, message in (
+        ({"method": "entropy"}, "unknown method 'entropy': known are best, minmax, percentile, mse, kl"),
+        ({"float_layers": ["conv_99"]}, "has no layer 'conv_99' with weights: it has convrelu_0"),
+        ({"samples": samples[:1]}, "at least 8 pictures, 1 were given"),
+        ({"samples": samples[:0]}, "at least 8 pictures, 0 were given|lie in"),
+        ({"samples": samples * 255}, "takes values in 0..1, the calibration pictures lie in"),
+        ({"samples": samples.astype(np.float64)}, "takes float32"),
+        ({"samples": samples[..., :50]}, "no multiple of this network's stride"),
+        ({"binary": tmp_path / "none.bin"}, "cannot read the ncnn model"),
+    ):
+        given = {"param": param, "binary": binary, "io": io, "samples": samples, **change}
+        with pytest.raises(InputError, match=message):
+            quantize(folder=tmp_path / "out", **given)
+    for length, message in ((-4, "are damaged or do not belong together"), (-3, "damaged|explains")):
+        (tmp_path / "cut.bin").write_bytes(binary.read_bytes()[:length])
+        with pytest.raises(InputError, match=message):
+            quantize(param, tmp_path / "cut.bin", io, samples, tmp_path / "out")
+    (tmp_path / "long.bin").write_bytes(binary.read_bytes() + bytes(4))
+    with pytest.raises(InputError, match="explains"):
+        read_model(param, tmp_path / "long.bin")
+    done = quantize(param, binary, io, samples, tmp_path / "done", "minmax", ())
+    with pytest.raises(InputError, match="is not float32"):
+        quantize(*done.files, io, samples, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

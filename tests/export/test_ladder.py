@@ -1,0 +1,98 @@
+"""The ladder on a real export: good rungs pass, a bad one is named with the layer where it begins."""
+
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+
+from toolkit import create_model, evaluation
+from toolkit.data.toy import make_toy
+from toolkit.detect import Boxes
+from toolkit.export import export_model, ladder, read_spec
+from toolkit.export.parity import matched
+from toolkit.runtime import InputError
+
+
+@pytest.fixture(scope="module")
+def rungs(exported, pictures):
+    model, folder = exported("yoloface-500k-v2")
+    return ladder.ladder(model, folder, list(pictures.values()), rungs=RUNGS, rounds=5)
+
+
+RUNGS = ("onnx", "openvino", "ncnn", "ncnn-fp16", "mnn", "caffe", "darknet")
+
+
+def test_every_rung_holds(rungs):
+    assert [rung.name for rung in rungs] == ["torch", *RUNGS]
+    assert rungs[0].wanted >= 1
+    for rung in rungs[1:]:
+        assert rung.fault == ""
+        assert (rung.matched, rung.extra) == (rung.wanted, 0)
+        assert (rung.relative > 1e-5) == (rung.name == "ncnn-fp16")
+        assert rung.latency_ms > 0
+    by_name = {rung.name: rung for rung in rungs}
+    assert by_name["ncnn-fp16"].kilobytes < 0.6 * by_name["ncnn"].kilobytes
+    columns = ladder.table(rungs)
+    assert {len(column) for column in columns.values()} == {len(rungs)}
+    assert ladder.picture(rungs).axes[0].get_xscale() == "log"
+
+
+def test_a_wrong_file_is_named_with_its_first_layer(exported, tmp_path, pictures):
+    """One filter of the tenth convolution written with the wrong sign."""
+    import hashlib
+    import json
+
+    from toolkit.export import int8
+
+    model, folder = exported("yoloface-100k")
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    layers = int8.read_model(copy / "model-fp32.param", copy / "model-fp32.bin")
+    weighted = [i for i, layer in enumerate(layers) if layer.weight is not None]
+    layers[weighted[9]].weight[0] *= -1
+    spec = read_spec(copy)
+    data = (copy / "model-fp32.bin").read_bytes()
+    offset = 0
+    for layer in layers[: weighted[9]]:
+        if layer.weight is not None:
+            offset += 4 + layer.weight.nbytes + (0 if layer.bias is None else layer.bias.nbytes)
+    row = layers[weighted[9]].weight
+    data = data[: offset + 4] + row.tobytes() + data[offset + 4 + row.nbytes :]
+    (copy / "model-fp32.bin").write_bytes(data)
+    spec["formats"]["ncnn"]["files"]["model-fp32.bin"]["sha256"] = hashlib.sha256(data).hexdigest()
+    (copy / "spec.json").write_text(json.dumps(spec))
+    _, rung = ladder.ladder(model, copy, list(pictures.values()), rungs=["ncnn"], rounds=5)
+    names = [name for name, module in model.named_modules() if type(module).__name__ == "ConvBNAct"]
+    assert rung.fault.endswith(f"first at {names[9]}")
+    assert "outputs differ by" in rung.fault
+
+
+def test_scores_of_every_rung(exported, tmp_path):
+    model, folder = exported("yoloface-50k")
+    dataset = make_toy(tmp_path / "toy", count=8, size=64)
+    dataset = dataset.subset(np.arange(4))
+    score = partial(evaluation.score, dataset=dataset, metric="coco")
+    with pytest.raises(InputError, match="share no class"):
+        ladder.ladder(model, folder, [], score, ["ncnn"])
+    digits = create_model("yoloface-50k", classes=dataset.classes)
+    export_model(digits, tmp_path / "digits", ["onnx-end2end", "ncnn"])
+    found = ladder.ladder(digits, tmp_path / "digits", [], score, rounds=5)
+    assert [set(rung.scores) for rung in found] == [{"AP", "AP50"}] * 3
+    assert found[1].relative is None
+    with pytest.raises(InputError, match="holds another network"):
+        ladder.ladder(model, tmp_path / "digits", [])
+    with pytest.raises(InputError, match="the metric is one of coco, voc, darknet and widerface"):
+        evaluation.score(digits, dataset, "accuracy")
+
+
+def test_matched():
+    def boxes(*rows):
+        table = np.array(rows, np.float32).reshape(-1, 6)
+        return Boxes(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+
+    one, other_class, apart = (0, 0, 10, 10, 0.9, 0), (0, 0, 10, 10, 0.8, 1), (20, 0, 30, 10, 0.7, 0)
+    assert matched(boxes(one, other_class, apart), boxes(apart, one)) == 2
+    assert matched(boxes(one, one), boxes(one)) == 1
+    assert matched(boxes(one), boxes(other_class)) == 0
+    assert matched(boxes(), boxes(one)) == matched(boxes(one), boxes()) == 0

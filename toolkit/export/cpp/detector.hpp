@@ -1,0 +1,287 @@
+// What an app needs besides an engine: spec.json, decoding of raw head maps, suppression. C++17, no library.
+// The same arithmetic as toolkit/models/detector.py and toolkit/boxes.py, which the project's tests hold it to.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdlib>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace toolkit {
+
+// --- JSON ------------------------------------------------------------------------------------------------
+
+// A value of a JSON document; `at` and `operator[]` throw std::runtime_error where there is no such value.
+class Json {
+public:
+    enum class Kind { null, boolean, number, text, list, object };
+
+    static Json parse(const std::string& text) {
+        std::size_t position = 0;
+        Json value = read(text, position, 0);
+        skip(text, position);
+        if (position != text.size()) fail("characters behind the document");
+        return value;
+    }
+
+    bool has(const std::string& key) const { return kind_ == Kind::object && members_.count(key) > 0; }
+    const Json& at(const std::string& key) const {
+        if (!has(key)) fail("no " + key);
+        return members_.at(key);
+    }
+    const std::vector<Json>& items() const {
+        if (kind_ != Kind::list) fail("a list was expected");
+        return items_;
+    }
+    double number() const {
+        if (kind_ != Kind::number) fail("a number was expected");
+        return number_;
+    }
+    bool boolean() const {
+        if (kind_ != Kind::boolean) fail("true or false was expected");
+        return number_ != 0;
+    }
+    const std::string& text() const {
+        if (kind_ != Kind::text) fail("a text was expected");
+        return text_;
+    }
+
+private:
+    [[noreturn]] static void fail(const std::string& what) { throw std::runtime_error("spec.json: " + what); }
+
+    static void skip(const std::string& s, std::size_t& i) {
+        while (i < s.size() && (s[i] == ' ' || s[i] == '\n' || s[i] == '\r' || s[i] == '\t')) ++i;
+    }
+
+    static char next(const std::string& s, std::size_t& i) {
+        skip(s, i);
+        if (i >= s.size()) fail("it ends too early");
+        return s[i];
+    }
+
+    static void expect(const std::string& s, std::size_t& i, char c) {
+        if (next(s, i) != c) fail(std::string("expected ") + c);
+        ++i;
+    }
+
+    static Json read(const std::string& s, std::size_t& i, int depth) {
+        if (depth > 64) fail("it is nested too deeply");
+        Json value;
+        const char c = next(s, i);
+        if (c == '{') {
+            value.kind_ = Kind::object;
+            ++i;
+            if (next(s, i) == '}') return ++i, value;
+            for (;;) {
+                next(s, i);
+                std::string key = read_text(s, i);
+                expect(s, i, ':');
+                value.members_[key] = read(s, i, depth + 1);
+                if (next(s, i) == '}') return ++i, value;
+                expect(s, i, ',');
+            }
+        }
+        if (c == '[') {
+            value.kind_ = Kind::list;
+            ++i;
+            if (next(s, i) == ']') return ++i, value;
+            for (;;) {
+                value.items_.push_back(read(s, i, depth + 1));
+                if (next(s, i) == ']') return ++i, value;
+                expect(s, i, ',');
+            }
+        }
+        if (c == '"') {
+            value.kind_ = Kind::text;
+            value.text_ = read_text(s, i);
+            return value;
+        }
+        for (const auto& [word, kind, number] : {std::tuple{"true", Kind::boolean, 1.0},
+                                                 std::tuple{"false", Kind::boolean, 0.0},
+                                                 std::tuple{"null", Kind::null, 0.0}}) {
+            if (s.compare(i, std::string(word).size(), word) == 0) {
+                i += std::string(word).size();
+                value.kind_ = kind;
+                value.number_ = number;
+                return value;
+            }
+        }
+        const char* begin = s.c_str() + i;
+        char* end = nullptr;
+        value.kind_ = Kind::number;
+        value.number_ = std::strtod(begin, &end);
+        if (end == begin) fail("a value was expected");
+        i += static_cast<std::size_t>(end - begin);
+        return value;
+    }
+
+    static std::string read_text(const std::string& s, std::size_t& i) {
+        expect(s, i, '"');
+        std::string out;
+        while (i < s.size() && s[i] != '"') {
+            if (s[i] != '\\') {
+                out += s[i++];
+                continue;
+            }
+            const char escape = ++i < s.size() ? s[i++] : '\0';
+            switch (escape) {
+                case 'n': out += '\n'; break;
+                case 't': out += '\t'; break;
+                case 'r': out += '\r'; break;
+                case 'b': out += '\b'; break;
+                case 'f': out += '\f'; break;
+                case 'u': append_utf8(out, read_unit(s, i), s, i); break;
+                default: out += escape;
+            }
+        }
+        if (i >= s.size()) fail("a text does not end");
+        ++i;
+        return out;
+    }
+
+    static unsigned read_unit(const std::string& s, std::size_t& i) {
+        if (i + 4 > s.size()) fail("a text does not end");
+        const unsigned unit = static_cast<unsigned>(std::strtoul(s.substr(i, 4).c_str(), nullptr, 16));
+        i += 4;
+        return unit;
+    }
+
+    static void append_utf8(std::string& out, unsigned code, const std::string& s, std::size_t& i) {
+        if (code >= 0xD800 && code < 0xDC00 && s.compare(i, 2, "\\u") == 0) {  // the first half of a pair
+            i += 2;
+            code = 0x10000 + ((code - 0xD800) << 10) + (read_unit(s, i) - 0xDC00);
+        }
+        if (code < 0x80) {
+            out += static_cast<char>(code);
+            return;
+        }
+        const int rest = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+        static const unsigned lead[] = {0, 0xC0, 0xE0, 0xF0};
+        out += static_cast<char>(lead[rest] | (code >> (6 * rest)));
+        for (int k = rest - 1; k >= 0; --k) out += static_cast<char>(0x80 | ((code >> (6 * k)) & 0x3F));
+    }
+
+    Kind kind_ = Kind::null;
+    double number_ = 0;
+    std::string text_;
+    std::vector<Json> items_;
+    std::map<std::string, Json> members_;
+};
+
+// --- what a network takes and gives ----------------------------------------------------------------------
+
+// One output map: cells of `stride` px, anchors (w, h) in px of the network's input.
+struct Head {
+    int stride = 0;
+    std::vector<std::array<float, 2>> anchors;
+    float scale_x_y = 1;
+    bool new_coords = false;
+};
+
+// The input is RGB (BGR where `bgr`), (pixel - mean) * scale, stretched to width x height.
+struct Spec {
+    std::string name;
+    int width = 0, height = 0;
+    std::vector<std::string> classes;
+    std::vector<Head> heads;  // in the order of the outputs, coarsest first
+    bool bgr = false;
+    float mean = 0, scale = 1.f / 255;
+    float threshold = 0.25f;
+};
+
+inline Spec read_spec(const Json& document) {
+    const Json& io = document.at("io");
+    Spec spec;
+    spec.name = document.at("name").text();
+    spec.width = static_cast<int>(io.at("input_size").items().at(0).number());
+    spec.height = static_cast<int>(io.at("input_size").items().at(1).number());
+    for (const Json& name : io.at("classes").items()) spec.classes.push_back(name.text());
+    for (const Json& entry : io.at("heads").items()) {
+        Head head;
+        head.stride = static_cast<int>(entry.at("stride").number());
+        for (const Json& anchor : entry.at("anchors").items())
+            head.anchors.push_back({static_cast<float>(anchor.items().at(0).number()),
+                                    static_cast<float>(anchor.items().at(1).number())});
+        head.scale_x_y = static_cast<float>(entry.at("scale_x_y").number());
+        head.new_coords = entry.at("new_coords").boolean();
+        spec.heads.push_back(head);
+    }
+    spec.bgr = io.at("channel_order").text() == "BGR";
+    spec.mean = static_cast<float>(io.at("mean").number());
+    spec.scale = static_cast<float>(io.at("scale").number());
+    spec.threshold = static_cast<float>(document.at("threshold").number());
+    return spec;
+}
+
+// --- boxes -----------------------------------------------------------------------------------------------
+
+// Corners relative to the picture, 0..1, not clipped; score = objectness x class probability.
+struct Detection {
+    float x1, y1, x2, y2, score;
+    int label;
+};
+
+// The candidates of one raw map, appended to `found`. `map`: channels A * (5 + classes), each h rows of w,
+// `channel_step` floats apart. A cell counts where its objectness is above `conf`, a class there where the
+// score is above `conf`.
+inline void decode(const float* map, int w, int h, std::size_t channel_step, const Head& head,
+                   int classes, float conf, std::vector<Detection>& found) {
+    const auto squash = [&](float v) { return head.new_coords ? v : 1 / (1 + std::exp(-v)); };
+    const float s = head.scale_x_y;
+    for (std::size_t a = 0; a < head.anchors.size(); ++a) {
+        const float* first = map + a * static_cast<std::size_t>(5 + classes) * channel_step;
+        const float across = static_cast<float>(w), down = static_cast<float>(h);
+        const float anchor_w = head.anchors[a][0] / across / static_cast<float>(head.stride);
+        const float anchor_h = head.anchors[a][1] / down / static_cast<float>(head.stride);
+        for (int row = 0; row < h; ++row) {
+            for (int column = 0; column < w; ++column) {
+                const float* cell = first + row * w + column;
+                const float objectness = squash(cell[4 * channel_step]);
+                if (!(objectness > conf)) continue;
+                const float left = static_cast<float>(column) - (s - 1) / 2;
+                const float top = static_cast<float>(row) - (s - 1) / 2;
+                const float x = (squash(cell[0]) * s + left) / across;
+                const float y = (squash(cell[channel_step]) * s + top) / down;
+                const float tw = cell[2 * channel_step], th = cell[3 * channel_step];
+                const float bw = (head.new_coords ? 4 * tw * tw : std::exp(tw)) * anchor_w;
+                const float bh = (head.new_coords ? 4 * th * th : std::exp(th)) * anchor_h;
+                for (int c = 0; c < classes; ++c) {
+                    const float score = objectness * squash(cell[(5 + c) * channel_step]);
+                    if (score > conf)
+                        found.push_back({x - bw / 2, y - bh / 2, x + bw / 2, y + bh / 2, score, c});
+                }
+            }
+        }
+    }
+}
+
+inline float iou(const Detection& a, const Detection& b) {
+    const float w = std::min(a.x2, b.x2) - std::max(a.x1, b.x1);
+    const float h = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
+    if (w <= 0 || h <= 0) return 0;
+    const float shared = w * h;
+    return shared / ((a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - shared);
+}
+
+// Greedy suppression within each class: what overlaps a kept box by more than `threshold` goes. By falling
+// score.
+inline std::vector<Detection> suppress(std::vector<Detection> found, float threshold = 0.45f) {
+    std::stable_sort(found.begin(), found.end(),
+                     [](const Detection& a, const Detection& b) { return a.score > b.score; });
+    std::vector<Detection> kept;
+    for (const Detection& candidate : found) {
+        const auto covers = [&](const Detection& k) {
+            return k.label == candidate.label && iou(k, candidate) > threshold;
+        };
+        if (std::none_of(kept.begin(), kept.end(), covers)) kept.push_back(candidate);
+    }
+    return kept;
+}
+
+}  // namespace toolkit

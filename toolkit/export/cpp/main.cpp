@@ -1,0 +1,107 @@
+// Finds objects in a picture with a network that toolkit export wrote, through ncnn.
+//   detect FOLDER PICTURE [--format ncnn-fp16] [--conf 0.25] [--threads 2] [--output found.jpg]
+#include <net.h>
+#include <platform.h>
+#if NCNN_SIMPLEOCV
+#include <simpleocv.h>
+#else
+#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgproc.hpp>
+#endif
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+
+#include "detector.hpp"
+
+namespace {
+
+toolkit::Json read_json(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) throw std::runtime_error("there is no " + path + ": name a folder that toolkit export made");
+    std::stringstream text;
+    text << file.rdbuf();
+    return toolkit::Json::parse(text.str());
+}
+
+std::vector<toolkit::Detection> detect(const ncnn::Net& net, const toolkit::Spec& spec, const cv::Mat& bgr,
+                                       float conf) {
+    const int order = spec.bgr ? ncnn::Mat::PIXEL_BGR : ncnn::Mat::PIXEL_BGR2RGB;
+    ncnn::Mat input =
+        ncnn::Mat::from_pixels_resize(bgr.data, order, bgr.cols, bgr.rows, spec.width, spec.height);
+    const float mean[] = {spec.mean, spec.mean, spec.mean}, scale[] = {spec.scale, spec.scale, spec.scale};
+    input.substract_mean_normalize(mean, scale);
+    ncnn::Extractor extractor = net.create_extractor();
+    extractor.input("in0", input);
+    std::vector<toolkit::Detection> found;
+    for (std::size_t i = 0; i < spec.heads.size(); ++i) {
+        ncnn::Mat map;
+        const std::string blob = "out" + std::to_string(i);
+        if (extractor.extract(blob.c_str(), map) != 0) throw std::runtime_error("the network gives no " + blob);
+        toolkit::decode(map, map.w, map.h, map.cstep, spec.heads[i], static_cast<int>(spec.classes.size()),
+                        conf, found);
+    }
+    return toolkit::suppress(std::move(found));
+}
+
+int run(int count, char** words) {
+    std::string folder, picture, format = "ncnn", output;
+    float conf = -1;
+    int threads = 2;
+    for (int i = 1; i < count; ++i) {
+        const std::string word = words[i];
+        if (word.rfind("--", 0) == 0) {
+            if (i + 1 == count) throw std::runtime_error(word + " needs a value");
+            const std::string value = words[++i];
+            if (word == "--format") format = value;
+            else if (word == "--conf") conf = std::strtof(value.c_str(), nullptr);
+            else if (word == "--threads") threads = std::atoi(value.c_str());
+            else if (word == "--output") output = value;
+            else throw std::runtime_error("unknown option " + word);
+        } else if (folder.empty()) folder = word;
+        else if (picture.empty()) picture = word;
+        else throw std::runtime_error("one folder and one picture, not also " + word);
+    }
+    if (picture.empty()) throw std::runtime_error("expected: detect FOLDER PICTURE");
+
+    const toolkit::Json document = read_json(folder + "/spec.json");
+    const toolkit::Spec spec = toolkit::read_spec(document);
+    if (!document.at("formats").has(format)) throw std::runtime_error(folder + " has no " + format);
+    const std::string param = folder + "/" + document.at("formats").at(format).at("file").text();
+    const std::string weights = param.substr(0, param.rfind('.')) + ".bin";
+    ncnn::Net net;
+    net.opt.num_threads = threads;
+    const bool half = format == "ncnn-fp16";
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half;
+    if (net.load_param(param.c_str()) != 0 || net.load_model(weights.c_str()) != 0)
+        throw std::runtime_error("ncnn cannot open " + param);
+
+    cv::Mat image = cv::imread(picture, 1);
+    if (image.empty()) throw std::runtime_error(picture + " does not decode as a picture");
+    const auto found = detect(net, spec, image, conf < 0 ? spec.threshold : conf);
+    for (const auto& d : found) {
+        const int x = static_cast<int>(d.x1 * image.cols), y = static_cast<int>(d.y1 * image.rows);
+        const int w = static_cast<int>((d.x2 - d.x1) * image.cols), h = static_cast<int>((d.y2 - d.y1) * image.rows);
+        const std::string& name = spec.classes.at(static_cast<std::size_t>(d.label));
+        std::printf("%s %.5f %.2f %.2f %.2f %.2f\n", name.c_str(), d.score, d.x1 * image.cols,
+                    d.y1 * image.rows, d.x2 * image.cols, d.y2 * image.rows);
+        if (output.empty()) continue;
+        cv::rectangle(image, cv::Rect(x, y, w, h), cv::Scalar(0, 160, 255), 2);
+        cv::putText(image, name, cv::Point(x, std::max(12, y - 4)), cv::FONT_HERSHEY_SIMPLEX, 0.5,
+                    cv::Scalar(0, 160, 255));
+    }
+    if (!output.empty() && !cv::imwrite(output, image)) throw std::runtime_error("cannot write " + output);
+    return 0;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    try {
+        return run(count, words);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "%s\n", error.what());
+        return 2;
+    }
+}

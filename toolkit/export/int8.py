@@ -1,0 +1,619 @@
+"""NCNN int8 after training: ranges from calibration pictures, weights and scales in ncnn's own format.
+
+ncnn2table and ncnn2int8 are in no wheel; the wheel runs what they would write. The format is that of ncnn's
+`Convolution::load_model`: weights behind the flag 0x000D4B38, bias, one weight scale per output channel (per
+group in a ConvolutionDepthWise), the input's scale, and, where `int8_scale_term` (key 8) is above 100, the
+scale of the output, which then stays int8. Everything is symmetric: integer = round(scale * value) in
+-127..127. A layer whose input is float quantises it by itself, so any set of layers may stay float.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.detect import find_images, load_image, preprocess
+from toolkit.export.ncnn import INPUT, NcnnModel
+from toolkit.models.spec import HeadIO, ModelIO
+from toolkit.runtime import InputError, progress, whole_file
+
+Floats = NDArray[np.float32]
+
+METHODS = ("minmax", "percentile", "mse", "kl")
+FLOAT, HALF, INT8 = 0, 0x01306B47, 0x000D4B38  # flags before the weights, in ncnn's modelbin.cpp
+# Keys of a .param: number of weights, bias term. Every other layer of ours has no weights.
+KEYS = {"Convolution": ("6", "5"), "ConvolutionDepthWise": ("6", "5"), "InnerProduct": ("2", "1")}
+ACTIVATION, LINEAR_FROM_0 = "9", ("0", "1", "2")  # none, ReLU, leaky ReLU: f(s x) = s f(x) for s > 0
+REQUANTISING = ("Convolution", "ConvolutionDepthWise")  # may pass int8 on to each other
+BINS = 2048
+MINIMUM = 8  # calibration pictures
+# Multiply-adds that calibration and each layer's sensitivity may take: about 5 and 10 s on one x86 core.
+CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
+JUDGES = 16  # pictures on which outputs are compared, at most
+# Layers stay float, the most sensitive first, until the outputs are this close to float32 ...
+GOOD_ERROR = 0.08
+# ... or one layer in six is float, or the files reach this part of the float32 files.
+FLOAT_PART, SIZE_PART = 1 / 6, 0.34
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A line of a .param with its part of the .bin: `weight` (outputs, inputs x kernel), `bias` (outputs,).
+
+    `int8_bias`: the bias less what rounding the weights adds on average.
+    """
+
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    options: Mapping[str, str]
+    weight: Floats | None = None
+    bias: Floats | None = None
+    int8_bias: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What quantising this layer alone does to the outputs (`output_error`)."""
+
+    name: str
+    kind: str
+    weights: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """`errors`: `output_error` of every method tried with all layers int8 but those named by the caller;
+    `error`: of what was written. `bytes` and `float_bytes`: both files, int8 and float32."""
+
+    files: tuple[Path, Path]
+    method: str
+    float_layers: tuple[str, ...]
+    errors: dict[str, float]
+    error: float
+    sensitivity: tuple[Sensitivity, ...]
+    pictures: int
+    bytes: int
+    float_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "files": [file.name for file in self.files]}
+
+
+# --- files -------------------------------------------------------------------------------------------
+
+
+def read_model(param: Path, binary: Path) -> list[Layer]:
+    """The layers of a float32 ncnn model. Raises InputError where the files are missing, damaged, not
+    float32, or hold weights of layers other than convolutions and inner products."""
+    try:
+        lines = param.read_text().splitlines()[2:]
+        raw = binary.read_bytes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the ncnn model {param.name}: {error}") from None
+    at, layers = 0, []
+
+    def take(count: int, kind: Any = np.float32) -> NDArray[Any]:
+        nonlocal at
+        at += 4 * count
+        return np.frombuffer(raw, kind, count, at - 4 * count).copy()
+
+    try:
+        for line in lines:
+            kind, name, inputs, outputs, *rest = line.split()
+            blobs = int(inputs) + int(outputs)
+            options = dict(word.split("=", 1) for word in rest[blobs:])
+            layer = Layer(kind, name, tuple(rest[: int(inputs)]), tuple(rest[int(inputs) : blobs]), options)
+            if kind in KEYS:
+                size_key, bias_key = KEYS[kind]
+                count = int(options["0"])
+                if take(1, np.uint32)[0] != FLOAT:
+                    raise InputError(f"{param.name} is not float32: quantise the model of the format ncnn")
+                weight = take(int(options[size_key])).reshape(count, -1)
+                bias = take(count) if options.get(bias_key) == "1" else np.zeros(count, np.float32)
+                # every layer gets a bias: the correction of its rounding needs one
+                layer = replace(layer, options={**options, bias_key: "1"}, weight=weight, bias=bias)
+            layers.append(layer)
+    except InputError:
+        raise
+    except (ValueError, KeyError):
+        raise InputError(
+            f"{param.name} and {binary.name} are damaged or do not belong together: export the network again"
+        ) from None
+    if at != len(raw) or not layers:
+        raise InputError(
+            f"{binary.name} has {len(raw)} bytes and {param.name} explains {at}: int8 knows weights of "
+            f"{', '.join(KEYS)} only, and the files must belong together"
+        )
+    return layers
+
+
+def encode(
+    layers: Sequence[Layer], peaks: Mapping[str, float], quantised: Collection[str]
+) -> tuple[str, bytes]:
+    """-> .param and .bin; `quantised` layers as int8, the others' weights as float16 (ncnn computes with them
+    in float32 all the same).
+
+    `peaks`: blob -> the value that becomes 127. A convolution read by int8 convolutions alone gives int8
+    itself, with the scale that these would use.
+    """
+    source, readers = _source(layers), _readers(layers)
+    lines, parts = [], []
+    for layer in layers:
+        options = dict(layer.options)
+        if layer.weight is not None and layer.bias is not None:
+            int8 = layer.name in quantised
+            data = (integers(layer.weight) if int8 else layer.weight.astype(np.float16)).tobytes()
+            parts += [np.uint32(INT8 if int8 else HALF).tobytes(), data, bytes(-len(data) % 4)]
+            parts.append((layer.bias if layer.int8_bias is None or not int8 else layer.int8_bias).tobytes())
+            if int8:
+                result = source[layer.outputs[0]]
+                stays = all(
+                    each.name in quantised and each.kind in REQUANTISING for each in (layer, *readers[result])
+                )
+                scales = [*weight_scales(layer.weight), 127 / peaks[source[layer.inputs[0]]]]
+                scales += [127 / peaks[result]] if stays else []
+                parts.append(np.array(scales, np.float32).tobytes())
+                options["8"] = "101" if stays else "1"
+        counts = (str(len(layer.inputs)), str(len(layer.outputs)))
+        pairs = (f"{key}={value}" for key, value in options.items())
+        lines.append(" ".join([layer.kind, layer.name, *counts, *layer.inputs, *layer.outputs, *pairs]))
+    blobs = sum(len(layer.outputs) for layer in layers)
+    return "\n".join(["7767517", f"{len(layers)} {blobs}", *lines]) + "\n", b"".join(parts)
+
+
+def weight_scales(weight: Floats) -> Floats:
+    """(outputs, n) -> (outputs,): 127 / largest absolute value; 0, as ncnn has it, for a row of zeros."""
+    largest = np.abs(weight).max(1)
+    return np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+
+
+def integers(weight: Floats) -> NDArray[np.int8]:
+    """(outputs, n) -> int8 of the same shape."""
+    return np.rint(weight * weight_scales(weight)[:, None]).clip(-127, 127).astype(np.int8)
+
+
+def _source(layers: Iterable[Layer]) -> dict[str, str]:
+    """Blob -> the blob of which it is a copy (behind a Split), or itself."""
+    source: dict[str, str] = {}
+    for layer in layers:
+        for blob in layer.outputs:
+            source[blob] = source[layer.inputs[0]] if layer.kind == "Split" else blob
+    return source
+
+
+def _readers(layers: Iterable[Layer]) -> dict[str, list[Layer]]:
+    """Source blob -> the layers that read it, one of kind "Output" where it is an output of the network."""
+    layers = list(layers)
+    source = _source(layers)
+    read = {blob for layer in layers for blob in layer.inputs}
+    results = [Layer("Output", blob, (blob,), (), {}) for blob in source if blob not in read]
+    readers: dict[str, list[Layer]] = {blob: [] for blob in source.values()}
+    for layer in (*layers, *results):
+        if layer.kind != "Split":
+            for blob in layer.inputs:
+                readers[source[blob]].append(layer)
+    return readers
+
+
+# --- running -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """One network and the pictures on which its int8 forms are judged. `inside`: every float32 blob of each
+    picture."""
+
+    layers: Sequence[Layer]
+    io: ModelIO
+    folder: Path
+    inside: Sequence[Mapping[str, Floats]]
+
+    @property
+    def weighted(self) -> list[str]:
+        return [layer.name for layer in self.layers if layer.weight is not None]
+
+    def encode(self, peaks: Mapping[str, float], floats: Collection[str]) -> tuple[str, bytes]:
+        return encode(self.layers, peaks, [name for name in self.weighted if name not in floats])
+
+    def error(self, peaks: Mapping[str, float], floats: Collection[str], start: int = 0) -> float:
+        """`output_error` with all layers int8 but `floats`; those before `start`, which must be float, do not
+        run: what they gave is known."""
+        model = _open(*self.encode(peaks, floats), self.io, self.folder)
+        outputs = _outputs(self.io)
+        known = {INPUT, *(blob for layer in self.layers[:start] for blob in layer.outputs)}
+        needed = known & {*outputs, *(blob for layer in self.layers[start:] for blob in layer.inputs)}
+        wanted = [[blobs[out] for out in outputs] for blobs in self.inside]
+        found = [
+            list(_extract(model, {blob: blobs[blob] for blob in needed}, outputs).values())
+            for blobs in self.inside
+        ]
+        return output_error(wanted, found, self.io)
+
+
+def _outputs(io: ModelIO) -> list[str]:
+    return [f"out{i}" for i in range(len(io.heads))]
+
+
+def _open(param: str, binary: bytes, io: ModelIO, folder: Path) -> NcnnModel:
+    path = folder / "trial.param"
+    path.write_text(param)
+    path.with_suffix(".bin").write_bytes(binary)
+    return NcnnModel(path, io, "int8", threads=1)
+
+
+def _extract(model: NcnnModel, given: Mapping[str, Floats], blobs: Iterable[str]) -> dict[str, Floats]:
+    """Blobs of one picture. Layers that only lead to what is `given` do not run; a blob that cannot be made
+    from it crashes ncnn."""
+    extractor = model.net.create_extractor()
+    extractor.set_light_mode(False)
+    for blob, value in given.items():
+        extractor.input(blob, model.ncnn.Mat(value))
+    return {blob: np.array(extractor.extract(blob)[1]) for blob in blobs}
+
+
+def _every(samples: Floats, count: float) -> Floats:
+    """At most `count` of the pictures, evenly spread."""
+    wanted = min(int(count), len(samples))
+    return samples[np.linspace(0, len(samples) - 1, wanted).round().astype(int)]
+
+
+def output_error(wanted: Sequence[Sequence[Floats]], found: Sequence[Sequence[Floats]], io: ModelIO) -> float:
+    """How far the detections' raw material is from float32's, over all cells and anchors of all pictures:
+
+    sum(|score - score'| + score x mean |box - box'|) / sum(score), where a score is objectness x class
+    probability and a box its four raw numbers. 0 is equal; cells that nobody would look at weigh nothing.
+    """
+    apart = total = 0.0
+    for picture, other in zip(wanted, found, strict=True):
+        for a, b, head in zip(picture, other, io.heads, strict=True):
+            p, q = _cells(a, head, io), _cells(b, head, io)
+            score, score2 = (_scores(m, head.new_coords) for m in (p, q))
+            boxes = np.abs(p[:, :4] - q[:, :4]).mean(1)
+            apart += float(np.abs(score - score2).sum() + (score.sum(1) * boxes).sum())
+            total += float(score.sum())
+    return apart / max(total, 1e-12)
+
+
+def _cells(raw: Floats, head: HeadIO, io: ModelIO) -> NDArray[np.float64]:
+    """Raw head map of one picture -> (A, 5 + C, cells)."""
+    return raw.reshape(len(head.anchors), 5 + len(io.classes), -1).astype(np.float64)
+
+
+def _scores(cells: NDArray[Any], probabilities: bool) -> NDArray[Any]:
+    """(A, 5 + C, cells) -> objectness x class probability (A, C, cells)."""
+    p = cells[:, 4:] if probabilities else 1 / (1 + np.exp(-np.clip(cells[:, 4:], -60, 60)))
+    return p[:, :1] * p[:, 1:]
+
+
+# --- ranges ------------------------------------------------------------------------------------------
+
+
+def equalise(layers: Sequence[Layer], peaks: Mapping[str, Floats]) -> tuple[list[Layer], dict[str, Floats]]:
+    """The same function with channels of like size, where one convolution alone reads another.
+
+    `peaks`: blob -> largest absolute value of each channel. A channel times s behind a ReLU (or nothing, or a
+    leaky ReLU) is the weights and the bias before it times s and those after it divided by s, in exact
+    arithmetic. A depthwise reader has a scale for each channel, so s makes all channels equally large; for
+    any other reader s = sqrt(largest weight that reads it / peak) shares the spread between both sides
+    (Nagel et al., arXiv:1906.04721; Xiao et al., arXiv:2211.10438). -> the layers and their peaks.
+    """
+    readers = _readers(layers)
+    maker = {blob: layer.name for layer in layers for blob in layer.outputs}
+    changed = {layer.name: layer for layer in layers}
+    peaks = dict(peaks)
+    for blob, peak in peaks.items():
+        before = changed[maker[blob]]
+        if len(readers[blob]) != 1 or before.options.get(ACTIVATION, "0") not in LINEAR_FROM_0:
+            continue
+        after = changed[readers[blob][0].name]
+        if before.weight is None or before.bias is None or after.weight is None:
+            continue
+        depthwise = after.kind == "ConvolutionDepthWise"
+        if depthwise and len(after.weight) != len(peak):
+            continue  # grouped, but not one channel a group
+        # (outputs, channels, kernel), or (channels, 1, kernel)
+        weight = after.weight.reshape(len(after.weight), 1 if depthwise else len(peak), -1)
+        reads = np.abs(weight).max((1, 2) if depthwise else (0, 2))
+        live = (peak > 1e-6 * peak.max()) & (reads > 0)
+        if not live.any():
+            continue
+        s = np.ones_like(peak)
+        s[live] = peak.max() / peak[live] if depthwise else np.sqrt(reads[live] / peak[live])
+        s[live] /= np.exp(np.log(s[live]).mean())
+        s = s.clip(1e-3, 1e3)
+        changed[before.name] = replace(before, weight=before.weight * s[:, None], bias=before.bias * s)
+        divided = weight / (s[:, None, None] if depthwise else s[None, :, None])
+        changed[after.name] = replace(after, weight=divided.reshape(after.weight.shape))
+        peaks[blob] = peak * s
+    return [changed[layer.name] for layer in layers], peaks
+
+
+def threshold(histogram: NDArray[np.integer], peak: float, method: str) -> float:
+    """The value that becomes 127, from a histogram of absolute values over 0..`peak` (equal bins).
+
+    "minmax": the peak; "percentile": 99.99 % lie below; "mse": the least squared error of rounding and
+    clipping; "kl": the least Kullback-Leibler divergence of 128 levels (Migacz, "8-bit inference with
+    TensorRT", 2017; ncnn2table's default).
+    """
+    bins = len(histogram)
+    counts = histogram.astype(np.float64)
+    if method == "minmax" or not counts.any():
+        return peak
+    if method == "percentile":
+        share = np.cumsum(counts) / counts.sum()
+        return peak * (int(np.searchsorted(share, 0.9999)) + 1) / bins
+    if method == "mse":
+        values = (np.arange(bins) + 0.5) / bins * peak
+
+        def squared(top: float) -> float:
+            return float(counts @ (values - np.minimum(np.rint(values * 127 / top), 127) * top / 127) ** 2)
+
+        return min(np.linspace(0.2, 1, 81) * peak, key=squared)
+    counts[0] = 0  # the zeros behind a ReLU are exact at any scale
+    used = counts > 0
+
+    def divergence(cut: int) -> float:
+        p = counts[:cut].copy()
+        p[-1] += counts[cut:].sum()
+        level = np.arange(cut) * 128 // cut
+        mass = np.bincount(level, counts[:cut], 128)
+        width = np.bincount(level, used[:cut], 128)
+        q = np.where(used[:cut], (mass / np.maximum(width, 1))[level], 0)
+        p, q = (np.where(v > 0, v, 1e-4) for v in (p, q))
+        p, q = p / p.sum(), q / q.sum()
+        return float((p * np.log(p / q)).sum())
+
+    return peak * min(range(128, bins + 1, 16), key=divergence) / bins
+
+
+def _corrected(layers: Sequence[Layer], means: Mapping[str, Floats]) -> list[Layer]:
+    """The layers with `int8_bias`; `means`: blob -> mean of each channel."""
+    source, corrected = _source(layers), []
+    for layer in layers:
+        if layer.weight is not None and layer.bias is not None:
+            scales, mean = weight_scales(layer.weight), means[source[layer.inputs[0]]]
+            step = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+            rounding = integers(layer.weight) * step[:, None] - layer.weight
+            groups = int(layer.options["7"]) if layer.kind == "ConvolutionDepthWise" else 1
+            inputs = mean.reshape(groups, -1).repeat(len(rounding) // groups, 0)  # (outputs, inputs)
+            per_input = rounding.reshape(*inputs.shape, -1).sum(2)
+            layer = replace(layer, int8_bias=layer.bias - (per_input * inputs).sum(1))
+        corrected.append(layer)
+    return corrected
+
+
+def _channel_peaks(model: NcnnModel, blobs: Sequence[str], samples: Floats) -> dict[str, Floats]:
+    """Blob -> largest absolute value of each channel."""
+    peaks: dict[str, Floats] = {}
+    for x in progress(samples, "calibration: channels"):
+        for blob, value in _extract(model, {INPUT: x}, blobs).items():
+            peak = np.abs(value.reshape(len(value), -1)).max(1)
+            peaks[blob] = np.maximum(peaks.get(blob, np.float32(0)), peak)
+    return peaks
+
+
+def _statistics(
+    model: NcnnModel, tops: Mapping[str, float], samples: Floats
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, Floats]]:
+    """Blob -> histogram of absolute values over 0..top, and mean of each channel."""
+    histograms = {blob: np.zeros(BINS, np.int64) for blob in tops}
+    means: dict[str, Floats] = {}
+    for x in progress(samples, "calibration: ranges"):
+        for blob, value in _extract(model, {INPUT: x}, tops).items():
+            flat = value.reshape(len(value), -1)
+            bins = np.minimum(np.abs(flat) * (BINS / tops[blob]), BINS - 1).astype(np.int32)
+            histograms[blob] += np.bincount(bins.ravel(), minlength=BINS)
+            means[blob] = means.get(blob, np.float32(0)) + flat.mean(1) / np.float32(len(samples))
+    return histograms, means
+
+
+# --- the whole ---------------------------------------------------------------------------------------
+
+
+def quantize(
+    param: str | Path,
+    binary: str | Path,
+    io: ModelIO,
+    samples: Floats,
+    folder: str | Path,
+    method: str = "best",
+    float_layers: Sequence[str] | None = None,
+) -> Quantized:
+    """Write model-int8.param and model-int8.bin into `folder` from a float32 ncnn model of ours.
+
+    `samples`: (N, 3, H, W) float32, preprocessed as `io` says (`calibration_inputs`), at least `MINIMUM`;
+    of large networks an even part is used. `method`: how the range of an input is found, one of `METHODS`, or
+    "best", which tries all and keeps the one with the least `output_error`. `float_layers`: names in the
+    .param that stay float; None lets the sensitivities choose (`GOOD_ERROR`, `FLOAT_PART`, `SIZE_PART`), ()
+    quantises everything. Both files appear whole.
+
+    Raises InputError for bad samples, an unknown method or layer, and files that are no float32 model; warns
+    where the pictures are grey or seem to have red and blue exchanged.
+    """
+    param, binary, folder = Path(param), Path(binary), Path(folder)
+    if method not in ("best", *METHODS):
+        raise InputError(f"unknown method {method!r}: known are best, {', '.join(METHODS)}")
+    samples = _checked(samples, io)
+    layers = read_model(param, binary)
+    source = _source(layers)
+    weighted = {layer.name: source[layer.inputs[0]] for layer in layers if layer.weight is not None}
+    unknown = sorted(set(float_layers or ()) - set(weighted))
+    if unknown:
+        raise InputError(
+            f"{param.name} has no layer {unknown[0]!r} with weights: it has {', '.join(weighted)}"
+        )
+    read = list(dict.fromkeys(weighted.values()))
+    model = NcnnModel(param, io, "fp32", threads=1)
+    _warn_of_colours(model, _every(samples, JUDGES))
+    macs = _macs(layers, model, samples[0])
+    seen = _every(samples, max(MINIMUM, CALIBRATION_MACS / macs))
+    judges = _every(samples, np.clip(SENSITIVITY_MACS / macs / len(weighted), 2, JUDGES))
+
+    with tempfile.TemporaryDirectory() as work:
+        layers, channels = equalise(layers, _channel_peaks(model, read, seen))
+        tops = {blob: max(float(peak.max()), 1e-12) for blob, peak in channels.items()}
+        equal = _open(*encode(layers, {}, ()), io, Path(work))
+        histograms, means = _statistics(equal, tops, seen)
+        layers = _corrected(layers, means)
+        blobs = [blob for layer in layers for blob in layer.outputs]
+        bench = _Bench(layers, io, Path(work), [_extract(equal, {INPUT: x}, blobs) for x in judges])
+
+        floats = set(float_layers or ())
+        tried = {
+            name: {blob: threshold(histograms[blob], tops[blob], name) for blob in read}
+            for name in (METHODS if method == "best" else (method,))
+        }
+        errors = {name: bench.error(peaks, floats) for name, peaks in tried.items()}
+        method = min(errors, key=lambda name: errors[name])
+        peaks = tried[method]
+        rows = tuple(
+            Sensitivity(
+                layer.name, layer.kind, layer.weight.size, bench.error(peaks, {*weighted} - {layer.name}, i)
+            )
+            for i, layer in enumerate(progress(layers, "sensitivity of each layer"))
+            if layer.weight is not None
+        )
+        float_bytes = param.stat().st_size + binary.stat().st_size
+        error = errors[method]
+        if float_layers is None:
+            floats, error = _sensitive(bench, peaks, rows, error, SIZE_PART * float_bytes)
+        text, data = bench.encode(peaks, floats)
+
+    files = folder / "model-int8.param", folder / "model-int8.bin"
+    with whole_file(files[0]) as new_param, whole_file(files[1]) as new_binary:
+        new_param.write_text(text)
+        new_binary.write_bytes(data)
+    kept = tuple(name for name in weighted if name in floats)
+    return Quantized(files, method, kept, errors, error, rows, len(seen), len(text) + len(data), float_bytes)
+
+
+def _sensitive(
+    bench: _Bench, peaks: Mapping[str, float], rows: Sequence[Sensitivity], error: float, limit: float
+) -> tuple[set[str], float]:
+    """The layers that stay float, and the error then: the most sensitive first, each only where the files
+    stay below `limit` bytes."""
+
+    def size(floats: Collection[str]) -> int:
+        return sum(map(len, bench.encode(peaks, floats)))
+
+    if size(()) > limit:  # a tiny network, of which the .param is a good part: a twentieth more is allowed
+        limit = 1.05 * size(())
+    floats: set[str] = set()
+    for row in sorted(rows, key=lambda row: -row.error):
+        if error <= GOOD_ERROR or len(floats) + 1 > FLOAT_PART * len(rows):
+            break
+        if size({*floats, row.name}) <= limit:
+            floats.add(row.name)
+            error = bench.error(peaks, floats)
+    return floats, error
+
+
+def _macs(layers: Sequence[Layer], model: NcnnModel, x: Floats) -> float:
+    """Multiply-adds of one picture."""
+    weighted = {layer.outputs[0]: layer.weight for layer in layers if layer.weight is not None}
+    blobs = _extract(model, {INPUT: x}, weighted)
+    return float(sum(weight[0].size * blobs[blob].size for blob, weight in weighted.items()))
+
+
+# --- pictures ----------------------------------------------------------------------------------------
+
+
+def calibration_inputs(pictures: str | Path | Sequence[str | Path], io: ModelIO, limit: int = 200) -> Floats:
+    """(N, 3, H, W) float32 for `quantize`, by `toolkit.detect.preprocess`.
+
+    `pictures`: a folder, a .txt with one path a line (relative to itself), or paths; `limit` of them, evenly
+    spread, where there are more. Raises InputError where a picture is missing or does not decode, and for
+    fewer than `MINIMUM`.
+    """
+    paths: list[str | Path]
+    if not isinstance(pictures, (str, Path)):
+        paths = list(pictures)
+    elif Path(pictures).suffix == ".txt":
+        try:
+            lines = Path(pictures).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the list of pictures {pictures}: {error}") from None
+        paths = [Path(pictures).parent / line.strip() for line in lines if line.strip()]
+    else:
+        paths = list(find_images(pictures))
+    if min(len(paths), limit) < MINIMUM:
+        raise InputError(
+            f"calibration needs at least {MINIMUM} pictures, better 200, and {min(len(paths), limit)} were "
+            "given: name a folder or a list with pictures like those the network will see"
+        )
+    chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
+    return np.stack(
+        [preprocess(load_image(paths[i]), io)[0] for i in progress(chosen, "reading calibration pictures")]
+    )
+
+
+def _checked(samples: Floats, io: ModelIO) -> Floats:
+    samples = np.asarray(samples)
+    if samples.ndim != 4 or samples.shape[1] != 3 or samples.dtype != np.float32:
+        raise InputError(
+            f"calibration takes float32 (N, 3, H, W), found {samples.dtype} {samples.shape}: "
+            "make it with calibration_inputs"
+        )
+    if len(samples) < MINIMUM:
+        raise InputError(f"calibration needs at least {MINIMUM} pictures, {len(samples)} were given")
+    io.check_size((samples.shape[3], samples.shape[2]))
+    low, high = (0 - io.mean) * io.scale, (255 - io.mean) * io.scale
+    least, most = float(samples.min()), float(samples.max())
+    if not low - 1e-3 <= least <= most <= high + 1e-3:
+        raise InputError(
+            f"this network takes values in {low:g}..{high:g}, the calibration pictures lie in "
+            f"{least:g}..{most:g}: make them with calibration_inputs"
+        )
+    return np.ascontiguousarray(samples)
+
+
+def _warn_of_colours(model: NcnnModel, samples: Floats) -> None:
+    """The files cannot say in which order their colours stand, but the network can: it was trained on one."""
+    grey = np.abs(samples - samples[:, :1]).max((1, 2, 3)) < 1e-3
+    if grey.mean() > 0.5:
+        warnings.warn(
+            f"{grey.sum()} of {len(grey)} calibration pictures are grey: ranges found on them may not fit "
+            "coloured ones",
+            stacklevel=3,
+        )
+        return
+    as_given, exchanged = (_best_scores(model, x) for x in (samples, samples[:, ::-1]))
+    if exchanged.mean() > 1.1 * as_given.mean() and (exchanged > as_given).mean() > 0.7:
+        warnings.warn(
+            f"the network is surer of the calibration pictures with red and blue exchanged (best score "
+            f"{exchanged.mean():.2f} on average, not {as_given.mean():.2f}): are they "
+            f"{model.io.channel_order}?",
+            stacklevel=3,
+        )
+
+
+def _best_scores(model: NcnnModel, samples: Floats) -> NDArray[np.float64]:
+    """(N,): the best score in each picture."""
+    best = []
+    for x in samples:
+        maps = zip(model.predict(x[None]), model.io.heads, strict=True)
+        best.append(max(_scores(_cells(m, head, model.io), head.new_coords).max() for m, head in maps))
+    return np.array(best)
+
+
+def picture(quantized: Quantized) -> Any:
+    """The layers in running order as columns: the error each makes alone, int8 and kept float in two
+    colours."""
+    from toolkit import viz
+
+    return viz.layer_profile(
+        ["kept float" if row.name in quantized.float_layers else "int8" for row in quantized.sensitivity],
+        {"error of the outputs with this layer alone in int8": [row.error for row in quantized.sensitivity]},
+        xlabel="layer in running order",
+        title=f"Sensitivity to int8, ranges by {quantized.method}",
+    )

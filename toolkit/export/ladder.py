@@ -1,0 +1,162 @@
+"""All formats of one exported network side by side: outputs, detections, score, size and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit import viz
+from toolkit.detect import Image, Settings, run
+from toolkit.export import compare, open_export, probe_input, read_spec
+from toolkit.export.onnx import EndToEndModel
+from toolkit.export.parity import compare as compare_layers
+from toolkit.export.parity import matched
+from toolkit.models.detector import Detector
+from toolkit.runtime import InputError, progress
+from toolkit.timing import interleave
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Largest difference to torch by the largest output, and the part of torch's detections that may get lost.
+LIMITS = {"fp32": (1e-4, 0.0), "fp16": (0.05, 0.05), "int8": (float("inf"), 0.25)}
+DIVERGED = {"fp32": 1e-4, "fp16": 0.05, "int8": 0.25}  # of a layer, likewise
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One format beside torch. `difference` and `relative` (to the largest output) are of the raw maps on one
+    photograph, None where the maps stay inside the file. `wanted` detections of torch over all pictures,
+    `matched` of them found here (same class, IoU above .5), `extra` found here alone. `latency_ms`: median of
+    one picture's network (with decoding and suppression for an end-to-end file). `fault` says what falls
+    short and where it begins."""
+
+    name: str
+    kilobytes: float | None
+    difference: float | None
+    relative: float | None
+    wanted: int
+    matched: int
+    extra: int
+    scores: Mapping[str, float]
+    latency_ms: float
+    fault: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def precision(name: str) -> str:
+    return next((p for p in ("int8", "fp16") if p in name), "fp32")
+
+
+def ladder(
+    model: Detector,
+    folder: str | Path,
+    pictures: Sequence[Image | str | Path],
+    score: Callable[[Any], Mapping[str, float]] | None = None,
+    rungs: Sequence[str] = (),
+    threads: int = 1,
+    rounds: int = 30,
+) -> list[Rung]:
+    """torch and every format in the exported `folder`, or those of `rungs` ("openvino" opens the ONNX file).
+
+    `model`: the network that was exported. `pictures`: what detections are compared on. `score`: backend ->
+    figures such as `toolkit.evaluation.score`. Latencies are measured in turns. Raises InputError where the
+    folder holds another network.
+    """
+    spec = read_spec(folder)
+    names = list(rungs or spec["formats"])
+    backends = {name: open_export(folder, name, threads) for name in names}
+    first = next(iter(backends.values()), None)
+    if first is None or first.io.heads != model.io.heads or first.io.classes != model.io.classes:
+        raise InputError(f"{folder} holds another network than the one it is compared with")
+    io = first.io
+    settings = Settings(size=io.input_size)
+    x = probe_input(io)
+    maps = model.predict(x)
+    wanted = list(run(model, pictures, settings))
+    calls: dict[str, Callable[[], Any]] = {"torch": partial(model.predict, x)}
+    calls |= {name: partial(_call(backend), x) for name, backend in backends.items()}
+    times = interleave(calls, rounds=rounds)
+    total = sum(len(boxes.scores) for boxes in wanted)
+    scores = dict(score(model)) if score else {}
+    found = [Rung("torch", None, 0.0, 0.0, total, total, 0, scores, float(np.median(times["torch"])))]
+    for name, backend in progress(list(backends.items()), "rungs"):
+        difference = relative = None
+        if not isinstance(backend, EndToEndModel):
+            difference, reach = compare(maps, backend.predict(x))
+            relative = difference / max(1.0, reach)
+        here = list(run(backend, pictures, settings))
+        pairs = sum(matched(a, b) for a, b in zip(wanted, here, strict=True))
+        files = spec["formats"]["onnx" if name == "openvino" else name]["files"].values()
+        found.append(
+            Rung(
+                name,
+                sum(file["bytes"] for file in files) / 1000,
+                difference,
+                relative,
+                total,
+                pairs,
+                sum(len(boxes.scores) for boxes in here) - pairs,
+                dict(score(backend)) if score else {},
+                float(np.median(times[name])),
+                _fault(name, model, backend, x, relative, total, pairs),
+            )
+        )
+    return found
+
+
+def _call(backend: Any) -> Callable[[Any], Any]:
+    return backend.find if isinstance(backend, EndToEndModel) else backend.predict
+
+
+def _fault(
+    name: str, model: Detector, backend: Any, x: Any, relative: float | None, wanted: int, pairs: int
+) -> str:
+    """What falls short of `LIMITS`, and the first layer that shows it."""
+    limit, part = LIMITS[precision(name)]
+    said = []
+    if relative is not None and not relative <= limit:
+        said.append(f"outputs differ by {relative:.1g} of the largest, not {limit:g}")
+    if wanted - pairs > part * wanted:
+        said.append(f"{wanted - pairs} of {wanted} detections are lost")
+    if not said:
+        return ""
+    if relative is not None:
+        layer = compare_layers(model, backend, x).first_divergence(DIVERGED[precision(name)])
+        if layer is not None:
+            said.append(f"first at {layer}")
+    return ", ".join(said)
+
+
+def table(rungs: Sequence[Rung]) -> dict[str, list[str]]:
+    """Columns {title: cells}; a cell that does not exist is empty."""
+    columns: dict[str, list[str]] = {
+        "rung": [rung.name for rung in rungs],
+        "kB": ["" if r.kilobytes is None else f"{r.kilobytes:.1f}" for r in rungs],
+        "largest difference": ["" if r.difference is None else f"{r.difference:.2g}" for r in rungs],
+        "of the largest output": ["" if r.relative is None else f"{r.relative:.2g}" for r in rungs],
+        "detections found, lost, more": [f"{r.matched}, {r.wanted - r.matched}, {r.extra}" for r in rungs],
+        "ms": [f"{r.latency_ms:.2f}" for r in rungs],
+    }
+    for name in rungs[0].scores:
+        columns[name] = [f"{r.scores[name]:.4f}" for r in rungs]
+    return {**columns, "falls short": [r.fault for r in rungs]}
+
+
+def picture(rungs: Sequence[Rung], title: str = "") -> Figure:
+    """Relative difference to torch of every rung, on a logarithmic axis, coloured by precision."""
+    compared = [rung for rung in rungs if rung.relative is not None and rung.name != "torch"]
+    return viz.dots(
+        [rung.name for rung in compared],
+        [max(rung.relative or 0.0, 1e-9) for rung in compared],
+        [precision(rung.name) for rung in compared],
+        xlabel="largest difference to torch / largest output",
+        title=title,
+    )

@@ -1,0 +1,47 @@
+"""OpenVINO opens `model.onnx` as it is: no file of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.export.onnx import check_shape
+from toolkit.models.spec import ModelIO
+from toolkit.runtime import InputError, require
+
+
+def load_openvino() -> ModuleType:
+    """The package, without its telemetry: importing it reports to a server unless that part is missing."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return require("openvino", "openvino")
+
+
+class OpenVinoModel:
+    """A `model.onnx` in OpenVINO on the CPU, in float32: `.io` and `.predict` as every backend has them."""
+
+    def __init__(self, path: Path, io: ModelIO, threads: int = 0):
+        core = load_openvino().Core()
+        self.path, self.io = path, io
+        # On CPUs with bfloat16 or float16 arithmetic OpenVINO would take that.
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            self.model = core.compile_model(str(path), "CPU", settings)
+        except RuntimeError as error:
+            raise InputError(f"OpenVINO cannot open {path}: {str(error).strip().splitlines()[-1]}") from None
+        if len(self.model.inputs) != 1 or len(self.model.outputs) != len(io.heads):
+            raise InputError(
+                f"{path} has not one input and {len(io.heads)} outputs: it is no export of this toolkit"
+            )
+        self.shape = tuple(side.get_length() for side in list(self.model.input().get_partial_shape())[2:])
+
+    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """(N, 3, H, W) at the exported size -> raw head maps."""
+        check_shape(self.path, self.shape, x)
+        found = self.model(np.ascontiguousarray(x, np.float32))
+        return [np.array(found[output]) for output in self.model.outputs]
