@@ -8,6 +8,8 @@ import sys
 import cv2
 import pytest
 
+from toolkit.export import FORMATS
+
 
 def toolkit(*args, cwd, **environment):
     return subprocess.run(
@@ -59,6 +61,24 @@ def test_detect_export_and_parity(tmp_path, zoo, reference, pictures):
     assert answer("parity", "compare", npz, "fastest-v2", cwd=tmp_path)["passed"]
 
 
+def test_export_to_everything_and_the_ladder(tmp_path, zoo, pictures):
+    (tmp_path / "pictures").mkdir()
+    for i, picture in enumerate([p[:, ::side] for p in pictures.values() for side in (1, -1)]):
+        cv2.imwrite(str(tmp_path / "pictures" / f"{i}.png"), picture[..., ::-1])
+    args = ("export", "--model", "yoloface-100k", "--to", "all", "--calibration", "pictures", "--cpp")
+    made = answer(*args, "--output", "net", cwd=tmp_path)
+    assert set(made["bytes"]) == set(FORMATS)
+    assert {path.name for path in (tmp_path / "net" / "cpp").iterdir()} >= {"CMakeLists.txt", "detector.hpp"}
+    args = ("parity", "ladder", "--model", "yoloface-100k", "--folder", "net", "--rounds", "5")
+    rungs = ("--rungs", "onnx,onnx-end2end,openvino,ncnn,ncnn-fp16,mnn,caffe,darknet", "--picture", "l.png")
+    found = answer(*args, *rungs, cwd=tmp_path)["rungs"]
+    assert [rung["fault"] for rung in found] == [""] * 9
+    assert (tmp_path / "l.png").exists()
+    run = toolkit(*args, "--rungs", "mnn-fp16,ncnn-int8", "--images", "pictures", cwd=tmp_path)
+    assert run.returncode in (0, 1)
+    assert "ncnn-int8" in run.stdout
+
+
 BAD = {
     "unknown network": (("detect", "a.png", "--model", "yolov9"), "'yolov9' is no network"),
     "no picture": (("detect", "none.png", "--model", "yoloface-50k"), "there is no picture, folder or video"),
@@ -66,6 +86,33 @@ BAD = {
     "size": (("export", "--model", "yoloface-50k", "--size", "57", "--output", "o"), "no multiple"),
     "size text": (("export", "--model", "yoloface-50k", "--size", "big", "--output", "o"), "WIDTHxHEIGHT"),
     "format": (("export", "--model", "yoloface-50k", "--to", "tflite", "--output", "o"), "unknown format"),
+    "no calibration": (
+        ("export", "--model", "yoloface-50k", "--to", "ncnn-int8", "--output", "o"),
+        "ncnn-int8 is calibrated on pictures",
+    ),
+    "empty calibration": (
+        ("export", "--model", "yoloface-50k", "--to", "ncnn-int8", "--calibration", "empty", "--output", "o"),
+        "there is no picture in empty",
+    ),
+    "broken calibration": (
+        (
+            "export",
+            "--model",
+            "yoloface-50k",
+            "--to",
+            "mnn-int8",
+            "--calibration",
+            "list.txt",
+            "--output",
+            "o",
+        ),
+        "does not decode as a picture",
+    ),
+    "one picture": (
+        ("export", "--model", "yoloface-50k", "--to", "onnx-int8", "--calibration", "a.png", "--output", "o"),
+        "at least 8 pictures, better 200, and 1 were given",
+    ),
+    "no ladder": (("parity", "ladder", "--model", "yoloface-50k", "--folder", "empty"), "has no spec.json"),
     "weights": (
         ("detect", "a.png", "--model", "fastest-v2", "--weights", "short.weights"),
         "expected a darknet weights file",
@@ -84,6 +131,8 @@ def test_bad_input_is_one_sentence_and_code_2(case, tmp_path, zoo):
     args, message = BAD[case]
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_text("broken.jpg\n" * 9)
     (tmp_path / "short.weights").write_bytes(b"1234")
     (tmp_path / "bad.cfg").write_text("[net]\nwidth=32\nheight=32\n[lstm]\n")
     before = sorted(p.name for p in tmp_path.iterdir())

@@ -207,9 +207,11 @@ def dots(
     title: str = "",
     form: str = "{:.2g}",
 ) -> Figure:
-    """Positive values (N,) of very different sizes: a dot each on a logarithmic axis, first name on top,
-    coloured by `groups`."""
-    numbers = np.asarray(values, float)
+    """Values (N,) of very different sizes: a dot each on a logarithmic axis, first name on top, coloured by
+    `groups`; a zero stands, so written, at the left edge."""
+    written = np.asarray(values, float)
+    positive = written[written > 0]
+    numbers = np.where(written > 0, written, (positive.min() if len(positive) else 1.0) / 10)
     groups = groups or [""] * len(names)
     kinds = list(dict.fromkeys(groups))
     with _figure(6.4, max(1.8, 1.0 + 0.27 * len(names))) as (figure, axes):

@@ -23,7 +23,7 @@ from toolkit.training.loop import VALIDATION, Result, read_config, train
 from toolkit.training.recipe import recipe
 
 SEEDS = (0, 1, 2)
-FACTORS = (1 / 3, 1 / 2, 1.0)  # the grid of learning rates: parts of each recipe's own
+FACTORS = (0.1, 1 / 3, 1.0)  # the grid of learning rates: parts of each recipe's own
 
 
 def run(folder: Path, dataset: Dataset, levers: dict[str, Any], **settings: Any) -> Result:

@@ -155,7 +155,7 @@ def picture(rungs: Sequence[Rung], title: str = "") -> Figure:
     compared = [rung for rung in rungs if rung.relative is not None and rung.name != "torch"]
     return viz.dots(
         [rung.name for rung in compared],
-        [max(rung.relative or 0.0, 1e-9) for rung in compared],
+        [rung.relative or 0.0 for rung in compared],
         [precision(rung.name) for rung in compared],
         xlabel="largest difference to torch / largest output",
         title=title,
