@@ -52,6 +52,8 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.studies cells
 	$(BIN)/python -m tests.benchmarks.studies sanity
 	$(BIN)/python -m tests.benchmarks.studies search
+	$(BIN)/python -m tests.benchmarks.exports scores
+	$(BIN)/python -m tests.benchmarks.exports files
 	$(BIN)/python -m tests.benchmarks.tables
 
 bench: setup
@@ -60,6 +62,8 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.pipeline
 	$(BIN)/python -m tests.benchmarks.training_step
 	$(BIN)/python -m tests.benchmarks.sizing
+	$(BIN)/python -m tests.benchmarks.exports engines
+	$(BIN)/python -m tests.benchmarks.exports layers
 
 bench-peers: setup
 	$(PYTHON) -m venv .venv-peers

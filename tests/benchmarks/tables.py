@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.record import RESULTS
+from toolkit.ablation.report import LEVEL
+from toolkit.export import FORMATS
 
 README = Path(__file__).parents[2] / "README.md"
 NOBODY = "not measured"
@@ -101,9 +103,64 @@ def face_training() -> str:
     return "\n".join(lines)
 
 
+def rungs() -> str:
+    kept = result("exports-scores")
+    names = ("yoloface-500k-v2", "fastest-v2", "nano-voc")
+    lines = [
+        "| exported files, int8 calibrated on 200 pictures | yoloface-500k-v2, WIDER easy / medium / hard, "
+        "our split | fastest-v2, VOC mAP50 | nano-voc, VOC mAP50 |",
+        "|---|---|---|---|",
+    ]
+    for rung in ("torch", *FORMATS, "openvino"):
+        cells = []
+        for name in names:
+            found = kept.get(name, {}).get(rung)
+            if found is None:
+                cells.append(NOBODY)
+            elif "easy" in found:
+                cells.append(" / ".join(f"{found[k]:.4f}"[1:] for k in ("easy", "medium", "hard")))
+            else:
+                cells.append(f"{found['mAP50']:.2f}")
+        lines.append(f"| {rung} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def engines() -> str:
+    kept = result("exports-engines")
+    columns = [key for key in kept if key.endswith("threads")]
+    if not columns:
+        return ""
+    lines = [
+        "| ms for one picture, and times ncnn's | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for engine in kept[columns[0]]:
+        cells = [
+            f"{kept[c][engine]['median_ms']:.2f} ({kept[c][engine]['by ncnn']['median']:.2f})"
+            for c in columns
+        ]
+        lines.append(f"| {'OpenCV (caffe)' if engine == 'caffe' else engine} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def studies() -> str:
+    kept = result("studies-cells")
+    if not kept:
+        return ""
+    lines = [
+        f"| toy study, {kept['cells']} cells in {kept['minutes']} minutes | mAP50, 95 % interval | |",
+        "|---|---|---|",
+    ]
+    for effect in kept["effects"]:
+        interval = f"{effect['difference']:+.4f} [{effect['low']:+.4f}, {effect['high']:+.4f}]"
+        lines.append(f"| {effect['name']} | {interval} | {'shown' if effect['p'] < LEVEL else 'not shown'} |")
+    return "\n".join(lines)
+
+
 def measured() -> str:
     """The text between the README's marks."""
-    tables = "\n\n".join(table() for table in (faces, objects, training, face_training))
+    makers = (faces, objects, training, face_training, studies, rungs, engines)
+    tables = "\n\n".join(filter(None, (make() for make in makers)))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 
 

@@ -234,7 +234,7 @@ class _Bench:
         needed = known & {*outputs, *(blob for layer in self.layers[start:] for blob in layer.inputs)}
         wanted = [[blobs[out] for out in outputs] for blobs in self.inside]
         found = [
-            list(_extract(model, {blob: blobs[blob] for blob in needed}, outputs).values())
+            list(extract(model, {blob: blobs[blob] for blob in needed}, outputs).values())
             for blobs in self.inside
         ]
         return output_error(wanted, found, self.io)
@@ -251,7 +251,7 @@ def _open(param: str, binary: bytes, io: ModelIO, folder: Path) -> NcnnModel:
     return NcnnModel(path, io, "int8", threads=1)
 
 
-def _extract(model: NcnnModel, given: Mapping[str, Floats], blobs: Iterable[str]) -> dict[str, Floats]:
+def extract(model: NcnnModel, given: Mapping[str, Floats], blobs: Iterable[str]) -> dict[str, Floats]:
     """Blobs of one picture. Layers that only lead to what is `given` do not run; a blob that cannot be made
     from it crashes ncnn."""
     extractor = model.net.create_extractor()
@@ -396,7 +396,7 @@ def _channel_peaks(model: NcnnModel, blobs: Sequence[str], samples: Floats) -> d
     """Blob -> largest absolute value of each channel."""
     peaks: dict[str, Floats] = {}
     for x in progress(samples, "calibration: channels"):
-        for blob, value in _extract(model, {INPUT: x}, blobs).items():
+        for blob, value in extract(model, {INPUT: x}, blobs).items():
             peak = np.abs(value.reshape(len(value), -1)).max(1)
             peaks[blob] = np.maximum(peaks.get(blob, np.float32(0)), peak)
     return peaks
@@ -409,7 +409,7 @@ def _statistics(
     histograms = {blob: np.zeros(BINS, np.int64) for blob in tops}
     means: dict[str, Floats] = {}
     for x in progress(samples, "calibration: ranges"):
-        for blob, value in _extract(model, {INPUT: x}, tops).items():
+        for blob, value in extract(model, {INPUT: x}, tops).items():
             flat = value.reshape(len(value), -1)
             bins = np.minimum(np.abs(flat) * (BINS / tops[blob]), BINS - 1).astype(np.int32)
             histograms[blob] += np.bincount(bins.ravel(), minlength=BINS)
@@ -466,7 +466,7 @@ def quantize(
         histograms, means = _statistics(equal, tops, seen)
         layers = _corrected(layers, means)
         blobs = [blob for layer in layers for blob in layer.outputs]
-        bench = _Bench(layers, io, Path(work), [_extract(equal, {INPUT: x}, blobs) for x in judges])
+        bench = _Bench(layers, io, Path(work), [extract(equal, {INPUT: x}, blobs) for x in judges])
 
         floats = set(float_layers or ())
         tried = {
@@ -521,7 +521,7 @@ def _sensitive(
 def _macs(layers: Sequence[Layer], model: NcnnModel, x: Floats) -> float:
     """Multiply-adds of one picture."""
     weighted = {layer.outputs[0]: layer.weight for layer in layers if layer.weight is not None}
-    blobs = _extract(model, {INPUT: x}, weighted)
+    blobs = extract(model, {INPUT: x}, weighted)
     return float(sum(weight[0].size * blobs[blob].size for blob, weight in weighted.items()))
 
 

@@ -1,0 +1,147 @@
+"""What the formats keep of a network's score, what they weigh, and how fast each engine is.
+
+python -m tests.benchmarks.exports scores|files|engines|layers      (half an hour; 15 minutes; two; one)
+"""
+
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.benchmarks.record import ratio, run_part, spread
+from tests.benchmarks.training import wider_split
+from toolkit.data.dataset import Dataset, load
+from toolkit.demo import untrained
+from toolkit.evaluation import score
+from toolkit.export import FORMATS, export_model, int8, ncnn, open_export, probe_input, read_spec
+from toolkit.models import create_model, list_models
+from toolkit.models.detector import Detector
+from toolkit.models.zoo import published_files
+from toolkit.timing import interleave
+
+PICTURES = 200
+ENGINES = ("ncnn", "ncnn-fp16", "ncnn-int8", "mnn", "onnx", "openvino", "caffe", "torch")
+
+
+def network(name: str) -> Detector:
+    published = f"{name}/{name}.weights" in published_files()
+    return create_model(name, "published") if published else untrained(name)
+
+
+def split(name: str) -> tuple[Dataset, Dataset]:
+    """Pictures to calibrate and to score on: those of our split for faces, else the VOC subset's."""
+    if "face" in name:
+        return wider_split()
+    everything = load("voc2012_sub1200")
+    return everything.split("train"), everything.split("test")
+
+
+def exported(name: str, work: Path) -> tuple[Detector, Path, float]:
+    """A network in all formats, calibrated on `PICTURES` of its training pictures, and the seconds it took
+    (0 where an earlier call left it)."""
+    model, folder = network(name), work / f"export-{name}"
+    if (folder / "spec.json").exists():
+        return model, folder, 0.0
+    training, _ = split(name)
+    chosen = np.linspace(0, len(training) - 1, PICTURES).round().astype(int)
+    begin = time.perf_counter()
+    export_model(model, folder, list(FORMATS), calibration=[training.path(int(i)) for i in chosen])
+    return model, folder, time.perf_counter() - begin
+
+
+def bytes_of(folder: Path) -> dict[str, int]:
+    formats = read_spec(folder)["formats"]
+    return {fmt: sum(f["bytes"] for f in entry["files"].values()) for fmt, entry in formats.items()}
+
+
+def scores(work: Path) -> dict[str, Any]:
+    """Every rung scored on the test split, with the default settings of export."""
+    figures: dict[str, Any] = {}
+    for name in ("yoloface-500k-v2", "fastest-v2", "nano-voc"):
+        model, folder, _ = exported(name, work)
+        _, test = split(name)
+        metric = "widerface" if "face" in name else "darknet"
+        rungs = {"torch": model, **{fmt: open_export(folder, fmt) for fmt in (*FORMATS, "openvino")}}
+        figures[name] = {
+            "metric": metric,
+            "pictures": len(test),
+            "kept float": parity_of(folder)["ncnn-int8"]["float_layers"],
+        }
+        for rung, backend in rungs.items():
+            found = score(backend, test, metric, "widerface_val")
+            figures[name][rung] = {key: round(value, 4) for key, value in found.items()}
+            print(name, rung, figures[name][rung], file=sys.stderr)
+    return figures
+
+
+def parity_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "parity.json").read_text())
+
+
+def files(work: Path) -> dict[str, Any]:
+    """All twelve networks in all formats: kilobytes, difference to torch, seconds for everything."""
+    figures = {}
+    for name in list_models():
+        _, folder, seconds = exported(name, work)
+        sizes = bytes_of(folder)
+        figures[name] = {
+            "seconds": round(seconds, 1) if seconds else None,
+            "bytes": sizes,
+            "ncnn int8 by fp32": round(sizes["ncnn-int8"] / sizes["ncnn"], 3),
+            "relative difference": {
+                fmt: float(f"{row['relative_difference']:.2g}")
+                for fmt, row in parity_of(folder).items()
+                if "relative_difference" in row
+            },
+        }
+        print(name, figures[name], file=sys.stderr)
+    return figures
+
+
+def engines(work: Path) -> dict[str, Any]:
+    """Milliseconds of one picture's raw maps in turns, and how many times as long as with ncnn."""
+    figures: dict[str, Any] = {}
+    for name in ("yoloface-500k-v2", "fastest-v2", "nano-voc"):
+        model, folder, _ = exported(name, work)
+        x = probe_input(model.io)
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            backends = {e: model if e == "torch" else open_export(folder, e, threads) for e in ENGINES}
+            calls = {engine: partial(backend.predict, x) for engine, backend in backends.items()}
+            times = interleave(calls, seconds=15, warmup=3)
+            figures[f"{name}, {threads} threads"] = {
+                engine: {**spread(row), "by ncnn": ratio(row, times["ncnn"])} for engine, row in times.items()
+            }
+    return figures
+
+
+def layers(work: Path) -> dict[str, Any]:
+    """Each convolution alone, from float to float: milliseconds in float32 and in int8, one thread."""
+    model, folder, _ = exported("yoloface-500k-v2", work)
+    x = probe_input(model.io)[0]
+    float32, quantised = (open_export(folder, fmt, threads=1) for fmt in ("ncnn", "ncnn-int8"))
+    figures: dict[str, Any] = {}
+    rows = int8.read_model(folder / "model-fp32.param", folder / "model-fp32.bin")
+    for layer in rows:
+        if layer.weight is None:
+            continue
+        given = {ncnn.INPUT: x}
+        if layer.inputs[0] != ncnn.INPUT:
+            given = {layer.inputs[0]: float32.extract(x, [layer.inputs[0]], light=False)[0]}
+        calls = {
+            kind: partial(int8.extract, engine, given, layer.outputs)
+            for kind, engine in (("fp32", float32), ("int8", quantised))
+        }
+        times = interleave(calls, rounds=30, warmup=2)
+        figures[layer.name] = {kind: round(float(np.median(row)), 4) for kind, row in times.items()}
+    return {"milliseconds": figures}
+
+
+if __name__ == "__main__":
+    parts = {"scores": scores, "files": files, "engines": engines, "layers": layers}
+    run_part("exports", __doc__ or "", parts)
