@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.record import RESULTS
-from toolkit.ablation.report import LEVEL
 from toolkit.export import FORMATS
 
 README = Path(__file__).parents[2] / "README.md"
@@ -153,7 +152,7 @@ def studies() -> str:
     ]
     for effect in kept["effects"]:
         interval = f"{effect['difference']:+.4f} [{effect['low']:+.4f}, {effect['high']:+.4f}]"
-        lines.append(f"| {effect['name']} | {interval} | {'shown' if effect['p'] < LEVEL else 'not shown'} |")
+        lines.append(f"| {effect['name']} | {interval} | {'shown' if effect['shown'] else 'not shown'} |")
     return "\n".join(lines)
 
 

@@ -373,3 +373,19 @@ class CaffeModel:
         finally:
             cv2.setNumThreads(before)
         return [np.concatenate(maps) for maps in zip(*rows, strict=True)]
+
+    def layers(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """What every convolution gives after its activation, in the order in which they run."""
+        text, weights = self.path.with_suffix(".prototxt"), self.path.with_suffix(".caffemodel")
+        net = net_parameter()()
+        require("google.protobuf.text_format", "export").Parse(text.read_text(), net)
+        names = []
+        for layer in net.layer:
+            if layer.type == "Convolution" and (layer.name.endswith(".conv") or layer.name in self.outputs):
+                follow = [other for other in net.layer if layer.top[0] in other.bottom]
+                single = len(follow) == 1 and follow[0].type in ("ReLU", "Sigmoid", "BNLL")
+                names.append(follow[0].name if single else layer.name)
+        plain = cv2.dnn.readNetFromCaffe(str(text), str(weights))
+        plain.enableFusion(False)  # which writes what is concatenated straight into its place
+        plain.setInput(np.ascontiguousarray(x[:1]), INPUT)
+        return list(plain.forward(names))
