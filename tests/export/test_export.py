@@ -148,7 +148,7 @@ def test_bad_input(exported, tmp_path):
         export_model(model, tmp_path / "a", ["ncnn"], (100, 112))
     with pytest.raises(InputError, match="has no ncnn-int8: it has onnx, ncnn, ncnn-fp16, mnn"):
         open_export(folder, "ncnn-int8")
-    with pytest.raises(InputError, match="mnn-int8 is calibrated on pictures: name a folder or list of them"):
+    with pytest.raises(InputError, match="mnn-int8 is calibrated on pictures: name a folder or list"):
         export_model(model, tmp_path / "a", ["onnx", "mnn-int8"])
     with pytest.raises(InputError, match="has no spec.json"):
         open_export(tmp_path)

@@ -148,7 +148,7 @@ def test_bad_input(small, tmp_path):
     with pytest.raises(InputError, match="gives map0: it is no model-end2end.onnx"):
         EndToEndModel(source, model.io)
     (path,) = export_end2end(fold(model), tmp_path, size)
-    with pytest.raises(InputError, match="has plain suppression inside, not 'diou'"):
+    with pytest.raises(InputError, match="has plain suppression inside: 'diou' cannot be chosen"):
         next(run(EndToEndModel(path, model.io), [np.zeros((9, 9, 3), np.uint8)], Settings(nms="diou")))
     with pytest.raises(InputError, match="takes 56x56, not 64x56"):
         EndToEndModel(path, model.io).find(np.zeros((1, 3, 56, 64), np.float32))

@@ -10,14 +10,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.boxes import nms
-from toolkit.detect import Backend, Boxes
+from toolkit.detect import Backend, Settings, suppress
 from toolkit.export import caffe, int8, mnn, ncnn, onnx, openvino
 from toolkit.export.parity import matched
 from toolkit.models.darknet import load_darknet, save_darknet
@@ -36,35 +36,18 @@ class Job:
     io: ModelIO
     folder: Path
     work: Path  # for files that another format starts from and nobody asked for
-    samples: NDArray[np.float32] | None
+    samples: NDArray[np.float32]  # calibration inputs (N, 3, H, W); none where no format needs them
     detection_output: bool = False
     method: str = "best"
     float_layers: Sequence[str] | None = None
     notes: dict[str, Any] = field(default_factory=dict)  # format -> what its writer found out
 
-    def source(self, fmt: str) -> list[Path]:
-        """The files of another format, written before or written now."""
+    def source(self, fmt: str) -> Path:
+        """The file of another format, written before or written now."""
         for folder in (self.folder, self.work):
             if (folder / FORMATS[fmt].file).exists():
-                return [folder / FORMATS[fmt].file]
-        return FORMATS[fmt].write(self, self.work)
-
-    def calibration(self, fmt: str) -> NDArray[np.float32]:
-        if self.samples is None:
-            raise InputError(
-                f"{fmt} is calibrated on pictures: name a folder or list of them (--calibration)"
-            )
-        return self.samples
-
-
-def _write_int8(job: Job, folder: Path) -> list[Path]:
-    param = job.source("ncnn")[0]
-    samples = job.calibration("ncnn-int8")
-    made = int8.quantize(
-        param, param.with_suffix(".bin"), job.io, samples, folder, job.method, job.float_layers
-    )
-    job.notes["ncnn-int8"] = made.as_dict()
-    return list(made.files)
+                return folder / FORMATS[fmt].file
+        return FORMATS[fmt].write(self, self.work)[0]
 
 
 @dataclass(frozen=True)
@@ -76,11 +59,31 @@ class Format:
     write: Callable[[Job, Path], list[Path]]
     open: Callable[[Path, ModelIO, int], Any]
     tolerance: float | None = None
-    packages: tuple[str, ...] = ()
 
 
-def _ncnn(precision: str) -> Callable[[Path, ModelIO, int], Backend]:
-    return lambda path, io, threads: ncnn.NcnnModel(path, io, precision, threads)
+def _write_ncnn(precision: str, job: Job, folder: Path) -> list[Path]:
+    return ncnn.export(job.folded, folder, job.io.input_size, precision, job.detection_output)
+
+
+def _write_ncnn_int8(job: Job, folder: Path) -> list[Path]:
+    param = job.source("ncnn")
+    made = int8.quantize(
+        param, param.with_suffix(".bin"), job.io, job.samples, folder, job.method, job.float_layers
+    )
+    job.notes["ncnn-int8"] = made.as_dict()
+    return list(made.files)
+
+
+def _write_mnn(precision: str, job: Job, folder: Path) -> list[Path]:
+    return mnn.export(job.source("onnx"), folder, precision, int8.evenly(job.samples, MNN_PICTURES))
+
+
+def _open_ncnn(precision: str, path: Path, io: ModelIO, threads: int) -> ncnn.NcnnModel:
+    return ncnn.NcnnModel(path, io, precision, threads)
+
+
+def _open_darknet(path: Path, io: ModelIO, threads: int) -> Detector:
+    return load_darknet(path, path.with_suffix(".weights"), path.with_suffix(".names"))
 
 
 FORMATS = {
@@ -89,7 +92,6 @@ FORMATS = {
         lambda job, folder: onnx.export(job.folded, folder, job.io.input_size),
         onnx.OnnxModel,
         1e-5,
-        ("onnx", "onnxscript", "onnxruntime"),
     ),
     "onnx-end2end": Format(
         "model-end2end.onnx",
@@ -98,61 +100,32 @@ FORMATS = {
     ),
     "onnx-int8": Format(
         "model-int8.onnx",
-        lambda job, folder: onnx.export_int8(job.source("onnx")[0], folder, job.calibration("onnx-int8")),
+        lambda job, folder: onnx.export_int8(job.source("onnx"), folder, job.samples),
         onnx.OnnxModel,
     ),
-    "ncnn": Format(
-        "model-fp32.param",
-        lambda job, folder: ncnn.export(job.folded, folder, job.io.input_size, "fp32", job.detection_output),
-        _ncnn("fp32"),
-        1e-5,
-        ("ncnn", "pnnx"),
-    ),
-    "ncnn-fp16": Format(
-        "model-fp16.param",
-        lambda job, folder: ncnn.export(job.folded, folder, job.io.input_size, "fp16", job.detection_output),
-        _ncnn("fp16"),
-    ),
-    "ncnn-int8": Format("model-int8.param", _write_int8, _ncnn("int8")),
-    "mnn": Format(
-        "model-fp32.mnn",
-        lambda job, folder: mnn.export(job.source("onnx")[0], folder, "fp32"),
-        mnn.MnnModel,
-        1e-5,
-        ("MNN",),
-    ),
-    "mnn-fp16": Format(
-        "model-fp16.mnn", lambda job, folder: mnn.export(job.source("onnx")[0], folder, "fp16"), mnn.MnnModel
-    ),
-    "mnn-int8-weights": Format(
-        "model-int8-weights.mnn",
-        lambda job, folder: mnn.export(job.source("onnx")[0], folder, "int8-weights"),
-        mnn.MnnModel,
-    ),
-    "mnn-int8": Format(
-        "model-int8.mnn",
-        lambda job, folder: mnn.export(
-            job.source("onnx")[0], folder, "int8", job.calibration("mnn-int8")[:MNN_PICTURES]
-        ),
-        mnn.MnnModel,
-    ),
+    "ncnn": Format("model-fp32.param", partial(_write_ncnn, "fp32"), partial(_open_ncnn, "fp32"), 1e-5),
+    "ncnn-fp16": Format("model-fp16.param", partial(_write_ncnn, "fp16"), partial(_open_ncnn, "fp16")),
+    "ncnn-int8": Format("model-int8.param", _write_ncnn_int8, partial(_open_ncnn, "int8")),
+    "mnn": Format("model-fp32.mnn", partial(_write_mnn, "fp32"), mnn.MnnModel, 1e-5),
+    "mnn-fp16": Format("model-fp16.mnn", partial(_write_mnn, "fp16"), mnn.MnnModel),
+    "mnn-int8-weights": Format("model-int8-weights.mnn", partial(_write_mnn, "int8-weights"), mnn.MnnModel),
+    "mnn-int8": Format("model-int8.mnn", partial(_write_mnn, "int8"), mnn.MnnModel),
     "caffe": Format(
         "model.prototxt",
         lambda job, folder: caffe.export(job.folded, folder, job.io.input_size),
         caffe.CaffeModel,
-        1e-5,
-        ("opencv-python-headless",),
+        2e-5,
     ),
     "darknet": Format(
         "model.cfg",
         lambda job, folder: save_darknet(job.model, folder, size=job.io.input_size),
-        lambda path, io, threads: load_darknet(
-            path, path.with_suffix(".weights"), path.with_suffix(".names")
-        ),
+        _open_darknet,
         1e-5,
     ),
 }
 DEFAULT = ("onnx", "ncnn", "ncnn-fp16")
+CALIBRATED = ("onnx-int8", "ncnn-int8", "mnn-int8")
+PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "ncnn": ("ncnn", "pnnx"), "mnn": ("onnx", "MNN")}
 MNN_PICTURES = 64  # of those for calibration; with 200 its quantiser takes three times as long for the same
 # Difference to torch that passes beside `Format.tolerance`, in units of torch's own distance from float64: a
 # network with random weights can turn rounding into 1e-3, a trained one stays near 2e-6.
@@ -189,7 +162,12 @@ def export_model(
         raise InputError(f"{output} exists and is no exported network: name another folder")
     size = model.io.check_size(size or model.io.input_size)
     io = ModelIO.from_dict({**model.io.as_dict(), "input_size": size})
-    samples = None if calibration is None else int8.calibration_inputs(calibration, io)
+    samples = np.zeros((0, 3, size[1], size[0]), np.float32)
+    if any(fmt in CALIBRATED for fmt in formats):
+        if calibration is None:
+            wanting = next(fmt for fmt in formats if fmt in CALIBRATED)
+            raise InputError(f"{wanting} is calibrated on pictures: name a folder or list (--calibration)")
+        samples = int8.calibration_inputs(calibration, io)
     model = model.eval()
     x = probe_input(io)
     wanted = model.predict(x)
@@ -221,7 +199,8 @@ def export_model(
                 )
         if cpp:
             shutil.copytree(Path(__file__).parent / "cpp", folder / "cpp")
-        packages = {"torch", *(package for fmt in entries for package in FORMATS[fmt].packages)}
+        engines = {fmt.partition("-")[0] for fmt in entries}
+        packages = {"torch", *(package for engine in engines for package in PACKAGES.get(engine, ()))}
         spec = {
             "name": name or getattr(getattr(model, "spec", None), "name", output.name),
             "io": io.as_dict(),
@@ -242,11 +221,10 @@ def export_model(
 
 def _same_detections(model: Detector, opened: onnx.EndToEndModel, x: NDArray[np.float32]) -> dict[str, Any]:
     """Detections of torch on `x` and how many of them an end-to-end file finds."""
-    conf, iou = 0.005, 0.45
-    (candidates,) = model.decode(model.predict(x), conf)
-    keep = nms(candidates.boxes_norm, candidates.scores, candidates.class_ids, iou)
-    wanted = Boxes(candidates.boxes_norm[keep], candidates.scores[keep], candidates.class_ids[keep])
-    (found,) = opened.find(x, conf, iou)
+    settings = Settings(conf=0.005)
+    (candidates,) = model.decode(model.predict(x), settings.conf)
+    wanted = suppress(candidates, settings)
+    (found,) = opened.find(x, settings.conf, settings.iou)
     pairs = matched(wanted, found)
     if pairs < 0.98 * max(len(wanted.scores), len(found.scores)):
         raise RuntimeError(

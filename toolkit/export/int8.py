@@ -261,7 +261,7 @@ def extract(model: NcnnModel, given: Mapping[str, Floats], blobs: Iterable[str])
     return {blob: np.array(extractor.extract(blob)[1]) for blob in blobs}
 
 
-def _every(samples: Floats, count: float) -> Floats:
+def evenly(samples: Floats, count: float) -> Floats:
     """At most `count` of the pictures, evenly spread."""
     wanted = min(int(count), len(samples))
     return samples[np.linspace(0, len(samples) - 1, wanted).round().astype(int)]
@@ -454,10 +454,10 @@ def quantize(
         )
     read = list(dict.fromkeys(weighted.values()))
     model = NcnnModel(param, io, "fp32", threads=1)
-    _warn_of_colours(model, _every(samples, JUDGES))
+    _warn_of_colours(model, evenly(samples, JUDGES))
     macs = _macs(layers, model, samples[0])
-    seen = _every(samples, max(MINIMUM, CALIBRATION_MACS / macs))
-    judges = _every(samples, np.clip(SENSITIVITY_MACS / macs / len(weighted), 2, JUDGES))
+    seen = evenly(samples, max(MINIMUM, CALIBRATION_MACS / macs))
+    judges = evenly(samples, np.clip(SENSITIVITY_MACS / macs / len(weighted), 2, JUDGES))
 
     with tempfile.TemporaryDirectory() as work:
         layers, channels = equalise(layers, _channel_peaks(model, read, seen))
