@@ -59,7 +59,7 @@ def search(work: Path) -> dict[str, Any]:
         "width": [0.5, 0.75, 1.0, 1.25, 1.5],
         "input_size": [96, 128, 160],
         "se": [False, True],
-        "learning_rate": [0.002, 0.006, 0.02],
+        "learning_rate": [0.0006, 0.002, 0.006, 0.02],
     }
     best: dict[str, list[float]] = {}
     for repeat in range(REPEATS):
@@ -69,11 +69,11 @@ def search(work: Path) -> dict[str, Any]:
                 "factors": factors,
                 "seeds": [repeat],
                 "budget": {"epochs": 2},
-                "search": {"trials": TRIALS, "sampler": sampler, "latency_ms": 4.0, "prune": False},
+                "search": {"trials": TRIALS, "sampler": sampler, "latency_ms": 1.0, "prune": False},
             }
             folder = work / f"search-{sampler}-{repeat}"
             store = run_study(read_plan(plan), folder)
-            best.setdefault(sampler, []).append(max((r["score"] for r in runs(store)), default=0.0))
+            best.setdefault(sampler, []).append(max((r.get("score", 0.0) for r in runs(store)), default=0.0))
             print(sampler, best[sampler], file=sys.stderr)
     wins = int(np.sum(np.array(best["tpe"]) > np.array(best["random"])))
     return {"trials": TRIALS, "best": best, "repeats won by tpe": wins}
