@@ -305,12 +305,12 @@ def parity_ladder(
     wanted = [rung for rung in rungs.split(",") if rung]
     folder = folder or Path("exports") / Path(model).stem
     found = ladder.ladder(network, folder, pictures, score, wanted, threads, rounds)
-    if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        ladder.picture(found, Path(model).stem).savefig(picture)
     columns = ladder.table(found)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     _answer({"rungs": [rung.as_dict() for rung in found]}, as_json, table(model, list(columns), rows))
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        ladder.picture(found, Path(model).stem).savefig(picture)
     if any(rung.fault for rung in found):
         raise typer.Exit(1)
 

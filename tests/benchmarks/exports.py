@@ -144,4 +144,4 @@ def layers(work: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parts = {"scores": scores, "files": files, "engines": engines, "layers": layers}
-    run_part("exports", __doc__ or "", parts)
+    run_part("exports", __doc__ or "", parts, ["ncnn", "pnnx", "MNN", "onnx", "onnxruntime", "openvino"])

@@ -26,7 +26,9 @@ def options(module: str, about: str, length: str, default: int) -> Namespace:
     return parser.parse_args()
 
 
-def run_part(module: str, about: str, parts: Mapping[str, Callable[[Path], dict[str, Any]]]) -> None:
+def run_part(
+    module: str, about: str, parts: Mapping[str, Callable[[Path], dict[str, Any]]], packages: list[str]
+) -> None:
     """A part of a module's figures, chosen by name, whose long runs lie in --work and are gone on with."""
     parser = ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=about)
     parser.add_argument("part", choices=parts)
@@ -35,7 +37,7 @@ def run_part(module: str, about: str, parts: Mapping[str, Callable[[Path], dict[
     given = parser.parse_args()
     given.result = RESULTS / f"{module}-{given.part}.json"
     given.work.mkdir(parents=True, exist_ok=True)
-    write(module, given, [], parts[given.part](given.work))
+    write(module, given, packages, parts[given.part](given.work))
 
 
 def spread(times: np.ndarray) -> dict[str, float]:

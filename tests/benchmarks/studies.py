@@ -80,4 +80,4 @@ def search(work: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_part("studies", __doc__ or "", {"cells": cells, "sanity": sanity, "search": search})
+    run_part("studies", __doc__ or "", {"cells": cells, "sanity": sanity, "search": search}, ["optuna"])

@@ -132,13 +132,13 @@ def faces(work: Path, epochs: float = 5) -> dict[str, Any]:
                 diverged.append(f"{best:g}")
                 print(error, file=sys.stderr)
         scores[name] = [wider(folder / "best.pt", test) for folder in folders]
-        figures[name] = {
+        figures[f"recipe {name}"] = {
             "val_map50": {f"{rate:g}": score for rate, score in grid.items()},
             "diverged": diverged,
             "learning_rate": best,
             "test": scores[name],
         }
-        print(figures[name], file=sys.stderr)
+        print(figures[f"recipe {name}"], file=sys.stderr)
     figures["modern minus seed"] = {
         level: difference([s[level] for s in scores["modern"]], [s[level] for s in scores["seed"]])
         for level in widerface.SETTINGS
@@ -169,4 +169,4 @@ def difference(first: list[float], second: list[float]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_part("training", __doc__ or "", {"toy": toy, "bccd": bccd, "faces": faces})
+    run_part("training", __doc__ or "", {"toy": toy, "bccd": bccd, "faces": faces}, ["lightning"])

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit import create_model, detect, list_models
-from toolkit.detect import Settings, preprocess, run
-from toolkit.export import compare, export_model, open_export, open_model, probe_input
-from toolkit.models.detector import decode
+from toolkit import create_model, detect, list_models, load_darknet
+from toolkit.detect import Settings, preprocess, run, save_image
+from toolkit.export import compare, export_model, open_export, open_model, parity, probe_input
+from toolkit.models.detector import calibrate, decode
 from toolkit.models.zoo import published_files
 from toolkit.runtime import InputError
 
@@ -135,7 +135,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
 
     model = create_model("yoloface-50k")
     monkeypatch.setitem(exporting.FORMATS, "ncnn", replace(exporting.FORMATS["ncnn"], tolerance=-1.0))
-    with pytest.raises(RuntimeError, match="ncnn differs from torch .* nothing was written"):
+    with pytest.raises(InputError, match="ncnn differs from torch .* nothing was written"):
         export_model(model, tmp_path / "net", ["ncnn"])
     assert list(tmp_path.iterdir()) == []
 
@@ -176,6 +176,82 @@ def test_a_damaged_export_is_refused(exported, tmp_path):
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(InputError, match=r"differs from spec.json \(sha256\)"):
         open_export(copy, "ncnn")
-    (copy / "spec.json").write_text("{}")
-    with pytest.raises(InputError, match="spec.json is damaged"):
+    spec = json.loads((copy / "spec.json").read_text())
+    faults = [{}, {**spec, "formats": {}}, {**spec, "formats": {"ncnn": {}}}, {**spec, "io": []}]
+    faults += [{**spec, "io": {**spec["io"], "input_size": [100, None]}}, {**spec, "formats": ["ncnn"]}, []]
+    for fault in faults:
+        (copy / "spec.json").write_text(json.dumps(fault))
+        with pytest.raises(InputError, match="spec.json is damaged"):
+            open_export(copy, "ncnn")
+    strange = {**spec["formats"], "tflite": {"file": "a", "files": {"a": {}}}}
+    (copy / "spec.json").write_text(json.dumps({**spec, "formats": strange}))
+    with pytest.raises(InputError, match="holds the format tflite, which this version does not know"):
         open_export(copy, "ncnn")
+
+
+def test_a_nan_in_any_map_is_a_difference():
+    maps = [np.zeros((1, 2, 2, 2), np.float32) for _ in range(3)]
+    for i in range(3):
+        bad = [m.copy() for m in maps]
+        bad[i][0, 0, 0, 0] = np.nan
+        assert np.isnan(compare(maps, bad)[0])
+
+
+FOREIGN = """
+[net]
+width=96
+height=64
+channels=3
+[convolutional]
+batch_normalize=1
+filters=16
+size=3
+stride=2
+pad=1
+activation=swish
+[convolutional]
+batch_normalize=1
+filters=16
+size=3
+stride=2
+pad=1
+groups=4
+activation=mish
+[convolutional]
+batch_normalize=1
+filters=32
+size=3
+stride=2
+pad=1
+groups=16
+activation=relu
+[convolutional]
+filters=16
+size=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=10,14, 23,27
+classes=3
+num=2
+"""
+
+
+def test_a_cfg_of_other_people(tmp_path, pictures):
+    """Swish, mish, grouped convolutions: every layer compares, and int8 keeps what ncnn cannot have float."""
+    (tmp_path / "a.cfg").write_text(FOREIGN)
+    model = calibrate(load_darknet(tmp_path / "a.cfg"), list(pictures.values())).eval()
+    halves = [picture[:, ::side] for picture in pictures.values() for side in (1, -1)]
+    for i, picture in enumerate(halves):
+        save_image(tmp_path / "pictures" / f"{i}.png", np.ascontiguousarray(picture))
+    with pytest.raises(InputError, match="MNN's mnnconvert cannot take this file: .*Mish"):
+        export_model(model, tmp_path / "net", ["mnn"])
+    formats = ["onnx", "ncnn", "ncnn-int8", "caffe", "darknet"]
+    found = export_model(model, tmp_path / "net", formats, calibration=tmp_path / "pictures")
+    for fmt in ("onnx", "ncnn", "caffe"):
+        result = parity.compare(model, open_export(tmp_path / "net", fmt), probe_input(model.io))
+        assert len(result.layers) == 4
+        assert result.first_divergence(1e-4) is None, fmt
+    facts = found["ncnn-int8"]
+    assert len(facts["sensitivity"]) == 2  # neither four channels a group nor two outputs for each
+    assert facts["relative_difference"] < 0.1

@@ -256,7 +256,7 @@ def test_bad_input(given, tmp_path):
     param, binary, io, samples = given("yoloface-50k")
     for change, message in (
         ({"method": "entropy"}, "unknown method 'entropy': known are best, minmax, percentile, mse, kl"),
-        ({"float_layers": ["conv_99"]}, "has no layer 'conv_99' with weights: it has convrelu_0"),
+        ({"float_layers": ["conv_99"]}, "has no layer 'conv_99' to quantise: it has convrelu_0"),
         ({"samples": samples[:1]}, "at least 8 pictures, 1 were given"),
         ({"samples": samples[:0]}, "at least 8 pictures, 0 were given|lie in"),
         ({"samples": samples * 255}, "takes values in 0..1, the calibration pictures lie in"),

@@ -9,7 +9,7 @@ import pytest
 from toolkit import create_model, evaluation
 from toolkit.data.toy import make_toy
 from toolkit.detect import Boxes
-from toolkit.export import export_model, ladder, read_spec
+from toolkit.export import export_model, ladder, open_export, parity, probe_input, read_spec
 from toolkit.export.parity import matched
 from toolkit.runtime import InputError
 
@@ -77,13 +77,37 @@ def test_scores_of_every_rung(exported, tmp_path):
         ladder.ladder(model, folder, [], score, ["ncnn"])
     digits = create_model("yoloface-50k", classes=dataset.classes)
     export_model(digits, tmp_path / "digits", ["onnx-end2end", "ncnn"])
-    found = ladder.ladder(digits, tmp_path / "digits", [], score, rounds=5)
+    pictures = [dataset.path(i) for i in range(len(dataset))]
+    found = ladder.ladder(digits, tmp_path / "digits", pictures, score, rounds=5)
     assert [set(rung.scores) for rung in found] == [{"AP", "AP50"}] * 3
+    for rung in found[1:]:
+        assert dict(rung.scores) == pytest.approx(dict(found[0].scores), abs=1e-3)
+        assert rung.fault == ""
     assert found[1].relative is None
     with pytest.raises(InputError, match="holds another network"):
         ladder.ladder(model, tmp_path / "digits", [])
-    with pytest.raises(InputError, match="the metric is one of coco, voc, darknet and widerface"):
+    with pytest.raises(InputError, match="the metric is one of coco, voc, darknet, widerface"):
         evaluation.score(digits, dataset, "accuracy")
+
+
+def test_torch_is_scored_at_the_exported_size(exported, tmp_path):
+    model, _ = exported("yoloface-50k")
+    export_model(model, tmp_path / "other", ["onnx"], (72, 64))
+    asked = []
+
+    def score(backend, size):
+        asked.append(size)
+        return {"sides": float(sum(size))}
+
+    ladder.ladder(model, tmp_path / "other", [], score, rounds=5)
+    assert asked == [(72, 64)] * 2
+
+
+def test_maps_and_detections_do_not_compare(exported, tmp_path):
+    model, _ = exported("yoloface-50k")
+    export_model(model, tmp_path / "net", ["onnx-end2end"])
+    with pytest.raises(InputError, match="second gives detections, no maps to compare: take onnx"):
+        parity.compare(model, open_export(tmp_path / "net"), probe_input(model.io))
 
 
 def test_matched():

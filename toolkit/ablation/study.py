@@ -553,6 +553,8 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             if left:
                 other = random.choice(left)
                 store.study.enqueue_trial({name: json.dumps(level) for name, level in other.levels.items()})
+            else:
+                time.sleep(HEARTBEAT)  # others run the last ones; a cell whose worker dies comes back
             raise _TriedBefore
         trial.set_user_attr("key", cell.key)
         trial.set_user_attr("levels", levels)

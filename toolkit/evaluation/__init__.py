@@ -16,6 +16,7 @@ from toolkit.runtime import InputError, progress
 
 # What the published scores were made with: no threshold to speak of, boxes as the network gives them.
 PUBLISHED = Settings(conf=0.005, iou=0.45, clip=False)
+METRICS = ("coco", "voc", "darknet", "widerface")
 
 
 def predict(model: Backend, dataset: Dataset, settings: Settings = PUBLISHED, batch: int = 8) -> Detections:
@@ -49,21 +50,22 @@ def in_originals(detections: Detections, dataset: Dataset) -> Detections:
     return replace(detections, boxes=(detections.boxes * scale).astype(np.float32))
 
 
-def score(model: Backend, dataset: Dataset, metric: str, name: str = "") -> dict[str, float]:
+def score(
+    model: Backend, dataset: Dataset, metric: str, name: str = "", size: tuple[int, int] | None = None
+) -> dict[str, float]:
     """The figures by which networks are compared: "coco" -> AP, AP50; "voc" and "darknet" -> mAP50 in points
-    (difficult objects left out); "widerface" -> easy, medium, hard, with `name` the data set's."""
+    (difficult objects left out); "widerface" -> easy, medium, hard, with `name` the data set's. `size`:
+    network input (w, h), the network's own unless given."""
+    if metric not in METRICS:
+        raise InputError(f"the metric is one of {', '.join(METRICS)}, not {metric!r}")
+    settings = replace(PUBLISHED, size=size, resize="darknet" if metric == "darknet" else "bilinear")
     if metric == "widerface":
-        found = in_originals(predict(model, dataset), dataset)
+        found = in_originals(predict(model, dataset, settings), dataset)
         scores = widerface.evaluate(wider_truth(name, dataset), found)
         return {level: getattr(scores, level) for level in widerface.SETTINGS}
-    settings = replace(PUBLISHED, resize="darknet") if metric == "darknet" else PUBLISHED
     truth, found = Truth.from_dataset(dataset), predict(model, dataset, settings)
-    match metric:
-        case "coco":
-            result = coco(truth, found)
-            return {"AP": float(result.ap), "AP50": float(result.ap50)}
-        case "voc":
-            return {"mAP50": 100 * voc(truth, found).map}
-        case "darknet":
-            return {"mAP50": 100 * darknet(truth, found, difficult="dropped").map}
-    raise InputError(f"the metric is one of coco, voc, darknet and widerface, not {metric!r}")
+    if metric == "coco":
+        result = coco(truth, found)
+        return {"AP": float(result.ap), "AP50": float(result.ap50)}
+    answer = voc(truth, found) if metric == "voc" else darknet(truth, found, difficult="dropped")
+    return {"mAP50": 100 * answer.map}

@@ -149,8 +149,8 @@ def export_model(
     `size`: network input (w, h), the network's own unless given. `calibration`: the pictures that int8
     formats need (`int8.calibration_inputs`); `method` and `float_layers` as `int8.quantize` has them. `cpp`
     adds a C++ sample that runs the ncnn files. The folder appears whole or not at all; it replaces an older
-    export, never another folder. Raises InputError for what cannot be exported so, and RuntimeError where a
-    float32 file differs from torch by more than its tolerance and `NOISE` allow; nothing is written then.
+    export, never another folder. Raises InputError for what cannot be exported so, a float32 file that
+    differs from torch by more than its tolerance and `NOISE` allow among it; nothing is written then.
     """
     output = Path(output)
     unknown = [fmt for fmt in formats if fmt not in FORMATS]
@@ -194,8 +194,9 @@ def export_model(
                 **job.notes.get(fmt, {}),
             }
             if limit is not None and not difference <= limit:
-                raise RuntimeError(
-                    f"{fmt} differs from torch by {difference:.2g}, not {limit:.2g}: nothing was written"
+                raise InputError(
+                    f"{fmt} differs from torch by {difference:.2g}, not at most {limit:.2g}, and nothing was "
+                    "written: leave that format out, and report the network"
                 )
         if cpp:
             shutil.copytree(Path(__file__).parent / "cpp", folder / "cpp")
@@ -220,16 +221,19 @@ def export_model(
 
 
 def _same_detections(model: Detector, opened: onnx.EndToEndModel, x: NDArray[np.float32]) -> dict[str, Any]:
-    """Detections of torch on `x` and how many of them an end-to-end file finds."""
-    settings = Settings(conf=0.005)
+    """torch's detections on `x`, from the 300 best candidates, and how many an end-to-end file finds."""
+    (candidates,) = model.decode(model.predict(x), 0.0)
+    best = np.sort(candidates.scores)[::-1]
+    settings = Settings(conf=float(best[: 300 + 1][-1])) if len(best) else Settings()
     (candidates,) = model.decode(model.predict(x), settings.conf)
     wanted = suppress(candidates, settings)
     (found,) = opened.find(x, settings.conf, settings.iou)
     pairs = matched(wanted, found)
     if pairs < 0.98 * max(len(wanted.scores), len(found.scores)):
-        raise RuntimeError(
+        raise InputError(
             f"onnx-end2end finds {pairs} of torch's {len(wanted.scores)} detections and "
-            f"{len(found.scores) - pairs} others: nothing was written"
+            f"{len(found.scores) - pairs} others, and nothing was written: leave that format out, and report "
+            "the network"
         )
     return {"detections": len(wanted.scores), "matched": pairs, "extra": len(found.scores) - pairs}
 
@@ -253,8 +257,9 @@ def probe_input(io: ModelIO) -> np.ndarray:
 
 def compare(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[float, float]:
     """Largest absolute difference over all maps, and the largest absolute value wanted."""
-    difference = max(float(np.abs(a - b).max()) for a, b in zip(wanted, found, strict=True))
-    return difference, max(float(np.abs(a).max()) for a in wanted)
+    differences = [np.abs(a - b).max() for a, b in zip(wanted, found, strict=True)]
+    # numpy's maximum: a NaN in any map must come out
+    return float(np.max(differences)), float(np.max([np.abs(a).max() for a in wanted]))
 
 
 def read_spec(folder: str | Path) -> dict[str, Any]:
@@ -262,12 +267,21 @@ def read_spec(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     try:
         spec = json.loads((folder / "spec.json").read_text())
-        ModelIO.from_dict(spec["io"])
-        return spec
+        io = ModelIO.from_dict(spec["io"])
+        io.check_size((int(io.input_size[0]), int(io.input_size[1])))
+        whole = bool(spec["formats"]) and all(e["file"] in e["files"] for e in spec["formats"].values())
     except OSError:
         raise InputError(f"{folder} has no spec.json: expected a folder made by toolkit export") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{folder / 'spec.json'} is damaged: export the network again") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise InputError(f"{folder / 'spec.json'} is damaged: export the network again")
+    strange = sorted(set(spec["formats"]) - set(FORMATS))
+    if strange:
+        raise InputError(
+            f"{folder} holds the format {strange[0]}, which this version does not know: update it"
+        )
+    return spec
 
 
 def write_threshold(source: str, threshold: float) -> None:

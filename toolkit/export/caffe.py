@@ -382,9 +382,11 @@ class CaffeModel:
         names = []
         for layer in net.layer:
             if layer.type == "Convolution" and (layer.name.endswith(".conv") or layer.name in self.outputs):
-                follow = [other for other in net.layer if layer.top[0] in other.bottom]
-                single = len(follow) == 1 and follow[0].type in ("ReLU", "Sigmoid", "BNLL")
-                names.append(follow[0].name if single else layer.name)
+                follow = {other.type: other.name for other in net.layer if layer.top[0] in other.bottom}
+                if follow.keys() in ({"Sigmoid", "Eltwise"}, {"BNLL", "Eltwise"}):  # swish, mish: the product
+                    names.append(follow["Eltwise"])
+                else:
+                    names.append(follow.get("ReLU") or follow.get("Sigmoid") or layer.name)
         plain = cv2.dnn.readNetFromCaffe(str(text), str(weights))
         plain.enableFusion(False)  # which writes what is concatenated straight into its place
         plain.setInput(np.ascontiguousarray(x[:1]), INPUT)

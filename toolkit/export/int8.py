@@ -59,6 +59,15 @@ class Layer:
     bias: Floats | None = None
     int8_bias: Floats | None = None
 
+    @property
+    def quantisable(self) -> bool:
+        """Whether it has weights and int8 as it is written here: of grouped convolutions the depthwise ones
+        alone, for which ncnn's one scale for each group is one for each channel."""
+        if self.weight is None or self.kind != "ConvolutionDepthWise":
+            return self.weight is not None
+        window = int(self.options["1"]) * int(self.options.get("11", self.options["1"]))
+        return self.options["7"] == self.options["0"] and self.weight.shape[1] == window
+
 
 @dataclass(frozen=True)
 class Sensitivity:
@@ -220,7 +229,7 @@ class _Bench:
 
     @property
     def weighted(self) -> list[str]:
-        return [layer.name for layer in self.layers if layer.weight is not None]
+        return [layer.name for layer in self.layers if layer.quantisable]
 
     def encode(self, peaks: Mapping[str, float], floats: Collection[str]) -> tuple[str, bytes]:
         return encode(self.layers, peaks, [name for name in self.weighted if name not in floats])
@@ -319,8 +328,8 @@ def equalise(layers: Sequence[Layer], peaks: Mapping[str, Floats]) -> tuple[list
         if before.weight is None or before.bias is None or after.weight is None:
             continue
         depthwise = after.kind == "ConvolutionDepthWise"
-        if depthwise and len(after.weight) != len(peak):
-            continue  # grouped, but not one channel a group
+        if not after.quantisable:
+            continue
         # (outputs, channels, kernel), or (channels, 1, kernel)
         weight = after.weight.reshape(len(after.weight), 1 if depthwise else len(peak), -1)
         reads = np.abs(weight).max((1, 2) if depthwise else (0, 2))
@@ -380,7 +389,7 @@ def _corrected(layers: Sequence[Layer], means: Mapping[str, Floats]) -> list[Lay
     """The layers with `int8_bias`; `means`: blob -> mean of each channel."""
     source, corrected = _source(layers), []
     for layer in layers:
-        if layer.weight is not None and layer.bias is not None:
+        if layer.quantisable and layer.weight is not None and layer.bias is not None:
             scales, mean = weight_scales(layer.weight), means[source[layer.inputs[0]]]
             step = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
             rounding = integers(layer.weight) * step[:, None] - layer.weight
@@ -446,11 +455,11 @@ def quantize(
     samples = _checked(samples, io)
     layers = read_model(param, binary)
     source = _source(layers)
-    weighted = {layer.name: source[layer.inputs[0]] for layer in layers if layer.weight is not None}
+    weighted = {layer.name: source[layer.inputs[0]] for layer in layers if layer.quantisable}
     unknown = sorted(set(float_layers or ()) - set(weighted))
     if unknown:
         raise InputError(
-            f"{param.name} has no layer {unknown[0]!r} with weights: it has {', '.join(weighted)}"
+            f"{param.name} has no layer {unknown[0]!r} to quantise: it has {', '.join(weighted)}"
         )
     read = list(dict.fromkeys(weighted.values()))
     model = NcnnModel(param, io, "fp32", threads=1)
@@ -481,7 +490,7 @@ def quantize(
                 layer.name, layer.kind, layer.weight.size, bench.error(peaks, {*weighted} - {layer.name}, i)
             )
             for i, layer in enumerate(progress(layers, "sensitivity of each layer"))
-            if layer.weight is not None
+            if layer.quantisable and layer.weight is not None
         )
         float_bytes = param.stat().st_size + binary.stat().st_size
         error = errors[method]

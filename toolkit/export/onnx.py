@@ -256,9 +256,13 @@ class OnnxModel:
         names = []
         for node in graph.node:
             if node.op_type == "Conv":
-                follow = [n for n in graph.node if node.output[0] in n.input]
-                single = len(follow) == 1 and follow[0].op_type in activations
-                names.append(follow[0].output[0] if single else node.output[0])
+                follow = {n.op_type: n for n in graph.node if node.output[0] in n.input}
+                if follow.keys() == {"Sigmoid", "Mul"}:  # swish: the product of both
+                    names.append(follow["Mul"].output[0])
+                elif len(follow) == 1 and activations & follow.keys():
+                    names.append(next(iter(follow.values())).output[0])
+                else:
+                    names.append(node.output[0])
         have = {output.name for output in graph.output}
         graph.output.extend(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)

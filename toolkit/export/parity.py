@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.boxes import iou
-from toolkit.detect import Backend, Boxes
+from toolkit.detect import Backend, Boxes, Suppressing
 from toolkit.models.blocks import ConvBNAct
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError
@@ -45,8 +45,8 @@ class Parity:
 
     @property
     def relative(self) -> float:
-        """The worst output."""
-        return max(row.relative for row in self.outputs)
+        """The worst output; NaN where there is one."""
+        return float(np.max([row.relative for row in self.outputs]))
 
     def first_divergence(self, tolerance: float) -> str | None:
         """Name of the first layer (or output) whose relative difference exceeds `tolerance`."""
@@ -149,6 +149,11 @@ def compare(
     for side in (first, second):
         if isinstance(side, DarknetReference):
             x = side.x
+    for side, name in zip((first, second), names, strict=True):
+        if isinstance(side, Suppressing):
+            raise InputError(
+                f"{name} gives detections, no maps to compare: take onnx, or toolkit parity ladder"
+            )
     if x is None:
         raise InputError("parity needs an input: give x, or a darknet reference, which has its own")
     a, b = first.predict(x), second.predict(x)
@@ -181,16 +186,14 @@ def compare(
 def matched(wanted: Boxes, found: Boxes, overlap: float = 0.5) -> int:
     """How many detections of `wanted` are among `found`: same class and IoU above `overlap`, each taken once,
     by falling score."""
-    if not len(wanted.scores) or not len(found.scores):
-        return 0
-    overlaps = iou(wanted.boxes, found.boxes)
-    overlaps[wanted.class_ids[:, None] != found.class_ids[None]] = 0
     count = 0
-    for row in overlaps:
-        best = int(row.argmax())
-        if row[best] > overlap:
-            overlaps[:, best] = 0
-            count += 1
+    for class_id in np.intersect1d(wanted.class_ids, found.class_ids):
+        overlaps = iou(wanted.boxes[wanted.class_ids == class_id], found.boxes[found.class_ids == class_id])
+        for row in overlaps:
+            best = int(row.argmax())
+            if row[best] > overlap:
+                overlaps[:, best] = 0
+                count += 1
     return count
 
 

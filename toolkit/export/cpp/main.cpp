@@ -45,6 +45,13 @@ std::vector<toolkit::Detection> detect(const ncnn::Net& net, const toolkit::Spec
     return toolkit::suppress(std::move(found));
 }
 
+double number(const std::string& word, const std::string& text) {
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    if (end == text.c_str() || *end || !(value >= 0)) throw std::runtime_error(word + " takes a number, not " + text);
+    return value;
+}
+
 int run(int count, char** words) {
     std::string folder, picture, format = "ncnn", output;
     float conf = -1;
@@ -55,8 +62,8 @@ int run(int count, char** words) {
             if (i + 1 == count) throw std::runtime_error(word + " needs a value");
             const std::string value = words[++i];
             if (word == "--format") format = value;
-            else if (word == "--conf") conf = std::strtof(value.c_str(), nullptr);
-            else if (word == "--threads") threads = std::atoi(value.c_str());
+            else if (word == "--conf") conf = static_cast<float>(number(word, value));
+            else if (word == "--threads") threads = static_cast<int>(number(word, value));
             else if (word == "--output") output = value;
             else throw std::runtime_error("unknown option " + word);
         } else if (folder.empty()) folder = word;
