@@ -107,8 +107,8 @@ def face_training() -> str:
         lines.append(
             f"\nBoth recipes had {measured['epochs']} epochs of {measured['pictures'][0]} pictures, batch "
             f"16, three seeds, and the best of three learning rates: {', '.join(chosen)}. That is a start, "
-            "not a training: darknet's gradient of a box grows as the box shrinks, so that on small faces its "
-            "recipe bears small rates alone and needs far more steps."
+            "not a training: darknet's gradient of a box grows as the box shrinks, so that on small faces "
+            "its recipe bears small rates alone and needs far more steps."
         )
     return "\n".join(lines)
 
