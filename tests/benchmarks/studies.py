@@ -68,7 +68,9 @@ def search(work: Path) -> dict[str, Any]:
                 "name": f"{sampler}-{repeat}",
                 "factors": factors,
                 "seeds": [repeat],
-                "budget": {"epochs": 2},
+                "recipe": {"batch": 8},
+                "budget": {"epochs": 3},
+                "validations": 1,
                 "search": {"trials": TRIALS, "sampler": sampler, "latency_ms": 1.0, "prune": False},
             }
             folder = work / f"search-{sampler}-{repeat}"

@@ -526,6 +526,22 @@ def _attempt(plan: Plan, cell: Cell, dataset: Dataset, folder: Path) -> dict[str
         return {"fault": str(error)}
 
 
+def _in_order(levels: Sequence[Any]) -> bool:
+    """Whether levels are numbers from small to large, so that a sampler may reason from neighbours."""
+    numbers = all(type(level) in (int, float) for level in levels)
+    return numbers and list(levels) == sorted(levels)
+
+
+def _parameter(level: Any, levels: Sequence[Any]) -> Any:
+    return list(levels).index(level) if _in_order(levels) else json.dumps(level)
+
+
+def _suggest(trial: optuna.Trial, name: str, levels: Sequence[Any]) -> Any:
+    if _in_order(levels):
+        return levels[trial.suggest_int(name, 0, len(levels) - 1)]
+    return json.loads(str(trial.suggest_categorical(name, [json.dumps(level) for level in levels])))
+
+
 class _TriedBefore(Exception):
     """A sampler drew a cell again, which is no trial."""
 
@@ -541,10 +557,7 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
     ]
 
     def objective(trial: optuna.Trial) -> float:
-        levels = {
-            name: json.loads(str(trial.suggest_categorical(name, [json.dumps(level) for level in choices])))
-            for name, choices in plan.factors.items()
-        }
+        levels = {name: _suggest(trial, name, choices) for name, choices in plan.factors.items()}
         cell = Cell(levels, "as-is", plan.seeds[0])
         taken = store.study.get_trials(deepcopy=False, states=(*ended, states.RUNNING))
         tried = {other.user_attrs["key"] for other in taken if "key" in other.user_attrs}
@@ -552,7 +565,9 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             left = [other for other in factorial if other.key not in tried]
             if left:
                 other = random.choice(left)
-                store.study.enqueue_trial({name: json.dumps(level) for name, level in other.levels.items()})
+                store.study.enqueue_trial(
+                    {name: _parameter(level, plan.factors[name]) for name, level in other.levels.items()}
+                )
             else:
                 time.sleep(HEARTBEAT)  # others run the last ones; a cell whose worker dies comes back
             raise _TriedBefore
