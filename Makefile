@@ -52,6 +52,7 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.studies cells
 	$(BIN)/python -m tests.benchmarks.studies sanity
 	$(BIN)/python -m tests.benchmarks.studies search
+	$(BIN)/python -m tests.benchmarks.studies faces
 	$(BIN)/python -m tests.benchmarks.exports scores
 	$(BIN)/python -m tests.benchmarks.exports files
 	$(BIN)/python -m tests.benchmarks.tables

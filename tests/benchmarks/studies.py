@@ -1,7 +1,8 @@
-"""Studies run for real on the toy set: the 24 cells of notebooks/toy_study.yaml; a factor that does nothing
-beside one that must do something; search against random choice under a latency budget.
+"""Studies run for real. On the toy set: the 24 cells of notebooks/toy_study.yaml; a factor that does nothing
+beside one that must do something; search against random choice under a latency budget. On faces: SE x CSP x
+input size.
 
-python -m tests.benchmarks.studies cells|sanity|search      (20 minutes; 15 minutes; two hours)
+python -m tests.benchmarks.studies cells|sanity|search|faces      (10 minutes; 5; 40; an hour and more)
 """
 
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 from tests.benchmarks.record import run_part
 from toolkit.ablation.report import runs, write_report
 from toolkit.ablation.study import read_plan, run_study
+from toolkit.training.recipe import read_yaml
 
 ROOT = Path(__file__).parents[2]
 REPEATS, TRIALS = 5, 16
@@ -53,6 +55,22 @@ def sanity(work: Path) -> dict[str, Any]:
     return {"minutes": round(seconds / 60, 1), "sd_of_seeds": sds, "effects": effects}
 
 
+def faces(work: Path) -> dict[str, Any]:
+    """notebooks/faces_study.yaml; and as rows of their own, not corners of it, the seed's other networks
+    under the same budget."""
+    path = ROOT / "notebooks" / "faces_study.yaml"
+    report, seconds = run(path, work / "faces-study")
+    figures: dict[str, Any] = {"cells": report["cells"], "failed": report["failed"]}
+    figures |= {"table": report["table"], "effects": report["effects"]}
+    stated = read_yaml(path, "")
+    sizes = stated["factors"]["input_size"]
+    for name in ("yoloface-500k-v1", "yoloface-500k-se"):
+        changed = {"name": name, "model": name, "factors": {"input_size": sizes}, "matching": "as-is"}
+        other, more = run({**stated, **changed}, work / f"faces-study-{name}")
+        figures[name], seconds = other["table"], seconds + more
+    return {"minutes": round(seconds / 60, 1), **figures}
+
+
 def search(work: Path) -> dict[str, Any]:
     """The best mAP50 within the latency budget after equal numbers of trials, TPE and random choice."""
     factors = {
@@ -82,4 +100,9 @@ def search(work: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_part("studies", __doc__ or "", {"cells": cells, "sanity": sanity, "search": search}, ["optuna"])
+    run_part(
+        "studies",
+        __doc__ or "",
+        {"cells": cells, "sanity": sanity, "search": search, "faces": faces},
+        ["optuna"],
+    )

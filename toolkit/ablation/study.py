@@ -34,7 +34,6 @@ from toolkit.evaluation import PUBLISHED, detection, in_originals, predict, wide
 from toolkit.export import export_model, open_export
 from toolkit.models import create_model
 from toolkit.models.cost import measure
-from toolkit.models.spec import DetectorSpec
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError, progress, require, whole_file
 from toolkit.timing import interleave
@@ -164,19 +163,23 @@ def cells(plan: Plan) -> list[Cell]:
 
 
 def _matchings(plan: Plan, levels: dict[str, Any]) -> tuple[str, ...]:
-    """A cell whose network is the base's own at that input size needs no matching."""
+    """A cell whose network is the base's own at that input size, or costs the same, needs no matching."""
+    plain = {name: level for name, level in levels.items() if name not in STRUCTURE}
     try:
-        same = _spec(plan, levels) == _spec(plan, {n: v for n, v in levels.items() if n not in STRUCTURE})
+        own, base = (create_model(plan.model, **_changes(plan, part)) for part in (levels, plain))
     except InputError:
         return ("as-is",)  # which will be marked as one that cannot be built
-    if same:
+    if own.spec == base.spec:
         return ("base",)
-    return ("as-is", "width") if plan.matching == "both" else (plan.matching,)
+    if plan.matching == "as-is":
+        return ("as-is",)
+    if abs(measure(own).bflops / measure(base).bflops - 1) <= TOLERANCE:
+        return ("base",)
+    return ("as-is", "width") if plan.matching == "both" else ("width",)
 
 
-def _spec(plan: Plan, levels: dict[str, Any]) -> DetectorSpec:
-    shape = {name: value for name, value in levels.items() if name in SHAPE}
-    return create_model(plan.model, **{**plan.changes, **shape}).spec
+def _changes(plan: Plan, levels: dict[str, Any]) -> dict[str, Any]:
+    return {**plan.changes, **{name: level for name, level in levels.items() if name in SHAPE}}
 
 
 def matched_width(model: str, changes: dict[str, Any], bflops: float) -> float:
@@ -203,8 +206,7 @@ def matched_width(model: str, changes: dict[str, Any], bflops: float) -> float:
 
 def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
     """The settings of a cell's training. Raises InputError for a cell that cannot be built."""
-    shape = {name: value for name, value in cell.levels.items() if name in SHAPE}
-    changes = {**plan.changes, **shape}
+    changes = _changes(plan, cell.levels)
     levers = {name: value for name, value in cell.levels.items() if name in LEVERS}
     run = {name: value for name, value in cell.levels.items() if name in RUN}
     if plan.budget.epochs is not None:
@@ -221,7 +223,7 @@ def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
         plain = {
             name: value
             for name, value in config.changes.items()
-            if name not in shape or name not in STRUCTURE
+            if name not in cell.levels or name not in STRUCTURE
         }
         target = measure(create_model(plan.model, **plain)).bflops
         width = matched_width(plan.model, config.changes, target)
