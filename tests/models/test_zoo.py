@@ -12,6 +12,13 @@ from toolkit.runtime import InputError
 FILE = "yoloface-50k/yoloface-50k.weights"
 
 
+# pooch leaves the connection of a download that failed to the garbage collector, which says so at any time.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
 @pytest.fixture
 def server(zoo, monkeypatch, tmp_path):
     """Serves the zoo under the seed's paths; `mode` makes it fail. -> (address, set_mode, requests)."""
