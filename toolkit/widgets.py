@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,11 @@ def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
             for name, value in values.items()
             if value != {"se": any(spec.se), "csp": any(spec.csp), "input_size": None}.get(name, spec.width)
         }
-        page.value = sizing_page(dataset, network, box.changes, base)
+        gc.disable()  # a full collection takes longer than the page does: after it, then
+        try:
+            page.value = sizing_page(dataset, network, box.changes, base)
+        finally:
+            gc.enable()
 
     for switch in switches.values():
         switch.observe(update, "value")

@@ -4,9 +4,14 @@ python -m tests.benchmarks.exports scores|files|engines|layers      (half an hou
 """
 
 import json
+import os
+import signal
 import sys
 import time
 from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +108,57 @@ def files(work: Path) -> dict[str, Any]:
     return figures
 
 
+def serve(name: str, folder: Path, engine: str, threads: int, pipe: Connection) -> None:
+    """An engine in a process of its own: for each number received, as many timings."""
+    torch.set_num_threads(threads)
+    backend = network(name) if engine == "torch" else open_export(folder, engine, threads)
+    x = probe_input(backend.io)
+    while True:
+        rounds = pipe.recv()
+        for _ in range(5):
+            backend.predict(x)
+        times = []
+        for _ in range(rounds):
+            begin = time.perf_counter()
+            backend.predict(x)
+            times.append(1e3 * (time.perf_counter() - begin))
+        pipe.send(times)
+
+
 def engines(work: Path) -> dict[str, Any]:
-    """Milliseconds of one picture's raw maps in turns, and how many times as long as with ncnn."""
+    """Milliseconds of one picture's raw maps, and how many times as long as with ncnn. Each engine has a
+    process, of which one runs at a time and all others are stopped: idle thread pools spin."""
     figures: dict[str, Any] = {}
-    for name in ("yoloface-500k-v2", "fastest-v2", "nano-voc"):
-        model, folder, _ = exported(name, work)
-        x = probe_input(model.io)
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            backends = {e: model if e == "torch" else open_export(folder, e, threads) for e in ENGINES}
-            calls = {engine: partial(backend.predict, x) for engine, backend in backends.items()}
-            times = interleave(calls, seconds=15, warmup=3)
-            figures[f"{name}, {threads} threads"] = {
-                engine: {**spread(row), "by ncnn": ratio(row, times["ncnn"])} for engine, row in times.items()
-            }
+    context = get_context("spawn")
+    for name, threads in product(("yoloface-500k-v2", "fastest-v2", "nano-voc"), (1, 2)):
+        _, folder, _ = exported(name, work)
+        workers = {}
+        for engine in ENGINES:
+            here, there = context.Pipe()
+            process = context.Process(target=serve, args=(name, folder, engine, threads, there), daemon=True)
+            process.start()
+            here.send(1)
+            here.recv()
+            os.kill(process.pid or 0, signal.SIGSTOP)
+            workers[engine] = process, here
+        times: dict[str, list[float]] = {engine: [] for engine in ENGINES}
+        for turn in range(8):
+            for engine in np.random.default_rng(turn).permutation(ENGINES):
+                process, here = workers[engine]
+                os.kill(process.pid or 0, signal.SIGCONT)
+                here.send(25)
+                times[engine] += here.recv()
+                os.kill(process.pid or 0, signal.SIGSTOP)
+        for process, _ in workers.values():
+            process.kill()
+        base = np.array(times["ncnn"])
+        figures[f"{name}, {threads} threads"] = {
+            engine: {**spread(np.array(row)), "by ncnn": ratio(np.array(row), base)}
+            for engine, row in times.items()
+        }
+        print(
+            name, threads, {e: round(float(np.median(row)), 2) for e, row in times.items()}, file=sys.stderr
+        )
     return figures
 
 
