@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from toolkit.detect import Backend, Settings, suppress
 from toolkit.export import caffe, int8, mnn, ncnn, onnx, openvino
 from toolkit.export.parity import matched
+from toolkit.models.cost import measure
 from toolkit.models.darknet import load_darknet, save_darknet
 from toolkit.models.detector import Detector, fold
 from toolkit.models.spec import ModelIO
@@ -41,6 +42,11 @@ class Job:
     method: str = "best"
     float_layers: Sequence[str] | None = None
     notes: dict[str, Any] = field(default_factory=dict)  # format -> what its writer found out
+
+    def affordable(self, macs: float, pictures: int) -> NDArray[np.float32]:
+        """As many of the calibration inputs, evenly, as so many multiply-adds allow, at most `pictures`."""
+        count = min(pictures, max(int8.MINIMUM, int(macs / measure(self.model, self.io.input_size).macs)))
+        return int8.evenly(self.samples, count)
 
     def source(self, fmt: str) -> Path:
         """The file of another format, written before or written now."""
@@ -75,7 +81,7 @@ def _write_ncnn_int8(job: Job, folder: Path) -> list[Path]:
 
 
 def _write_mnn(precision: str, job: Job, folder: Path) -> list[Path]:
-    return mnn.export(job.source("onnx"), folder, precision, int8.evenly(job.samples, MNN_PICTURES))
+    return mnn.export(job.source("onnx"), folder, precision, job.affordable(20e9, MNN_PICTURES))
 
 
 def _open_ncnn(precision: str, path: Path, io: ModelIO, threads: int) -> ncnn.NcnnModel:
@@ -100,7 +106,9 @@ FORMATS = {
     ),
     "onnx-int8": Format(
         "model-int8.onnx",
-        lambda job, folder: onnx.export_int8(job.source("onnx"), folder, job.samples),
+        lambda job, folder: onnx.export_int8(
+            job.source("onnx"), folder, job.affordable(60e9, len(job.samples))
+        ),
         onnx.OnnxModel,
     ),
     "ncnn": Format("model-fp32.param", partial(_write_ncnn, "fp32"), partial(_open_ncnn, "fp32"), 1e-5),
