@@ -141,7 +141,9 @@ def engines() -> str:
     if not columns:
         return ""
     lines = [
-        "| ms for one picture, and times ncnn's | " + " | ".join(columns) + " |",
+        "| ms for one picture, and times ncnn's | "
+        + " | ".join(c.replace("1 threads", "1 thread") for c in columns)
+        + " |",
         "|---|" + "---|" * len(columns),
     ]
     for engine in kept[columns[0]]:
