@@ -258,7 +258,7 @@ def test_bad_input(given, tmp_path):
         ({"method": "entropy"}, "unknown method 'entropy': known are best, minmax, percentile, mse, kl"),
         ({"float_layers": ["conv_99"]}, "has no layer 'conv_99' to quantise: it has convrelu_0"),
         ({"samples": samples[:1]}, "at least 8 pictures, 1 were given"),
-        ({"samples": samples[:0]}, "at least 8 pictures, 0 were given|lie in"),
+        ({"samples": samples[:0]}, "at least 8 pictures, 0 were given"),
         ({"samples": samples * 255}, "takes values in 0..1, the calibration pictures lie in"),
         ({"samples": samples.astype(np.float64)}, "takes float32"),
         ({"samples": samples[..., :50]}, "no multiple of this network's stride"),
@@ -267,7 +267,10 @@ def test_bad_input(given, tmp_path):
         given = {"param": param, "binary": binary, "io": io, "samples": samples, **change}
         with pytest.raises(InputError, match=message):
             quantize(folder=tmp_path / "out", **given)
-    for length, message in ((-4, "are damaged or do not belong together"), (-3, "damaged|explains")):
+    for length, message in (
+        (-4, "are damaged or do not belong together"),
+        (-3, "are damaged or do not belong together"),
+    ):
         (tmp_path / "cut.bin").write_bytes(binary.read_bytes()[:length])
         with pytest.raises(InputError, match=message):
             quantize(param, tmp_path / "cut.bin", io, samples, tmp_path / "out")
