@@ -1,6 +1,6 @@
 """What the formats keep of a network's score, what they weigh, and how fast each engine is.
 
-python -m tests.benchmarks.exports scores|files|engines|layers      (half an hour; 15 minutes; two; one)
+python -m tests.benchmarks.exports scores|files|engines|layers      (10 minutes; 10; 5; 1)
 """
 
 import json

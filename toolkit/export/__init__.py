@@ -134,7 +134,7 @@ FORMATS = {
 DEFAULT = ("onnx", "ncnn", "ncnn-fp16")
 CALIBRATED = ("onnx-int8", "ncnn-int8", "mnn-int8")
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "ncnn": ("ncnn", "pnnx"), "mnn": ("onnx", "MNN")}
-MNN_PICTURES = 64  # of those for calibration; with 200 its quantiser takes three times as long for the same
+MNN_PICTURES = 64  # of those for calibration, at most: its quantiser is slow
 # Difference to torch that passes beside `Format.tolerance`, in units of torch's own distance from float64: a
 # network with random weights can turn rounding into 1e-3, a trained one stays near 2e-6.
 NOISE = 4
