@@ -219,8 +219,8 @@ def _readers(layers: Iterable[Layer]) -> dict[str, list[Layer]]:
 
 @dataclass(frozen=True)
 class _Bench:
-    """One network and the pictures on which its int8 forms are judged. `inside`: every float32 blob of each
-    picture."""
+    """One network and the pictures on which its int8 forms are judged. `inside`: every blob of each
+    picture with all layers float (their weights in half precision)."""
 
     layers: Sequence[Layer]
     io: ModelIO
