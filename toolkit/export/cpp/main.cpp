@@ -1,6 +1,5 @@
 // Finds objects in a picture with a network that toolkit export wrote, through ncnn.
 //   detect FOLDER PICTURE [--format ncnn-fp16] [--conf 0.25] [--threads 2] [--output found.jpg]
-#include <net.h>
 #include <platform.h>
 #if NCNN_SIMPLEOCV
 #include <simpleocv.h>
@@ -13,36 +12,16 @@
 #include <fstream>
 #include <sstream>
 
-#include "detector.hpp"
+#include "network.hpp"
 
 namespace {
 
-toolkit::Json read_json(const std::string& path) {
-    std::ifstream file(path);
+std::string read(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
     if (!file) throw std::runtime_error("there is no " + path + ": name a folder that toolkit export made");
-    std::stringstream text;
-    text << file.rdbuf();
-    return toolkit::Json::parse(text.str());
-}
-
-std::vector<toolkit::Detection> detect(const ncnn::Net& net, const toolkit::Spec& spec, const cv::Mat& bgr,
-                                       float conf) {
-    const int order = spec.bgr ? ncnn::Mat::PIXEL_BGR : ncnn::Mat::PIXEL_BGR2RGB;
-    ncnn::Mat input =
-        ncnn::Mat::from_pixels_resize(bgr.data, order, bgr.cols, bgr.rows, spec.width, spec.height);
-    const float mean[] = {spec.mean, spec.mean, spec.mean}, scale[] = {spec.scale, spec.scale, spec.scale};
-    input.substract_mean_normalize(mean, scale);
-    ncnn::Extractor extractor = net.create_extractor();
-    extractor.input("in0", input);
-    std::vector<toolkit::Detection> found;
-    for (std::size_t i = 0; i < spec.heads.size(); ++i) {
-        ncnn::Mat map;
-        const std::string blob = "out" + std::to_string(i);
-        if (extractor.extract(blob.c_str(), map) != 0) throw std::runtime_error("the network gives no " + blob);
-        toolkit::decode(map, map.w, map.h, map.cstep, spec.heads[i], static_cast<int>(spec.classes.size()),
-                        conf, found);
-    }
-    return toolkit::suppress(std::move(found));
+    std::stringstream bytes;
+    bytes << file.rdbuf();
+    return bytes.str();
 }
 
 double number(const std::string& word, const std::string& text) {
@@ -72,21 +51,18 @@ int run(int count, char** words) {
     }
     if (picture.empty()) throw std::runtime_error("expected: detect FOLDER PICTURE");
 
-    const toolkit::Json document = read_json(folder + "/spec.json");
-    const toolkit::Spec spec = toolkit::read_spec(document);
-    if (!document.at("formats").has(format)) throw std::runtime_error(folder + " has no " + format);
-    const std::string param = folder + "/" + document.at("formats").at(format).at("file").text();
-    const std::string weights = param.substr(0, param.rfind('.')) + ".bin";
-    ncnn::Net net;
-    net.opt.num_threads = threads;
-    const bool half = format == "ncnn-fp16";
-    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half;
-    if (net.load_param(param.c_str()) != 0 || net.load_model(weights.c_str()) != 0)
-        throw std::runtime_error("ncnn cannot open " + param);
+    const toolkit::Json document = toolkit::Json::parse(read(folder + "/spec.json"));
+    const std::string param = read(folder + "/" + toolkit::Network::file(document, format, ".param"));
+    const std::string weights = read(folder + "/" + toolkit::Network::file(document, format, ".bin"));
+    const auto* bytes = reinterpret_cast<const unsigned char*>(weights.data());
+    const toolkit::Network network(document, format, param, bytes, weights.size(), {threads});
+    const toolkit::Spec& spec = network.spec();
 
     cv::Mat image = cv::imread(picture, 1);
     if (image.empty()) throw std::runtime_error(picture + " does not decode as a picture");
-    const auto found = detect(net, spec, image, conf < 0 ? spec.threshold : conf);
+    const ncnn::Mat input =
+        network.preprocess(image.data, toolkit::Pixels::bgr, image.cols, image.rows, 3 * image.cols);
+    const auto found = network.postprocess(network.forward(input), conf < 0 ? spec.threshold : conf);
     for (const auto& d : found) {
         const int x = static_cast<int>(d.x1 * image.cols), y = static_cast<int>(d.y1 * image.rows);
         const int w = static_cast<int>((d.x2 - d.x1) * image.cols), h = static_cast<int>((d.y2 - d.y1) * image.rows);
