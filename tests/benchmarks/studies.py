@@ -77,7 +77,7 @@ def search(work: Path) -> dict[str, Any]:
         "width": [0.5, 0.75, 1.0, 1.25, 1.5],
         "input_size": [96, 128, 160],
         "se": [False, True],
-        "learning_rate": [0.0006, 0.002, 0.006, 0.02],
+        "learning_rate": [0.0002, 0.0006, 0.002, 0.006, 0.02, 0.06],
     }
     best: dict[str, list[float]] = {}
     for repeat in range(REPEATS):

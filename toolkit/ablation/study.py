@@ -64,7 +64,8 @@ class Budget(BaseModel):
 
 
 class Search(BaseModel):
-    """Let a sampler choose the cells, within limits on what a network costs."""
+    """Let a sampler choose the cells, within limits on what a network costs. `trials` counts the cells that
+    are trained: one over the limit is known before its training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -544,6 +545,24 @@ def _suggest(trial: optuna.Trial, name: str, levels: Sequence[Any]) -> Any:
     return json.loads(str(trial.suggest_categorical(name, [json.dumps(level) for level in levels])))
 
 
+def _steps(a: dict[str, Any], b: dict[str, Any], factors: dict[str, Any]) -> int:
+    """How far two cells lie apart: levels of ordered factors, and one for each other that differs."""
+    total = 0
+    for name, levels in factors.items():
+        apart = abs(list(levels).index(a[name]) - list(levels).index(b[name]))
+        total += apart if _in_order(levels) else min(apart, 1)
+    return total
+
+
+def _latency_of(network: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> float:
+    """Milliseconds of an exported network: what an earlier trial with it measured, so that all are held to
+    one figure."""
+    for trial in trials:
+        if trial.user_attrs.get("network") == network.name and "latency_ms" in trial.user_attrs:
+            return float(trial.user_attrs["latency_ms"])
+    return latencies([network])[0]
+
+
 class _TriedBefore(Exception):
     """A sampler drew a cell again, which is no trial."""
 
@@ -558,17 +577,21 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
         for levels in itertools.product(*plan.factors.values())
     ]
 
+    def known(*states: Any) -> list[optuna.trial.FrozenTrial]:
+        return store.study.get_trials(deepcopy=False, states=states)
+
     def objective(trial: optuna.Trial) -> float:
         levels = {name: _suggest(trial, name, choices) for name, choices in plan.factors.items()}
         cell = Cell(levels, "as-is", plan.seeds[0])
-        taken = store.study.get_trials(deepcopy=False, states=(*ended, states.RUNNING))
+        taken = known(*ended, states.RUNNING)
         tried = {other.user_attrs["key"] for other in taken if "key" in other.user_attrs}
-        if cell.key in tried:  # it would give the same: try one that is left instead
+        if cell.key in tried:  # it would give the same: try the nearest that is left instead
             left = [other for other in factorial if other.key not in tried]
             if left:
-                other = random.choice(left)
+                random.shuffle(left)
+                nearest = min(left, key=lambda other: _steps(levels, other.levels, plan.factors))
                 store.study.enqueue_trial(
-                    {name: _parameter(level, plan.factors[name]) for name, level in other.levels.items()}
+                    {name: _parameter(level, plan.factors[name]) for name, level in nearest.levels.items()}
                 )
             else:
                 time.sleep(HEARTBEAT)  # others run the last ones; a cell whose worker dies comes back
@@ -581,7 +604,8 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             network = folder / "networks" / hashlib.sha256(network_key(config).encode()).hexdigest()[:12]
             found = costs(config, network)
             if search.latency_ms is not None:
-                found["latency_ms"] = latencies([network])[0]
+                found["latency_ms"] = _latency_of(network, known(*ended))
+            trial.set_user_attr("network", network.name)
         except InputError as error:
             trial.set_user_attr("fault", str(error))
             trial.set_user_attr("over", [1.0])
@@ -610,7 +634,9 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             trial.set_user_attr(name, value)
         return float(answer["score"])
 
-    while len(store.study.get_trials(deepcopy=False, states=ended)) < min(search.trials, len(factorial)):
+    while len(known(*ended)) < len(factorial):
+        if sum(max(_over_budget(trial)) <= 0 for trial in known(*ended)) >= search.trials:
+            break
         with _quiet():
             store.study.optimize(objective, n_trials=1, catch=_TriedBefore)
 
