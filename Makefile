@@ -65,6 +65,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.sizing
 	$(BIN)/python -m tests.benchmarks.exports engines
 	$(BIN)/python -m tests.benchmarks.exports layers
+	$(BIN)/python -m tests.benchmarks.exports stages
 
 bench-peers: setup
 	$(PYTHON) -m venv .venv-peers

@@ -1,6 +1,6 @@
 """What the formats keep of a network's score, what they weigh, and how fast each engine is.
 
-python -m tests.benchmarks.exports scores|files|engines|layers      (10 minutes; 10; 5; 1)
+python -m tests.benchmarks.exports scores|files|engines|layers|stages      (10 minutes; 10; 5; 1; 1)
 """
 
 import json
@@ -24,6 +24,7 @@ from toolkit.data.dataset import Dataset, load
 from toolkit.demo import untrained
 from toolkit.evaluation import score
 from toolkit.export import FORMATS, export_model, int8, ncnn, open_export, probe_input, read_spec
+from toolkit.export.openvino import load_openvino
 from toolkit.models import create_model, list_models
 from toolkit.models.detector import Detector
 from toolkit.models.zoo import published_files
@@ -184,6 +185,67 @@ def layers(work: Path) -> dict[str, Any]:
     return {"milliseconds": figures}
 
 
+def stages(work: Path) -> dict[str, Any]:
+    """Where ncnn and OpenVINO spend nano-voc's milliseconds, by the height of the maps that layers give.
+
+    ncnn: the time to the last map of a height less the time to the last of the height before (the fastest
+    fifth of the runs), for it has no clock of its own. OpenVINO: its profile of layers.
+    """
+    _, folder, _ = exported("nano-voc", work)
+    figures: dict[str, Any] = {}
+    for threads in (1, 2):
+        engine = open_export(folder, "ncnn", threads)
+        x = probe_input(engine.io)
+        rows = int8.read_model(folder / "model-fp32.param", folder / "model-fp32.bin")
+        blobs = [layer.outputs[0] for layer in rows if layer.weight is not None]
+        heights = [blob.shape[1] for blob in engine.extract(x[0], blobs, light=False)]
+        # what the heads come back to is in "rest"
+        falling = [i for i in range(1, len(blobs)) if heights[i] < heights[i - 1] not in heights[i:]]
+        ends = {"first layer": 0, **{str(heights[i - 1]): i - 1 for i in falling}}
+
+        targets = {key: [blobs[i]] for key, i in ends.items()} | {"rest": engine.outputs}
+        calls = {key: partial(run_to, engine, x[0], names) for key, names in targets.items()}
+        times = interleave(calls, rounds=100, warmup=2)
+        reached = {key: float(np.quantile(row, 0.2)) for key, row in times.items()}
+        before = [0.0, *list(reached.values())[:-1]]
+        figures[f"ncnn, {threads} threads"] = {
+            key: round(value - start, 3) for (key, value), start in zip(reached.items(), before, strict=True)
+        }
+        figures[f"openvino, {threads} threads"] = profile(folder / "model.onnx", x, threads, list(ends))
+        print(threads, figures, file=sys.stderr)
+    return figures
+
+
+def run_to(engine: ncnn.NcnnModel, chw: Any, names: list[str]) -> None:
+    extractor = engine.net.create_extractor()
+    chw = np.ascontiguousarray(chw)
+    extractor.input(ncnn.INPUT, engine.ncnn.Mat(chw))
+    for name in names:
+        extractor.extract(name)
+
+
+def profile(path: Path, x: Any, threads: int, keys: list[str]) -> dict[str, float]:
+    """OpenVINO's milliseconds in layers whose maps have the heights `keys`; "rest" is all others."""
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": "YES"}
+    compiled = load_openvino().Core().compile_model(str(path), "CPU", settings)
+    request = compiled.create_infer_request()
+    runs = []
+    for _ in range(100):
+        request.infer({0: x})
+        spent = dict.fromkeys([*keys, "rest"], 0.0)
+        seen: list[str] = []
+        for layer in compiled.get_runtime_model().get_ordered_ops():
+            took = layer.get_rt_info()["execTimeMcs"].astype(str)
+            if not took.isdigit():
+                continue
+            first = "Convolution" in layer.get_rt_info()["layerType"].astype(str) and not seen
+            seen += ["conv"] if first else []
+            height = str(layer.get_output_shape(0)[2]) if layer.get_output_size() else ""
+            spent["first layer" if first else height if height in spent else "rest"] += int(took) / 1e3
+        runs.append(spent)
+    return {key: round(float(np.quantile([run[key] for run in runs], 0.2)), 3) for key in runs[0]}
+
+
 if __name__ == "__main__":
-    parts = {"scores": scores, "files": files, "engines": engines, "layers": layers}
+    parts = {"scores": scores, "files": files, "engines": engines, "layers": layers, "stages": stages}
     run_part("exports", __doc__ or "", parts, ["ncnn", "pnnx", "MNN", "onnx", "onnxruntime", "openvino"])
