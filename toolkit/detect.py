@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -89,8 +89,8 @@ class Settings:
             if value not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         for name, number in (("conf", self.conf), ("iou", self.iou)):
-            if not 0 <= number <= 1:
-                raise InputError(f"{name} lies between 0 and 1, {number} was given")
+            if not isinstance(number, (int, float)) or not 0 <= number <= 1:
+                raise InputError(f"{name} is a number between 0 and 1, {number!r} was given")
 
 
 @dataclass(frozen=True)
@@ -265,13 +265,11 @@ def detect(
     `settings`: nms, resize, fit, size, as in `Settings`. Raises InputError where the picture does not decode
     or a setting is unknown.
     """
-    try:
-        chosen = Settings(conf=conf, iou=iou, **settings)
-    except TypeError:
-        raise InputError(
-            f"unknown setting among {sorted(settings)}: detect takes "
-            "conf, iou, nms, resize, fit, size, clip, long_side"
-        ) from None
+    known = [field.name for field in fields(Settings)]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise InputError(f"unknown setting {unknown[0]!r}: detect takes {', '.join(known)}")
+    chosen = Settings(conf=conf, iou=iou, **settings)
     return to_supervision(next(run(model, [image], chosen)), model.io)
 
 
