@@ -1,6 +1,7 @@
 # make demo    set everything up and run the main job
 # make test    set everything up and run the tests
 # make lab     JupyterLab on the notebooks
+# make debian  Debian's packages for tests/device, which skips what is missing (as root)
 # make check   style, types, stripped notebooks
 # make figures the long runs behind the README's tables (hours)
 # make bench   speed ratios, measured side by side (a quiet machine, please)
@@ -11,7 +12,7 @@ VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lab check format figures bench bench-peers
+.PHONY: setup debian demo test lab check format figures bench bench-peers
 
 setup: $(VENV)/ready
 
@@ -22,6 +23,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	-$(BIN)/toolkit doctor --fix
 	touch $@
+
+debian:
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends $(shell cat tests/device/debian.txt)
 
 demo: setup
 	$(BIN)/toolkit demo
@@ -66,6 +71,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.exports engines
 	$(BIN)/python -m tests.benchmarks.exports layers
 	$(BIN)/python -m tests.benchmarks.exports stages
+	$(BIN)/python -m tests.benchmarks.runner
 
 bench-peers: setup
 	$(PYTHON) -m venv .venv-peers

@@ -1,0 +1,345 @@
+"""The runner against the ncnn wheel: the same detections from the same bytes, on every processor.
+
+The ARM binaries run under qemu, which says nothing about their speed. Networks without published weights have
+random ones; the threshold of each is chosen such that about ten boxes lie above it.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import ncnn
+import numpy as np
+import pytest
+
+from toolkit.boxes import iou, nms
+from toolkit.detect import load_image
+from toolkit.detect import run as detect
+from toolkit.device.build import ABIS
+from toolkit.export import export_model, open_export
+from toolkit.models import list_models
+from toolkit.models.detector import decode
+
+FORMATS = ("ncnn", "ncnn-fp16", "ncnn-int8")
+# fp32 is equal to 4 decimals; half precision and other int8 kernels move scores and edges by up to this much
+LOOSE = 0.04
+LEAST = 0.002  # score of a candidate
+# without half precision: several times as fast under qemu, and all that float32 needs
+PLAIN_CPU = {"arm64-v8a": "cortex-a57", "armeabi-v7a": "cortex-a15", "x86_64": ""}
+
+
+@pytest.fixture(scope="session")
+def exported(trained, data, tmp_path_factory):
+    """name -> a folder with `FORMATS`, quantised roughly: here runners are compared, not scores."""
+    root = tmp_path_factory.mktemp("exports")
+    pictures = sorted((data / "voc2012_sub1200").rglob("*.jpg"))[:8]
+
+    def get(name: str) -> Path:
+        if not (root / name).exists():
+            export_model(
+                trained(name).eval(), root / name, FORMATS, calibration=pictures, method="minmax", name=name
+            )
+        return root / name
+
+    return get
+
+
+def picture_of(name: str, zoo: Path) -> Path:
+    return zoo / "images" / ("person.jpg" if "face" in name else "dog.jpg")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Boxes relative to the picture (K, 4), scores (K,), class names (K,)."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def above(self, conf: float) -> "Found":
+        keep = self.scores > conf
+        return Found(self.boxes[keep], self.scores[keep], self.classes[keep])
+
+    def near(self, other: "Found", tolerance: float) -> np.ndarray:
+        """(K, M): which detections are the same ones, by class, score and all four edges."""
+        edges = np.abs(self.boxes[:, None] - other.boxes[None]).max(axis=2, initial=0)
+        scores = np.abs(self.scores[:, None] - other.scores[None])
+        same = self.classes[:, None] == other.classes[None]
+        return same & (edges <= tolerance) & (scores <= tolerance)
+
+
+class Wheel:
+    """What the ncnn wheel finds in a picture that ncnn has resized."""
+
+    def __init__(self, folder: Path, fmt: str, image: np.ndarray):
+        model = open_export(folder, fmt, threads=1)
+        (width, height), io = model.io.input_size, model.io
+        rgb = ncnn.Mat.PixelType.PIXEL_RGB
+        h, w = image.shape[:2]
+        mat = ncnn.Mat.from_pixels_resize(image, rgb, w, h, width, height)
+        mat.substract_mean_normalize([io.mean] * 3, [io.scale] * 3)
+        self.io = io
+        (self.candidates,) = decode(model.predict(np.array(mat)[None]), io, LEAST)
+
+    def conf(self, count: int = 10) -> float:
+        """A threshold with about `count` candidates above it, in the widest gap thereabouts."""
+        scores = np.sort(self.candidates.scores)[::-1][: 2 * count]
+        gap = int(np.argmax(scores[count // 2 : -1] - scores[count // 2 + 1 :])) + count // 2
+        return float(scores[gap] + scores[gap + 1]) / 2
+
+    def found(self, conf: float, suppressed: bool = True) -> Found:
+        keep = self.candidates.scores > conf
+        boxes, scores, class_ids = (
+            part[keep]
+            for part in (self.candidates.boxes_norm, self.candidates.scores, self.candidates.class_ids)
+        )
+        if suppressed:
+            kept = nms(boxes, scores, class_ids, 0.45)
+            boxes, scores, class_ids = boxes[kept], scores[kept], class_ids[kept]
+        return Found(boxes, scores, np.array(self.io.classes)[class_ids])
+
+
+def found_by(reading: dict) -> Found:
+    size = np.array([reading["input"]["width"], reading["input"]["height"]] * 2)
+    rows = reading["detections"]
+    boxes = np.array([row["box"] for row in rows], float).reshape(-1, 4) / size
+    return Found(boxes, np.array([row["score"] for row in rows]), np.array([row["class"] for row in rows]))
+
+
+def equal(found: Found, wanted: Found, tolerance: float = 1e-4) -> None:
+    assert len(found.scores) == len(wanted.scores) > 0
+    near = found.near(wanted, tolerance)
+    assert near.any(axis=0).all()
+    assert near.any(axis=1).all()
+
+
+def similar(found: Found, wheel: Wheel, conf: float, least: float) -> None:
+    """`found`, above `least`, against the wheel above `conf`: every box is one of the wheel's candidates, and
+    covers each of its detections. Of boxes with nearly equal scores suppression may keep either."""
+    wanted = wheel.found(conf)
+    assert len(wanted.scores)
+    candidates = wheel.found(max(least - LOOSE, LEAST), suppressed=False)
+    assert found.near(candidates, LOOSE).any(axis=1).all()
+    overlaps = iou(wanted.boxes, found.boxes) * (wanted.classes[:, None] == found.classes[None])
+    assert (overlaps.max(axis=1, initial=0) > 0.45).all()
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def raw_of(zoo, tmp_path_factory):
+    """name -> a picture for that network, and the runner's options for its RGB bytes."""
+
+    def get(name):
+        image = load_image(picture_of(name, zoo))
+        path = tmp_path_factory.getbasetemp() / f"{picture_of(name, zoo).stem}.rgb"
+        path.write_bytes(image.tobytes())
+        return image, ("--raw", path, "--size", f"{image.shape[1]}x{image.shape[0]}")
+
+    return get
+
+
+@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("abi", ABIS)
+def test_float32_equals_the_wheel(abi, name, exported, raw_of, execute):
+    image, raw = raw_of(name)
+    wheel = Wheel(exported(name), "ncnn", image)
+    conf = wheel.conf()
+    reading = answer(execute(abi, "detect", exported(name), *raw, "--conf", conf, cpu=PLAIN_CPU[abi]))
+    assert reading["runtime"]["abi"] == abi
+    equal(found_by(reading), wheel.found(conf))
+
+
+@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("fmt", ["ncnn-fp16", "ncnn-int8"])
+@pytest.mark.parametrize("abi", ABIS)
+def test_other_precisions_are_near_the_wheel(abi, fmt, name, exported, raw_of, execute):
+    image, raw = raw_of(name)
+    wheel = Wheel(exported(name), fmt, image)
+    conf = wheel.conf()
+    least = max(conf - LOOSE, 0.01)
+    reading = answer(execute(abi, "detect", exported(name), *raw, "--conf", least, "--format", fmt))
+    assert reading["settings"]["precision"] == fmt.removeprefix("ncnn-")
+    similar(found_by(reading), wheel, conf, least)
+
+
+def test_half_precision_has_kernels_of_its_own(exported, raw_of, execute):
+    """Without armv8.2's flags in the build, fp16 would silently run in float32."""
+    _, raw = raw_of("fastest-v2")
+    words = ("detect", exported("fastest-v2"), *raw, "--format", "ncnn-fp16", "--conf", 0.1)
+    old, new = (answer(execute("arm64-v8a", *words, cpu=cpu)) for cpu in ("cortex-a57", "max"))
+    assert {"asimdhp", "asimddp"} <= set(new["cpu"]["features"])
+    assert "asimdhp" not in old["cpu"]["features"]
+    assert new["detections"] != old["detections"]
+
+
+@pytest.mark.parametrize("abi", ABIS)
+@pytest.mark.parametrize("name", ["fastest-v2", "yoloface-500k-v2"])
+def test_from_the_jpeg(name, abi, exported, zoo, execute):
+    """Two decoders and two ways to resize lie between the runner and the library."""
+    path = picture_of(name, zoo)
+    reading = answer(execute(abi, "detect", exported(name), "--picture", path, cpu=PLAIN_CPU[abi]))
+    model, image = open_export(exported(name), "ncnn"), load_image(path)
+    (boxes,) = detect(model, [image])
+    size = np.array([image.shape[1], image.shape[0]] * 2)
+    wanted = Found(boxes.boxes / size, boxes.scores, np.array(model.io.classes)[boxes.class_ids])
+    found = found_by(reading)
+    equal(Found(found.boxes.clip(0, 1), found.scores, found.classes), wanted, 0.03)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_bench_has_the_members_of_a_reading(threads, exported, raw_of, execute):
+    image, raw = raw_of("fastest-v2")
+    folder = exported("fastest-v2")
+    words = ("bench", folder, *raw, "--threads", threads, "--warmup", 2, "--loops", 5, "--powersave", 0)
+    reading = answer(execute("x86_64", *words))
+    assert (reading["schema"], reading["kind"]) == (1, "bench")
+    spec = json.loads((folder / "spec.json").read_text())
+    files = spec["formats"]["ncnn"]["files"]
+    assert reading["model"] == {
+        "name": "fastest-v2",
+        "format": "ncnn",
+        "sha256": {name: facts["sha256"] for name, facts in files.items()},
+    }
+    assert reading["input"] == {"picture": "dog.rgb", "width": image.shape[1], "height": image.shape[0]}
+    assert reading["settings"] == {
+        "threads": threads,
+        "powersave": 0,
+        "precision": "fp32",
+        "vulkan": False,
+        "warmup": 2,
+        "conf": spec["threshold"],
+        "run_as": "program",
+    }
+    assert reading["runtime"]["threads"] == "own"
+    assert reading["runtime"]["ncnn"] == ncnn.__version__
+    assert reading["cpu"]["cores"] >= 1
+    samples = reading["samples"]
+    assert set(samples) == {"start_ms", "preprocess_ms", "inference_ms", "postprocess_ms"}
+    assert all(len(values) == 5 and min(values) >= 0 for values in samples.values())
+    assert samples["start_ms"][0] == 0
+    assert np.all(np.diff(samples["start_ms"]) > 0)
+    parts = sum(samples[f"{part}_ms"][0] for part in reading["first_ms"])
+    assert parts == pytest.approx(samples["start_ms"][1], rel=0.2, abs=1)
+    assert reading["load_ms"] > 0
+    memory = reading["rss_kb"]
+    assert 0 < memory["start"] < memory["loaded"] <= memory["peak"]
+    once = answer(execute("x86_64", "detect", folder, *raw))
+    assert "samples" not in once
+    assert reading["detections"] == once["detections"]
+    assert once["detections"]
+
+
+def test_seconds_end_a_bench(exported, raw_of, execute):
+    _, raw = raw_of("yoloface-50k")
+    words = ("bench", exported("yoloface-50k"), *raw, "--warmup", 1, "--seconds", 0.5, "--loops", 3)
+    start = answer(execute("x86_64", *words))["samples"]["start_ms"]
+    assert len(start) > 3
+    assert start[-1] < 500
+
+
+def test_more_threads_than_processors_agree(exported, raw_of, execute):
+    _, raw = raw_of("nano-coco")
+    words = ("detect", exported("nano-coco"), *raw, "--conf", 0.1, "--threads")
+    one, many = (found_by(answer(execute("x86_64", *words, threads))) for threads in (1, 7))
+    equal(one, many)
+
+
+BAD = [
+    ((), "expected: runner bench|detect FOLDER"),
+    (("time", "{folder}"), "expected: runner bench|detect FOLDER"),
+    (("detect", "{folder}"), "either --picture FILE or --raw FILE"),
+    (("detect", "{folder}", "--picture"), "--picture needs a value"),
+    (("detect", "{folder}", "--picture", "x.jpg", "--colour", "red"), "unknown option --colour"),
+    (("detect", "{folder}", "--picture", "nowhere.jpg"), "does not decode as a picture"),
+    (("detect", "{folder}", "--raw", "nowhere.rgb", "--size", "4x4"), "cannot read nowhere.rgb"),
+    (("detect", "{folder}", "--raw", "{raw}"), "--raw needs --size"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4"), "--size takes WIDTHxHEIGHT"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4x0"), "--size takes a number from 1"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4x5"), "has 48 bytes, not the 60"),
+    (("detect", "nowhere", "--raw", "{raw}", "--size", "4x4"), "cannot read nowhere/spec.json"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4x4", "--format", "onnx"), "has no onnx"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4x4", "--format", "ncnn-bf16"), "has no ncnn-bf16"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4x4", "--threads", "0"), "--threads takes a number"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4x4", "--threads", "1.5"), "takes a whole number"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4x4", "--conf", "nan"), "--conf takes a number"),
+    (("detect", "{folder}", "--raw", "{raw}", "--size", "4x4", "--vulkan", "1"), "has no Vulkan"),
+    (("bench", "{folder}", "--raw", "{raw}", "--size", "4x4", "--warmup", "0"), "--warmup takes a number"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD)
+def test_bad_words(words, said, network, tmp_path, execute):
+    raw = tmp_path / "4x4.rgb"
+    raw.write_bytes(bytes(48))
+    done = execute("x86_64", *(word.format(folder=network, raw=raw) for word in words))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def change_spec(network, change):
+    path = network / "spec.json"
+    spec = json.loads(path.read_text())
+    change(spec)
+    path.write_text(json.dumps(spec))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: (f / "spec.json").write_text("{"), "spec.json: it ends too early"),
+        (lambda f: change_spec(f, lambda spec: spec["io"].pop("heads")), "spec.json: no heads"),
+        (lambda f: (f / "model-fp32.bin").unlink(), "model-fp32.bin"),
+        (lambda f: (f / "model-fp32.bin").write_bytes((f / "model-fp32.bin").read_bytes()[:-9]), "damaged"),
+        (
+            lambda f: (f / "model-fp32.bin").write_bytes((f / "model-fp32.bin").read_bytes() + b"12"),
+            "damaged",
+        ),
+        (lambda f: (f / "model-fp32.param").write_text("7767517\n"), "damaged"),
+    ],
+    ids=["half a spec", "no heads", "no weights", "weights cut off", "weights too long", "half a param"],
+)
+def test_damaged_folders(damage, said, network, zoo, execute):
+    damage(network)
+    done = execute("x86_64", "detect", network, "--picture", zoo / "images" / "dog.jpg")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr.splitlines()[-1]
+
+
+def allowed_calls(processor: str) -> set[str]:
+    lines = (Path(__file__).parent / "android_syscalls.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    return {name for name, *places in rows if processor in places}
+
+
+@pytest.mark.parametrize("words", [("detect",), ("bench", "--threads", "2", "--warmup", "2", "--loops", "3")])
+@pytest.mark.parametrize(
+    ("abi", "processor"), [("arm64-v8a", "arm64"), ("armeabi-v7a", "arm"), ("x86_64", "x86_64")]
+)
+def test_system_calls_that_an_android_app_may_make(
+    abi, processor, words, runners, network, zoo, tmp_path, execute
+):
+    picture = ("--picture", zoo / "images" / "dog.jpg")
+    kind, *options = words
+    if abi == "x86_64":
+        if shutil.which("strace") is None:
+            pytest.skip("strace is not installed")
+        log = tmp_path / "calls"
+        command = ["strace", "-f", "-qq", "-o", log, runners[abi], kind, network, *picture, *options]
+        subprocess.run(command, check=True, capture_output=True)
+        text = log.read_text()
+    else:
+        done = execute(abi, kind, network, *picture, *options, emulator=["-strace"])
+        assert done.returncode == 0
+        text = done.stderr
+    made = set(re.findall(r"^\d+ (\w+)\(", text, re.MULTILINE))
+    assert {"mmap2" if processor == "arm" else "mmap", "exit_group"} <= made
+    assert ("clone" in made) == ("2" in options)
+    assert made <= allowed_calls(processor), f"not on Android's list: {made - allowed_calls(processor)}"

@@ -1,0 +1,1 @@
+"""Networks on phones and boards: ARM binaries, timing, an Android project."""

@@ -1,0 +1,280 @@
+"""The timing runner for phones and boards, compiled on this machine with what pip installs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin
+
+from filelock import FileLock
+
+from toolkit.export import read_spec
+from toolkit.runtime import InputError, progress, require, whole_folder
+
+NCNN_VERSION = "1.0.20261020"
+NCNN_SHA256 = "ad8cdd63e9755cfa8e23b9b6d9ce46156077d80298a89e7c3ba325ffccfca200"
+RUNNER = Path(__file__).parent / "runner"
+SHARED = RUNNER.parents[1] / "export" / "cpp"  # detector.hpp and network.hpp
+
+
+@dataclass(frozen=True)
+class Target:
+    """How a compiler calls the machines of an Android ABI."""
+
+    zig: str
+    processor: str
+    flags: str = ""
+
+
+ABIS = {
+    "arm64-v8a": Target("aarch64-linux-musl", "aarch64"),
+    "armeabi-v7a": Target("arm-linux-musleabihf", "armv7-a", "-mcpu=cortex_a7"),
+    "x86_64": Target("x86_64-linux-musl", "x86_64"),
+}
+# What the networks of the zoo and landmark106 consist of, activations that a cfg may have, and what ncnn
+# creates by itself. One cached runner serves them all.
+LAYERS = frozenset(
+    "Input Split Convolution ConvolutionDepthWise InnerProduct Pooling BinaryOp Concat Interp Eltwise Scale "
+    "BatchNorm PReLU ReLU Clip Sigmoid TanH ELU SELU Mish Swish HardSigmoid HardSwish UnaryOp "
+    "Flatten Reshape Crop Bias Packing Padding Cast Quantize Dequantize Requantize Gemm".split()
+)
+
+
+def layers_of(folders: Iterable[str | Path]) -> frozenset[str]:
+    """ncnn's layers that a runner needs for these exported networks: `LAYERS`, and what else their .param
+    files name. Raises InputError where a folder holds no export or no ncnn format."""
+    layers = set(LAYERS)
+    for folder in folders:
+        formats = read_spec(folder)["formats"]
+        params = [entry["file"] for name, entry in formats.items() if name.partition("-")[0] == "ncnn"]
+        if not params:
+            raise InputError(f"{folder} has no ncnn format: export the network with --to ncnn")
+        for name in params:
+            try:
+                lines = (Path(folder) / name).read_text().splitlines()[2:]
+            except (OSError, UnicodeDecodeError):
+                raise InputError(f"{folder} has no readable {name}: export the network again") from None
+            layers.update(line.split()[0] for line in lines if line.strip())
+    return frozenset(layers)
+
+
+def cache() -> Path:
+    """The folder for sources, compilers' caches and finished runners: device/ in the user's cache."""
+    import pooch
+
+    return Path(pooch.os_cache("toolkit")) / "device"
+
+
+def package_index() -> str:
+    """The address of the package index that pip is configured for, PyPI unless it is told otherwise."""
+    address = os.environ.get("PIP_INDEX_URL", "")
+    if not address:
+        ask = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+        run = subprocess.run(ask, capture_output=True, text=True)
+        address = run.stdout.strip() if run.returncode == 0 else ""
+    return (address or "https://pypi.org/simple").rstrip("/") + "/"
+
+
+def ncnn_source() -> Path:
+    """The folder with ncnn's source, downloaded once from the package index and checked by its sha256;
+    NCNN_SOURCE names an unpacked one to use instead. Raises InputError where it cannot be had."""
+    given = os.environ.get("NCNN_SOURCE")
+    if given:
+        if not (Path(given) / "src" / "net.cpp").is_file():
+            raise InputError(f"NCNN_SOURCE={given} holds no source of ncnn: expected src/net.cpp in it")
+        return Path(given).resolve()
+    name = f"ncnn-{NCNN_VERSION}"
+
+    def make(folder: Path, work: Path) -> None:
+        with tarfile.open(_download(f"{name}.tar.gz", work)) as archive:
+            archive.extractall(work, filter="data")  # refuses paths that lead out of the folder
+        for path in (work / name).iterdir():
+            shutil.move(path, folder / path.name)
+
+    return _kept(name, make)
+
+
+def _download(file: str, folder: Path) -> Path:
+    """`file`, which the package index lists on ncnn's page. Raises InputError where it cannot be had."""
+    import pooch
+    import requests
+
+    page = urljoin(package_index(), "ncnn/")
+    try:
+        answer = requests.get(page, timeout=30, headers={"Accept": "text/html"})
+        answer.raise_for_status()
+        link = re.search(rf'href="([^"#]*{re.escape(file)})["#]', answer.text)
+        path = link and pooch.retrieve(
+            urljoin(answer.url, link[1]),
+            known_hash=f"sha256:{NCNN_SHA256}",
+            fname=file,
+            path=folder,
+            downloader=pooch.HTTPDownloader(timeout=30),
+        )
+    except (requests.exceptions.RequestException, OSError) as error:
+        raise InputError(
+            f"cannot download ncnn's source from {page} ({type(error).__name__}): connect to a network, or "
+            "let NCNN_SOURCE name a folder that has it"
+        ) from None
+    except ValueError:
+        raise InputError(f"the {file} of {page} is not the expected one (sha256): try again") from None
+    if not path:
+        raise InputError(f"{page} has no {file}: name another index by PIP_INDEX_URL, or set NCNN_SOURCE")
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """Options of CMake that choose a compiler, what tells its products from others' (version and target), and
+    whose thread pool the runner gets."""
+
+    options: tuple[str, ...]
+    identity: str
+    threads: str  # "own": runner/openmp.cpp
+
+
+def compiler_for(abi: str, ndk: bool = True) -> Compiler:
+    """zig, or the NDK that ANDROID_NDK or ANDROID_NDK_HOME names, unless `ndk` is False: what the NDK makes
+    runs on Android alone, has its OpenMP and Vulkan, and has not been tried by this project's tests."""
+    if abi not in ABIS:
+        raise InputError(f"unknown ABI {abi!r}: known are {', '.join(ABIS)}")
+    named = os.environ.get("ANDROID_NDK") or os.environ.get("ANDROID_NDK_HOME")
+    if ndk and named and abi != "x86_64":  # that one runs on this machine
+        toolchain = Path(named) / "build" / "cmake" / "android.toolchain.cmake"
+        if not toolchain.is_file():
+            raise InputError(f"{named} is no Android NDK: expected {toolchain.relative_to(named)} in it")
+        chosen = (
+            f"-DANDROID_ABI={abi}",
+            "-DANDROID_PLATFORM=android-24",
+            "-DANDROID_STL=c++_static",
+            "-DNCNN_VULKAN=ON",
+        )
+        identity = f"{(Path(named) / 'source.properties').read_text()} {chosen}"
+        return Compiler((f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", *chosen), identity, "libomp")
+    require("ziglang", "device")
+    target = ABIS[abi]
+    options = (f"-DTARGET={target.zig}", f"-DPROCESSOR={target.processor}", f"-DFLAGS={target.flags}")
+    files = (f"-DCMAKE_TOOLCHAIN_FILE={RUNNER / 'ncnn' / 'zig.cmake'}", f"-DPYTHON={sys.executable}")
+    return Compiler((*files, *options), f"zig {importlib.metadata.version('ziglang')} {options}", "own")
+
+
+def build_runner(abi: str, layers: Iterable[str] = LAYERS, ndk: bool = True) -> Path:
+    """The runner for an Android ABI ("arm64-v8a", "armeabi-v7a" or "x86_64"): a static executable that runs
+    on Android, on Linux boards and, for x86_64, here. Built when first asked for, minutes each, and kept in
+    the user's cache by version, compiler, layers and sources.
+
+    `layers`: see `layers_of`. `ndk`: see `compiler_for`. Raises InputError where a compiler or ncnn's source
+    is missing or the build fails.
+    """
+    return compiled(compiler_for(abi, ndk), layers, abi)
+
+
+def compiled(compiler: Compiler, layers: Iterable[str], name: str) -> Path:
+    """The runner by `compiler`, from the cache or built now; `name` goes into folders and progress bars."""
+    source, chosen = ncnn_source(), ";".join(sorted(layers))
+    common = (*compiler.options, "-DCMAKE_BUILD_TYPE=Release", f"-DTHREADS={compiler.threads}")
+    of_ncnn = (
+        f"-DNCNN_SOURCE={source}",
+        f"-DNCNN_VERSION={NCNN_VERSION.rpartition('.')[2]}",  # else the day of the build
+        f"-DLAYERS={chosen}",
+    )
+    # the downloaded source goes by its version, whoever's cache it lies in
+    origin = source if os.environ.get("NCNN_SOURCE") else NCNN_VERSION
+    ncnn = _installed(
+        f"ncnn-{name}",
+        RUNNER / "ncnn",
+        sorted((RUNNER / "ncnn").iterdir()),
+        (*common, *of_ncnn),
+        f"{origin} {chosen} {compiler.threads} {compiler.identity}",
+    )
+    sources = sorted([*RUNNER.iterdir(), *SHARED.glob("*.hpp")])
+    options = (*common, f"-Dncnn_DIR={ncnn / 'lib' / 'cmake' / 'ncnn'}")
+    return _installed(f"runner-{name}", RUNNER, sources, options, ncnn.name) / "runner"
+
+
+def _installed(
+    name: str, project: Path, sources: Iterable[Path], options: tuple[str, ...], identity: str
+) -> Path:
+    """The folder that a CMake `project` installs, kept in the cache by `identity` and by what its `sources`
+    hold."""
+    key = hashlib.sha256(identity.encode())
+    for path in sources:
+        if path.is_file():
+            key.update(path.read_bytes())
+
+    def make(folder: Path, work: Path) -> None:
+        _build(name, project, work, (*options, f"-DCMAKE_INSTALL_PREFIX={folder}"))
+
+    return _kept(f"{name}-{key.hexdigest()[:16]}", make)
+
+
+def _build(name: str, project: Path, work: Path, options: tuple[str, ...]) -> None:
+    """Configure, build and install in the empty folder `work`, quietly: what is said goes to a log."""
+    log = cache() / f"{name}.log"
+    environment = {
+        **os.environ,
+        "ZIG_GLOBAL_CACHE_DIR": str(cache() / "zig"),  # C libraries, which take minutes
+        "ZIG_LOCAL_CACHE_DIR": str(work / "zig"),
+    }
+    cmake, ninja = _tool("cmake"), _tool("ninja")
+    with log.open("w") as output:
+
+        def run(*command: str) -> Iterator[str]:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            )
+            with process:
+                for line in process.stdout or ():
+                    output.write(line)
+                    yield line
+            if process.returncode:
+                output.flush()
+                said = [line.strip() for line in log.read_text().splitlines() if line.strip()] or [
+                    "no output"
+                ]
+                first = next(
+                    (i for i, line in enumerate(said) if re.search(r"\berror\b[: ]", line, re.I)), -1
+                )
+                sentence = " ".join(said[first:][:2]) if said[first].endswith(":") else said[first]
+                raise InputError(f"{name} does not build: {sentence} (all in {log})")
+
+        folders = ("-S", str(project), "-B", str(work))
+        list(run(cmake, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *options, *folders))
+        steps = sum(line.startswith("[") for line in run(ninja, "-C", str(work), "-n", "install"))
+        build = run(ninja, "-C", str(work), "-j", str(os.cpu_count() or 1), "install")
+        list(progress((line for line in build if line.startswith("[")), f"building {name}", steps))
+
+
+def _tool(name: str) -> str:
+    """A program beside Python, where pip puts it, or on the PATH."""
+    found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+    if found is None:
+        raise InputError(
+            f'the build needs {name}, which is not installed: run pip install -e ".[device]" in the project '
+            "folder"
+        )
+    return found
+
+
+def _kept(name: str, make: Callable[[Path, Path], None]) -> Path:
+    """The folder `name` of the cache. Where it is missing, `make` fills it, with a second folder to work in;
+    of several processes that want it one makes it, and the others wait."""
+    folder = cache() / name
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{name}.lock")):
+            if not folder.is_dir():
+                with whole_folder(folder) as whole, tempfile.TemporaryDirectory() as work:
+                    make(whole, Path(work))
+    return folder

@@ -1,0 +1,17 @@
+# Toolchain file: static executables for Linux and Android by zig's clang and musl (TARGET, PROCESSOR, FLAGS).
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR ${PROCESSOR})
+set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES PYTHON TARGET PROCESSOR FLAGS)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)  # a first link compiles the whole C library
+set(CMAKE_C_COMPILER ${PYTHON} ${CMAKE_CURRENT_LIST_DIR}/zig.py cc -target ${TARGET})
+set(CMAKE_CXX_COMPILER ${PYTHON} ${CMAKE_CURRENT_LIST_DIR}/zig.py c++ -target ${TARGET})
+set(CMAKE_C_FLAGS_INIT "${FLAGS}")
+set(CMAKE_CXX_FLAGS_INIT "${FLAGS}")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-static -s")
+set(CMAKE_AR ${PYTHON})
+set(archive "<CMAKE_AR> ${CMAKE_CURRENT_LIST_DIR}/zig.py ar qcs <TARGET> <OBJECTS>")
+foreach(language C CXX)
+  set(CMAKE_${language}_ARCHIVE_CREATE "${archive}")
+  set(CMAKE_${language}_ARCHIVE_APPEND "${archive}")
+  set(CMAKE_${language}_ARCHIVE_FINISH "")
+endforeach()
