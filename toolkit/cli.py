@@ -25,6 +25,23 @@ app.add_typer(evaluate_app, name="evaluate")
 ablate_app = typer.Typer(no_args_is_help=True, help="Controlled studies: factors, a budget, honest effects.")
 app.add_typer(ablate_app, name="ablate")
 
+
+class _RunFirst(typer.core.TyperGroup):
+    """`toolkit time FOLDER` is `toolkit time run FOLDER`."""
+
+    def parse_args(self, context: typer.Context, words: list[str]) -> list[str]:  # type: ignore[override]
+        if words and words[0] not in (*self.commands, "--help"):
+            words = ["run", *words]
+        return super().parse_args(context, words)
+
+
+time_app = typer.Typer(
+    no_args_is_help=True, cls=_RunFirst, help="Time exported networks on phones, boards and this machine."
+)
+app.add_typer(time_app, name="time")
+device_app = typer.Typer(no_args_is_help=True, help="The program that runs on phones and boards.")
+app.add_typer(device_app, name="device")
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 Model = Annotated[
     str, typer.Option(help="A network of the zoo, a darknet .cfg, or an exported folder (FOLDER:FORMAT).")
@@ -35,6 +52,20 @@ Weights = Annotated[
 Size = Annotated[
     str, typer.Option(help="Network input, one side or WIDTHxHEIGHT; the network's own unless given.")
 ]
+Devices = Annotated[
+    list[str],
+    typer.Option("--device", help="adb, adb:SERIAL, ssh:user@host[:port] or local; may be repeated."),
+]
+Loops = Annotated[int, typer.Option(min=1, help="Timed loops, after 8 others.")]
+Picture = Annotated[Path | None, typer.Option(help="What to look at; scikit-image's astronaut unless given.")]
+SshConfig = Annotated[Path | None, typer.Option(help="Instead of ~/.ssh/config.")]
+Scores = Annotated[list[str] | None, typer.Option("--score", help="NETWORK=SCORE; may be repeated.")]
+
+
+def _drawable(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in (".png", ".jpg", ".pdf", ".svg"):
+        raise InputError(f"a drawing is a .png, .jpg, .pdf or .svg file, not {path.name}")
+    return path
 
 
 def _say(text: str) -> None:
@@ -263,6 +294,48 @@ def export(
     )
 
 
+@app.command()
+def package(
+    model: Annotated[
+        list[Path], typer.Option(help="A folder that toolkit export made, with ncnn files; may be repeated.")
+    ],
+    output: Annotated[Path, typer.Option(help="The project to make.")],
+    android: Annotated[bool, typer.Option("--android", help="A Gradle project for an Android app.")] = False,
+    name: Annotated[str, typer.Option(help="The app's name on the screen.")] = "Detector",
+    package_id: Annotated[str, typer.Option(help="What tells it from other apps.")] = "org.example.detector",
+    as_zip: Annotated[bool, typer.Option("--zip", help="Add OUTPUT.zip, for hand-over.")] = False,
+    build: Annotated[bool, typer.Option("--build", help="Build the APK; needs an Android SDK.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write an app around exported networks: camera, gallery, sliders, and timing on the phone."""
+    from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
+
+    if not android:
+        raise InputError("say what to package for: --android is what there is")
+    if build:
+        find_sdk()  # before anything is written
+    networks = package_android(model, output, name, package_id)
+    answer: dict[str, Any] = {"project": str(output), "models": [vars(network) for network in networks]}
+    if as_zip:
+        answer["zip"] = str(zip_project(output))
+    if build:
+        answer["apk"] = str(build_apk(output))
+    else:
+        _say(f"to build: open {output} in Android Studio, or see its README.md for the commands")
+    rows = [
+        [
+            n.name,
+            str(n.classes),
+            f"{n.input_size[0]}x{n.input_size[1]}",
+            ", ".join(n.formats),
+            str(n.kilobytes),
+        ]
+        for n in networks
+    ]
+    made = ", ".join(str(answer[key]) for key in ("project", "zip", "apk") if key in answer)
+    _answer(answer, as_json, table(made, ["network", "classes", "input", "formats", "kB"], rows))
+
+
 @parity_app.command("ladder")
 def parity_ladder(
     model: Model,
@@ -279,7 +352,9 @@ def parity_ladder(
     metric: Annotated[str, typer.Option(help="coco, voc, darknet or widerface.")] = "coco",
     threads: Annotated[int, typer.Option(help="Of every engine, for the timing.")] = 1,
     rounds: Annotated[int, typer.Option(help="Of timing, after a first.")] = 30,
-    picture: Annotated[Path | None, typer.Option(help="Draw the differences into this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(callback=_drawable, help="Draw the differences into this file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """All formats of an exported network beside torch: outputs, detections, score, size, time.
@@ -325,7 +400,7 @@ def parity_compare(
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative difference that passes.")] = 1e-5,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw the difference per layer into this file.")
+        Path | None, typer.Option(callback=_drawable, help="Draw the difference per layer into this file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -520,7 +595,9 @@ def data_anchors(
     split: Annotated[str, typer.Option(help="One split only.")] = "",
     size: Size = "",
     fit: Annotated[str, typer.Option(help="stretch or letterbox.")] = "stretch",
-    picture: Annotated[Path | None, typer.Option(help="Draw boxes and anchors into this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(callback=_drawable, help="Draw boxes and anchors into this file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Anchors that suit a data set, beside the network's own."""
@@ -890,6 +967,22 @@ def ablate_report(
     _answer(answer, as_json, (study / "report.md").read_text())
 
 
+@ablate_app.command("time")
+def ablate_time(
+    study: Annotated[Path, typer.Argument(help="The folder of a study.")],
+    device: Devices,
+    loops: Loops = 50,
+    ssh_config: SshConfig = None,
+    as_json: Json = False,
+) -> None:
+    """Time every network of a study on a device: a column of cost in its report."""
+    from toolkit.ablation.report import time_study
+
+    networks = time_study(study, device, loops, ssh_config)
+    _say(f"run toolkit ablate report {study} to see them beside the scores")
+    _answer({"networks": networks}, as_json, f"{networks} networks timed")
+
+
 @app.command()
 def train(
     output: Annotated[Path, typer.Option(help="The run's folder.")],
@@ -949,6 +1042,150 @@ def train(
     if not result.finished:
         _say(f"stopped at step {result.step} of {result.steps}: go on with --resume")
         raise typer.Exit(130)
+
+
+def _scores(texts: list[str] | None) -> dict[str, float]:
+    found = {}
+    for text in texts or []:
+        name, _, value = text.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(f"--score takes NETWORK=SCORE such as fastest-v2=0.50, not {text!r}") from None
+    return found
+
+
+def _columns(columns: dict[str, list[str]]) -> Table:
+    return table("", list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+
+
+def _whole_numbers(option: str, text: str, least: int, most: int) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdigit() and least <= int(part) <= most for part in parts):
+        raise InputError(f"{option} takes whole numbers from {least} to {most}, by commas, not {text!r}")
+    return [int(part) for part in parts]
+
+
+@device_app.command("build")
+def device_build(
+    abi: Annotated[
+        list[str] | None,
+        typer.Option(help="arm64-v8a, armeabi-v7a or x86_64; may be repeated; all if left out."),
+    ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="An exported folder whose layers it must have; may be repeated; the zoo's if left out."
+        ),
+    ] = None,
+    ndk: Annotated[
+        bool, typer.Option(help="By the NDK that ANDROID_NDK names, if any, rather than zig.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Compile the timing runner, once: minutes for each processor, then it comes from the user's cache."""
+    from toolkit.device.build import ABIS, build_runner, compiler_for, layers_of
+
+    chosen = abi or list(ABIS)
+    for name in chosen:
+        compiler_for(name, ndk)  # nothing is built where one of them cannot be
+    layers = sorted(layers_of(model or []))
+    entries: list[dict[str, Any]] = []
+    for name in chosen:
+        begin = time.monotonic()
+        path = build_runner(name, layers, ndk)
+        seconds = round(time.monotonic() - begin, 1)
+        entries.append({"abi": name, "path": str(path), "bytes": path.stat().st_size, "seconds": seconds})
+    rows = [[e["abi"], f"{e['bytes'] / 1e6:.1f}", f"{e['seconds']:.1f}", e["path"]] for e in entries]
+    _answer(
+        {"runners": entries, "layers": layers},
+        as_json,
+        table(f"{len(layers)} layers: {' '.join(layers)}", ["processor", "MB", "seconds", "runner"], rows),
+    )
+
+
+@time_app.command("run")
+def time_run(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `toolkit export` made.")],
+    device: Devices,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="1, 2, 4 threads x all and big cores x the folder's formats.")
+    ] = False,
+    to: Annotated[
+        str, typer.Option("--format", help="ncnn, ncnn-fp16, ncnn-int8, by commas; ncnn unless given.")
+    ] = "",
+    threads: Annotated[str, typer.Option(help="Numbers of threads, by commas.")] = "1",
+    powersave: Annotated[str, typer.Option(help="0 all cores, 1 little, 2 big ones; by commas.")] = "0",
+    picture: Picture = None,
+    loops: Loops = 50,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Instead of loops: keep going so long; 60 and more show warming.")
+    ] = 0,
+    cooldown: Annotated[float, typer.Option(min=0, help="Seconds of rest after each run.")] = 1,
+    ssh_config: SshConfig = None,
+    as_json: Json = False,
+) -> None:
+    """Push, run, pull: one reading for each setting into FOLDER/timing.json. Exit code 1 where detections
+    are not those of ncnn on this machine."""
+    from toolkit.device import timing
+
+    found = timing.measure(
+        folders,
+        device,
+        [part for part in to.split(",") if part],
+        _whole_numbers("--threads", threads, 1, 64),
+        _whole_numbers("--powersave", powersave, 0, 2),
+        sweep,
+        picture,
+        timing.Load(loops=loops, seconds=seconds, cooldown=cooldown),
+        ssh_config,
+    )
+    records = [timing.record(*entry) for entry in found]
+    _answer({"readings": records}, as_json, _columns(timing.table(found)))
+    wrong = [reading for _, reading in found if not reading.parity["agrees"]]
+    for reading in wrong:
+        _say(f"WRONG DETECTIONS: {reading.model.name} on {reading.machine}: {timing.parity_text(reading)}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@time_app.command("import")
+def time_import(
+    files: Annotated[list[Path], typer.Argument(help="Readings that the app's benchmark wrote.")],
+    exports: Annotated[Path, typer.Option(help="Where the exported folders are.")] = Path("exports"),
+    as_json: Json = False,
+) -> None:
+    """Keep readings made inside the app in the exported folder that has the same sha256."""
+    from toolkit.device.timing import import_readings
+
+    added = {str(folder): count for folder, count in import_readings(files, exports).items()}
+    rows = [[folder, str(count)] for folder, count in added.items()]
+    _answer({"added": added}, as_json, table("", ["folder", "new readings"], rows))
+
+
+@time_app.command("table")
+def time_table(
+    folders: Annotated[list[Path], typer.Argument(help="Exported folders that were timed.")],
+    score: Scores = None,
+    output: Annotated[Path | None, typer.Option(help="A folder for the pictures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The table in the seed's form, and pictures: per stage, against the score, while warming."""
+    from toolkit.device import timing
+
+    found = [(folder, reading) for folder in folders for reading in timing.read_timings(folder)]
+    if not found:
+        raise InputError("none of these folders was timed: run toolkit time FOLDER --device ... first")
+    scores = _scores(score)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        readings = [reading for _, reading in found]
+        timing.draw_stages(readings).savefig(output / "stages.png")
+        timing.draw_warming(readings).savefig(output / "warming.png")
+        if scores:
+            timing.draw_accuracy(readings, scores).savefig(output / "accuracy.png")
+    records = [timing.record(*entry) for entry in found]
+    _answer({"readings": records}, as_json, _columns(timing.table(found, scores)))
 
 
 @app.command()

@@ -199,6 +199,32 @@ def bars(
     return figure
 
 
+def stacked(
+    names: Sequence[str],
+    parts: Mapping[str, ArrayLike],
+    xlabel: str = "",
+    title: str = "",
+    form: str = "{:#.3g}",
+) -> Figure:
+    """Horizontal bars made of `parts` {name: (N,)}, first name on top, and their sums beside them."""
+    rows, reach = np.arange(len(names)), np.zeros(len(names))
+    with _figure(7.2, max(1.8, 1.1 + 0.26 * len(names))) as (figure, axes):
+        for i, (part, column) in enumerate(parts.items()):
+            axes.barh(rows, np.asarray(column, float), 0.75, left=reach, color=PALETTE[i % 7], label=part)
+            reach = reach + np.asarray(column, float)
+        for y, end in zip(rows, reach, strict=True):
+            axes.annotate(
+                form.format(end), (end, y), (3, 0), textcoords="offset points", va="center", fontsize=8
+            )
+        axes.set_yticks(rows, names)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.14, y=0.02)
+        _name(axes, title, xlabel, "")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
 def dots(
     names: Sequence[str],
     values: ArrayLike,

@@ -15,6 +15,7 @@ from scipy import stats
 
 from toolkit import viz
 from toolkit.ablation.study import Plan, Store, read_plan
+from toolkit.device.timing import NCNN_COLUMN, Load, Reading, measure, read_timings, summary
 from toolkit.runtime import InputError, environment, whole_file
 
 LEVEL = 0.05  # of all tests of a study together
@@ -147,9 +148,44 @@ def runs(store: Store) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["key"])
 
 
-def table(rows: Sequence[Mapping[str, Any]], score: str = "score") -> list[dict[str, Any]]:
+def time_study(
+    folder: str | Path, devices: Sequence[str], loops: int = 50, ssh_config: str | Path | None = None
+) -> int:
+    """Time every network of a study on devices (`toolkit.device.timing.measure`, float32, one thread). The
+    readings stay with the networks, and the next report has a column of costs for each device. -> how many
+    networks. Raises InputError where there is no study or a device fails."""
+    networks = sorted(path.parent for path in (Path(folder) / "networks").glob("*/spec.json"))
+    if not networks:
+        raise InputError(f"{folder} holds no networks of a study: expected what `toolkit ablate run` wrote")
+    measure(networks, devices, load=Load(loops=loops), ssh_config=ssh_config)
+    return len(networks)
+
+
+def _comparable(reading: Reading) -> bool:
+    settings = reading.settings
+    return (reading.model.format, settings.threads, settings.powersave) == ("ncnn", 1, 0)
+
+
+def device_costs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """{network: {device: milliseconds}} of the networks in `rows` that were timed: forward and
+    post-processing, one thread, the latest reading of a device."""
+    found = {}
+    for name in sorted({row["network"] for row in rows if "network" in row}):
+        network = folder / "networks" / name
+        readings = read_timings(network) if (network / "timing.json").exists() else []
+        found[name] = {
+            f"{reading.machine}, ms": summary(reading)[NCNN_COLUMN].p50
+            for reading in readings
+            if not reading.emulated and _comparable(reading)
+        }
+    return found
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], score: str = "score", costs: Mapping[str, str] = COSTS
+) -> list[dict[str, Any]]:
     """One line for each combination of levels and matching: mean and standard deviation of the score over
-    its seeds, and what the network costs."""
+    its seeds, and what the network costs, `costs` {field of a row: title}."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(json.dumps([row["levels"], row.get("matching", "as-is")]), []).append(row)
@@ -163,26 +199,28 @@ def table(rows: Sequence[Mapping[str, Any]], score: str = "score") -> list[dict[
                 "seeds": len(scores),
                 "mean": float(np.mean(scores)) if scores else float("nan"),
                 "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else float("nan"),
-                **{cost: group[0][cost] for cost in COSTS if cost in group[0]},
+                **{cost: group[0][cost] for cost in costs if cost in group[0]},
                 "fault": next((str(row["fault"]) for row in group if "fault" in row), ""),
             }
         )
     return lines
 
 
-def markdown(lines: Sequence[Mapping[str, Any]], score: str = "score") -> str:
+def markdown(
+    lines: Sequence[Mapping[str, Any]], score: str = "score", costs: Mapping[str, str] = COSTS
+) -> str:
     """The table as README files have it."""
     if not lines:
         return "No cell has finished.\n"
-    levels = [name for name in lines[0] if name not in ("mean", "sd", "fault", *COSTS)]
-    costs = [name for name in COSTS if any(name in line for line in lines)]
-    titles = [*levels, score, *(COSTS[name] for name in costs)]
+    levels = [name for name in lines[0] if name not in ("mean", "sd", "fault", *costs)]
+    measured = [name for name in costs if any(name in line for line in lines)]
+    titles = [*levels, score, *(costs[name] for name in measured)]
     text = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for line in lines:
         value = f"{line['mean']:.4f}" + (f" ± {line['sd']:.4f}" if line["sd"] == line["sd"] else "")
         cells = [str(line[name]) for name in levels]
         cells.append(f"failed: {line['fault']}" if line["fault"] else value)
-        cells += [f"{line[name]:,.4g}" if name in line else "not measured" for name in costs]
+        cells += [f"{line[name]:,.4g}" if name in line else "not measured" for name in measured]
         text.append("| " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
 
@@ -199,10 +237,13 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
     plan = read_plan(json.loads((folder / "plan.json").read_text()))
     store = Store(plan, url or f"sqlite:///{(folder / 'study.db').absolute()}")
     rows = runs(store)
+    timed = device_costs(folder, rows)
+    rows = [{**row, **timed.get(row.get("network", ""), {})} for row in rows]
+    costs = {**COSTS, **{name: name for found in timed.values() for name in found}}
     finished = [row for row in rows if "fault" not in row]
     if not finished:
         raise InputError(f"no cell of {folder} has finished yet: run the study first")
-    lines = table(rows, score)
+    lines = table(rows, score, costs)
     answer: dict[str, Any] = {
         "study": plan.name,
         "score": score,
@@ -213,7 +254,7 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
         "effects": {},
         "environment": environment(),
     }
-    text = [f"# {plan.name}\n", markdown(lines, score)]
+    text = [f"# {plan.name}\n", markdown(lines, score, costs)]
     for matching in ("as-is", "width") if plan.search is None else ():
         part = [row for row in finished if row.get("matching") in ("base", matching)]
         if matching == "width" and plan.matching == "as-is":
@@ -223,7 +264,7 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
     answer["importances"] = importances(store, plan)
     text += ["\n## Importance (Optuna, fANOVA)\n"]
     text += [f"- {name}: {value:.3f}" for name, value in answer["importances"].items()] or ["- not measured"]
-    draw(folder, lines, answer, score)
+    draw(folder, lines, answer, score, costs)
     for name, content in (
         ("report.md", "\n".join(text) + "\n"),
         ("report.json", json.dumps(answer, indent=1)),
@@ -261,17 +302,24 @@ def importances(store: Store, plan: Plan) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def draw(folder: Path, lines: Sequence[Mapping[str, Any]], answer: Mapping[str, Any], score: str) -> None:
+def draw(
+    folder: Path,
+    lines: Sequence[Mapping[str, Any]],
+    answer: Mapping[str, Any],
+    score: str,
+    costs: Mapping[str, str] = COSTS,
+) -> None:
     """effects.png and a Pareto front against each cost that was measured."""
     done = [line for line in lines if line["mean"] == line["mean"]]
-    for cost, title in COSTS.items():
+    for cost, title in costs.items():
         points = {}
         for line in done:
             if cost in line:
-                words = [str(line[k]) for k in line if k not in ("mean", "sd", "seeds", "fault", *COSTS)]
+                words = [str(line[k]) for k in line if k not in ("mean", "sd", "seeds", "fault", *costs)]
                 points[", ".join(words)] = (float(line[cost]), float(line["mean"]))
         if len(points) > 1 and cost != "params":
-            viz.pareto(points, title, score).savefig(folder / f"pareto-{cost}.png")
+            plain = "".join(c if c.isalnum() or c in "_-" else "_" for c in cost)
+            viz.pareto(points, title, score).savefig(folder / f"pareto-{plain}.png")
     for matching, found in answer["effects"].items():
         if found:
             errors = np.array([[e["difference"] - e["low"], e["high"] - e["difference"]] for e in found]).T

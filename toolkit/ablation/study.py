@@ -244,15 +244,21 @@ def network_key(config: Config) -> str:
     return json.dumps([config.model, config.changes], sort_keys=True)
 
 
-def costs(config: Config, folder: Path) -> dict[str, float]:
+def costs(config: Config, folder: Path) -> dict[str, Any]:
     """Parameters, MACs, BFLOPs and the size of the half-precision ncnn file of a run's network, exported into
-    `folder` with the weights that it starts from."""
+    `folder` with the weights that it starts from, and the folder's name ("network")."""
     model = create_model(config.model, **config.changes)
     cost = measure(model)
     if not (folder / "spec.json").exists():
         export_model(model, folder, ["ncnn", "ncnn-fp16"])
     size = sum(path.stat().st_size for path in folder.glob("*fp16*"))
-    return {"params": cost.params, "macs": cost.macs, "bflops": cost.bflops, "kilobytes": size / 1000}
+    return {
+        "params": cost.params,
+        "macs": cost.macs,
+        "bflops": cost.bflops,
+        "kilobytes": size / 1000,
+        "network": folder.name,
+    }
 
 
 def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
@@ -605,7 +611,6 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             found = costs(config, network)
             if search.latency_ms is not None:
                 found["latency_ms"] = _latency_of(network, known(*ended))
-            trial.set_user_attr("network", network.name)
         except InputError as error:
             trial.set_user_attr("fault", str(error))
             trial.set_user_attr("over", [1.0])

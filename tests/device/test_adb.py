@@ -1,0 +1,189 @@
+"""The real adb client and adbutils against a device on loopback that runs ARM files through qemu."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.device.fake_adb import FakePhone
+from toolkit.device.timing import Load, measure, read_timings
+from toolkit.runtime import InputError
+
+adbutils = pytest.importorskip("adbutils")
+if shutil.which("qemu-aarch64-static") is None:
+    pytest.skip("needs qemu-user-static, which runs the ARM files", allow_module_level=True)
+# adbutils leaves sockets to the garbage collector where adb refuses a request
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+SHORT = Load(warmup=1, loops=2, cooldown=0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """An adb server of this test's own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    home = str(tmp_path_factory.mktemp("home"))  # for the key that adb makes
+    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": port, "HOME": home}
+    program = adbutils.adb_path()
+    subprocess.run([program, "start-server"], env=environment, check=True, stderr=subprocess.DEVNULL)
+    yield port
+    subprocess.run([program, "kill-server"], env=environment, check=True)
+
+
+@pytest.fixture
+def phones(server, tmp_path, monkeypatch):
+    """Makes phones, and disconnects adb from them afterwards."""
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", server)
+    made = []
+
+    def make(**options) -> FakePhone:
+        made.append(FakePhone(tmp_path / f"phone{len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for phone in made:
+        phone.close()
+    subprocess.run([adbutils.adb_path(), "disconnect"], check=True, capture_output=True)
+
+
+def left_behind(network):
+    return sorted(path.name for path in network.parent.rglob(".*-*"))
+
+
+def test_sweep_from_end_to_end(phones, network):
+    """Connect, push, sweep, pull, table, as the command does it."""
+    phone = phones()
+    command = [sys.executable, "-m", "toolkit.cli", "time", str(network), "--device", f"adb:{phone.serial}"]
+    command += ["--loops", "2", "--cooldown", "0", "--sweep"]
+    run = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    threads = [count for count in (1, 2, 4) if count <= (os.cpu_count() or 1)]
+    wanted = [(fmt, count) for fmt in ("ncnn", "ncnn-fp16") for count in threads]
+    rows = json.loads(run.stdout)["readings"]
+    assert [(row["model"]["format"], row["settings"]["threads"]) for row in rows] == wanted
+    for row in rows:
+        assert row["emulated"]
+        assert row["milliseconds"] is None
+        assert row["parity"]["wanted"] > 10
+        assert row["parity"]["agrees"]
+        assert row["device"]["model"] == "Imagined Phone"
+        assert row["device"]["system"] == "Android 15"
+        assert row["device"]["abi"] == "arm64-v8a"
+        assert "celsius" in row["device"]["before"]
+    assert rows[0]["parity"]["matched"] == rows[0]["parity"]["wanted"]
+    assert rows[0]["parity"]["score"] < 1e-4
+    readings = read_timings(network)
+    assert len(readings) == len(wanted)
+    assert all(len(reading.samples.inference_ms) == 2 for reading in readings)
+    assert list((phone.root / "tmp").iterdir()) == []  # nothing stays on the phone
+
+    table = subprocess.run([*command[:4], "table", str(network)], capture_output=True, text=True)
+    assert table.returncode == 0, table.stderr
+    assert "emulated" in table.stdout
+    pictures = subprocess.run(
+        [*command[:4], "table", str(network), "--output", str(network.parent / "p")],
+        capture_output=True,
+        text=True,
+    )
+    assert pictures.returncode == 2
+    assert "no timing to draw" in pictures.stderr
+
+
+def test_an_old_phone_takes_the_runner_of_32_bits(phones, network):
+    phone = phones(machine="armv7l", properties={"ro.product.cpu.abilist": "armeabi-v7a,armeabi"})
+    ((_, reading),) = measure([network], [f"adb:{phone.serial}"], load=SHORT)
+    assert reading.runtime["abi"] == reading.device["abi"] == "armeabi-v7a"
+    assert reading.parity["agrees"]
+
+
+def test_qemu_is_found_out_by_its_processor(phones, network):
+    """A phone that hides its emulation still has no ARM processor to show."""
+    phone = phones(properties={"ro.kernel.qemu": ""})
+    ((_, reading),) = measure([network], [f"adb:{phone.serial}"], load=SHORT)
+    assert reading.emulated
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("connect", "adb cannot connect to"),
+        ("ask", "went away while running a command"),
+        ("push", "went away while copying files to it"),
+        ("run", "went away while running a command"),
+        ("pull", "went away while copying a result"),
+    ],
+)
+def test_a_phone_that_vanishes(step, said, phones, network):
+    phone = phones(vanish_at=step)
+    before = sorted(path.name for path in network.iterdir())
+    with pytest.raises(InputError, match=said) as error:
+        measure([network], [f"adb:{phone.serial}"], load=SHORT)
+    assert phone.serial in str(error.value)
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in network.iterdir()) == before
+    assert left_behind(network) == []
+
+
+def test_what_was_complete_is_kept(phones, network):
+    """Two phones at once; one of them vanishes in its second run."""
+    good, bad = phones(), phones(vanish_at="run", survives=1)
+    with pytest.raises(InputError, match=f"adb:{bad.serial} went away"):
+        measure([network], [f"adb:{good.serial}", f"adb:{bad.serial}"], threads=(1, 2), load=SHORT)
+    kept = [(r.device["address"], r.settings.threads) for r in read_timings(network)]
+    assert sorted(kept) == sorted(
+        [(f"adb:{good.serial}", 1), (f"adb:{good.serial}", 2), (f"adb:{bad.serial}", 1)]
+    )
+
+
+def test_no_device(phones, network):
+    with pytest.raises(InputError, match=r"no Android device answers adb: connect one .* USB debugging"):
+        measure([network], ["adb"], load=SHORT)
+
+
+def test_two_devices_and_no_choice(phones, network):
+    serials = [phones().serial, phones().serial]
+    for serial in serials:
+        subprocess.run([adbutils.adb_path(), "connect", serial], check=True, capture_output=True)
+    with pytest.raises(InputError, match="2 devices answer adb, .*name one as adb:"):
+        measure([network], ["adb"], load=SHORT)
+
+
+def test_a_phone_that_has_not_authorised_this_computer(phones, network):
+    phone = phones(authorised=False)
+    with pytest.raises(InputError, match="accept 'Allow USB debugging'|cannot connect"):
+        measure([network], [f"adb:{phone.serial}"], load=SHORT)
+
+
+@pytest.mark.parametrize("options", [{"full": True}, {"free_kb": 100}], ids=["push", "df"])
+def test_a_phone_without_space(options, phones, network):
+    phone = phones(**options)
+    with pytest.raises(InputError, match=r"space left in /data/local/tmp.*: free some there"):
+        measure([network], [f"adb:{phone.serial}"], load=SHORT)
+    assert not (network / "timing.json").exists()
+
+
+def test_a_processor_without_a_runner(phones, network):
+    phone = phones(machine="mips", properties={"ro.product.cpu.abilist": "mips"})
+    with pytest.raises(InputError, match="there are runners for"):
+        measure([network], [f"adb:{phone.serial}"], load=SHORT)
+
+
+def test_no_adb_program(monkeypatch, network):
+    monkeypatch.setenv("ADBUTILS_ADB_PATH", "/nowhere/adb")
+    with pytest.raises(InputError, match="no adb program was found: install"):
+        measure([network], ["adb"], load=SHORT)
+
+
+def test_a_file_that_differs_is_never_pushed(phones, network):
+    phone = phones()
+    with (network / "model-fp32.bin").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match="differs from spec.json"):
+        measure([network], [f"adb:{phone.serial}"], load=SHORT)
+    assert phone.commands == []

@@ -1,0 +1,234 @@
+"""Readings: what is accepted, kept, computed and shown; and timing on this machine."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from toolkit.ablation import report
+from toolkit.device import timing
+from toolkit.device.timing import Load, Reading, import_readings, keep, measure, read_reading, read_timings
+from toolkit.export import read_spec
+from toolkit.runtime import InputError
+
+STATED = {
+    "schema": 1,
+    "kind": "bench",
+    "input": {"picture": "astronaut.rgb", "width": 512, "height": 512},
+    "settings": {"threads": 1, "powersave": 0, "precision": "fp32", "vulkan": False, "warmup": 8,
+                 "conf": 0.25, "run_as": "app"},
+    "runtime": {"ncnn": "1.0", "compiler": "clang", "threads": "libomp", "abi": "arm64-v8a"},
+    "cpu": {"cores": 8, "big": 4, "little": 4, "features": ["neon"]},
+    "load_ms": 3.0,
+    "first_ms": {"preprocess": 1, "inference": 9, "postprocess": 1},
+    "samples": {"start_ms": [0, 6, 12, 18], "preprocess_ms": [1, 1, 1, 1], "inference_ms": [4, 2, 3, 5],
+                "postprocess_ms": [0.5, 0.5, 0.5, 0.5]},
+    "rss_kb": {"start": 1, "loaded": 2, "peak": 3},
+    "detections": [],
+    "device": {"manufacturer": "Maker", "model": "Phone", "hardware": "chip", "android": "15"},
+    "date": "2026-01-02T03:04:05Z",
+}  # fmt: skip
+
+
+@pytest.fixture
+def stated(network):
+    """What an app would write of the network."""
+    files = read_spec(network)["formats"]["ncnn"]["files"]
+    hashes = {name: facts["sha256"] for name, facts in files.items()}
+    return {**STATED, "model": {"name": "yoloface-50k", "format": "ncnn", "sha256": hashes}}
+
+
+def write(path, data):
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_statistics_by_hand(stated):
+    found = timing.summary(read_reading(stated, "a test"))
+    inference = found[timing.MNN_COLUMN]
+    assert (inference.min, inference.p50, inference.max, inference.mean) == (2, 3.5, 5, 3.5)
+    assert inference.p90 == pytest.approx(4.7)
+    assert inference.std == pytest.approx(np.sqrt(5 / 3))
+    assert (inference.first, inference.last) == (4, 5)
+    assert found[timing.NCNN_COLUMN].p50 == 4.0
+    assert found["total"].p50 == 5.0
+    assert timing.summarise([2.0]).std == 0
+
+
+def test_app_readings_find_their_network(stated, network, tmp_path):
+    one = write(tmp_path / "one.json", stated)
+    two = write(tmp_path / "two.json", {"readings": [{**stated, "date": "2026-01-02T04:00:00Z"}, stated]})
+    assert import_readings([one], network.parent) == {network: 1}
+    assert import_readings([one, two], network.parent) == {network: 1}  # one of them is new
+    kept = read_timings(network)
+    assert [reading.date[11:13] for reading in kept] == ["03", "04"]
+    assert kept[0].as_dict()["first_ms"] == stated["first_ms"]  # nothing that was measured is lost
+    columns = timing.table([(network, reading) for reading in kept], {"yoloface-50k": 0.5})
+    assert columns["device"] == ["Maker Phone"] * 2
+    assert columns["score"] == ["0.5"] * 2
+    assert [c[0] for name, c in columns.items() if "ms" in name] == ["4", "3.5", "6.2"]
+    assert columns["as ncnn here"][0] == "not compared"
+
+
+def test_an_emulators_reading_is_no_timing(stated, network, tmp_path):
+    stated = {**stated, "device": {**stated["device"], "hardware": "ranchu"}}
+    import_readings([write(tmp_path / "one.json", stated)], network.parent)
+    (reading,) = read_timings(network)
+    assert reading.emulated
+    columns = timing.table([(network, reading)])
+    assert {c[0] for name, c in columns.items() if "ms" in name} == {"emulated, not a timing"}
+    with pytest.raises(InputError, match="not a timing"):
+        timing.summary(reading)
+    for draw in (timing.draw_stages, timing.draw_warming):
+        with pytest.raises(InputError, match="no timing to draw"):
+            draw([reading])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": 2}, "schema: input should be 1"),
+        ({"kind": "detect"}, "kind: input should be 'bench'"),
+        ({"samples": {}}, "samples.start_ms: field required"),
+        ({"samples": {**STATED["samples"], "inference_ms": [1.0]}}, "the lists of samples differ in length"),
+        ({"samples": {**STATED["samples"], "inference_ms": [1, 2, 3, float("nan")]}}, "finite"),
+        ({"samples": {**STATED["samples"], "inference_ms": [1, 2, 3, -1]}}, "greater than or equal to 0"),
+        ({"model": {"name": "x", "format": "ncnn", "sha256": {"a": "b"}}}, "none of the 1 exported networks"),
+    ],
+)
+def test_readings_that_are_none(change, said, stated, network, tmp_path):
+    good = write(tmp_path / "good.json", stated)
+    bad = write(tmp_path / "bad.json", {**stated, **change})
+    with pytest.raises(InputError, match=said) as error:
+        import_readings([good, bad], network.parent)
+    assert "\n" not in str(error.value)
+    assert not (network / "timing.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "is no JSON"), ("3", "holds no readings"), ("[1]", "no reading")]
+)
+def test_files_that_are_none(text, said, network, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        import_readings([tmp_path / "x.json"], network.parent)
+    with pytest.raises(InputError, match="there is no file"):
+        import_readings([tmp_path / "missing.json"], network.parent)
+
+
+def test_agreement_tells_wrong_detections(network, stated):
+    task = timing._task(network, "ncnn", timing.load_picture()[0])
+    rows = [
+        {"class": task.classes[c], "score": float(s), "box": [float(v) for v in b]}
+        for b, s, c in zip(task.wanted.boxes, task.wanted.scores, task.wanted.class_ids, strict=True)
+    ]
+
+    def agrees(detections) -> bool:
+        return timing.agreement(task, read_reading({**stated, "detections": detections}, "a test"))["agrees"]
+
+    assert len(rows) > 5
+    assert agrees(rows)
+    assert agrees(rows[::-1])
+    assert not agrees(rows[1:])
+    assert not agrees([*rows, rows[0]])
+    assert not agrees([{**rows[0], "score": rows[0]["score"] - 0.01}, *rows[1:]])
+    assert not agrees([{**rows[0], "box": [v + 3 for v in rows[0]["box"]]}, *rows[1:]])
+    assert agrees([*rows, {**rows[0], "score": task.conf + 5e-4}])  # rounding at the threshold
+
+
+def test_on_this_machine(network, tmp_path):
+    found = measure([network], ["local"], ("ncnn", "ncnn-fp16"), load=Load(warmup=2, loops=30, cooldown=0))
+    assert read_timings(network) == [reading for _, reading in found]
+    readings = [reading for _, reading in found]
+    for reading in readings:
+        assert reading.parity["agrees"]
+        assert reading.machine.startswith("this machine: ")
+        assert reading.machine.endswith(", not a phone")
+        assert len(reading.samples.start_ms) == 30
+    assert readings[0].parity["score"] < 1e-4
+    figures = [
+        timing.draw_stages(readings),
+        timing.draw_warming(readings),
+        timing.draw_accuracy(readings, {"yoloface-50k": 0.4}),
+    ]
+    for figure in figures:
+        assert "not a phone" in figure.axes[0].get_title(loc="left")
+    with pytest.raises(InputError, match="none of the timed networks has a score"):
+        timing.draw_accuracy(readings, {"other": 0.4})
+
+
+def test_sustained(network):
+    ((_, reading),) = measure([network], ["local"], load=Load(warmup=1, seconds=1, cooldown=0))
+    assert 0.9e3 < reading.samples.start_ms[-1] < 3e3
+
+
+def test_a_network_with_no_ncnn_files(network):
+    spec = json.loads((network / "spec.json").read_text())
+    del spec["formats"]["ncnn-fp16"]
+    write(network / "spec.json", spec)
+    with pytest.raises(
+        InputError, match="has no ncnn-fp16, it has ncnn: export the network with --to ncnn-fp16"
+    ):
+        measure([network], ["local"], ("ncnn-fp16",))
+    with pytest.raises(InputError, match="unknown device 'usb'"):
+        measure([network], ["usb"])
+
+
+def test_the_command(stated, network, tmp_path):
+    def toolkit(*words):
+        command = [sys.executable, "-m", "toolkit.cli", "time", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    file = write(tmp_path / "one.json", stated)
+    run = toolkit("import", file, "--exports", network.parent, "--json")
+    assert json.loads(run.stdout) == {"added": {str(network): 1}}
+    run = toolkit(
+        "table", network, "--score", "yoloface-50k=0.4", "--output", tmp_path / "pictures", "--json"
+    )
+    (row,) = json.loads(run.stdout)["readings"]
+    assert row["milliseconds"]["total"]["p50"] == 5.0
+    made = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert made == ["accuracy.png", "stages.png", "warming.png"]
+    for words, said in (
+        (("table", network, "--score", "x"), "NETWORK=SCORE"),
+        ((network, "--device", "local", "--threads", "0"), "--threads takes whole numbers"),
+        ((tmp_path, "--device", "local"), "has no spec.json"),
+    ):
+        run = toolkit(*words)
+        assert (run.returncode, run.stdout) == (2, "")
+        assert said in run.stderr
+        assert run.stderr.count("\n") == 1
+
+
+def test_two_writers_lose_nothing(stated, network):
+    """Processes that add readings at the same time."""
+    code = (
+        "import json, sys; from toolkit.device.timing import keep, read_reading\n"
+        "stated = json.loads(sys.argv[2])\n"
+        "for i in range(10): keep(sys.argv[1], [read_reading({**stated, 'date': sys.argv[3] + str(i)}, '')])"
+    )
+    words = [sys.executable, "-c", code, str(network), json.dumps(stated)]
+    writers = [subprocess.Popen([*words, name]) for name in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len({reading.date for reading in read_timings(network)}) == 20
+    assert keep(network, [Reading.model_validate(stated)]) == 1
+
+
+def test_a_study_has_the_device_as_a_cost(network, tmp_path):
+    shutil.copytree(network, tmp_path / "study" / "networks" / "0")
+    with pytest.raises(InputError, match="holds no networks of a study"):
+        report.time_study(tmp_path, ["local"])
+    assert report.time_study(tmp_path / "study", ["local"], loops=5) == 1
+    rows = [
+        {"levels": {"se": se}, "seed": 0, "score": 0.5, "network": name} for se, name in ((0, "0"), (1, "1"))
+    ]
+    ((title, value),) = report.device_costs(tmp_path / "study", rows)["0"].items()
+    assert title.endswith("not a phone, ms")
+    rows[0][title] = value
+    text = report.markdown(report.table(rows, costs={title: title}), costs={title: title})
+    assert title in text
+    assert f"| {value:,.4g} |" in text
+    assert "not measured" in text  # of the network that was not timed

@@ -1,0 +1,153 @@
+"""Android devices through adb: adbutils' client, and the adb program that it finds or brings along."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from toolkit.runtime import InputError, require
+
+PLACE = "/data/local/tmp"  # where the shell's user may write and execute
+
+
+def _client() -> tuple[Any, str]:
+    """adbutils' client with its server running, and the path of the adb program. The server's port is 5037
+    or ANDROID_ADB_SERVER_PORT."""
+    adbutils = require("adbutils", "device")
+    try:
+        program = adbutils.adb_path()
+        started = subprocess.run([program, "start-server"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                 text=True, timeout=30)  # fmt: skip
+    except (adbutils.AdbError, OSError):
+        raise InputError(
+            "no adb program was found: install Android's platform tools and have adb in PATH (adbutils "
+            "brings one for common machines)"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise InputError("adb's server did not start within 30 s: run adb kill-server, then again") from None
+    if started.returncode:
+        raise InputError(
+            f"adb's server did not start: {(started.stderr.strip() or 'no message').splitlines()[-1]}"
+        )
+    return adbutils.AdbClient(), program
+
+
+def serials() -> list[str]:
+    """Serial numbers of the devices that can be used now; none where there is no adb either."""
+    try:
+        client, _ = _client()
+    except InputError:
+        return []
+    return [info.serial for info in client.list() if info.state == "device"]
+
+
+class AdbDevice:
+    """A folder of its own under /data/local/tmp of an Android device. `serial` may be left out where one
+    device is there; HOST:PORT is connected to over the network. Raises InputError where there is no such
+    device, it is not authorised, or there are several and no choice. The methods are those of
+    `timing.Device`."""
+
+    def __init__(self, serial: str = ""):
+        client, self.program = _client()
+        self.errors = (require("adbutils", "device").AdbError, OSError, EOFError)
+        self.timeout = require("adbutils", "device").AdbTimeout
+        self.serial = _choose(client, serial, self.errors)
+        self.name = f"adb:{self.serial}"
+        self.client, self.device = client, client.device(self.serial)
+        self.folder = f"{PLACE}/toolkit-{uuid.uuid4().hex[:8]}"
+        made = self._shell(f"mkdir -p {self.folder}", "connecting to it", 30)
+        if made.returncode:
+            raise InputError(f"{self.name} lets nobody write to {PLACE}: {_last(made.stdout + made.stderr)}")
+
+    def push(self, files: Sequence[Path], folder: str = ".") -> None:
+        target = f"{self.folder}/{folder}"
+        self._shell(f"mkdir -p {shlex.quote(target)}", "copying files to it", 30)
+        # adb's own push: adbutils' does not tell why one failed
+        command = [self.program, "-s", self.serial, "push", *map(str, files), target]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        except subprocess.TimeoutExpired:
+            raise InputError(
+                f"{self.name} took no files for ten minutes: reconnect it, then run again"
+            ) from None
+        if done.returncode:
+            if "No space left" in done.stderr:
+                raise InputError(f"{self.name} has no space left in {PLACE}: free some there")
+            raise InputError(self._gone("copying files to it", done.stderr))
+
+    def run(self, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return self._shell(f"cd {self.folder} && {command}", "running a command on it", timeout)
+
+    def pull(self, file: str) -> bytes:
+        with self._reached("copying a result from it"):
+            return bytes(self.device.sync.read_bytes(f"{self.folder}/{file}"))
+
+    def close(self) -> None:
+        with suppress(InputError):  # it is gone, and this was said before
+            self._shell(f"rm -rf {self.folder}", "cleaning up", 20)
+
+    def _shell(self, command: str, doing: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        with self._reached(doing):
+            done = self.device.shell2(command, timeout=timeout, v2=True)  # v1 loses exit codes
+            return subprocess.CompletedProcess(
+                command, done.returncode, done.stdout or done.output, done.stderr
+            )
+
+    @contextmanager
+    def _reached(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except self.timeout:
+            raise InputError(
+                f"{self.name} did not answer in time while {doing}: see whether it hangs, or use fewer loops"
+            ) from None
+        except self.errors as error:
+            raise InputError(self._gone(doing, str(error))) from None
+
+    def _gone(self, doing: str, said: str) -> str:
+        return (
+            f"{self.name} went away while {doing} ({_last(said)}): connect it again and repeat the command; "
+            "readings that were complete are kept"
+        )
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[-1]
+
+
+def _choose(client: Any, serial: str, errors: tuple[type[Exception], ...]) -> str:
+    try:
+        if ":" in serial and serial not in {info.serial for info in client.list()}:
+            said = client.connect(serial, timeout=15)
+            if "connected to" not in said:
+                raise InputError(
+                    f"adb cannot connect to {serial} ({said.strip()}): check address and network"
+                )
+        states = {info.serial: info.state for info in client.list()}
+    except errors as error:
+        raise InputError(f"adb's server does not answer ({error}): run adb kill-server, then again") from None
+    if not states:
+        raise InputError(
+            "no Android device answers adb: connect one by USB with USB debugging on, or name one in the "
+            "network as adb:HOST:PORT; a board takes ssh:user@host, this machine local"
+        )
+    if not serial and len(states) > 1:
+        raise InputError(
+            f"{len(states)} devices answer adb, {', '.join(states)}: name one as adb:{next(iter(states))}"
+        )
+    serial = serial or next(iter(states))
+    if serial not in states:
+        raise InputError(f"no device {serial} answers adb, only {', '.join(states)}: name one of these")
+    if states[serial] in ("unauthorized", "authorizing"):
+        raise InputError(
+            f"adb:{serial} has not authorised this computer: unlock it, accept 'Allow USB debugging', "
+            "and run again"
+        )
+    if states[serial] != "device":
+        raise InputError(f"adb:{serial} is {states[serial]}: connect it again, or restart it, and run again")
+    return serial

@@ -1,0 +1,40 @@
+"""This machine as a device: the same steps as on a phone or board, without a cable."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.runtime import InputError
+
+
+class LocalDevice:
+    """Runs commands in a temporary folder of this machine. The methods are those of `timing.Device`."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="toolkit-")
+
+    def push(self, files: Sequence[Path], folder: str = ".") -> None:
+        target = Path(self.folder, folder)
+        target.mkdir(exist_ok=True)
+        for file in files:
+            shutil.copy(file, target)
+
+    def run(self, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                ["sh", "-c", command], cwd=self.folder, capture_output=True, text=True, timeout=timeout
+            )
+        except subprocess.TimeoutExpired:
+            raise InputError(f"this machine did not finish within {timeout:.0f} s: use fewer loops") from None
+
+    def pull(self, file: str) -> bytes:
+        return Path(self.folder, file).read_bytes()
+
+    def close(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
