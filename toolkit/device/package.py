@@ -1,0 +1,217 @@
+"""An Android project around exported networks: rendered whole, complete but for the reader's Android SDK."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from toolkit.device.build import NCNN_SHA256, NCNN_VERSION, RUNNER, SHARED, layers_of
+from toolkit.export import open_export, read_spec
+from toolkit.runtime import InputError, whole_file, whole_folder
+
+# ncnn's source in the Python Package Index, which names a file's address by its BLAKE2 hash.
+NCNN_URL = (
+    "https://files.pythonhosted.org/packages/b7/50/"
+    f"32b5172afe7d3e0dce410b7d8f4a5b7b84b942a0d69affbaedf669de52bc/ncnn-{NCNN_VERSION}.tar.gz"
+)
+SDK_PARTS = ("platforms;android-35", "build-tools;35.0.0", "ndk;29.0.14206865", "cmake;3.31.6")
+MODELS = Path("app/src/main/assets/models")
+CPP = Path("app/src/main/cpp")
+# A rendered project is known by the one file that nothing else has.
+MARK = MODELS / "index.json"
+RENDERED = (
+    "README.md",
+    "gradle.properties",
+    "app/src/main/res/values/app_name.xml",
+    "app/src/main/cpp/CMakeLists.txt",
+)
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """One network inside a project."""
+
+    folder: str  # below assets/models
+    name: str
+    formats: tuple[str, ...]
+    classes: int
+    input_size: tuple[int, int]
+    files: dict[str, int]  # name -> bytes
+
+    @property
+    def kilobytes(self) -> int:
+        return round(sum(self.files.values()) / 1000)
+
+
+def package_android(
+    folders: Sequence[str | Path],
+    output: str | Path,
+    name: str = "Detector",
+    package_id: str = "org.example.detector",
+) -> tuple[Packaged, ...]:
+    """Write a Gradle project for an app that runs the exported networks in `folders`; -> what it holds.
+
+    Of each folder the ncnn files go in, with a spec.json that lists no others; every file is checked against
+    its sha256 and opened first. `name` stands below the app's icon, `package_id` tells it from other apps.
+    The folder `output` appears whole or not at all; it replaces an older such project, never anything else.
+    Raises InputError for a folder that is no export or has no ncnn files, for two networks of one name, for
+    a name that Android does not take, and where `output` is something else.
+    """
+    output = Path(output)
+    if not folders:
+        raise InputError("an app needs at least one exported network: name its folder (--model)")
+    if output.exists() and not (output / MARK).exists():
+        raise InputError(f"{output} exists and is no packaged app: name another folder")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", package_id):
+        raise InputError(
+            f"a package id is two or more words of a-z, 0-9 and _ with dots between, each beginning with a "
+            f"letter, such as org.example.detector, not {package_id!r}"
+        )
+    if not name.strip() or not name.isprintable():
+        raise InputError(f"an app's name is one line of text, not {name!r}")
+    specs = {folder: _checked(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)}
+    values = {
+        "APP_NAME": _resource_text(name),
+        "TITLE": name,
+        "APPLICATION_ID": package_id,
+        "NCNN_URL": NCNN_URL,
+        "NCNN_SHA256": NCNN_SHA256,
+        "NCNN_VERSION": NCNN_VERSION,
+        "NCNN_DAY": NCNN_VERSION.rpartition(".")[2],
+        "SDK_PARTS": " ".join(f'"{part}"' for part in SDK_PARTS),
+    }
+    with whole_folder(output) as project:
+        _copy_template(project, values)
+        packaged = tuple(_add_model(project, folder, spec) for folder, spec in specs.items())
+        directories = [entry.folder for entry in packaged]
+        for directory in directories:
+            if directories.count(directory) > 1:
+                raise InputError(
+                    f"two networks are called {directory}: export one of them under another name"
+                )
+        rows = [{"folder": p.folder, "name": p.name, "formats": p.formats} for p in packaged]
+        (project / MARK).write_text(json.dumps({"models": rows}, indent=1) + "\n")
+        layers = "\n  ".join(sorted(layers_of(specs)))
+        (project / CPP / "layers.cmake").write_text(f"set(LAYERS\n  {layers})\n")
+    return packaged
+
+
+def _checked(folder: Path) -> dict[str, Any]:
+    """spec.json of an export with its ncnn formats alone, all of which open."""
+    spec = read_spec(folder)
+    formats = {fmt: entry for fmt, entry in spec["formats"].items() if fmt.startswith("ncnn")}
+    if not formats:
+        raise InputError(f"{folder} has no ncnn files, which the app runs: export the network with --to ncnn")
+    for fmt, entry in formats.items():
+        if any(Path(file).name != file for file in entry["files"]):
+            raise InputError(f"{folder / 'spec.json'} is damaged: export the network again")
+        open_export(folder, fmt, threads=1)
+    return {**spec, "formats": formats}
+
+
+def _copy_template(project: Path, values: dict[str, str]) -> None:
+    shutil.copytree(Path(__file__).parent / "android", project, dirs_exist_ok=True)
+    for hidden in sorted(project.rglob("dot_*")):
+        hidden.rename(hidden.with_name(hidden.name.replace("dot_", ".", 1)))
+    for file in RENDERED:
+        text = (project / file).read_text()
+        for key, value in values.items():
+            text = text.replace(f"@{key}@", value)
+        (project / file).write_text(text)
+    for header in (SHARED / "detector.hpp", SHARED / "network.hpp", RUNNER / "machine.hpp"):
+        shutil.copyfile(header, project / CPP / header.name)
+
+
+def _add_model(project: Path, folder: Path, spec: dict[str, Any]) -> Packaged:
+    # aapt leaves out what begins with a dot or an underscore, and not every tool takes other letters
+    directory = re.sub(r"[^\w.-]+", "-", spec["name"], flags=re.ASCII).strip("-._") or "model"
+    target = project / MODELS / directory
+    target.mkdir(parents=True, exist_ok=True)
+    files = {file for entry in spec["formats"].values() for file in entry["files"]}
+    for file in sorted(files):
+        shutil.copyfile(folder / file, target / file)
+    (target / "spec.json").write_text(json.dumps(spec, indent=1) + "\n")
+    return Packaged(
+        directory,
+        spec["name"],
+        tuple(spec["formats"]),
+        len(spec["io"]["classes"]),
+        tuple(spec["io"]["input_size"]),
+        {file.name: file.stat().st_size for file in sorted(target.iterdir())},
+    )
+
+
+def _resource_text(text: str) -> str:
+    """As an Android string resource: quotes keep blanks and a leading @ or ?, backslashes keep quotes."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'")
+    return escape(f'"{quoted}"')
+
+
+def zip_project(project: str | Path) -> Path:
+    """The project as PROJECT.zip beside it, for hand-over; the file appears whole or not at all."""
+    project = Path(project)
+    target = project.with_name(project.name + ".zip")
+    built = {"build", ".gradle", ".cxx", ".idea"}
+    with whole_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(project.rglob("*")):
+            inner = path.relative_to(project)
+            if path.is_file() and not built.intersection(inner.parts) and inner.name != "local.properties":
+                archive.write(path, Path(project.name) / inner)
+    return target
+
+
+def find_sdk() -> Path:
+    """The Android SDK that ANDROID_HOME or ANDROID_SDK_ROOT names, with all that the project needs.
+
+    Raises InputError, with the command that installs them, where it or a part is missing.
+    """
+    named = os.environ.get("ANDROID_HOME") or os.environ.get("ANDROID_SDK_ROOT")
+    parts = " ".join(f'"{part}"' for part in SDK_PARTS)
+    if not named:
+        raise InputError(
+            "building needs an Android SDK, and ANDROID_HOME names none: install Android Studio or its "
+            f"command line tools, run sdkmanager {parts}, and set ANDROID_HOME"
+        )
+    missing = [part for part in SDK_PARTS if not Path(named, *part.split(";")).is_dir()]
+    if missing:
+        raise InputError(f"the Android SDK in {named} lacks {', '.join(missing)}: run sdkmanager {parts}")
+    return Path(named)
+
+
+def build_apk(project: str | Path) -> Path:
+    """Run Gradle on a project; -> the APK, signed with the debug key.
+
+    Gradle is the project's own wrapper where one was made, else the one on the PATH. Raises InputError where
+    the SDK or Gradle is missing, or with the last line of Gradle's output where it fails.
+    """
+    project = Path(project).resolve()
+    sdk = find_sdk()
+    wrapper = project / "gradlew"
+    gradle = str(wrapper) if wrapper.exists() else shutil.which("gradle")
+    if gradle is None:
+        raise InputError(
+            f"building needs Gradle 8.12 on the PATH: install it, or open {project} in Android Studio"
+        )
+    log = project / "build.log"
+    with log.open("w") as lines:
+        run = subprocess.run(
+            [gradle, "--console=plain", "assembleDebug"],
+            cwd=project,
+            env={**os.environ, "ANDROID_HOME": str(sdk)},
+            stdout=lines,
+            stderr=subprocess.STDOUT,
+        )
+    apk = project / "app/build/outputs/apk/debug/app-debug.apk"
+    if run.returncode or not apk.is_file():
+        said = [line for line in log.read_text().splitlines() if line.strip()]
+        raise InputError(f"Gradle cannot build {project}: {said[-1] if said else 'no output'} (all in {log})")
+    return apk
