@@ -103,32 +103,34 @@ def models(as_json: Json = False) -> None:
     """The seed's networks: size, parameters, cost, and whether weights are published."""
     from toolkit.models import create_model, list_models
     from toolkit.models.cost import measure
-    from toolkit.models.zoo import published_files
+    from toolkit.models.spec import ModelIO
+    from toolkit.models.zoo import has_published_weights
 
     entries: list[dict[str, Any]] = []
     for name in list_models():
         model = create_model(name)
         cost = measure(model)
+        detector = isinstance(model.io, ModelIO)
         entries.append(
             {
                 "name": name,
                 "input_size": list(cost.input_size),
-                "classes": len(model.io.classes),
-                "strides": [head.stride for head in model.io.heads],
+                "finds": f"{len(model.io.classes)} classes" if detector else f"{model.io.points} points",
+                "strides": [head.stride for head in model.io.heads] if detector else [],
                 "params": cost.params,
                 "macs": cost.macs,
                 "bflops": cost.bflops,
                 "peak_memory": cost.peak_memory,
-                "published_weights": f"{name}/{name}.weights" in published_files(),
+                "published_weights": has_published_weights(name),
             }
         )
-    columns = ["network", "input", "classes", "strides", "parameters", "MMAC", "BFLOPs", "peak MB", "weights"]
+    columns = ["network", "input", "finds", "strides", "parameters", "MMAC", "BFLOPs", "peak MB", "weights"]
     rows = [
         [
             e["name"],
             "x".join(str(v) for v in e["input_size"]),
-            str(e["classes"]),
-            "/".join(str(v) for v in e["strides"]),
+            e["finds"],
+            "/".join(str(v) for v in e["strides"]) or "-",
             f"{e['params']:,}",
             f"{e['macs'] / 1e6:.1f}",
             f"{e['bflops']:.3f}",
@@ -266,15 +268,16 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a network in every format that is asked for, each file checked against torch."""
-    from toolkit.export import FORMATS, export_model, open_model
-    from toolkit.models.detector import Detector
+    from torch.nn import Module
 
-    network = open_model(model, weights)
-    if not isinstance(network, Detector):
+    from toolkit.export import export_model, formats_of, open_network
+
+    network = open_network(model, weights)
+    if not isinstance(network, Module):
         raise InputError(f"{model} is exported already: name the network or cfg that it came from")
     name = Path(model).stem
     folder = output or Path("exports") / name
-    formats = list(FORMATS) if to == "all" else to.split(",") + ["onnx-end2end"] * end2end
+    formats = formats_of(network) if to == "all" else to.split(",") + ["onnx-end2end"] * end2end
     floats = None if float_layers is None else [part for part in float_layers.split(",") if part]
     parity = export_model(
         network, folder, formats, _size(size), calibration, detection_output, method, floats, cpp, name
@@ -409,13 +412,14 @@ def parity_compare(
     Exit code 1 where they differ by more than the tolerance.
     """
     from toolkit.detect import load_image, preprocess
-    from toolkit.export import open_model, parity, probe_input
-    from toolkit.models.zoo import SPECS
+    from toolkit.export import open_network, parity, probe_input
+    from toolkit.models import list_models
 
     def open_side(source: str) -> Any:
         if source.endswith(".npz"):
             return parity.DarknetReference(source)
-        return open_model(source, weights if source in SPECS or source.endswith(".cfg") else None)
+        own = source in list_models() or source.endswith(".cfg")
+        return open_network(source, weights if own else None)
 
     sides = [open_side(source) for source in (first, second)]
     x = None

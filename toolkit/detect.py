@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from toolkit.boxes import NMS_KINDS, Placement, clip, letterbox, nms, padded, stretch
 from toolkit.models.detector import Candidates, Detector, decode, evaluating
+from toolkit.models.landmarks import LandmarkIO, NetworkIO
 from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError, progress, whole_file
 
@@ -42,6 +43,15 @@ FITS: dict[str, Callable[[tuple[int, int], tuple[int, int]], Placement]] = {
 class Backend(Protocol):
     @property
     def io(self) -> ModelIO: ...
+
+    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
+
+
+class LandmarkBackend(Protocol):
+    """A network that places points in a face cut out; `predict` gives [(N, 2 points)]."""
+
+    @property
+    def io(self) -> LandmarkIO: ...
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
 
@@ -139,7 +149,7 @@ def resize_darknet(image: NDArray[np.float32], width: int, height: int) -> NDArr
 
 def preprocess(
     image: Image,
-    io: ModelIO,
+    io: NetworkIO,
     settings: Settings = Settings(),
     out: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], Placement]:

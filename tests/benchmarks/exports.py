@@ -92,7 +92,7 @@ def parity_of(folder: Path) -> dict[str, Any]:
 def files(work: Path) -> dict[str, Any]:
     """All twelve networks in all formats: kilobytes, difference to torch, seconds for everything."""
     figures = {}
-    for name in list_models():
+    for name in list_models("detection"):
         _, folder, seconds = exported(name, work)
         sizes = bytes_of(folder)
         figures[name] = {

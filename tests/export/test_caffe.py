@@ -29,7 +29,7 @@ def assert_equal(wanted, found):
     assert difference < 1e-4 * max(1, largest / 10)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("detection"))
 def test_every_network_in_opencv_and_mnn(name, exported, tmp_path):
     model, folder = exported(name)
     x = probe_input(model.io)

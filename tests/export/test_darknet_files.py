@@ -11,7 +11,7 @@ from toolkit.export import compare, probe_input
 from toolkit.models.darknet import save_weights, to_cfg
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("detection"))
 def test_every_network_in_opencv(name, trained, tmp_path):
     model = trained(name)
     cfg, weights = tmp_path / "a.cfg", tmp_path / "a.weights"

@@ -18,7 +18,7 @@ def other_size(io):
     return io.input_size[0] + 2 * io.stride, io.input_size[1] - io.stride
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("detection"))
 def test_every_network_at_its_own_size_and_another(name, exported, tmp_path, pictures):
     model, folder = exported(name)
     x = probe_input(model.io)

@@ -18,7 +18,7 @@ from toolkit.models.spec import HeadIO, ModelIO
 from toolkit.runtime import InputError
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("detection"))
 def test_every_network(name, exported):
     """A batch of two; MNN at another size as well, which its files allow."""
     model, folder = exported(name)

@@ -8,7 +8,7 @@ from toolkit.models.cost import measure
 from toolkit.runtime import InputError
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("detection"))
 def test_macs_as_torch_counts_them(name):
     model = create_model(name)
     w, h = model.io.input_size

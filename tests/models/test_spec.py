@@ -107,7 +107,7 @@ def test_checkpoints(tmp_path):
     load_weights(again, weights)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("detection"))
 def test_io_survives_json(name):
     import json
 

@@ -214,7 +214,7 @@ def test_transfer_takes_classes_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("loss", ["modern", "darknet-fork"])
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("detection"))
 def test_every_network_takes_a_step(name, loss):
     torch.manual_seed(0)
     model = create_model(name).train()

@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.detect import Backend, Settings, suppress
+from toolkit.detect import Backend, LandmarkBackend, Settings, suppress
 from toolkit.export import caffe, int8, mnn, ncnn, onnx, openvino
 from toolkit.export.parity import matched
 from toolkit.models.cost import measure
 from toolkit.models.darknet import load_darknet, save_darknet
 from toolkit.models.detector import Detector, fold
+from toolkit.models.landmarks import LandmarkIO, LandmarkNet, NetworkIO, TorchNetwork, read_io
 from toolkit.models.spec import ModelIO
-from toolkit.models.zoo import SPECS, create_model, published_files
+from toolkit.models.zoo import create_model, has_published_weights, list_models
 from toolkit.runtime import InputError, environment, progress, whole_file, whole_folder
 
 
@@ -32,9 +33,9 @@ from toolkit.runtime import InputError, environment, progress, whole_file, whole
 class Job:
     """What the writers of all formats share: the network, as it is and folded, and where files go."""
 
-    model: Detector
-    folded: Detector
-    io: ModelIO
+    model: TorchNetwork
+    folded: TorchNetwork
+    io: NetworkIO
     folder: Path
     work: Path  # for files that another format starts from and nobody asked for
     samples: NDArray[np.float32]  # calibration inputs (N, 3, H, W); none where no format needs them
@@ -63,7 +64,7 @@ class Format:
 
     file: str  # the one that is opened
     write: Callable[[Job, Path], list[Path]]
-    open: Callable[[Path, ModelIO, int], Any]
+    open: Callable[[Path, Any, int], Any]
     tolerance: float | None = None
 
 
@@ -81,10 +82,10 @@ def _write_ncnn_int8(job: Job, folder: Path) -> list[Path]:
 
 
 def _write_mnn(precision: str, job: Job, folder: Path) -> list[Path]:
-    return mnn.export(job.source("onnx"), folder, precision, job.affordable(20e9, MNN_PICTURES))
+    return mnn.export(job.source("onnx"), folder, precision, job.io, job.affordable(20e9, MNN_PICTURES))
 
 
-def _open_ncnn(precision: str, path: Path, io: ModelIO, threads: int) -> ncnn.NcnnModel:
+def _open_ncnn(precision: str, path: Path, io: NetworkIO, threads: int) -> ncnn.NcnnModel:
     return ncnn.NcnnModel(path, io, precision, threads)
 
 
@@ -132,6 +133,7 @@ FORMATS = {
     ),
 }
 DEFAULT = ("onnx", "ncnn", "ncnn-fp16")
+FOR_DETECTORS = ("onnx-end2end", "darknet")
 CALIBRATED = ("onnx-int8", "ncnn-int8", "mnn-int8")
 PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "ncnn": ("ncnn", "pnnx"), "mnn": ("onnx", "MNN")}
 MNN_PICTURES = 64  # of those for calibration, at most: its quantiser is slow
@@ -140,8 +142,13 @@ MNN_PICTURES = 64  # of those for calibration, at most: its quantiser is slow
 NOISE = 4
 
 
+def formats_of(model: TorchNetwork) -> list[str]:
+    """The formats that a network can be written in."""
+    return [fmt for fmt in FORMATS if isinstance(model, Detector) or fmt not in FOR_DETECTORS]
+
+
 def export_model(
-    model: Detector,
+    model: TorchNetwork,
     output: str | Path,
     formats: Sequence[str] = DEFAULT,
     size: tuple[int, int] | None = None,
@@ -156,7 +163,8 @@ def export_model(
 
     `size`: network input (w, h), the network's own unless given. `calibration`: the pictures that int8
     formats need (`int8.calibration_inputs`); `method` and `float_layers` as `int8.quantize` has them. `cpp`
-    adds a C++ sample that runs the ncnn files. The folder appears whole or not at all; it replaces an older
+    adds a C++ sample that runs the ncnn files. Landmark networks have every format but those
+    `FOR_DETECTORS`; their calibration pictures are faces cut out (`toolkit.faces.save_cuts`). The folder appears whole or not at all; it replaces an older
     export, never another folder. Raises InputError for what cannot be exported so, a float32 file that
     differs from torch by more than its tolerance and `NOISE` allow among it; nothing is written then.
     """
@@ -168,8 +176,13 @@ def export_model(
         )
     if output.exists() and not (output / "spec.json").exists():
         raise InputError(f"{output} exists and is no exported network: name another folder")
+    if isinstance(model, LandmarkNet) and (detection_output or cpp or set(formats) & set(FOR_DETECTORS)):
+        raise InputError(
+            f"a landmark network has no boxes to decode, which {', '.join(FOR_DETECTORS)}, detection output "
+            "and the C++ sample are for: leave them out"
+        )
     size = model.io.check_size(size or model.io.input_size)
-    io = ModelIO.from_dict({**model.io.as_dict(), "input_size": size})
+    io: NetworkIO = replace(model.io, input_size=size)
     samples = np.zeros((0, 3, size[1], size[0]), np.float32)
     if any(fmt in CALIBRATED for fmt in formats):
         if calibration is None:
@@ -215,10 +228,10 @@ def export_model(
             "io": io.as_dict(),
             "input": {"onnx": onnx.INPUT, "ncnn": ncnn.INPUT, "mnn": mnn.INPUT, "caffe": caffe.INPUT},
             "outputs": {
-                engine: [f"{stem}{i}" for i in range(len(io.heads))]
+                engine: [f"{stem}{i}" for i in range(io.outputs)]
                 for engine, stem in (("onnx", "map"), ("ncnn", "out"), ("mnn", "map"), ("caffe", "map"))
             },
-            "threshold": 0.25,
+            **({"threshold": 0.25} if isinstance(io, ModelIO) else {}),
             "formats": entries,
             "versions": {package: importlib.metadata.version(package) for package in sorted(packages)},
             "environment": environment(),
@@ -254,7 +267,7 @@ def _entry(file: str, files: Sequence[Path]) -> dict[str, Any]:
     return {"file": file, "files": facts}
 
 
-def probe_input(io: ModelIO) -> np.ndarray:
+def probe_input(io: NetworkIO) -> np.ndarray:
     """(1, 3, H, W): a photograph at the network's size, the same for every comparison."""
     from skimage.data import astronaut
 
@@ -275,7 +288,7 @@ def read_spec(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     try:
         spec = json.loads((folder / "spec.json").read_text())
-        io = ModelIO.from_dict(spec["io"])
+        io = read_io(spec["io"])
         io.check_size((int(io.input_size[0]), int(io.input_size[1])))
         whole = bool(spec["formats"]) and all(e["file"] in e["files"] for e in spec["formats"].values())
     except OSError:
@@ -301,8 +314,9 @@ def write_threshold(source: str, threshold: float) -> None:
             temporary.write_text(json.dumps(spec, indent=1) + "\n")
 
 
-def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Backend:
-    """A network exported before; `fmt` is one of its formats, the first unless given.
+def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Any:
+    """A network exported before, a `Backend` or a `LandmarkBackend`; `fmt` is one of its formats, the first
+    unless given.
 
     "openvino" opens the ONNX file in OpenVINO. Every file is checked against the sha256 in spec.json.
     `threads`: 0 leaves the choice to the engine.
@@ -320,21 +334,43 @@ def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Backend:
             raise InputError(
                 f"{path} is missing or differs from spec.json (sha256): export the network again"
             )
-    io = ModelIO.from_dict(spec["io"])
+    io = read_io(spec["io"])
     if fmt == "openvino":
         return openvino.OpenVinoModel(folder / entry["file"], io, threads)
     return FORMATS[fmt].open(folder / entry["file"], io, threads)
 
 
 def open_model(source: str, weights: str | Path | None = None, threads: int = 0) -> Backend:
-    """What people name on the command line:
+    """The detector that `open_network` finds. Raises InputError where it is none."""
+    network = open_network(source, weights, threads)
+    if isinstance(network.io, LandmarkIO):
+        raise InputError(
+            f"{source} places landmarks and finds no objects: name one of "
+            f"{', '.join(list_models('detection'))}, a .cfg file or an exported detector"
+        )
+    return network
+
+
+def open_landmarks(source: str, weights: str | Path | None = None, threads: int = 0) -> LandmarkBackend:
+    """The landmark network that `open_network` finds. Raises InputError where it is none."""
+    network = open_network(source, weights, threads)
+    if not isinstance(network.io, LandmarkIO):
+        raise InputError(
+            f"{source} finds objects and places no landmarks: name {', '.join(list_models('landmarks'))} or "
+            "an exported landmark network"
+        )
+    return network
+
+
+def open_network(source: str, weights: str | Path | None = None, threads: int = 0) -> Any:
+    """What people name on the command line, a `Backend` or a `LandmarkBackend`:
 
     a network of the zoo (`fastest-v2`; published weights where there are any and none are given), a darknet
     .cfg (with the .weights and .names of its name, or the only .names, beside it), or an exported folder,
     `FOLDER` or `FOLDER:FORMAT`.
     """
-    if source in SPECS:
-        if weights is None and f"{source}/{source}.weights" in published_files():
+    if source in list_models():
+        if weights is None and has_published_weights(source):
             weights = "published"
         if weights is None:
             raise InputError(f"{source} has no published weights: name a .weights or .pt file with --weights")
@@ -353,5 +389,5 @@ def open_model(source: str, weights: str | Path | None = None, threads: int = 0)
             raise InputError(f"{path} is an exported network and has its weights: leave --weights out")
         return open_export(path, fmt, threads)
     raise InputError(
-        f"{source!r} is no network: expected one of {', '.join(SPECS)}, a .cfg file or an exported folder"
+        f"{source!r} is no network: expected one of {', '.join(list_models())}, a .cfg file or an exported folder"
     )

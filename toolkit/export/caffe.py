@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import Node
 
-from toolkit.models.detector import Detector
-from toolkit.models.spec import ModelIO
+from toolkit.models.landmarks import NetworkIO, TorchNetwork
 from toolkit.runtime import InputError, require
 
 INPUT = "images"
@@ -52,6 +51,7 @@ MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "ReLUParameter": {"negative_slope": (1, "float")},
     "EltwiseParameter": {"operation": (1, "EltwiseOp")},
     "ConcatParameter": {"axis": (2, "int32")},
+    "InnerProductParameter": {"num_output": (1, "uint32"), "bias_term": (2, "bool")},
     "SliceParameter": {"slice_point": (2, "uint32*"), "axis": (3, "int32")},
     "LayerParameter": {
         "name": (1, "string"),
@@ -62,6 +62,7 @@ MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "concat_param": (104, "ConcatParameter"),
         "convolution_param": (106, "ConvolutionParameter"),
         "eltwise_param": (110, "EltwiseParameter"),
+        "inner_product_param": (117, "InnerProductParameter"),
         "pooling_param": (121, "PoolingParameter"),
         "relu_param": (123, "ReLUParameter"),
         "slice_param": (126, "SliceParameter"),
@@ -102,7 +103,7 @@ def net_parameter() -> Any:
     return factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
 
 
-def export(model: Detector, folder: Path, size: tuple[int, int]) -> list[Path]:
+def export(model: TorchNetwork, folder: Path, size: tuple[int, int]) -> list[Path]:
     """Write `model.prototxt` and `model.caffemodel` into `folder` for one picture of `size` (w, h).
 
     `model` has its batch norms folded. The input blob is `images`, the outputs are `map0`, `map1`, ...,
@@ -118,7 +119,7 @@ def export(model: Detector, folder: Path, size: tuple[int, int]) -> list[Path]:
     return [text, weights]
 
 
-def build(model: Detector, size: tuple[int, int]) -> Any:
+def build(model: TorchNetwork, size: tuple[int, int]) -> Any:
     """The caffe.NetParameter of the model, with its weights, from the graph that torch.export traces."""
     shape = [1, 3, size[1], size[0]]
     program = torch.export.export(model, (torch.zeros(shape),))
@@ -226,6 +227,14 @@ def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
             return _add(net, "ReLU", [values[x]], top)
         case aten.leaky_relu.default:
             return _add(net, "ReLU", [values[x]], top, relu_param={"negative_slope": arguments[0]})
+        case aten.prelu.default:
+            return _add(net, "PReLU", [values[x]], top, (values[arguments[0]],))
+        case aten.linear.default:
+            tensors = tuple(values[tensor] for tensor in arguments if tensor is not None)
+            options = {"num_output": len(tensors[0]), "bias_term": len(tensors) == 2}
+            return _add(net, "InnerProduct", [values[x]], top, tensors, inner_product_param=options)
+        case aten.flatten.using_ints if arguments == [1, -1]:
+            return values[x]  # InnerProduct takes all of a picture's numbers in a row
         case aten.sigmoid.default:
             return _add(net, "Sigmoid", [values[x]], top)
         case aten.silu.default | aten.mish.default:  # x sigmoid(x), x tanh(log(1 + exp(x)))
@@ -338,9 +347,9 @@ class CaffeModel:
     `threads` holds for all of OpenCV while the network runs; 0 means as many as OpenCV has now.
     """
 
-    def __init__(self, path: Path, io: ModelIO, threads: int = 0):
+    def __init__(self, path: Path, io: NetworkIO, threads: int = 0):
         self.path, self.io, self.threads = path, io, threads or cv2.getNumThreads()
-        self.outputs = [f"map{i}" for i in range(len(io.heads))]
+        self.outputs = [f"map{i}" for i in range(io.outputs)]
         text, weights = path.with_suffix(".prototxt"), path.with_suffix(".caffemodel")
         for file in (text, weights):
             if not file.is_file():
@@ -386,7 +395,7 @@ class CaffeModel:
                 if follow.keys() in ({"Sigmoid", "Eltwise"}, {"BNLL", "Eltwise"}):  # swish, mish: the product
                     names.append(follow["Eltwise"])
                 else:
-                    names.append(follow.get("ReLU") or follow.get("Sigmoid") or layer.name)
+                    names.append(follow.get("ReLU") or follow.get("PReLU") or follow.get("Sigmoid") or layer.name)
         plain = cv2.dnn.readNetFromCaffe(str(text), str(weights))
         plain.enableFusion(False)  # which writes what is concatenated straight into its place
         plain.setInput(np.ascontiguousarray(x[:1]), INPUT)

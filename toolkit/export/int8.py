@@ -21,15 +21,12 @@ from numpy.typing import NDArray
 
 from toolkit.detect import find_images, load_image, preprocess
 from toolkit.export.ncnn import INPUT, NcnnModel
+from toolkit.models.landmarks import LandmarkIO, NetworkIO, decode_points
+from toolkit.models.ncnn_file import HALF, INT8, Floats, Layer, read_model
 from toolkit.models.spec import HeadIO, ModelIO
 from toolkit.runtime import InputError, progress, whole_file
 
-Floats = NDArray[np.float32]
-
 METHODS = ("minmax", "percentile", "mse", "kl")
-FLOAT, HALF, INT8 = 0, 0x01306B47, 0x000D4B38  # flags before the weights, in ncnn's modelbin.cpp
-# Keys of a .param: number of weights, bias term. Every other layer of ours has no weights.
-KEYS = {"Convolution": ("6", "5"), "ConvolutionDepthWise": ("6", "5"), "InnerProduct": ("2", "1")}
 ACTIVATION, LINEAR_FROM_0 = "9", ("0", "1", "2")  # none, ReLU, leaky ReLU: f(s x) = s f(x) for s > 0
 REQUANTISING = ("Convolution", "ConvolutionDepthWise")  # may pass int8 on to each other
 BINS = 2048
@@ -37,36 +34,11 @@ MINIMUM = 8  # calibration pictures
 # Multiply-adds that calibration and each layer's sensitivity may take: about 5 and 10 s on one x86 core.
 CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
 JUDGES = 16  # pictures on which outputs are compared, at most
-# Layers stay float, the most sensitive first, until the outputs are this close to float32 ...
-GOOD_ERROR = 0.08
+# Layers stay float, the most sensitive first, until the outputs are this close to float32 (detections,
+# landmarks) ...
+GOOD_ERROR, GOOD_DISTANCE = 0.08, 0.004
 # ... or one layer in six is float, or the files reach this part of the float32 files.
 FLOAT_PART, SIZE_PART = 1 / 6, 0.34
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A line of a .param with its part of the .bin: `weight` (outputs, inputs x kernel), `bias` (outputs,).
-
-    `int8_bias`: the bias less what rounding the weights adds on average.
-    """
-
-    kind: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    options: Mapping[str, str]
-    weight: Floats | None = None
-    bias: Floats | None = None
-    int8_bias: Floats | None = None
-
-    @property
-    def quantisable(self) -> bool:
-        """Whether it has weights and int8 as it is written here: of grouped convolutions the depthwise ones
-        alone, for which ncnn's one scale for each group is one for each channel."""
-        if self.weight is None or self.kind != "ConvolutionDepthWise":
-            return self.weight is not None
-        window = int(self.options["1"]) * int(self.options.get("11", self.options["1"]))
-        return self.options["7"] == self.options["0"] and self.weight.shape[1] == window
 
 
 @dataclass(frozen=True)
@@ -101,51 +73,6 @@ class Quantized:
 # --- files -------------------------------------------------------------------------------------------
 
 
-def read_model(param: Path, binary: Path) -> list[Layer]:
-    """The layers of a float32 ncnn model. Raises InputError where the files are missing, damaged, not
-    float32, or hold weights of layers other than convolutions and inner products."""
-    try:
-        lines = param.read_text().splitlines()[2:]
-        raw = binary.read_bytes()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the ncnn model {param.name}: {error}") from None
-    at, layers = 0, []
-
-    def take(count: int, kind: Any = np.float32) -> NDArray[Any]:
-        nonlocal at
-        at += 4 * count
-        return np.frombuffer(raw, kind, count, at - 4 * count).copy()
-
-    try:
-        for line in lines:
-            kind, name, inputs, outputs, *rest = line.split()
-            blobs = int(inputs) + int(outputs)
-            options = dict(word.split("=", 1) for word in rest[blobs:])
-            layer = Layer(kind, name, tuple(rest[: int(inputs)]), tuple(rest[int(inputs) : blobs]), options)
-            if kind in KEYS:
-                size_key, bias_key = KEYS[kind]
-                count = int(options["0"])
-                if take(1, np.uint32)[0] != FLOAT:
-                    raise InputError(f"{param.name} is not float32: quantise the model of the format ncnn")
-                weight = take(int(options[size_key])).reshape(count, -1)
-                bias = take(count) if options.get(bias_key) == "1" else np.zeros(count, np.float32)
-                # every layer gets a bias: the correction of its rounding needs one
-                layer = replace(layer, options={**options, bias_key: "1"}, weight=weight, bias=bias)
-            layers.append(layer)
-    except InputError:
-        raise
-    except (ValueError, KeyError):
-        raise InputError(
-            f"{param.name} and {binary.name} are damaged or do not belong together: export the network again"
-        ) from None
-    if at != len(raw) or not layers:
-        raise InputError(
-            f"{binary.name} has {len(raw)} bytes and {param.name} explains {at}: int8 knows weights of "
-            f"{', '.join(KEYS)} only, and the files must belong together"
-        )
-    return layers
-
-
 def encode(
     layers: Sequence[Layer], peaks: Mapping[str, float], quantised: Collection[str]
 ) -> tuple[str, bytes]:
@@ -173,6 +100,8 @@ def encode(
                 scales += [127 / peaks[result]] if stays else []
                 parts.append(np.array(scales, np.float32).tobytes())
                 options["8"] = "101" if stays else "1"
+        elif layer.slopes is not None:
+            parts.append(layer.slopes.tobytes())
         counts = (str(len(layer.inputs)), str(len(layer.outputs)))
         pairs = (f"{key}={value}" for key, value in options.items())
         lines.append(" ".join([layer.kind, layer.name, *counts, *layer.inputs, *layer.outputs, *pairs]))
@@ -223,7 +152,7 @@ class _Bench:
     picture with all layers float (their weights in half precision)."""
 
     layers: Sequence[Layer]
-    io: ModelIO
+    io: NetworkIO
     folder: Path
     inside: Sequence[Mapping[str, Floats]]
 
@@ -249,11 +178,11 @@ class _Bench:
         return output_error(wanted, found, self.io)
 
 
-def _outputs(io: ModelIO) -> list[str]:
-    return [f"out{i}" for i in range(len(io.heads))]
+def _outputs(io: NetworkIO) -> list[str]:
+    return [f"out{i}" for i in range(io.outputs)]
 
 
-def _open(param: str, binary: bytes, io: ModelIO, folder: Path) -> NcnnModel:
+def _open(param: str, binary: bytes, io: NetworkIO, folder: Path) -> NcnnModel:
     path = folder / "trial.param"
     path.write_text(param)
     path.with_suffix(".bin").write_bytes(binary)
@@ -276,12 +205,18 @@ def evenly(samples: Floats, count: float) -> Floats:
     return samples[np.linspace(0, len(samples) - 1, wanted).round().astype(int)]
 
 
-def output_error(wanted: Sequence[Sequence[Floats]], found: Sequence[Sequence[Floats]], io: ModelIO) -> float:
-    """How far the detections' raw material is from float32's, over all cells and anchors of all pictures:
+def output_error(
+    wanted: Sequence[Sequence[Floats]], found: Sequence[Sequence[Floats]], io: NetworkIO
+) -> float:
+    """How far the outputs are from float32's. Of landmarks: the mean distance of the points, in sides of the
+    cut. Of detections their raw material, over all cells and anchors of all pictures:
 
     sum(|score - score'| + score x mean |box - box'|) / sum(score), where a score is objectness x class
     probability and a box its four raw numbers. 0 is equal; cells that nobody would look at weigh nothing.
     """
+    if isinstance(io, LandmarkIO):
+        steps = [decode_points(a, io) - decode_points(b, io) for a, b in zip(wanted, found, strict=True)]
+        return float(np.linalg.norm(steps, axis=-1).mean())
     apart = total = 0.0
     for picture, other in zip(wanted, found, strict=True):
         for a, b, head in zip(picture, other, io.heads, strict=True):
@@ -432,7 +367,7 @@ def _statistics(
 def quantize(
     param: str | Path,
     binary: str | Path,
-    io: ModelIO,
+    io: NetworkIO,
     samples: Floats,
     folder: str | Path,
     method: str = "best",
@@ -463,7 +398,8 @@ def quantize(
         )
     read = list(dict.fromkeys(weighted.values()))
     model = NcnnModel(param, io, "fp32", threads=1)
-    _warn_of_colours(model, evenly(samples, JUDGES))
+    if isinstance(io, ModelIO):
+        _warn_of_colours(model, io, evenly(samples, JUDGES))
     macs = _macs(layers, model, samples[0])
     seen = evenly(samples, max(MINIMUM, CALIBRATION_MACS / macs))
     judges = evenly(samples, np.clip(SENSITIVITY_MACS / macs / len(weighted), 2, JUDGES))
@@ -517,9 +453,10 @@ def _sensitive(
 
     if size(()) > limit:  # a tiny network, of which the .param is a good part: a twentieth more is allowed
         limit = 1.05 * size(())
+    good = GOOD_DISTANCE if isinstance(bench.io, LandmarkIO) else GOOD_ERROR
     floats: set[str] = set()
     for row in sorted(rows, key=lambda row: -row.error):
-        if error <= GOOD_ERROR or len(floats) + 1 > FLOAT_PART * len(rows):
+        if error <= good or len(floats) + 1 > FLOAT_PART * len(rows):
             break
         if size({*floats, row.name}) <= limit:
             floats.add(row.name)
@@ -537,7 +474,9 @@ def _macs(layers: Sequence[Layer], model: NcnnModel, x: Floats) -> float:
 # --- pictures ----------------------------------------------------------------------------------------
 
 
-def calibration_inputs(pictures: str | Path | Sequence[str | Path], io: ModelIO, limit: int = 200) -> Floats:
+def calibration_inputs(
+    pictures: str | Path | Sequence[str | Path], io: NetworkIO, limit: int = 200
+) -> Floats:
     """(N, 3, H, W) float32 for `quantize`, by `toolkit.detect.preprocess`.
 
     `pictures`: a folder, a .txt with one path a line (relative to itself), or paths; `limit` of them, evenly
@@ -566,7 +505,7 @@ def calibration_inputs(pictures: str | Path | Sequence[str | Path], io: ModelIO,
     )
 
 
-def _checked(samples: Floats, io: ModelIO) -> Floats:
+def _checked(samples: Floats, io: NetworkIO) -> Floats:
     samples = np.asarray(samples)
     if samples.ndim != 4 or samples.shape[1] != 3 or samples.dtype != np.float32:
         raise InputError(
@@ -586,7 +525,7 @@ def _checked(samples: Floats, io: ModelIO) -> Floats:
     return np.ascontiguousarray(samples)
 
 
-def _warn_of_colours(model: NcnnModel, samples: Floats) -> None:
+def _warn_of_colours(model: NcnnModel, io: ModelIO, samples: Floats) -> None:
     """The files cannot say in which order their colours stand, but the network can: it was trained on one."""
     grey = np.abs(samples - samples[:, :1]).max((1, 2, 3)) < 1e-3
     if grey.mean() > 0.5:
@@ -596,22 +535,22 @@ def _warn_of_colours(model: NcnnModel, samples: Floats) -> None:
             stacklevel=3,
         )
         return
-    as_given, exchanged = (_best_scores(model, x) for x in (samples, samples[:, ::-1]))
+    as_given, exchanged = (_best_scores(model, io, x) for x in (samples, samples[:, ::-1]))
     if exchanged.mean() > 1.1 * as_given.mean() and (exchanged > as_given).mean() > 0.7:
         warnings.warn(
             f"the network is surer of the calibration pictures with red and blue exchanged (best score "
             f"{exchanged.mean():.2f} on average, not {as_given.mean():.2f}): are they "
-            f"{model.io.channel_order}?",
+            f"{io.channel_order}?",
             stacklevel=3,
         )
 
 
-def _best_scores(model: NcnnModel, samples: Floats) -> NDArray[np.float64]:
+def _best_scores(model: NcnnModel, io: ModelIO, samples: Floats) -> NDArray[np.float64]:
     """(N,): the best score in each picture."""
     best = []
     for x in samples:
-        maps = zip(model.predict(x[None]), model.io.heads, strict=True)
-        best.append(max(_scores(_cells(m, head, model.io), head.new_coords).max() for m, head in maps))
+        maps = zip(model.predict(x[None]), io.heads, strict=True)
+        best.append(max(_scores(_cells(m, head, io), head.new_coords).max() for m, head in maps))
     return np.array(best)
 
 

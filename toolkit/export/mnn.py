@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.detect import save_image
-from toolkit.models.spec import ModelIO
+from toolkit.models.landmarks import NetworkIO
 from toolkit.runtime import InputError, require, whole_file
 
 INPUT = "images"
@@ -30,13 +30,17 @@ PRECISIONS = {"fp32": (), "fp16": ("--fp16",), "int8-weights": ("--weightQuantBi
 
 
 def export(
-    onnx_file: Path, folder: Path, precision: str, samples: NDArray[np.float32] | None = None
+    onnx_file: Path,
+    folder: Path,
+    precision: str,
+    io: NetworkIO,
+    samples: NDArray[np.float32] | None = None,
 ) -> list[Path]:
     """Write `model-<precision>.mnn` into `folder` from a `model.onnx` of this toolkit. -> [file].
 
     "fp16" and "int8-weights" (per channel) only store weights so: a smaller file, arithmetic stays float32
     unless an engine is told otherwise. "int8" quantises weights (per channel) and activations, whose ranges
-    come from `samples` (N, 3, H, W): network inputs, 0..1, at the exported size; some 64 of them keep as much
+    come from `samples` (N, 3, H, W): network inputs as `io` has them, at the exported size; some 64 of them keep as much
     as 200 in a third of the time. Of MNN's methods for activations only EMA is used: KL and ADMM crash in MNN
     3.6.1 on these networks. It can cost much (a third of nano-voc's mAP): compare before use.
     """
@@ -48,22 +52,26 @@ def export(
         return [target]
     if samples is None or not len(samples):
         raise InputError("MNN int8 is calibrated on pictures and none were given: name some with samples")
-    if samples.ndim != 4 or samples.shape[1] != 3 or samples.min() < 0 or samples.max() > 1:
+    pixels = samples / np.float32(io.scale) + np.float32(io.mean)
+    if samples.ndim != 4 or samples.shape[1] != 3 or pixels.min() < -0.5 or pixels.max() > 255.5:
+        low, high = (0 - io.mean) * io.scale, (255 - io.mean) * io.scale
         raise InputError(
-            f"MNN int8 is calibrated on network inputs (N, 3, H, W) in 0..1, found {samples.shape} "
-            f"in {samples.min():g}..{samples.max():g}"
+            f"MNN int8 is calibrated on network inputs (N, 3, H, W) in {low:g}..{high:g}, found "
+            f"{samples.shape} in {samples.min():g}..{samples.max():g}"
         )
+    if io.channel_order == "BGR":
+        pixels = pixels[:, ::-1]
     with tempfile.TemporaryDirectory() as work:
         source, pictures = Path(work) / "model.mnn", Path(work) / "pictures"
         convert(onnx_file, source, "ONNX")
         # At the network's own size and without loss, so that the quantiser's reader changes no pixel.
-        for i, chw in enumerate(samples):
-            pixels = np.rint(chw * 255).astype(np.uint8).transpose(1, 2, 0)
-            save_image(pictures / f"{i:05d}.png", np.ascontiguousarray(pixels))
+        for i, chw in enumerate(pixels):
+            rgb = np.rint(chw).astype(np.uint8).transpose(1, 2, 0)
+            save_image(pictures / f"{i:05d}.png", np.ascontiguousarray(rgb))
         settings = {
-            "format": "RGB",
-            "mean": [0.0] * 3,
-            "normal": [1 / 255] * 3,
+            "format": io.channel_order,
+            "mean": [io.mean] * 3,
+            "normal": [io.scale] * 3,
             "width": samples.shape[3],
             "height": samples.shape[2],
             "path": f"{pictures}/",
@@ -150,7 +158,7 @@ def _quiet() -> Iterator[None]:
 class MnnModel:
     """A .mnn file in MNN's wheel: `.io` and `.predict` as every backend has them."""
 
-    def __init__(self, path: Path, io: ModelIO, threads: int = 0):
+    def __init__(self, path: Path, io: NetworkIO, threads: int = 0):
         if not path.is_file():
             raise InputError(f"there is no {path}: expected an .mnn file made by toolkit export")
         self.path, self.io = path, io
@@ -158,7 +166,7 @@ class MnnModel:
         self.expr = mnn.expr
         # The thread_num of load_module_from_file is not heeded in MNN 3.6.1. High: no fp16 arithmetic.
         settings = {"backend": "CPU", "numThread": threads or os.cpu_count() or 1, "precision": "high"}
-        outputs = [f"map{i}" for i in range(len(io.heads))]
+        outputs = [f"map{i}" for i in range(io.outputs)]
         with _quiet():
             try:
                 self.runtime = mnn.nn.create_runtime_manager((settings,))
@@ -168,7 +176,7 @@ class MnnModel:
             except SystemError:  # how its binding reports every failure
                 raise InputError(
                     f"MNN cannot open {path}: it is damaged or no export of a network with "
-                    f"{len(io.heads)} outputs"
+                    f"{io.outputs} outputs"
                 ) from None
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:

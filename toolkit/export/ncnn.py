@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolkit.models.detector import Detector
+from toolkit.models.landmarks import LandmarkIO, NetworkIO, TorchNetwork
 from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError, require
 
 INPUT = "in0"
 # Types that pnnx may leave behind a convolution instead of fusing them into it.
-ACTIVATION_LAYERS = {"ReLU", "Clip", "Sigmoid", "Mish", "Swish", "HardSwish"}
+ACTIVATION_LAYERS = {"ReLU", "PReLU", "Clip", "Sigmoid", "Mish", "Swish", "HardSwish"}
 CONVOLUTIONS = {"Convolution", "ConvolutionDepthWise", "InnerProduct"}
 
 
 def export(
-    model: Detector, folder: Path, size: tuple[int, int], precision: str, detection_output: bool = False
+    model: TorchNetwork, folder: Path, size: tuple[int, int], precision: str, detection_output: bool = False
 ) -> list[Path]:
     """Write `model-<precision>.param` and `.bin` into `folder`; precision "fp32" or "fp16" (weights).
 
@@ -57,6 +57,8 @@ def export(
         shutil.copyfile(made[1], binary)
     files = [param, binary]
     if detection_output:
+        if isinstance(model.io, LandmarkIO):
+            raise InputError("Yolov3DetectionOutput is for detectors, not for landmarks: leave it out")
         files.append(folder / f"model-{precision}.detection.param")
         files[-1].write_text(detection_param(param.read_text(), model.io))
     return files
@@ -104,7 +106,7 @@ def detection_param(param: str, io: ModelIO, conf: float = 0.25, iou: float = 0.
 class NcnnModel:
     """A .param with its .bin in the ncnn wheel: `.io` and `.predict` as every backend has them."""
 
-    def __init__(self, path: Path, io: ModelIO, precision: str = "fp32", threads: int = 0):
+    def __init__(self, path: Path, io: NetworkIO, precision: str = "fp32", threads: int = 0):
         self.ncnn = require("ncnn", "export")
         self.path, self.io = path, io
         self.net = self.ncnn.Net()
@@ -123,7 +125,7 @@ class NcnnModel:
             raise InputError(
                 f"ncnn cannot open {path} and {binary.name}: they are damaged or do not belong together"
             )
-        self.outputs = [f"out{i}" for i in range(len(io.heads))]
+        self.outputs = [f"out{i}" for i in range(io.outputs)]
 
     def extract(
         self, chw: NDArray[np.float32], blobs: list[str], light: bool = True

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from toolkit.detect import Boxes, Settings
 from toolkit.models.detector import Detector
+from toolkit.models.landmarks import NetworkIO, TorchNetwork
 from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError, require, whole_file
 
@@ -47,12 +48,11 @@ suppression (float[batch, {cells}, 4] boxes_per_cell, float[batch, {classes}, {c
 """
 
 
-def export(model: Detector, folder: Path, size: tuple[int, int]) -> list[Path]:
+def export(model: TorchNetwork, folder: Path, size: tuple[int, int]) -> list[Path]:
     """Write `model.onnx` into `folder` for inputs of `size` (w, h); the batch is free. -> [file]."""
     path = folder / "model.onnx"
-    path.write_bytes(
-        _to_onnx(model, size, [f"map{i}" for i in range(len(model.io.heads))]).SerializeToString()
-    )
+    outputs = [f"map{i}" for i in range(model.io.outputs)]
+    path.write_bytes(_to_onnx(model, size, outputs).SerializeToString())
     return [path]
 
 
@@ -230,13 +230,13 @@ def check_shape(path: Path, shape: tuple[int, ...], x: NDArray[np.float32]) -> N
 class OnnxModel:
     """An ONNX file in onnxruntime: `.io` and `.predict` as every backend has them."""
 
-    def __init__(self, path: Path, io: ModelIO, threads: int = 0):
+    def __init__(self, path: Path, io: NetworkIO, threads: int = 0):
         self.path, self.io = path, io
         self.session = _session(path, threads)
         given = self.session.get_inputs()
-        if len(given) != 1 or len(self.session.get_outputs()) != len(io.heads):
+        if len(given) != 1 or len(self.session.get_outputs()) != io.outputs:
             raise InputError(
-                f"{path} has not one input and {len(io.heads)} outputs: it is no export of this toolkit"
+                f"{path} has not one input and {io.outputs} outputs: it is no export of this toolkit"
             )
         self.input = given[0].name
         self.shape = tuple(given[0].shape[2:])
@@ -252,7 +252,7 @@ class OnnxModel:
         runtime = require("onnxruntime", "export")
         graph_model = onnx.load(str(self.path))
         graph = graph_model.graph
-        activations = {"Relu", "LeakyRelu", "Sigmoid", "Clip", "HardSwish", "Mish"}
+        activations = {"Relu", "LeakyRelu", "PRelu", "Sigmoid", "Clip", "HardSwish", "Mish"}
         names = []
         for node in graph.node:
             if node.op_type == "Conv":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.export.onnx import check_shape
-from toolkit.models.spec import ModelIO
+from toolkit.models.landmarks import NetworkIO
 from toolkit.runtime import InputError, require
 
 
@@ -23,7 +23,7 @@ def load_openvino() -> ModuleType:
 class OpenVinoModel:
     """A `model.onnx` in OpenVINO on the CPU, in float32: `.io` and `.predict` as every backend has them."""
 
-    def __init__(self, path: Path, io: ModelIO, threads: int = 0):
+    def __init__(self, path: Path, io: NetworkIO, threads: int = 0):
         core = load_openvino().Core()
         self.path, self.io = path, io
         # On CPUs with bfloat16 or float16 arithmetic OpenVINO would take that.
@@ -34,9 +34,9 @@ class OpenVinoModel:
             self.model = core.compile_model(str(path), "CPU", settings)
         except RuntimeError as error:
             raise InputError(f"OpenVINO cannot open {path}: {str(error).strip().splitlines()[-1]}") from None
-        if len(self.model.inputs) != 1 or len(self.model.outputs) != len(io.heads):
+        if len(self.model.inputs) != 1 or len(self.model.outputs) != io.outputs:
             raise InputError(
-                f"{path} has not one input and {len(io.heads)} outputs: it is no export of this toolkit"
+                f"{path} has not one input and {io.outputs} outputs: it is no export of this toolkit"
             )
         self.shape = tuple(side.get_length() for side in list(self.model.input().get_partial_shape())[2:])
 

@@ -42,7 +42,8 @@ class ConvBNAct(nn.Module):
         padding = size // 2 if padding is None else padding
         self.conv = nn.Conv2d(c_in, c_out, size, stride, padding, groups=groups, bias=not norm)
         self.norm = nn.BatchNorm2d(c_out, eps=1e-5) if norm else None
-        self.act = ACTIVATIONS[activation]()
+        # darknet has no PReLU, which alone of all activations has weights
+        self.act = nn.PReLU(c_out) if activation == "prelu" else ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
@@ -54,6 +55,19 @@ class ConvBNAct(nn.Module):
 def depthwise(channels: int, stride: int = 1, activation: str = "relu") -> ConvBNAct:
     """3x3 convolution with one filter per channel."""
     return ConvBNAct(channels, channels, 3, stride, channels, activation)
+
+
+class LinearBN(nn.Module):
+    """Fully connected layer and batch norm: (N, C) -> (N, C_out)."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.linear = nn.Linear(c_in, c_out)
+        self.norm: nn.BatchNorm1d | None = nn.BatchNorm1d(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x)
+        return x if self.norm is None else self.norm(x)
 
 
 class MaxPool(nn.Module):
@@ -120,10 +134,18 @@ class InvertedResidual(nn.Module):
     """MobileNetV2's block (https://arxiv.org/abs/1801.04381): expand, depthwise 3x3, linear projection,
     and the input added where `residual`."""
 
-    def __init__(self, c_in: int, hidden: int, c_out: int, activation: str = "relu", residual: bool = True):
+    def __init__(
+        self,
+        c_in: int,
+        hidden: int,
+        c_out: int,
+        activation: str = "relu",
+        residual: bool = True,
+        stride: int = 1,
+    ):
         super().__init__()
         self.expand = ConvBNAct(c_in, hidden, activation=activation)
-        self.depthwise = depthwise(hidden, activation=activation)
+        self.depthwise = depthwise(hidden, stride, activation)
         self.project = ConvBNAct(hidden, c_out, activation="linear")
         self.shortcut = Shortcut() if residual else None
 

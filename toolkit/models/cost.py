@@ -9,8 +9,8 @@ from math import prod
 import torch
 from torch import Tensor, fx, nn
 
-from toolkit.models.blocks import ConvBNAct, MaxPool, Shortcut
-from toolkit.models.detector import Detector
+from toolkit.models.blocks import ConvBNAct, LinearBN, MaxPool, Shortcut
+from toolkit.models.landmarks import LandmarkNet, TorchNetwork
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _LayerTracer(fx.Tracer):
     """Keeps what is one layer in darknet as one node."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return isinstance(module, (ConvBNAct, MaxPool, Shortcut)) or super().is_leaf_module(
+        return isinstance(module, (ConvBNAct, LinearBN, MaxPool, Shortcut)) or super().is_leaf_module(
             module, qualified_name
         )
 
@@ -66,6 +66,8 @@ class _Shapes(fx.Interpreter):
         module = self.fetch_attr(target)
         if isinstance(module, ConvBNAct):  # neither the norm nor the activation changes a shape
             return module.conv(*args)
+        if isinstance(module, LinearBN):
+            return module.linear(*args)
         return super().call_module(target, args, kwargs)
 
     def run_node(self, n: fx.Node):
@@ -80,6 +82,8 @@ def _kind(node: fx.Node, module: nn.Module | None) -> str:
         case ConvBNAct():
             depthwise = module.conv.groups > 1 and module.conv.groups == module.conv.in_channels
             return "depthwise" if depthwise else "convolutional"
+        case LinearBN():
+            return "connected"
         case MaxPool():
             return "maxpool"
         case Shortcut():
@@ -122,10 +126,10 @@ def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
     return seen
 
 
-def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
+def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> Cost:
     """The cost of `model` at `input_size` (w, h; its own unless given), for one picture.
 
-    BFLOPs are darknet's: twice the multiply-adds of convolutions, size^2 per max-pool output and one per
+    BFLOPs are darknet's: twice the multiply-adds of convolutions and connected layers, size^2 per max-pool output and one per
     shortcut output, in units of 1e9. Raises InputError for a size that the network cannot take.
     """
     size = model.io.check_size(input_size or model.io.input_size)
@@ -161,7 +165,12 @@ def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
         if isinstance(module, ConvBNAct):
             per_channel = 4 if module.norm is not None else 1
             params = module.conv.weight.numel() + per_channel * module.conv.out_channels
+            params += sum(slopes.numel() for slopes in module.act.parameters())
             macs = module.conv.weight.numel() * shape[1] * shape[2]
+        elif isinstance(module, LinearBN):
+            per_channel = 5 if module.norm is not None else 1
+            params = module.linear.weight.numel() + per_channel * shape[0]
+            macs = module.linear.weight.numel()
         elif isinstance(module, MaxPool):
             extra = module.size**2 * prod(shape)
         elif isinstance(module, Shortcut):
@@ -182,7 +191,7 @@ def measure(model: Detector, input_size: tuple[int, int] | None = None) -> Cost:
                 )
             )
     outputs = nodes[-1].all_input_nodes
-    heads = tuple(
+    heads = () if isinstance(model, LandmarkNet) else tuple(
         HeadCost(head.stride, _receptive_field(node, nodes), node.meta["shape"])
         for head, node in zip(model.io.heads, outputs, strict=True)
     )

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +15,18 @@ from torch import Tensor, nn
 
 from toolkit.boxes import cxcywh_to_xyxy
 from toolkit.models import spec as specs
-from toolkit.models.blocks import SPP, ConvBNAct, InvertedResidual, SqueezeExcite, Stage, depthwise
+from toolkit.models.blocks import (
+    SPP,
+    ConvBNAct,
+    InvertedResidual,
+    LinearBN,
+    SqueezeExcite,
+    Stage,
+    depthwise,
+)
 from toolkit.models.spec import DetectorSpec, ModelIO
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def infer(model: nn.Module, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """The outputs of a torch network for (N, 3, H, W), in evaluation mode and without gradients."""
+    with evaluating(model), torch.inference_mode():
+        like = next(model.parameters())
+        batch = torch.from_numpy(x).to(like.device, like.dtype)
+        outputs = model(batch.to(memory_format=torch.channels_last))  # 3 x faster on a CPU
+    return [output.cpu().numpy() for output in outputs]
+
+
 class Detector(nn.Module):
     """What every torch detector here offers. `forward(x)`: (N, 3, H, W) in 0..1 -> list of raw head maps
     (N, A * (5 + C), H / stride, W / stride), coarsest first."""
@@ -89,11 +108,7 @@ class Detector(nn.Module):
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Numpy in, numpy out, in evaluation mode and without gradients: the call every backend has."""
-        with evaluating(self), torch.inference_mode():
-            like = next(self.parameters())
-            batch = torch.from_numpy(x).to(like.device, like.dtype)
-            maps = self(batch.to(memory_format=torch.channels_last))  # 3 x faster on a CPU
-        return [m.cpu().numpy() for m in maps]
+        return infer(self, x)
 
 
 class DetectionHead(nn.Module):
@@ -213,20 +228,21 @@ class SpecDetector(Detector):
         return maps
 
 
-def fold(model: Detector) -> Detector:
-    """A copy for inference with every batch norm folded, in float64, into its convolution."""
+def fold(model: Network) -> Network:
+    """A copy for inference with every batch norm folded, in float64, into the layer before it."""
     model = copy.deepcopy(model).eval()
     for block in model.modules():
-        if isinstance(block, ConvBNAct) and block.norm is not None:
-            conv, norm = block.conv, block.norm
+        if isinstance(block, (ConvBNAct, LinearBN)) and block.norm is not None:
+            layer, norm = block.conv if isinstance(block, ConvBNAct) else block.linear, block.norm
             assert norm.running_mean is not None
             assert norm.running_var is not None
             gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
             shift = norm.bias.double() - norm.running_mean.double() * gain
-            conv.weight = nn.Parameter(
-                (conv.weight.double() * gain[:, None, None, None]).to(conv.weight.dtype)
-            )
-            conv.bias = nn.Parameter(shift.to(conv.weight.dtype))
+            if layer.bias is not None:
+                shift += layer.bias.double() * gain
+            per_filter = gain.view(-1, *[1] * (layer.weight.ndim - 1))
+            layer.bias = nn.Parameter(shift.to(layer.weight.dtype))
+            layer.weight = nn.Parameter((layer.weight.double() * per_filter).to(layer.weight.dtype))
             block.norm = None
     return model
 

@@ -48,6 +48,11 @@ class ModelIO:
             )
         return size
 
+    @property
+    def outputs(self) -> int:
+        """How many maps the network gives."""
+        return len(self.heads)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

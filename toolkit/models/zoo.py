@@ -1,4 +1,4 @@
-"""The seed's networks as specs, and their published files."""
+"""The seed's networks by name, and their published files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from toolkit.models.darknet import load_weights
 from toolkit.models.detector import SpecDetector
+from toolkit.models.landmarks import (
+    LANDMARK_SPECS,
+    LandmarkNet,
+    LandmarkSpec,
+    change_landmarks,
+    load_landmark_weights,
+)
 from toolkit.models.spec import (
     SE,
     Conv,
@@ -219,46 +226,73 @@ def _published() -> list[DetectorSpec]:
 SPECS = {spec.name: spec for spec in _published()}
 
 
-def list_models() -> list[str]:
-    """Names that `create_model` knows."""
-    return list(SPECS)
+def list_models(task: str = "") -> list[str]:
+    """Names that `create_model` knows: of "detection", of "landmarks", or all."""
+    tasks: dict[str, list[str]] = {"detection": list(SPECS), "landmarks": list(LANDMARK_SPECS)}
+    if task and task not in tasks:
+        raise InputError(f"unknown task {task!r}: known are {', '.join(tasks)}")
+    return tasks[task] if task else [name for names in tasks.values() for name in names]
 
 
-def create_model(name: str | DetectorSpec, weights: str | Path | None = None, **changes: Any) -> SpecDetector:
-    """A detector in evaluation mode.
+@overload
+def create_model(
+    name: Literal["landmark106"] | LandmarkSpec, weights: str | Path | None = None, **changes: Any
+) -> LandmarkNet: ...
+
+
+@overload
+def create_model(
+    name: str | DetectorSpec, weights: str | Path | None = None, **changes: Any
+) -> SpecDetector: ...
+
+
+def create_model(
+    name: str | DetectorSpec | LandmarkSpec, weights: str | Path | None = None, **changes: Any
+) -> SpecDetector | LandmarkNet:
+    """A detector or a landmark network in evaluation mode.
 
     `name`: one of `list_models()` or a spec. `changes`: see `toolkit.models.spec.change`, for example
-    `se=False, csp=False, width=0.75, input_size=160, classes=["cat", "dog"]`. `weights`: None for a fresh
-    start, "published" for the seed's (fetched once, checked by sha256), or a .weights or .pt file.
+    `se=False, csp=False, width=0.75, input_size=160, classes=["cat", "dog"]`; of a landmark network `points`,
+    `width` and `input_size`. `weights`: None for a fresh start, "published" for the seed's (fetched once,
+    checked by sha256), or a .weights or .pt file, for a landmark network a .caffemodel, an ncnn .param (the
+    network has its batch norms folded then) or a .pt file.
 
     Raises InputError for an unknown name or change and for weights that do not fit.
     """
-    if isinstance(name, str):
-        if name not in SPECS:
-            raise InputError(f"unknown network {name!r}: known are {', '.join(SPECS)}")
-        spec = SPECS[name]
-    else:
-        spec = name
-    if changes:
-        spec = change(spec, **changes)
-    model = SpecDetector(spec)
+    spec = {**SPECS, **LANDMARK_SPECS}.get(name) if isinstance(name, str) else name
+    if spec is None:
+        raise InputError(f"unknown network {name!r}: known are {', '.join(list_models())}")
     if weights == "published":
-        load_weights(model, published_weights(spec.name))
-    elif weights is not None:
+        weights = published_weights(spec.name)
+    if isinstance(spec, LandmarkSpec):
+        points = LandmarkNet(change_landmarks(spec, **changes))
+        if weights is not None and Path(weights).suffix in (".caffemodel", ".param"):
+            points = load_landmark_weights(points, weights)
+        elif weights is not None:
+            load_state(points, Path(weights), ".caffemodel, .param or .pt")
+        return points.eval()
+    model = SpecDetector(change(spec, **changes) if changes else spec)
+    if weights is not None:
         load_any_weights(model, weights)
     return model.eval()
 
 
 def load_any_weights(model: SpecDetector, path: str | Path) -> None:
-    """Fill `model` from a darknet .weights file or a .pt state dict (read without executing pickles)."""
-    import torch
-
+    """Fill `model` from a darknet .weights file or a .pt state dict."""
     path = Path(path)
     if path.suffix == ".weights":
         load_weights(model, path)
-        return
+    else:
+        load_state(model, path, ".weights or .pt")
+
+
+def load_state(model: SpecDetector | LandmarkNet, path: Path, known: str) -> None:
+    """Fill `model` from a .pt state dict, read without executing pickles. `known`: the suffixes that it might
+    have had."""
+    import torch
+
     if path.suffix != ".pt":
-        raise InputError(f"{path} ends in {path.suffix or 'nothing'}: expected a .weights or .pt file")
+        raise InputError(f"{path} ends in {path.suffix or 'nothing'}: expected a {known} file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -356,9 +390,18 @@ def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
 
 
 def published_weights(name: str) -> Path:
-    """The published .weights of a network. Raises InputError where the seed never published them."""
-    file = f"{name}/{name}.weights"
-    if file not in published_files():
-        have = [n for n in SPECS if f"{n}/{n}.weights" in published_files()]
+    """The published weights of a network: darknet's, of a landmark network Caffe's. Raises InputError where
+    the seed never published them."""
+    if not has_published_weights(name):
+        have = [other for other in list_models() if has_published_weights(other)]
         raise InputError(f"{name} has no published weights; these have: {', '.join(have)}")
-    return fetch(file)
+    return fetch(_weights_file(name))
+
+
+def has_published_weights(name: str) -> bool:
+    """Whether the seed published weights of this network."""
+    return _weights_file(name) in published_files()
+
+
+def _weights_file(name: str) -> str:
+    return f"{name}/caffe/{name}.caffemodel" if name in LANDMARK_SPECS else f"{name}/{name}.weights"

@@ -10,7 +10,7 @@ import torch
 
 from toolkit.models import create_model
 from toolkit.models.detector import SpecDetector
-from toolkit.models.zoo import SPECS, published_files
+from toolkit.models.zoo import SPECS, has_published_weights
 from toolkit.runtime import InputError, whole_file
 
 
@@ -51,7 +51,7 @@ def trained(path: str | Path) -> SpecDetector:
 
 def open_teacher(name: str) -> SpecDetector:
     """A network of the zoo with its published weights, or the best of a run's folder."""
-    if name in SPECS and f"{name}/{name}.weights" in published_files():
+    if name in SPECS and has_published_weights(name):
         return create_model(name, "published")
     return trained(Path(name) / "best.pt" if Path(name).is_dir() else name)
 

@@ -1,0 +1,115 @@
+"""The weights in a .caffemodel, read from protobuf's wire format: neither Caffe nor protobuf is needed.
+
+Field numbers are those of BVLC's caffe.proto; the encoding is https://protobuf.dev/programming-guides/encoding.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.runtime import InputError
+
+LAYER = 100  # of NetParameter
+NAME, TYPE, BLOBS = 1, 2, 7  # of LayerParameter
+DATA, SHAPE = 5, 7  # of BlobProto
+DIM = 1  # of BlobShape
+VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
+
+
+@dataclass(frozen=True, eq=False)
+class CaffeLayer:
+    """A layer with weights: its blobs in Caffe's order, such as a convolution's filters and bias."""
+
+    name: str
+    kind: str
+    blobs: tuple[NDArray[np.float32], ...]
+
+
+def read_caffemodel(path: str | Path) -> list[CaffeLayer]:
+    """The layers with weights of a .caffemodel, in running order.
+
+    Raises InputError where the file is missing, damaged, or holds no such layer (the format before 2014).
+    """
+    path = Path(path)
+    try:
+        net = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the Caffe weights {path}: {error.strerror or error}") from None
+    try:
+        layers = [_layer(value) for number, value in _fields(net) if number == LAYER]
+    except (ValueError, IndexError, struct.error, TypeError, AttributeError):
+        raise InputError(f"{path.name} is damaged or no .caffemodel: expected Caffe's weights") from None
+    layers = [layer for layer in layers if layer.blobs]
+    if not layers:
+        raise InputError(f"{path.name} holds no layer with weights: expected a .caffemodel written since 2014")
+    return layers
+
+
+def _layer(message: bytes) -> CaffeLayer:
+    fields = list(_fields(message))
+    texts = {number: value.decode() for number, value in fields if number in (NAME, TYPE)}
+    blobs = tuple(_blob(value) for number, value in fields if number == BLOBS)
+    return CaffeLayer(texts.get(NAME, ""), texts.get(TYPE, ""), blobs)
+
+
+def _blob(message: bytes) -> NDArray[np.float32]:
+    fields = list(_fields(message))
+    # packed, as Caffe writes it, or number by number
+    data = np.frombuffer(b"".join(value for number, value in fields if number == DATA), "<f4")
+    dims: list[int] = []
+    for number, value in fields:
+        if number == SHAPE:
+            dims = [size for _, part in _fields(value) for size in _varints(part)]
+    return data.reshape(dims) if dims else data
+
+
+def _varints(part: Any) -> list[int]:
+    """A packed field's numbers, or the number of one that is not packed."""
+    if isinstance(part, int):
+        return [part]
+    values, at = [], 0
+    while at < len(part):
+        value, at = _varint(part, at)
+        values.append(value)
+    return values
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Seven bits a byte, the lowest first; the top bit says that more follow. -> value, where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """Number and value of each field: int for a varint, bytes for everything else."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, kind = key >> 3, key & 7
+        if kind == VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if kind == BYTES:
+            size, at = _varint(message, at)
+        elif kind in (FOUR_BYTES, EIGHT_BYTES):
+            size = 4 if kind == FOUR_BYTES else 8
+        else:
+            raise ValueError(f"wire type {kind}")
+        if at + size > len(message):
+            raise ValueError("a field runs past the end")
+        yield number, message[at : at + size]
+        at += size

@@ -1,0 +1,257 @@
+"""Points of a face by regression: the network, how to feed and read it, and weights from Caffe and ncnn files.
+
+The published one, landmark106, has MobileNetV2-like bottlenecks with PReLU on a face cut out by `LandmarkIO.crop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from toolkit.models.blocks import ConvBNAct, InvertedResidual, LinearBN
+from toolkit.models.caffe_file import read_caffemodel
+from toolkit.models.detector import Detector, fold, infer
+from toolkit.models.ncnn_file import read_model
+from toolkit.models.spec import ModelIO
+from toolkit.runtime import InputError
+
+STRIDE = 16  # of the last feature map, which the final convolution takes in whole
+# Channels and residual blocks of each stage; a depthwise convolution of stride 2 leads from one to the next.
+STAGES = ((8, 1), (16, 2), (32, 3), (64, 2))
+
+
+@dataclass(frozen=True)
+class LandmarkIO:
+    """How to feed a landmark network and read its output: the counterpart of `ModelIO`.
+
+    The input is a face cut out, float32, (pixel - mean) * scale with pixels 0..255. The output (N, 2 points)
+    holds x0 y0 x1 y1 ... relative to that cut, 0..1, beyond it where a point lies outside.
+
+    `crop`: the cut around a face's box of width w and height h, from its centre: crop[0] w to the left and to
+    the right, crop[1] h up and crop[2] h down.
+    """
+
+    input_size: tuple[int, int]  # width, height
+    points: int
+    crop: tuple[float, float, float] = (0.55, 0.35, 0.55)
+    channel_order: str = "BGR"
+    mean: float = 127.5
+    scale: float = 1 / 127.5
+
+    stride = 1  # no other size than `input_size` fits, so there is nothing to be a multiple of
+    outputs = 1
+
+    def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size itself, or InputError where it is not the network's own."""
+        if tuple(size) != self.input_size:
+            raise InputError(
+                f"this landmark network takes {self.input_size[0]}x{self.input_size[1]}, not "
+                f"{size[0]}x{size[1]}: its last layer fits one size only; make another with input_size"
+            )
+        return size
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LandmarkIO:
+        width, height = data["input_size"]
+        side, up, down = data["crop"]
+        return cls(**{**data, "input_size": (int(width), int(height)), "crop": (side, up, down)})
+
+
+NetworkIO = ModelIO | LandmarkIO
+
+
+def read_io(data: dict[str, Any]) -> NetworkIO:
+    """The `io` in a spec.json: a landmark network's has `points`, a detector's `heads`."""
+    return LandmarkIO.from_dict(data) if "points" in data else ModelIO.from_dict(data)
+
+
+@dataclass(frozen=True)
+class LandmarkSpec:
+    """A landmark network. `width`: factor on all channels. `input_size`: one multiple of 16 twice, at least 32.
+
+    Raises InputError for anything else.
+    """
+
+    name: str
+    points: int = 106
+    width: float = 1.0
+    input_size: tuple[int, int] = (112, 112)
+
+    def __post_init__(self) -> None:
+        width, height = self.input_size
+        if width != height or width < 2 * STRIDE or width % STRIDE:
+            raise InputError(
+                f"a landmark network takes a square input whose side is a multiple of {STRIDE} from "
+                f"{2 * STRIDE} on, not {width}x{height}"
+            )
+        if self.points < 1 or self.width <= 0:
+            raise InputError(
+                f"a landmark network has at least one point and a width above 0, not {self.points} points and "
+                f"width {self.width}"
+            )
+
+    def scaled(self, channels: int) -> int:
+        """Channels under the width multiplier."""
+        return max(1, round(channels * self.width))
+
+    @property
+    def io(self) -> LandmarkIO:
+        return LandmarkIO(self.input_size, self.points)
+
+
+LANDMARK_SPECS = {"landmark106": LandmarkSpec("landmark106")}
+
+
+def change_landmarks(spec: LandmarkSpec, **changes: Any) -> LandmarkSpec:
+    """A new spec; keys are its fields, `input_size` one side or two. InputError for any other key."""
+    unknown = sorted(set(changes) - {field.name for field in fields(LandmarkSpec)})
+    if unknown:
+        raise InputError(
+            f"unknown change {unknown[0]!r}: a landmark network has points, width and input_size"
+        )
+    if "input_size" in changes:
+        size = changes["input_size"]
+        changes["input_size"] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    return replace(spec, **changes)
+
+
+class LandmarkNet(nn.Module):
+    """The network of a `LandmarkSpec`. Shapes are those of landmark106."""
+
+    def __init__(self, spec: LandmarkSpec):
+        super().__init__()
+        self.spec, self.io = spec, spec.io
+        c = spec.scaled(STAGES[0][0])
+        self.stem = ConvBNAct(3, c, 3, 2, activation="prelu")
+        stages: list[nn.Module] = []
+        for i, (channels, blocks) in enumerate(STAGES):
+            c_next = spec.scaled(channels)
+            if i:
+                stages.append(InvertedResidual(c, c_next, c_next, "prelu", residual=False, stride=2))
+            stages += [InvertedResidual(c_next, c_next, c_next, "prelu") for _ in range(blocks)]
+            c = c_next
+        self.stages = nn.Sequential(*stages)
+        whole = spec.input_size[0] // STRIDE
+        widths = [spec.scaled(n) for n in (64, 128, 256)]
+        self.summary = nn.Sequential(
+            ConvBNAct(c, widths[0], whole, padding=0, activation="prelu"),
+            ConvBNAct(widths[0], widths[1], activation="prelu"),
+            ConvBNAct(widths[1], widths[2], activation="prelu"),
+        )
+        self.points = LinearBN(widths[2], 2 * spec.points)
+        for module in self.modules():
+            if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d)):
+                module.eps = 1e-3  # as the published weights were trained
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 3, 112, 112) -> (N, 256)."""
+        return self.summary(self.stages(self.stem(x))).flatten(1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, 112, 112) -> [(N, 212)]: in a list, as a detector's maps are."""
+        return [self.points(self.features(x))]
+
+    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Numpy in, numpy out, in evaluation mode and without gradients: the call every backend has."""
+        return infer(self, x)
+
+
+TorchNetwork = Detector | LandmarkNet
+
+
+def decode_points(outputs: Sequence[Any], io: LandmarkIO) -> NDArray[np.float32]:
+    """What `predict` gives -> points (N, P, 2), x and y relative to the cut."""
+    return np.asarray(outputs[0], np.float32).reshape(-1, io.points, 2)
+
+
+# --- weights from elsewhere --------------------------------------------------------------------------
+
+
+def load_landmark_weights(model: LandmarkNet, path: str | Path) -> LandmarkNet:
+    """The network with the weights of a .caffemodel, or of an ncnn .param with its .bin beside it.
+
+    An ncnn file has its batch norms folded, so the network that it gives has none. Raises InputError for a
+    file that is damaged or belongs to another network; `model` is then as it was.
+    """
+    path = Path(path)
+    if path.suffix == ".caffemodel":
+        found = [(layer.kind, layer.blobs) for layer in read_caffemodel(path)]
+        wanted = [slot for block in _blocks(model) for slot in _caffe_slots(block)]
+    else:
+        model = fold(model)
+        layers = [layer for layer in read_model(path, path.with_suffix(".bin")) if _arrays(layer)]
+        found = [(layer.kind, _arrays(layer)) for layer in layers]
+        wanted = [slot for block in _blocks(model) for slot in _ncnn_slots(block)]
+    same = [
+        kind == other and [t.numel() for t in tensors] == [a.size for a in arrays]
+        for (kind, tensors), (other, arrays) in zip(wanted, found, strict=False)
+    ]
+    if not all(same) or len(wanted) != len(found):
+        at = same.index(False) if not all(same) else min(len(wanted), len(found))
+        raise InputError(
+            f"{path.name} belongs to another network than {model.spec.name}: expected {_told(wanted, at)} as "
+            f"layer {at + 1} with weights, found {_told(found, at)}"
+        )
+    with torch.no_grad():
+        for (_, tensors), (kind, arrays) in zip(wanted, found, strict=True):
+            factor = 1 / arrays[2].item() if kind == "BatchNorm" and arrays[2].item() else 1.0
+            for tensor, array in zip(tensors, arrays, strict=True):
+                tensor.copy_(torch.from_numpy(array * np.float32(factor)).view(tensor.shape))
+    return model
+
+
+def _blocks(model: LandmarkNet) -> list[ConvBNAct | LinearBN]:
+    """In running order."""
+    return [module for module in model.modules() if isinstance(module, (ConvBNAct, LinearBN))]
+
+
+def _caffe_slots(block: ConvBNAct | LinearBN) -> Iterator[tuple[str, list[Tensor]]]:
+    """Kind of each Caffe layer of a block and the tensors that its blobs fill."""
+    norm = block.norm
+    if norm is None:
+        raise InputError("a network with folded batch norms takes no caffemodel: make it anew")
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    if isinstance(block, LinearBN):
+        yield "InnerProduct", [block.linear.weight, block.linear.bias]
+    else:
+        yield "Convolution", [block.conv.weight]
+    # Caffe keeps sums of mean and variance, and by what to divide them
+    yield "BatchNorm", [norm.running_mean, norm.running_var, torch.zeros(1)]
+    yield "Scale", [norm.weight, norm.bias]
+    if isinstance(block, ConvBNAct) and isinstance(block.act, nn.PReLU):
+        yield "PReLU", [block.act.weight]
+
+
+def _ncnn_slots(block: ConvBNAct | LinearBN) -> Iterator[tuple[str, list[Tensor]]]:
+    """The same for the layers of an ncnn file and a folded block."""
+    if isinstance(block, LinearBN):
+        yield "InnerProduct", [block.linear.weight, block.linear.bias]
+        return
+    assert block.conv.bias is not None
+    kind = "ConvolutionDepthWise" if block.conv.groups > 1 else "Convolution"
+    yield kind, [block.conv.weight, block.conv.bias]
+    if isinstance(block.act, nn.PReLU):
+        yield "PReLU", [block.act.weight]
+
+
+def _arrays(layer: Any) -> tuple[NDArray[np.float32], ...]:
+    return tuple(array for array in (layer.weight, layer.bias, layer.slopes) if array is not None)
+
+
+def _told(slots: Sequence[tuple[str, Sequence[Any]]], i: int) -> str:
+    if i >= len(slots):
+        return "nothing"
+    kind, arrays = slots[i]
+    sizes = " + ".join(str(a.numel() if isinstance(a, Tensor) else a.size) for a in arrays)
+    return f"{kind} with {sizes} numbers"

@@ -1,0 +1,95 @@
+"""The layers of an ncnn model as its .param and .bin hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.runtime import InputError
+
+Floats = NDArray[np.float32]
+
+FLOAT, HALF, INT8 = 0, 0x01306B47, 0x000D4B38  # flags before the weights, in ncnn's modelbin.cpp
+# Keys of a .param: number of weights, bias term.
+KEYS = {"Convolution": ("6", "5"), "ConvolutionDepthWise": ("6", "5"), "InnerProduct": ("2", "1")}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A line of a .param with its part of the .bin: `weight` (outputs, inputs x kernel), `bias` (outputs,);
+    of a PReLU `slopes` (channels,).
+
+    `int8_bias`: the bias less what rounding the weights adds on average.
+    """
+
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    options: Mapping[str, str]
+    weight: Floats | None = None
+    bias: Floats | None = None
+    int8_bias: Floats | None = None
+    slopes: Floats | None = None
+
+    @property
+    def quantisable(self) -> bool:
+        """Whether it has weights and int8 as it is written here: of grouped convolutions the depthwise ones
+        alone, for which ncnn's one scale for each group is one for each channel."""
+        if self.weight is None or self.kind != "ConvolutionDepthWise":
+            return self.weight is not None
+        window = int(self.options["1"]) * int(self.options.get("11", self.options["1"]))
+        return self.options["7"] == self.options["0"] and self.weight.shape[1] == window
+
+
+def read_model(param: Path, binary: Path) -> list[Layer]:
+    """The layers of a float32 ncnn model, in running order; every layer with weights gets a bias, of zeros
+    where it has none. Raises InputError where the files are missing, damaged, not float32, or hold weights of
+    layers other than convolutions, inner products and PReLU."""
+    try:
+        lines = param.read_text().splitlines()[2:]
+        raw = binary.read_bytes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the ncnn model {param.name}: {error}") from None
+    at, layers = 0, []
+
+    def take(count: int, kind: Any = np.float32) -> NDArray[Any]:
+        nonlocal at
+        at += 4 * count
+        return np.frombuffer(raw, kind, count, at - 4 * count).copy()
+
+    try:
+        for line in lines:
+            kind, name, inputs, outputs, *rest = line.split()
+            blobs = int(inputs) + int(outputs)
+            options = dict(word.split("=", 1) for word in rest[blobs:])
+            weight = bias = slopes = None
+            if kind in KEYS:
+                size_key, bias_key = KEYS[kind]
+                count = int(options["0"])
+                if take(1, np.uint32)[0] != FLOAT:
+                    raise InputError(f"{param.name} is not float32: name the model of the format ncnn")
+                weight = take(int(options[size_key])).reshape(count, -1)
+                bias = take(count) if options.get(bias_key) == "1" else np.zeros(count, np.float32)
+                options[bias_key] = "1"  # int8 corrects its rounding there
+            elif kind == "PReLU":
+                slopes = take(int(options["0"]))
+            ends = tuple(rest[: int(inputs)]), tuple(rest[int(inputs) : blobs])
+            layers.append(Layer(kind, name, *ends, options, weight, bias, slopes=slopes))
+    except InputError:
+        raise
+    except (ValueError, KeyError):
+        raise InputError(
+            f"{param.name} and {binary.name} are damaged or do not belong together: export the network again"
+        ) from None
+    if at != len(raw) or not layers:
+        raise InputError(
+            f"{binary.name} has {len(raw)} bytes and {param.name} explains {at}: known are the weights of "
+            f"{', '.join(KEYS)} and PReLU only, and the files must belong together"
+        )
+    return layers
