@@ -48,7 +48,7 @@ def test_import_stays_light():
 
 
 def test_imports_run_downwards():
-    order = "boxes runtime timing viz models detect data training evaluation export"
+    order = "boxes runtime timing viz models detect faces data training evaluation export"
     order += " device ablation widgets demo cli"
     level = {name: i for i, name in enumerate(order.split())}
     level["runtime"] = level["boxes"]

@@ -110,13 +110,15 @@ def models(as_json: Json = False) -> None:
     for name in list_models():
         model = create_model(name)
         cost = measure(model)
-        detector = isinstance(model.io, ModelIO)
+        io: Any = model.io
+        detector = isinstance(io, ModelIO)
         entries.append(
             {
                 "name": name,
                 "input_size": list(cost.input_size),
-                "finds": f"{len(model.io.classes)} classes" if detector else f"{model.io.points} points",
-                "strides": [head.stride for head in model.io.heads] if detector else [],
+                "classes": len(io.classes) if detector else 0,
+                "points": 0 if detector else io.points,
+                "strides": [head.stride for head in io.heads] if detector else [],
                 "params": cost.params,
                 "macs": cost.macs,
                 "bflops": cost.bflops,
@@ -129,7 +131,7 @@ def models(as_json: Json = False) -> None:
         [
             e["name"],
             "x".join(str(v) for v in e["input_size"]),
-            e["finds"],
+            f"{e['points']} points" if e["points"] else f"{e['classes']} classes",
             "/".join(str(v) for v in e["strides"]) or "-",
             f"{e['params']:,}",
             f"{e['macs'] / 1e6:.1f}",
@@ -225,6 +227,80 @@ def detect(
 
 
 @app.command()
+def landmarks(
+    source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
+    detector: Annotated[
+        str, typer.Option(help="A network that finds faces, as for detect.")
+    ] = "yoloface-100k",
+    points: Annotated[
+        str, typer.Option(help="A landmark network of the zoo or an exported folder (FOLDER:FORMAT).")
+    ] = "landmark106",
+    weights: Annotated[
+        Path | None, typer.Option(help="Of the landmark network: a .caffemodel, .param or .pt file.")
+    ] = None,
+    conf: Annotated[float, typer.Option(help="Threshold on a face's score, 0..1.")] = 0.5,
+    size: Annotated[str, typer.Option(help="The detector's input, one side or WIDTHxHEIGHT.")] = "",
+    every: Annotated[
+        int, typer.Option(help="In a video, look for new faces after so many frames; 1: in every frame.")
+    ] = 30,
+    smoothing: Annotated[
+        float, typer.Option(help="In a video, the filter's cut-off in Hz on still points; 0: none.")
+    ] = 3.0,
+    output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
+    frames: Annotated[
+        int, typer.Option(help="Stop a video or camera after so many frames; 0: at its end.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Faces and their landmarks in a picture, a folder, a video or a camera; in a video they are followed."""
+    from dataclasses import replace
+
+    from toolkit import faces
+    from toolkit.detect import VIDEO_SUFFIXES, Video, find_images, load_image, save_image
+    from toolkit.export import open_landmarks, open_model
+
+    settings = replace(faces.FACES, conf=conf, size=_size(size))
+    networks = open_model(detector), open_landmarks(points, weights)
+    camera = source.isdigit() and not Path(source).exists()
+    begin = time.perf_counter()
+    if camera or Path(source).suffix.lower() in VIDEO_SUFFIXES:
+        video = Video(int(source) if camera else source)
+        if camera and not frames:
+            raise InputError("a camera has no end: say how many frames with --frames")
+        target = (output or Path("landmarks")) / f"{'camera' if camera else Path(source).stem}.mp4"
+        tracking = faces.Tracking(every=every, smoothing=smoothing)
+        tracker = faces.FaceTracker(*networks, settings, tracking, video.fps)
+        found = faces.annotate_faces_video(tracker, video, target, frames)
+        names = [f"frame {i}" for i in range(len(found))]
+        _say(f"wrote {target}; the detector ran on {tracker.detections} of {len(found)} frames")
+    else:
+        paths = find_images(source)
+        names = [str(path) for path in paths]
+        found = [faces.detect_faces(path, *networks, settings) for path in progress(paths, "pictures")]
+        if output is not None:
+            root = Path(source) if Path(source).is_dir() else Path(source).parent
+            for path, each in zip(paths, found, strict=True):
+                save_image(output / path.relative_to(root), faces.annotate_faces(load_image(path), each))
+    seconds = time.perf_counter() - begin
+    records = [(name, faces.as_records(each)) for name, each in zip(names, found, strict=True)]
+    rows = [
+        [name, f"{face['score']:.3f}", " ".join(f"{v:.0f}" for v in face["box"])]
+        for name, each in records
+        for face in each
+    ]
+    _say(f"{len(found)} pictures, {len(rows)} faces, {seconds:.2f} s, {len(found) / seconds:.1f} pictures/s")
+    _answer(
+        {
+            "results": [{"image": name, "faces": each} for name, each in records],
+            "seconds": seconds,
+            "pictures_per_second": len(found) / seconds,
+        },
+        as_json,
+        table("", ["picture", "score", "x1 y1 x2 y2 (px)"], rows[:200]),
+    )
+
+
+@app.command()
 def export(
     model: Model,
     output: Annotated[
@@ -268,12 +344,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a network in every format that is asked for, each file checked against torch."""
-    from torch.nn import Module
-
     from toolkit.export import export_model, formats_of, open_network
+    from toolkit.models.landmarks import TorchNetwork
 
     network = open_network(model, weights)
-    if not isinstance(network, Module):
+    if not isinstance(network, TorchNetwork):
         raise InputError(f"{model} is exported already: name the network or cfg that it came from")
     name = Path(model).stem
     folder = output or Path("exports") / name

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ from toolkit.runtime import InputError, progress, whole_file
 if TYPE_CHECKING:
     import supervision
 
+T = TypeVar("T")
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
@@ -374,6 +375,33 @@ def save_image(path: Path, image: Image) -> None:
         raise InputError(f"cannot write the picture {path}: is the folder writable and the disk not full?")
 
 
+def write_video(
+    video: Video,
+    path: Path,
+    draw: Callable[[Iterator[Image]], Iterator[tuple[Image, T]]],
+    frames: int = 0,
+) -> list[T]:
+    """Write what `draw` makes of the frames of `video` as an .mp4: a picture and a result for each, in order.
+    -> the results.
+
+    `frames` > 0 stops there: a camera has no end. The file appears whole or not at all.
+    """
+    total = min(frames, len(video)) if frames and len(video) else frames or len(video) or None
+    results = []
+    with whole_file(path) as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), video.fps, video.size)
+        if not writer.isOpened():
+            raise InputError(f"cannot write the video {path}: expected a name that ends in .mp4")
+        stream = islice(video, frames) if frames else iter(video)
+        for picture, result in progress(draw(stream), "frames", total):
+            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            results.append(result)
+        writer.release()
+        if not results:
+            raise InputError("the video holds no frame that decodes")
+    return results
+
+
 def annotate_video(
     model: Backend,
     video: Video,
@@ -381,30 +409,17 @@ def annotate_video(
     frames: int = 0,
     settings: Settings = Settings(),
 ) -> list[Boxes]:
-    """Write `video` with its detections as an .mp4 and return those of every frame.
+    """Write `video` with its detections as an .mp4 (see `write_video`) and return those of every frame."""
 
-    `frames` > 0 stops there: a camera has no end. The file appears whole or not at all.
-    """
-    seen: deque[Image] = deque()
+    def draw(stream: Iterator[Image]) -> Iterator[tuple[Image, Boxes]]:
+        seen: deque[Image] = deque()
 
-    def watch() -> Iterator[Image]:
-        for i, frame in enumerate(video):
-            if frames and i == frames:
-                return
-            seen.append(frame)
-            yield frame
+        def watched() -> Iterator[Image]:
+            for frame in stream:
+                seen.append(frame)
+                yield frame
 
-    total = min(frames, len(video)) if frames and len(video) else frames or len(video) or None
-    results = []
-    with whole_file(path) as temporary:
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), video.fps, video.size)
-        if not writer.isOpened():
-            raise InputError(f"cannot write the video {path}: expected a name that ends in .mp4")
-        for found in progress(run(model, watch(), settings), "frames", total):
-            picture = annotate(seen.popleft(), found, model.io)
-            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            results.append(found)
-        writer.release()
-        if not results:
-            raise InputError("the video holds no frame that decodes")
-    return results
+        for found in run(model, watched(), settings):
+            yield annotate(seen.popleft(), found, model.io), found
+
+    return write_video(video, path, draw, frames)

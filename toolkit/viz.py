@@ -122,6 +122,25 @@ def draw_boxes(
     return np.ascontiguousarray(picture[..., ::-1])
 
 
+def draw_points(
+    image: NDArray[np.uint8], points: NDArray[np.floating], colour: str = "#F0E442"
+) -> NDArray[np.uint8]:
+    """A copy of `image` (H, W, 3) RGB with the `points` (K, P, 2) px of K faces as dots, about a hundredth of
+    the face wide; those outside the picture, or not finite, are left out."""
+    picture: Any = image.copy()
+    ink = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    for face in np.asarray(points, float):
+        inside = np.isfinite(face).all(1) & (face >= 0).all(1) & (face < image.shape[1::-1]).all(1)
+        if not inside.any():
+            continue
+        radius = max(1.0, np.ptp(face[inside], axis=0).max() / 150)
+        for x, y in face[inside]:
+            # sixteenths of a pixel, from the centres of pixels
+            centre = (round((x - 0.5) * 16), round((y - 0.5) * 16))
+            cv2.circle(picture, centre, round(radius * 16), ink, -1, cv2.LINE_AA, 4)
+    return picture
+
+
 def _ink(colour: str) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#FFFFFF"

@@ -33,8 +33,8 @@ from toolkit.runtime import InputError, environment, progress, whole_file, whole
 class Job:
     """What the writers of all formats share: the network, as it is and folded, and where files go."""
 
-    model: TorchNetwork
-    folded: TorchNetwork
+    model: Any  # a TorchNetwork; a Detector where a format is one of FOR_DETECTORS
+    folded: Any
     io: NetworkIO
     folder: Path
     work: Path  # for files that another format starts from and nobody asked for
@@ -164,9 +164,10 @@ def export_model(
     `size`: network input (w, h), the network's own unless given. `calibration`: the pictures that int8
     formats need (`int8.calibration_inputs`); `method` and `float_layers` as `int8.quantize` has them. `cpp`
     adds a C++ sample that runs the ncnn files. Landmark networks have every format but those
-    `FOR_DETECTORS`; their calibration pictures are faces cut out (`toolkit.faces.save_cuts`). The folder appears whole or not at all; it replaces an older
-    export, never another folder. Raises InputError for what cannot be exported so, a float32 file that
-    differs from torch by more than its tolerance and `NOISE` allow among it; nothing is written then.
+    `FOR_DETECTORS`; their calibration pictures are faces cut out (`toolkit.faces.cut`). The folder appears
+    whole or not at all; it replaces an older export, never another folder. Raises InputError for what
+    cannot be exported so, a float32 file that differs from torch by more than its tolerance and `NOISE` allow
+    among it; nothing is written then.
     """
     output = Path(output)
     unknown = [fmt for fmt in formats if fmt not in FORMATS]
@@ -201,7 +202,7 @@ def export_model(
             entries[fmt] = _entry(FORMATS[fmt].file, FORMATS[fmt].write(job, folder))
             opened = FORMATS[fmt].open(folder / FORMATS[fmt].file, io, 0)
             if fmt == "onnx-end2end":
-                parity[fmt] = _same_detections(model, opened, x)
+                parity[fmt] = _same_detections(job.model, opened, x)
                 continue
             difference, reach = compare(wanted, opened.predict(x))
             tolerance = FORMATS[fmt].tolerance
@@ -389,5 +390,6 @@ def open_network(source: str, weights: str | Path | None = None, threads: int = 
             raise InputError(f"{path} is an exported network and has its weights: leave --weights out")
         return open_export(path, fmt, threads)
     raise InputError(
-        f"{source!r} is no network: expected one of {', '.join(list_models())}, a .cfg file or an exported folder"
+        f"{source!r} is no network: expected one of {', '.join(list_models())}, a .cfg file or an exported "
+        "folder"
     )

@@ -231,8 +231,8 @@ def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
             return _add(net, "PReLU", [values[x]], top, (values[arguments[0]],))
         case aten.linear.default:
             tensors = tuple(values[tensor] for tensor in arguments if tensor is not None)
-            options = {"num_output": len(tensors[0]), "bias_term": len(tensors) == 2}
-            return _add(net, "InnerProduct", [values[x]], top, tensors, inner_product_param=options)
+            sizes = {"num_output": len(tensors[0]), "bias_term": len(tensors) == 2}
+            return _add(net, "InnerProduct", [values[x]], top, tensors, inner_product_param=sizes)
         case aten.flatten.using_ints if arguments == [1, -1]:
             return values[x]  # InnerProduct takes all of a picture's numbers in a row
         case aten.sigmoid.default:
@@ -395,7 +395,9 @@ class CaffeModel:
                 if follow.keys() in ({"Sigmoid", "Eltwise"}, {"BNLL", "Eltwise"}):  # swish, mish: the product
                     names.append(follow["Eltwise"])
                 else:
-                    names.append(follow.get("ReLU") or follow.get("PReLU") or follow.get("Sigmoid") or layer.name)
+                    names.append(
+                        follow.get("ReLU") or follow.get("PReLU") or follow.get("Sigmoid") or layer.name
+                    )
         plain = cv2.dnn.readNetFromCaffe(str(text), str(weights))
         plain.enableFusion(False)  # which writes what is concatenated straight into its place
         plain.setInput(np.ascontiguousarray(x[:1]), INPUT)

@@ -48,7 +48,9 @@ def read_caffemodel(path: str | Path) -> list[CaffeLayer]:
         raise InputError(f"{path.name} is damaged or no .caffemodel: expected Caffe's weights") from None
     layers = [layer for layer in layers if layer.blobs]
     if not layers:
-        raise InputError(f"{path.name} holds no layer with weights: expected a .caffemodel written since 2014")
+        raise InputError(
+            f"{path.name} holds no layer with weights: expected a .caffemodel written since 2014"
+        )
     return layers
 
 

@@ -129,8 +129,9 @@ def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
 def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> Cost:
     """The cost of `model` at `input_size` (w, h; its own unless given), for one picture.
 
-    BFLOPs are darknet's: twice the multiply-adds of convolutions and connected layers, size^2 per max-pool output and one per
-    shortcut output, in units of 1e9. Raises InputError for a size that the network cannot take.
+    BFLOPs are darknet's: twice the multiply-adds of convolutions and connected layers, size^2 per max-pool
+    output and one per shortcut output, in units of 1e9. Raises InputError for a size that the network
+    cannot take.
     """
     size = model.io.check_size(input_size or model.io.input_size)
     shadow = copy.deepcopy(model).eval().to("meta")
@@ -191,9 +192,13 @@ def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> C
                 )
             )
     outputs = nodes[-1].all_input_nodes
-    heads = () if isinstance(model, LandmarkNet) else tuple(
-        HeadCost(head.stride, _receptive_field(node, nodes), node.meta["shape"])
-        for head, node in zip(model.io.heads, outputs, strict=True)
+    heads = (
+        ()
+        if isinstance(model, LandmarkNet)
+        else tuple(
+            HeadCost(head.stride, _receptive_field(node, nodes), node.meta["shape"])
+            for head, node in zip(model.io.heads, outputs, strict=True)
+        )
     )
     return Cost(
         input_size=size,

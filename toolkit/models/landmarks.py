@@ -1,6 +1,7 @@
-"""Points of a face by regression: the network, how to feed and read it, and weights from Caffe and ncnn files.
+"""Points of a face by regression: the network, how to feed and read it, weights from Caffe and ncnn files.
 
-The published one, landmark106, has MobileNetV2-like bottlenecks with PReLU on a face cut out by `LandmarkIO.crop`.
+The published one, landmark106, has MobileNetV2-like bottlenecks with PReLU; it sees a face cut out as
+`LandmarkIO.crop` says.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def read_io(data: dict[str, Any]) -> NetworkIO:
 
 @dataclass(frozen=True)
 class LandmarkSpec:
-    """A landmark network. `width`: factor on all channels. `input_size`: one multiple of 16 twice, at least 32.
+    """A landmark network. `width`: factor on all channels. `input_size`: square, a multiple of 16, from 32.
 
     Raises InputError for anything else.
     """
@@ -96,8 +97,8 @@ class LandmarkSpec:
             )
         if self.points < 1 or self.width <= 0:
             raise InputError(
-                f"a landmark network has at least one point and a width above 0, not {self.points} points and "
-                f"width {self.width}"
+                f"a landmark network has at least one point and a width above 0, not {self.points} points "
+                f"and width {self.width}"
             )
 
     def scaled(self, channels: int) -> int:

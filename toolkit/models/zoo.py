@@ -259,7 +259,7 @@ def create_model(
 
     Raises InputError for an unknown name or change and for weights that do not fit.
     """
-    spec = {**SPECS, **LANDMARK_SPECS}.get(name) if isinstance(name, str) else name
+    spec = SPECS.get(name) or LANDMARK_SPECS.get(name) if isinstance(name, str) else name
     if spec is None:
         raise InputError(f"unknown network {name!r}: known are {', '.join(list_models())}")
     if weights == "published":

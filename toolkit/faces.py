@@ -1,0 +1,314 @@
+"""The face cascade: a detector finds faces, a landmark network places points in each, any backend for both.
+
+A face is cut out by the network's crop rule (`LandmarkIO.crop`). In a video the next cut comes from the last
+points, and the detector only runs again where a face is lost, and now and then for new ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.boxes import iou
+from toolkit.detect import (
+    Backend,
+    Image,
+    LandmarkBackend,
+    Settings,
+    Video,
+    load_image,
+    preprocess,
+    run,
+    write_video,
+)
+from toolkit.models import create_model
+from toolkit.models.landmarks import LandmarkIO, decode_points
+from toolkit.runtime import InputError
+
+Floats = NDArray[np.float32]
+
+DETECTOR, LANDMARKS = "yoloface-100k", "landmark106"
+# Boxes at the picture's border stay whole: a face that is half outside is cut half outside.
+FACES = Settings(conf=0.5, clip=False)
+# Where the bounds of the points lie in a cut, relative to it (x1, y1, x2, y2): there landmark106 puts them on
+# WFLW's faces, and around there its error hardly changes.
+BOUNDS = (0.06, 0.08, 0.94, 0.97)
+OUTSIDE = 127  # grey of a cut where there is no picture
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The faces of one picture, by falling score. Nothing is clipped to the picture."""
+
+    boxes: Floats  # (K, 4) xyxy px
+    scores: Floats  # (K,) the detector's, 0..1
+    points: Floats  # (K, P, 2) x, y px
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: Any) -> Faces:
+        """Some of the faces: rows as numpy has them, such as an index array or a slice."""
+        return Faces(self.boxes[rows], self.scores[rows], self.points[rows])
+
+
+def windows_of_boxes(boxes: Floats, io: LandmarkIO) -> Floats:
+    """Face boxes (K, 4) xyxy px -> what to cut out for the network (K, 4) xyxy px, which may reach outside
+    the picture."""
+    side, up, down = io.crop
+    centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    return np.concatenate((centres - sizes * (side, up), centres + sizes * (side, down)), 1, dtype=np.float32)
+
+
+def windows_of_points(points: Floats, bounds: tuple[float, float, float, float] = BOUNDS) -> Floats:
+    """Points (K, P, 2) px -> what to cut out, (K, 4) xyxy px, for the bounds of the points to lie there."""
+    low, high = points.min(1), points.max(1)
+    size = (high - low) / np.subtract(bounds[2:], bounds[:2])
+    start = low - size * bounds[:2]
+    return np.concatenate((start, start + size), 1, dtype=np.float32)
+
+
+def boxes_of_windows(windows: Floats, io: LandmarkIO) -> Floats:
+    """The inverse of `windows_of_boxes`."""
+    side, up, down = io.crop
+    sizes = (windows[:, 2:] - windows[:, :2]) / (2 * side, up + down)
+    centres = windows[:, :2] + sizes * (side, up)
+    return np.concatenate((centres - sizes / 2, centres + sizes / 2), 1, dtype=np.float32)
+
+
+def cut(image: Image, window: Floats, size: tuple[int, int]) -> Image:
+    """A window (4,) xyxy px of a picture at `size` (w, h), bilinear; grey where there is no picture."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise InputError(f"expected an RGB picture (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
+    step = np.maximum(window[2:] - window[:2], 1) / size  # px of the picture to one of the cut
+    # cv2 counts from the centres of pixels, we from their edges
+    shift = window[:2] + step / 2 - 0.5
+    return cv2.warpAffine(
+        image,
+        np.column_stack((np.diag(step), shift)),
+        size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderValue=(OUTSIDE,) * 3,
+    )  # type: ignore[return-value]
+
+
+def place_points(image: Image, windows: Floats, network: LandmarkBackend) -> tuple[Floats, Floats]:
+    """The points (K, P, 2) px that the network finds in windows (K, 4) of a picture, and what it was shown
+    (K, 3, H, W)."""
+    io = network.io
+    x = np.empty((len(windows), 3, *io.input_size[::-1]), np.float32)
+    for i, window in enumerate(windows):
+        x[i] = preprocess(cut(image, window, io.input_size), io)[0]
+    if not len(windows):
+        return np.empty((0, io.points, 2), np.float32), x
+    relative = decode_points(network.predict(x), io)
+    start, size = windows[:, None, :2], np.maximum(windows[:, None, 2:] - windows[:, None, :2], 1)
+    return (start + relative * size).astype(np.float32), x
+
+
+@cache
+def _published(name: str) -> Any:
+    return create_model(name, "published")
+
+
+def detect_faces(
+    image: Image | str | Path,
+    detector: Backend | str = DETECTOR,
+    landmarks: LandmarkBackend | str = LANDMARKS,
+    settings: Settings = FACES,
+) -> Faces:
+    """The faces of one picture (a path or an RGB array) and their points.
+
+    `detector`, `landmarks`: networks from any backend, or names of the zoo for its published ones.
+    `settings`: of the detector. A picture without a face gives no rows. Raises InputError where the picture
+    does not decode.
+    """
+    detector = _published(detector) if isinstance(detector, str) else detector
+    landmarks = _published(landmarks) if isinstance(landmarks, str) else landmarks
+    picture = load_image(image) if isinstance(image, (str, Path)) else image
+    found = next(run(detector, [picture], settings))
+    points, _ = place_points(picture, windows_of_boxes(found.boxes, landmarks.io), landmarks)
+    return Faces(found.boxes, found.scores, points)
+
+
+# --- video -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """How faces are followed.
+
+    `same`: a face is lost where its cut correlates with that of its last detection by less, -1..1.
+    `every`: the detector looks for new faces after so many frames; 0: only where one is lost.
+    `overlap`: IoU from which a detected face is one that was followed.
+    `smoothing`: the one-euro filter's cut-off frequency at rest, in Hz; 0 leaves points as they are.
+    `following`: how much the cut-off grows with speed, in Hz for each face size a second.
+    """
+
+    same: float = 0.6
+    every: int = 30
+    overlap: float = 0.3
+    smoothing: float = 3.0
+    following: float = 30.0
+
+    def __post_init__(self) -> None:
+        ranges = {"same": (-1, 1), "overlap": (0, 1), "every": (0, math.inf)}
+        for name, (low, high) in {**ranges, "smoothing": (0, math.inf), "following": (0, math.inf)}.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"{name} lies between {low} and {high}, {getattr(self, name)} was given")
+
+
+@dataclass(frozen=True, eq=False)
+class Smooth:
+    """The one-euro filter (Casiez et al., CHI 2012) over the points of faces, in face sizes.
+
+    It is a low-pass filter whose cut-off frequency rises with the speed: still points do not tremble, moving
+    ones do not lag.
+    """
+
+    points: Floats  # (K, P, 2) px, filtered
+    speed: Floats  # (K, P, 2) face sizes a second, filtered
+
+    def step(self, points: Floats, sizes: Floats, fps: float, settings: Tracking) -> Smooth:
+        """With the next frame's points (K, P, 2) of faces of `sizes` (K,) px."""
+        scale = sizes[:, None, None]
+        speed = (points - self.points) / scale * fps
+        speed = self.speed + _share(1.0, fps) * (speed - self.speed)
+        cutoff = settings.smoothing + settings.following * np.linalg.norm(speed, axis=2, keepdims=True)
+        return Smooth(self.points + _share(cutoff, fps) * (points - self.points), speed.astype(np.float32))
+
+
+def _share(cutoff: Any, fps: float) -> Any:
+    """What a first-order low-pass filter takes of each new value."""
+    return 1 / (1 + fps / (2 * math.pi * cutoff))
+
+
+@dataclass(eq=False)
+class FaceTracker:
+    """Faces from frame to frame: call it with each frame of a video, in order.
+
+    Between detections a face's cut comes from its last points. The detector runs on a frame where there is no
+    face yet, where one is lost (`Tracking.same`), and after `Tracking.every` frames. `.detections` counts how
+    often it ran, `.detected` says whether on the last frame.
+    """
+
+    detector: Backend
+    landmarks: LandmarkBackend
+    settings: Settings = FACES
+    tracking: Tracking = Tracking()
+    fps: float = 25.0
+    detections: int = 0
+    detected: bool = False
+    _faces: Faces | None = None  # of the last frame, as the network gave them
+    _seen: Floats = field(default_factory=lambda: np.empty(0, np.float32))  # their cuts when detected
+    _smooth: Smooth | None = None
+    _since: int = 0  # frames since the last detection
+
+    def __call__(self, frame: Image) -> Faces:
+        """The faces of the next frame, smoothed."""
+        last, self.detected = self._faces, False
+        self._since += 1
+        if last is not None and len(last) and not 0 < self.tracking.every <= self._since:
+            windows = windows_of_points(last.points)
+            points, x = place_points(frame, windows, self.landmarks)
+            if (correlation(x, self._seen) >= self.tracking.same).all():
+                boxes = boxes_of_windows(windows_of_points(points), self.landmarks.io)
+                self._faces = Faces(boxes, last.scores, points)
+                return self._smoothed(np.arange(len(points)))
+        return self._detect(frame)
+
+    def _detect(self, frame: Image) -> Faces:
+        self.detections += 1
+        self.detected, self._since = True, 0
+        last = self._faces
+        found = next(run(self.detector, [frame], self.settings))
+        points, _ = place_points(frame, windows_of_boxes(found.boxes, self.landmarks.io), self.landmarks)
+        self._faces = Faces(found.boxes, found.scores, points)
+        # how the faces look where tracking will cut them
+        self._seen = place_points(frame, windows_of_points(points), self.landmarks)[1]
+        return self._smoothed(self._same_faces(last, self._faces))
+
+    def _same_faces(self, last: Faces | None, now: Faces) -> NDArray[np.int64]:
+        """For each face its row among the last frame's, -1 for a new one."""
+        rows = np.full(len(now), -1)
+        if last is None or not len(last) or not len(now):
+            return rows
+        overlap = iou(windows_of_points(now.points), windows_of_points(last.points))
+        for _ in range(min(overlap.shape)):
+            i, j = np.unravel_index(overlap.argmax(), overlap.shape)
+            if overlap[i, j] < self.tracking.overlap:
+                break
+            rows[i] = j
+            overlap[i], overlap[:, j] = -1, -1
+        return rows
+
+    def _smoothed(self, rows: NDArray[np.int64]) -> Faces:
+        """The frame's faces, each filtered on from row `rows` of the last frame, afresh where that is -1."""
+        faces = self._faces
+        assert faces is not None
+        if not self.tracking.smoothing:
+            return faces
+        state = Smooth(faces.points.copy(), np.zeros_like(faces.points))
+        if self._smooth is not None and (rows >= 0).any():
+            known = np.flatnonzero(rows >= 0)
+            before = Smooth(self._smooth.points[rows[known]], self._smooth.speed[rows[known]])
+            after = before.step(faces.points[known], face_sizes(faces.points[known]), self.fps, self.tracking)
+            state.points[known], state.speed[known] = after.points, after.speed
+        self._smooth = state
+        return replace(faces, points=state.points)
+
+
+def face_sizes(points: Floats) -> Floats:
+    """(K, P, 2) -> (K,): the square root of the area of the points' bounds, px, at least 1."""
+    return np.sqrt(np.prod(points.max(1) - points.min(1), axis=1)).clip(min=1)
+
+
+def correlation(first: Floats, second: Floats) -> Floats:
+    """Pearson's correlation of cuts (K, 3, H, W), pair by pair, over all pixels and colours. (K,)"""
+    a, b = (v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdims=True) for v in (first, second))
+    return (a * b).sum(1) / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-9)
+
+
+# --- pictures and records ----------------------------------------------------------------------------
+
+
+def annotate_faces(image: Image, faces: Faces) -> Image:
+    """A copy of the picture, at its own size, with boxes, scores and points."""
+    from toolkit import viz
+
+    boxed = viz.draw_boxes(image, faces.boxes, None, faces.scores, long_side=0)
+    return viz.draw_points(boxed, faces.points)
+
+
+def as_records(faces: Faces) -> list[dict[str, Any]]:
+    """Faces as plain dictionaries: score, box (xyxy px), points (x, y px)."""
+    return [
+        {
+            "score": round(float(score), 5),
+            "box": [round(float(v), 2) for v in box],
+            "points": [[round(float(v), 2) for v in point] for point in points],
+        }
+        for score, box, points in zip(faces.scores, faces.boxes, faces.points, strict=True)
+    ]
+
+
+def annotate_faces_video(tracker: FaceTracker, video: Video, path: Path, frames: int = 0) -> list[Faces]:
+    """Write `video` with its faces as an .mp4 and return those of every frame.
+
+    `frames` > 0 stops there: a camera has no end. The file appears whole or not at all.
+    """
+
+    def drawn(stream: Iterable[Image]) -> Iterator[tuple[Image, Faces]]:
+        for frame in stream:
+            faces = tracker(frame)
+            yield annotate_faces(frame, faces), faces
+
+    return write_video(video, path, drawn, frames)
