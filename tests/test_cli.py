@@ -322,7 +322,7 @@ def test_train_stops_resumes_and_its_network_is_taken(tmp_path):
     assert again.returncode == 2
     assert "holds a run already" in again.stderr
     copied = answer("train", "--config", "run/config.yaml", "--output", "copy", **common)
-    assert copied["map50"] == result["map50"]
+    assert copied["score"] == result["score"]
     evaluate = ("evaluate", "coco", "--model", "run/best.cfg", "--data", "./toy", "--split", "val")
     assert 0 <= answer(*evaluate, "--conf", "0.01", cwd=tmp_path)["ap50"] <= 1
     wrong = toolkit("train", "--lever", "mozaic=1", "--output", "other", **common)

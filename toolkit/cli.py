@@ -1090,7 +1090,7 @@ def train(
 
     from toolkit.training.loop import read_config
     from toolkit.training.loop import train as run_training
-    from toolkit.training.recipe import read_yaml
+    from toolkit.training.recipe import default_recipe, read_yaml
     from toolkit.training.recipe import recipe as find_recipe
 
     settings: dict[str, Any] = {}
@@ -1108,7 +1108,7 @@ def train(
             name, _, value = text.partition("=")
             levers[name] = yaml.safe_load(value)
         if recipe or config is None:
-            settings["recipe"] = find_recipe(recipe or "modern", **levers)
+            settings["recipe"] = find_recipe(recipe or default_recipe(settings["model"]), **levers)
         elif levers:
             settings["recipe"] = find_recipe(read_config(settings).recipe, **levers)
         if _size(size):

@@ -46,7 +46,7 @@ def toy(work: Path) -> dict[str, Any]:
         dataset = load(str(work / f"toy{seed}"))
         config = {"data": "toy", "model": "fastest-v2"}
         result = run(work / f"toy-run{seed}", dataset, {}, **config)
-        figures[f"toy seed {seed}"] = {"map50": result.map50, "seconds": result.seconds}
+        figures[f"toy seed {seed}"] = {"map50": result.score, "seconds": result.seconds}
         print(figures, file=sys.stderr)
     return figures
 
@@ -68,11 +68,11 @@ def bccd(work: Path) -> dict[str, Any]:
                 folder, dataset, {"learning_rate": rate, "epochs": epochs},
                 data="bccd", model="fastest-v2", weights=weights, size=(320, 320),
             )  # fmt: skip
-        best = max(results, key=lambda rate: results[rate].map50)
+        best = max(results, key=lambda rate: results[rate].score)
         found = predict(trained(Path(results[best].folder) / "best.pt"), test, VALIDATION)
         figures[name] = {
             "epochs": epochs,
-            "val_map50": {str(rate): result.map50 for rate, result in results.items()},
+            "val_map50": {str(rate): result.score for rate, result in results.items()},
             "learning_rate": best,
             "test_map50": round(float(coco(Truth.from_dataset(test), found).ap50), 4),
         }
@@ -115,7 +115,7 @@ def faces(work: Path, epochs: float = 5) -> dict[str, Any]:
             folder = work / f"faces-{name}-{rate:g}-seed0"
             levers = {"learning_rate": rate, "epochs": epochs, "batch": 16}
             try:
-                grid[rate] = run(folder, training, levers, recipe=name, **settings).map50
+                grid[rate] = run(folder, training, levers, recipe=name, **settings).score
             except InputError as error:  # it diverged
                 print(error, file=sys.stderr)
                 grid[rate] = 0.0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.data.augment import Augmentation, Sample, _recolour, augment, make_batch
+from toolkit.data.augment import Augmentation, Sample, augment, make_batch, recolour
 from toolkit.runtime import InputError
 
 SIZE = (96, 80)
@@ -148,14 +148,14 @@ def test_colours_are_darknets(hue, saturation, value):
     h = cv2.add(h.reshape(-1, 1), (hue, 0, 0, 0)).reshape(h.shape)
     s, v = cv2.convertScaleAbs(s, alpha=saturation), cv2.convertScaleAbs(v, alpha=value)
     expected = cv2.cvtColor(cv2.merge((h, s, v)), cv2.COLOR_HSV2RGB)
-    difference = np.abs(_recolour(image, hue, saturation, value, wrap=False).astype(int) - expected)
+    difference = np.abs(recolour(image, hue, saturation, value, wrap=False).astype(int) - expected)
     assert (difference > 0).mean() < 0.01  # products that end in exactly a half
     assert difference.max() <= 3
 
 
 def test_a_hue_below_zero_goes_round_in_the_modern_kind_only():
     red = np.full((4, 4, 3), (250, 10, 10), np.uint8)
-    turned, stopped = (_recolour(red, -20, 1, 1, wrap) for wrap in (True, False))
+    turned, stopped = (recolour(red, -20, 1, 1, wrap) for wrap in (True, False))
     assert turned[0, 0, 2] > 100  # towards violet
     np.testing.assert_array_equal(stopped, red)
 

@@ -13,7 +13,7 @@ from toolkit.data.augment import Augmentation
 from toolkit.data.toy import make_toy
 from toolkit.runtime import InputError
 from toolkit.training import loader
-from toolkit.training.loader import PictureCache, batches, steps_per_epoch
+from toolkit.training.loader import BatchMaker, PictureCache, batches, steps_per_epoch
 
 SETTINGS = Augmentation(
     flip=0.5, hue=0.05, saturation=1.4, exposure=1.4, scale=(0.7, 1.4), mosaic=0.5, translate=0.1
@@ -37,12 +37,11 @@ def own_copy(dataset, tmp_path):
     return replace(dataset, root=tmp_path / "images")
 
 
-def make(dataset, cache, start=0, stop=6, batch=8, size=(64, 64), settings=SETTINGS, **more):
-    arguments = {"seed": 3, **more}
+def make(dataset, cache, start=0, stop=6, batch=8, size=(64, 64), settings=SETTINGS, seed=3, **more):
+    maker = BatchMaker(dataset, cache, seed)
     return list(
-        batches(dataset, cache, batch, lambda _: size, lambda _: settings, start_step=start, stop_step=stop,
-                **arguments)
-    )  # fmt: skip
+        batches(maker, batch, lambda _: size, lambda _: settings, start_step=start, stop_step=stop, **more)
+    )
 
 
 def assert_same(found, expected):
@@ -101,9 +100,8 @@ def test_workers_change_nothing(dataset, cache):
 
 def test_leaving_early_ends_what_was_started(dataset, cache):
     for workers in (0, 1):
-        running = batches(
-            dataset, cache, 8, lambda _: (64, 64), lambda _: SETTINGS, 0, 0, 10**9, workers=workers
-        )
+        maker = BatchMaker(dataset, cache, 0)
+        running = batches(maker, 8, lambda _: (64, 64), lambda _: SETTINGS, 0, 10**9, workers=workers)
         next(running)
         running.close()
 
@@ -279,7 +277,9 @@ def test_a_full_disk_and_a_folder_that_is_none(dataset, tmp_path, monkeypatch):
 def test_a_picture_that_goes_while_training(own_copy, workers, damage):
     cache = PictureCache(own_copy, 64, limit_gb=0)
     settings = Augmentation()
-    running = batches(own_copy, cache, 4, lambda _: (64, 64), lambda _: settings, 0, 0, 100, workers=workers)
+    running = batches(
+        BatchMaker(own_copy, cache, 0), 4, lambda _: (64, 64), lambda _: settings, 0, 100, workers=workers
+    )
     next(running)
     for i in range(len(own_copy)):
         own_copy.path(i).unlink()

@@ -468,8 +468,8 @@ def run_cell(config: Config, dataset: Dataset, folder: Path, plan: Plan, show: A
         "steps": result.steps,
         "pictures": result.steps * config.recipe.batch * config.recipe.accumulate,
         "seconds": result.seconds,
-        "map50": result.map50,
-        "score": result.map50,
+        "map50": result.score,
+        "score": result.score,
     }
     if plan.budget.steps is not None and result.steps != plan.budget.steps:
         raise InputError(f"{result.steps} steps were made where {plan.budget.steps} were to be")

@@ -62,6 +62,11 @@ class Augmentation:
     input. `rotate`: degrees either way. `mosaic`: probability of four pictures in one, each enlarged by
     `mosaic_scale`. `fill`: grey level where there is no picture; None: the picture's mean colour.
     `keep`: a box stays where at least this part of its area is still to be seen.
+
+    Of faces with landmarks (toolkit.training.landmarks): `flip`, `hue`, `saturation`, `exposure`, `scale`,
+    `aspect`, `translate`, `rotate`, and two of their own. `occlude`: probability that a patch hides a part of
+    the face. `poses`: how much more often unusual poses are shown, a face k standard deviations from the mean
+    one about 1 + poses (k - 1) times.
     """
 
     kind: str = "modern"
@@ -78,6 +83,8 @@ class Augmentation:
     mosaic_scale: tuple[float, float] = (0.4, 1.0)
     fill: int | None = 114
     keep: float = 0.3
+    occlude: float = 0.0
+    poses: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -94,6 +101,8 @@ class Augmentation:
             "mosaic": (0, 1),
             "fill": (0, 255),
             "keep": (0, 1),
+            "occlude": (0, 1),
+            "poses": (0, 10),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -136,7 +145,7 @@ def augment_seed(
     moved = rng.uniform(-1, 1, 4) * reach  # left, top, right, bottom; positive is inwards
     left, top, right, bottom = (int(v) for v in moved)
     flip = rng.random() < settings.flip
-    colours = _draw_colours(settings, rng)
+    colours = draw_colours(settings, rng)
     right, bottom = width - right, height - bottom
     piece = image[max(top, 0) : bottom, max(left, 0) : right]
     borders = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
@@ -154,7 +163,7 @@ def augment_seed(
     boxes = boxes.clip(0, 1)
     large = ((boxes[:, 2:] - boxes[:, :2]) * size >= SMALLEST_PX["seed"]).all(axis=1)
     kept = rng.permutation(np.flatnonzero(large))
-    image = _recolour(piece, *colours, wrap=False)
+    image = recolour(piece, *colours, wrap=False)
     return Sample(image, boxes[kept], sample.labels[kept], sample.ignore[kept])
 
 
@@ -179,7 +188,7 @@ def augment_modern(
             for sample, quarter in zip(samples, quarters, strict=True)
         ]
     boxes, labels, ignore = (np.concatenate(columns) for columns in zip(*placed, strict=True))
-    image = _recolour(canvas, *_draw_colours(settings, rng), wrap=True)
+    image = recolour(canvas, *draw_colours(settings, rng), wrap=True)
     return Sample(image, boxes, labels, ignore)
 
 
@@ -244,7 +253,7 @@ def _mean_colour(image: NDArray[np.uint8]) -> tuple[float, ...]:
     return tuple(round(v) for v in cv2.mean(image)[:3])
 
 
-def _draw_colours(settings: Augmentation, rng: np.random.Generator) -> tuple[float, float, float]:
+def draw_colours(settings: Augmentation, rng: np.random.Generator) -> tuple[float, float, float]:
     """Shift of the hue in OpenCV's units (180 to the circle), factors of saturation and value."""
     hue = 179 * rng.uniform(-1, 1) * settings.hue
     factors = [
@@ -254,7 +263,7 @@ def _draw_colours(settings: Augmentation, rng: np.random.Generator) -> tuple[flo
     return hue, *factors  # type: ignore[return-value]
 
 
-def _recolour(
+def recolour(
     image: NDArray[np.uint8], hue: float, saturation: float, value: float, wrap: bool
 ) -> NDArray[np.uint8]:
     """Hue shifted, saturation and value scaled; `wrap`: a hue below 0 goes round the circle."""

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from toolkit.runtime import InputError
+from toolkit.data.dataset import Dataset
+from toolkit.detect import LandmarkBackend, load_image
+from toolkit.faces import place_points, windows_of_points
+from toolkit.runtime import InputError, progress
 
 Ints = NDArray[np.int64]
 
@@ -148,6 +151,94 @@ def evaluate(
         missed=int((~seen).sum()),
         normaliser=normaliser,
     )
+
+
+def predict(network: LandmarkBackend, dataset: Dataset) -> NDArray[np.float32]:
+    """The network's points (m, P, 2) px for every labelled face of a data set, each cut out by the bounds of
+    its true points (`toolkit.faces.windows_of_points`), as benchmarks of landmarks have it: without a
+    detector. Raises InputError where a picture does not decode or the data set has no landmarks."""
+    if dataset.keypoints is None:
+        raise InputError("the data set has no landmarks: name one with keypoints")
+    found = np.full((len(dataset.labels), network.io.points, 2), np.nan, np.float32)
+    for i in progress(range(len(dataset)), "placing points"):
+        rows = dataset.rows(i)
+        faces = np.flatnonzero((dataset.keypoints[rows, :, 2] > 0).any(1)) + rows.start
+        if len(faces):
+            windows = np.concatenate([_window(dataset.keypoints[face]) for face in faces])
+            found[faces] = place_points(load_image(dataset.path(i)), windows, network)[0]
+    return found
+
+
+def _window(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
+    return windows_of_points(keypoints[None, keypoints[:, 2] > 0, :2])
+
+
+def score(
+    network: LandmarkBackend,
+    dataset: Dataset,
+    normaliser: str = "",
+    point_map: PointMap | None = None,
+) -> LandmarkScores:
+    """`evaluate` what a network gives for a data set, by the outer eye corners where these are known for so
+    many points, otherwise by the box. A 106-point network is scored on 98 points through WFLW_FROM_106, or
+    through `point_map`."""
+    found = predict(network, dataset)
+    assert dataset.keypoints is not None
+    truth, labelled = dataset.keypoints[:, :, :2], dataset.keypoints[:, :, 2] > 0
+    if point_map is not None:
+        found = point_map(found)
+    elif (found.shape[1], truth.shape[1]) == (106, 98):
+        found = found[:, WFLW_FROM_106]
+    normaliser = normaliser or ("inter-ocular" if truth.shape[1] in LAYOUTS else "box")
+    return evaluate(found, truth, normaliser, labelled=labelled)
+
+
+@dataclass(frozen=True, eq=False)
+class PointMap:
+    """From one way to number the points of a face to another: each point of the second is an affine function
+    of its nearest point of the first, relative to the face. Found from faces that have both (`fit_map`)."""
+
+    nearest: Ints  # (T,)
+    linear: NDArray[np.float64]  # (T, 2, 2)
+    offset: NDArray[np.float64]  # (T, 2)
+
+    def __call__(self, points: ArrayLike) -> NDArray[np.float32]:
+        """(n, S, 2) px -> (n, T, 2) px."""
+        start, size = _frames(points)
+        relative = ((np.asarray(points, np.float64) - start) / size)[:, self.nearest]
+        mapped = np.einsum("tij,ntj->nti", self.linear, relative) + self.offset
+        return (start + mapped * size).astype(np.float32)
+
+
+def fit_map(points: ArrayLike, others: ArrayLike) -> PointMap:
+    """The map from `points` (n, S, 2) to `others` (n, T, 2) of the same faces, px, by least squares.
+
+    It also takes out what a network that gave `points` does wrong on average: score it on other faces than
+    those it was fitted on. Raises InputError for fewer than 20 faces.
+    """
+    first, second = np.asarray(points, np.float64), np.asarray(others, np.float64)
+    if len(first) != len(second) or len(first) < 20:
+        raise InputError(
+            f"a map needs the same faces twice, at least 20: found {len(first)} and {len(second)}"
+        )
+    start, size = _frames(points)
+    first, second = (first - start) / size, (second - start) / size
+    apart = [
+        np.median(np.linalg.norm(first - second[:, [t]], axis=2), axis=0) for t in range(second.shape[1])
+    ]
+    nearest = np.argmin(apart, axis=1)
+    linear, offset = np.empty((len(nearest), 2, 2)), np.empty((len(nearest), 2))
+    for t, s in enumerate(nearest):
+        known = np.column_stack((first[:, s], np.ones(len(first))))
+        solution = np.linalg.lstsq(known, second[:, t], rcond=None)[0]
+        linear[t], offset[t] = solution[:2].T, solution[2]
+    return PointMap(nearest, linear, offset)
+
+
+def _frames(points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Start and size of each face's cut, (n, 1, 2)."""
+    windows = windows_of_points(np.asarray(points, np.float32)).astype(np.float64)
+    return windows[:, None, :2], (windows[:, 2:] - windows[:, :2])[:, None]
 
 
 def _lengths(

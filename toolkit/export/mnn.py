@@ -42,7 +42,8 @@ def export(
     unless an engine is told otherwise. "int8" quantises weights (per channel) and activations, whose ranges
     come from `samples` (N, 3, H, W): network inputs as `io` has them, at the exported size; some 64 of them
     keep as much as 200 in a third of the time. Of MNN's methods for activations only EMA is used: KL and
-    ADMM crash in MNN 3.6.1 on these networks. It can cost much (a third of nano-voc's mAP): compare before use.
+    ADMM crash in MNN 3.6.1 on these networks. It can cost much (a third of nano-voc's mAP): compare before
+    use.
     """
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}: MNN has {', '.join(PRECISIONS)}")

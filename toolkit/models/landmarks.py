@@ -150,6 +150,8 @@ class LandmarkNet(nn.Module):
             ConvBNAct(widths[1], widths[2], activation="prelu"),
         )
         self.points = LinearBN(widths[2], 2 * spec.points)
+        # A head that says how sure each point is, for a training alone (toolkit.training.landmarks).
+        self.spread: nn.Linear | None = None
         for module in self.modules():
             if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d)):
                 module.eps = 1e-3  # as the published weights were trained
@@ -159,8 +161,11 @@ class LandmarkNet(nn.Module):
         return self.summary(self.stages(self.stem(x))).flatten(1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, 112, 112) -> [(N, 212)]: in a list, as a detector's maps are."""
-        return [self.points(self.features(x))]
+        """(N, 3, 112, 112) -> [(N, 212)]: in a list, as a detector's maps are. With `spread`, its (N, 106)
+        stands behind them."""
+        features = self.features(x)
+        points = self.points(features)
+        return [points] if self.spread is None else [points, self.spread(features)]
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Numpy in, numpy out, in evaluation mode and without gradients: the call every backend has."""

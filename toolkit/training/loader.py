@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -205,14 +205,34 @@ class Work:
     settings: Augmentation
 
 
+class Maker(Protocol):
+    """Makes a batch from a Work, in any process; its length is that of an epoch."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, work: Work) -> Any: ...
+
+
 @dataclass(frozen=True, eq=False)
 class BatchMaker:
     """Makes a Batch from a Work, in any process. A picture that cannot be read comes back as its InputError:
     torch would wrap what a worker raises."""
 
     dataset: Dataset
-    cache: PictureCache
+    cache: PictureCache  # of the same pictures
     seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.cache) != len(self.dataset):
+            raise InputError(
+                f"the cache holds {len(self.cache)} pictures and the dataset {len(self.dataset)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.dataset)
 
     def __getitem__(self, work: Work) -> Batch | InputError:
         samples = []
@@ -273,19 +293,17 @@ def plan(
 
 
 def batches(
-    dataset: Dataset,
-    cache: PictureCache,
+    maker: Maker,
     batch: int,
     size_at: Callable[[int], tuple[int, int]],
     settings_at: Callable[[int], Augmentation],
-    seed: int,
     start_step: int,
     stop_step: int,
     rank: int = 0,
     world: int = 1,
     accumulate: int = 1,
     workers: int = 0,
-) -> Iterator[Batch]:
+) -> Iterator[Any]:
     """The batches of steps `start_step` to `stop_step`, `accumulate` for each step, made ahead.
 
     Steps count from 0 over the whole training; `steps_per_epoch` of them are an epoch, which takes the
@@ -296,7 +314,7 @@ def batches(
 
     Parameters
     ----------
-    dataset, cache: pictures to train on, and the PictureCache made from the same dataset.
+    maker: of what to train on; pictures, or faces, are counted by its length.
     batch: pictures in one batch of one process.
     size_at: step -> the network's input (w, h). settings_at: step -> Augmentation.
     workers: processes that make batches; 0: a thread of this process. The batches are the same.
@@ -304,15 +322,12 @@ def batches(
     Raises InputError where there are fewer pictures than parts of a step, and for a picture that vanishes or
     does not decode.
     """
-    if len(cache) != len(dataset):
-        raise InputError(f"the cache holds {len(cache)} pictures and the dataset {len(dataset)}")
     items = plan(
-        len(dataset), batch, size_at, settings_at, seed, start_step, stop_step, rank, world, accumulate
+        len(maker), batch, size_at, settings_at, maker.seed, start_step, stop_step, rank, world, accumulate
     )
-    maker = BatchMaker(dataset, cache, seed)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # for small pictures its threads only take the cores from the network
-    made: Iterator[Batch | InputError]
+    made: Iterator[Any]
     if workers:
         made = iter(
             DataLoader(

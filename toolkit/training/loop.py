@@ -32,10 +32,10 @@ from toolkit.data.augment import Augmentation, Batch
 from toolkit.data.dataset import Dataset, load, match_classes
 from toolkit.detect import Settings, load_image
 from toolkit.evaluation import detection, predict
-from toolkit.models import create_model
+from toolkit.models import create_model, list_models
 from toolkit.models.darknet import save_darknet
-from toolkit.models.detector import Detector, SpecDetector
-from toolkit.models.zoo import SPECS
+from toolkit.models.detector import SpecDetector
+from toolkit.models.landmarks import LANDMARK_SPECS, NetworkIO, TorchNetwork
 from toolkit.runtime import (
     InputError,
     environment,
@@ -46,6 +46,7 @@ from toolkit.runtime import (
     seed_everything,
     whole_file,
 )
+from toolkit.training import landmarks
 from toolkit.training.assign import yolo_layers
 from toolkit.training.checkpoint import (
     load_checkpoint,
@@ -57,10 +58,10 @@ from toolkit.training.checkpoint import (
 )
 from toolkit.training.darknet_norm import use_darknet_norm
 from toolkit.training.distill import check_teacher, distill_loss
-from toolkit.training.loader import PictureCache, batches, steps_per_epoch
+from toolkit.training.loader import BatchMaker, Maker, PictureCache, batches, steps_per_epoch
 from toolkit.training.loss import Losses, darknet_loss
 from toolkit.training.modern import modern_loss
-from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe
+from toolkit.training.recipe import Recipe, default_recipe, first_fault, read_yaml, recipe
 from toolkit.training.show import draw_run
 
 VALIDATION = Settings(conf=0.001, clip=False)
@@ -105,7 +106,7 @@ def read_config(source: dict[str, Any] | str | Path) -> Config:
     """
     data = source if isinstance(source, dict) else read_yaml(source, f"there is no settings file {source}")
     data = dict(data)
-    chosen = recipe(data.pop("recipe", "modern"))
+    chosen = recipe(data.pop("recipe", default_recipe(str(data.get("model", "")))))
     try:
         return Config(**data, recipe=chosen)
     except ValidationError as error:
@@ -116,17 +117,60 @@ def read_config(source: dict[str, Any] | str | Path) -> Config:
 class Result:
     """What a run came to.
 
-    `best_weights` are those of the best validation; `pictures_per_second` leaves out the validations.
+    `score`: the best validation's `metric`, mAP50 (0..1) of a detector, the mean error of landmarks (nme).
+    `best_weights` are those of that validation; `pictures_per_second` leaves out the validations.
     """
 
     folder: str
-    map50: float
+    metric: str
+    score: float | None  # None where a run was stopped before its first validation
     step: int
     steps: int
     seconds: float
     pictures_per_second: float
     best_weights: str
     finished: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the loop asks about a kind of network.
+
+    `metric` names the figure by which weights are chosen, `sign` is -1 where the least is best. `complete`
+    fills in what follows from the data; `parts`: pictures to train on and to validate with; `build`: the
+    network with the weights that it starts from; `maker`: its batches, whose `images` are (N, H, W, 3) uint8
+    RGB; `losses(config, model, training pictures, device)` -> (outputs, batch, x) -> Losses; `validate`: the
+    metric; `save`: files of the best weights beside best.pt; `draw`: pictures of a finished run; `best`: the
+    file of the best weights that other commands take.
+    """
+
+    metric: str
+    sign: int
+    complete: Callable[[Config, Dataset], Config]
+    parts: Callable[[Config, Dataset], tuple[Dataset, Dataset]]
+    build: Callable[[Config], Any]
+    maker: Callable[[Config, Any, Dataset], Maker]
+    losses: Callable[[Config, Any, Dataset, torch.device], Callable[[list[Tensor], Any, Tensor], Losses]]
+    validate: Callable[[Any, Dataset], float]
+    save: Callable[[Any, Path], Any]
+    draw: Callable[[Path, list[dict[str, Any]], Any, Dataset], None]
+    best: str
+
+
+def task_of(config: Config) -> Task:
+    """Detection or landmarks, by the network. InputError for an unknown one and for a loss of the other."""
+    if config.model not in list_models():
+        raise InputError(f"unknown network {config.model!r}: known are {', '.join(list_models())}")
+    if config.model in LANDMARK_SPECS:
+        task, losses, name = LANDMARKS, landmarks.LOSSES, "landmarks"
+    else:
+        task, losses, name = DETECTION, ("modern", "darknet", "darknet-fork"), "modern"
+    if config.recipe.loss not in losses:
+        raise InputError(
+            f"the loss {config.recipe.loss!r} does not fit {config.model}, which has {', '.join(losses)}: "
+            f"train with the recipe {name}"
+        )
+    return task
 
 
 def train(
@@ -167,7 +211,7 @@ def train(
     if resume:
         config = _resumed(config, output)
     else:
-        config = _measured(complete(config, dataset))
+        config = _measured(task_of(config).complete(config, dataset))
         write_config(output / "config.yaml", config)
         _write_json(output / "environment.json", environment())
     if config.threads:
@@ -227,8 +271,6 @@ def splits(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
 def complete(config: Config, dataset: Dataset) -> Config:
     """The configuration with the classes of the data set, the network's input size and anchors that fit
     written into `changes`. Raises InputError for settings that do not fit the data."""
-    if config.model not in SPECS:
-        raise InputError(f"unknown network {config.model!r}: known are {', '.join(SPECS)}")
     if config.teacher and config.recipe.loss != "modern":
         raise InputError(
             f"the loss {config.recipe.loss!r} learns from labels alone: leave out the teacher, or train with "
@@ -286,7 +328,7 @@ def _measured(config: Config) -> Config:
 
 
 def bare_step(
-    model: Detector, batch: int, memory_format: str, precision: str, device: torch.device
+    model: TorchNetwork, batch: int, memory_format: str, precision: str, device: torch.device
 ) -> Callable[[], None]:
     """One forward, backward and optimiser step on random pictures in memory, as a function to time."""
     layout = getattr(torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format)
@@ -396,18 +438,12 @@ def _run(
     from torch.utils.tensorboard import SummaryWriter
 
     levers, world, main = config.recipe, fabric.world_size, fabric.global_rank == 0
-    dataset = match_classes(dataset, config.changes["classes"])
-    train_set, val_set = splits(config, dataset)
-    model = build(config)
-    darknet = levers.loss != "modern"
-    if darknet:
-        use_darknet_norm(model, levers.loss == "darknet-fork")
-    layers = yolo_layers(model) if darknet else ()
-    classes = balanced(train_set).to(fabric.device) if levers.class_weights == "balanced" else None
-    teacher = None
-    if config.teacher:
-        teacher = open_teacher(config.teacher).to(fabric.device)
-        check_teacher(model.io, teacher.io)
+    task = task_of(config)
+    train_set, val_set = task.parts(config, dataset)
+    model = task.build(config)
+    losses = task.losses(config, model, train_set, fabric.device)
+    with fabric.rank_zero_first():  # the others then find the decoded pictures made
+        maker = task.maker(config, model, train_set)
     groups = parameter_groups(model, levers.weight_decay)
     optimizer: torch.optim.Optimizer
     fused = config.precision != "fp16"  # with it, Fabric could not clip
@@ -417,8 +453,9 @@ def _run(
         optimizer = torch.optim.AdamW(groups, levers.learning_rate, (levers.momentum, 0.999), fused=fused)
     average = {k: v.clone() for k, v in floats(model).items()} if levers.ema else None
 
-    width, height = model.io.input_size
-    per_epoch = steps_per_epoch(len(train_set), levers.batch, world, levers.accumulate)
+    io: NetworkIO = model.io
+    width, height = io.input_size
+    per_epoch = steps_per_epoch(len(maker), levers.batch, world, levers.accumulate)
     steps = max(1, round(levers.epochs * per_epoch))
     plain = replace(levers.augmentation, mosaic=0.0)
     layout = torch.channels_last if config.memory_format == "channels_last" else torch.contiguous_format
@@ -429,7 +466,7 @@ def _run(
             return width, height
         rng = np.random.default_rng((config.seed, step // 10, 7))
         draw = rng.uniform(1, 1 + levers.multi_scale) ** rng.choice((-1, 1))
-        stride = model.spec.stride
+        stride = io.stride
         sides = (round(draw * side / stride + 1) * stride for side in (width, height))
         w, h = sides
         return w, h
@@ -437,21 +474,19 @@ def _run(
     def settings_at(step: int) -> Augmentation:
         return levers.augmentation if step < steps * (1 - levers.plain_share) else plain
 
-    step, history, best, spent = 0, [], -1.0, 0.0
+    step, history, spent = 0, [], 0.0
+    best: float | None = None
     if resume and (output / "last.pt").exists():
         state = load_checkpoint(output / "last.pt")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average = state["average"]
         step, history, best, spent = state["step"], state["history"], state["best"], state["seconds"]
-    wrapped, optimizer = fabric.setup(model.to(memory_format=layout), optimizer)  # type: ignore[call-overload]
+    wrapped, optimizer = fabric.setup(model.to(memory_format=layout), optimizer)
     if average is not None:
         average = {key: value.to(fabric.device) for key, value in average.items()}
     current = list(floats(model).values())
     compiled = torch.compile(wrapped) if config.compile else wrapped
-    side = round(max(width, height) * (1 + levers.multi_scale))
-    with fabric.rank_zero_first():  # the others then find it made
-        cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
 
     def state_now() -> dict[str, Any]:
         return {
@@ -466,39 +501,12 @@ def _run(
             "seconds": spent + time.perf_counter() - begin,
         }
 
-    def losses(maps: list[Tensor], batch: Batch, x: Tensor) -> Losses:
-        truths = (batch.boxes, batch.labels, batch.picture, batch.ignore)
-        if darknet:
-            size = (x.shape[3], x.shape[2])
-            return darknet_loss(maps, *truths, layers, size, levers.loss == "darknet-fork")
-        found = modern_loss(
-            maps,
-            *truths,
-            model.io,
-            levers.assigner,
-            levers.iou_kind,
-            levers.iou_aware,
-            levers.label_smoothing,
-            classes,
-            levers.box_weight,
-            levers.obj_weight,
-            levers.cls_weight,
-        )
-        if teacher is None or not levers.distill_weight:
-            return found
-        with torch.no_grad():
-            taught = teacher(x)
-        lesson = levers.distill_weight * distill_loss(maps, taught, model.io, teacher.io)
-        return Losses(found.total + lesson, found.positives, {**found.parts, "distill": lesson.detach()})
-
-    order = config.seed if config.order is None else config.order
-
     def shared(value: Tensor) -> Tensor:
         """Summed over the processes."""
         return fabric.all_reduce(value, reduce_op="sum") if world > 1 else value
 
     stream = batches(
-        train_set, cache, levers.batch, size_at, settings_at, order, step, steps,
+        maker, levers.batch, size_at, settings_at, step, steps,
         fabric.global_rank, world, levers.accumulate, config.workers,
     )  # fmt: skip
     begin, first, saved, aside = time.perf_counter(), step, time.monotonic(), 0.0
@@ -522,7 +530,9 @@ def _run(
             sums: dict[str, Tensor] = {}
             for _ in range(levers.accumulate):
                 batch = next(stream).to(fabric.device)
-                x = (batch.images.float() / 255).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+                pixels = batch.images.flip(-1) if io.channel_order == "BGR" else batch.images
+                x = ((pixels.float() - io.mean) * io.scale).permute(0, 3, 1, 2)
+                x = x.contiguous(memory_format=layout)
                 found = losses(compiled(x), batch, x)
                 fabric.backward(found.total)
                 count += found.positives
@@ -554,15 +564,17 @@ def _run(
                 entry = {"step": step, "learning_rate": rate}
                 entry |= {name: sum(values) / len(values) for name, values in since.items()}
                 since.clear()
-                entry["map50"] = _validate(config, model, average, val_set)
+                network = _averaged(config, model, average)
+                score = round(task.validate(network.to(fabric.device), val_set), 5)
+                entry[task.metric] = score
                 history.append(entry)
                 _record(output, history)
                 for name, number in entry.items():
                     board.add_scalar(name, number, step)
-                print(f"step {step}/{steps}  loss {loss:.3f}  mAP50 {entry['map50']:.4f}", file=sys.stderr)
-                if entry["map50"] > best:
-                    best = entry["map50"]
-                    _save_best(output, config, model, average, step, best)
+                print(f"step {step}/{steps}  loss {loss:.3f}  {task.metric} {score:.4f}", file=sys.stderr)
+                if best is None or task.sign * score > task.sign * best:
+                    best = score
+                    _save_best(output, config, task, network.cpu(), step, best)
                 save_checkpoint(output / "last.pt", state_now())
                 saved = time.monotonic()
                 if show is not None:
@@ -582,17 +594,18 @@ def _run(
     seen = (step - first) * levers.batch * levers.accumulate * world
     result = Result(
         folder=str(output),
-        map50=best,
+        metric=task.metric,
+        score=best,
         step=step,
         steps=steps,
         seconds=round(spent + seconds, 1),
         pictures_per_second=round(seen / max(seconds - aside, 1e-9), 1),
-        best_weights=str(output / "best.weights"),
+        best_weights=str(output / task.best),
         finished=step == steps,
     )
     _write_json(output / "result.json", asdict(result))
     if history:
-        draw_run(output, history, trained(output / "best.pt"), val_set)
+        task.draw(output, history, trained(output / "best.pt"), val_set)
         board.add_image("pictures", load_image(output / "pictures.png"), step, dataformats="HWC")
     board.close()
 
@@ -618,35 +631,96 @@ def floats(model: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
 
 
-def _averaged(config: Config, model: SpecDetector, average: dict[str, Tensor] | None) -> SpecDetector:
-    best = create_model(config.model, **config.changes)
-    best.load_state_dict({k: v.cpu() for k, v in {**model.state_dict(), **(average or {})}.items()})
-    return best
+def _averaged(config: Config, model: nn.Module, average: dict[str, Tensor] | None) -> Any:
+    """The network as it will be used, with the averaged weights where there are any; what only serves the
+    training is left out."""
+    network = create_model(config.model, **config.changes)
+    state = {**model.state_dict(), **(average or {})}
+    network.load_state_dict({key: state[key].cpu() for key in network.state_dict()})
+    return network
 
 
-def _validate(
-    config: Config, model: SpecDetector, average: dict[str, Tensor] | None, val_set: Dataset
-) -> float:
-    """COCO's mAP at IoU .5 on the validation pictures, with the averaged weights where there are any."""
-    network = _averaged(config, model, average).to(next(model.parameters()).device)
-    found = predict(network, val_set, VALIDATION)
-    return round(float(detection.coco(detection.Truth.from_dataset(val_set), found).ap50), 5)
-
-
-def _save_best(
-    output: Path,
-    config: Config,
-    model: SpecDetector,
-    average: dict[str, Tensor] | None,
-    step: int,
-    map50: float,
-) -> None:
-    best = _averaged(config, model, average)
-    state = {"model_name": config.model, "changes": config.changes, "model": best.state_dict()}
-    save_checkpoint(output / "best.pt", {**state, "step": step, "map50": map50})
-    save_darknet(best, output, "best")
+def _save_best(output: Path, config: Config, task: Task, network: Any, step: int, score: float) -> None:
+    state = {"model_name": config.model, "changes": config.changes, "model": network.state_dict()}
+    save_checkpoint(output / "best.pt", {**state, "step": step, task.metric: score})
+    task.save(network, output)
 
 
 def _record(output: Path, history: list[dict[str, Any]]) -> None:
     with whole_file(output / "metrics.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
+
+
+# --- detection -------------------------------------------------------------------------------------------
+
+
+def _detection_parts(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
+    return splits(config, match_classes(dataset, config.changes["classes"]))
+
+
+def _detection_maker(config: Config, model: SpecDetector, train_set: Dataset) -> BatchMaker:
+    side = round(max(model.io.input_size) * (1 + config.recipe.multi_scale))
+    cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
+    return BatchMaker(train_set, cache, config.seed if config.order is None else config.order)
+
+
+def _detection_losses(
+    config: Config, model: SpecDetector, train_set: Dataset, device: torch.device
+) -> Callable[[list[Tensor], Batch, Tensor], Losses]:
+    levers = config.recipe
+    darknet = levers.loss != "modern"
+    if darknet:
+        use_darknet_norm(model, levers.loss == "darknet-fork")
+    layers = yolo_layers(model) if darknet else ()
+    classes = balanced(train_set).to(device) if levers.class_weights == "balanced" else None
+    teacher = None
+    if config.teacher:
+        teacher = open_teacher(config.teacher).to(device)
+        check_teacher(model.io, teacher.io)
+
+    def losses(maps: list[Tensor], batch: Batch, x: Tensor) -> Losses:
+        truths = (batch.boxes, batch.labels, batch.picture, batch.ignore)
+        if darknet:
+            size = (x.shape[3], x.shape[2])
+            return darknet_loss(maps, *truths, layers, size, levers.loss == "darknet-fork")
+        found = modern_loss(
+            maps,
+            *truths,
+            model.io,
+            levers.assigner,
+            levers.iou_kind,
+            levers.iou_aware,
+            levers.label_smoothing,
+            classes,
+            levers.box_weight,
+            levers.obj_weight,
+            levers.cls_weight,
+        )
+        if teacher is None or not levers.distill_weight:
+            return found
+        with torch.no_grad():
+            taught = teacher(x)
+        lesson = levers.distill_weight * distill_loss(maps, taught, model.io, teacher.io)
+        return Losses(found.total + lesson, found.positives, {**found.parts, "distill": lesson.detach()})
+
+    return losses
+
+
+def _map50(network: SpecDetector, val_set: Dataset) -> float:
+    """COCO's mAP at IoU .5 on the validation pictures."""
+    found = predict(network, val_set, VALIDATION)
+    return float(detection.coco(detection.Truth.from_dataset(val_set), found).ap50)
+
+
+def _save_darknet(network: SpecDetector, output: Path) -> None:
+    save_darknet(network, output, "best")
+
+
+DETECTION = Task(
+    "map50", 1, complete, _detection_parts, build, _detection_maker, _detection_losses, _map50, _save_darknet,
+    draw_run, "best.weights",
+)  # fmt: skip
+LANDMARKS = Task(
+    "nme", -1, landmarks.complete, landmarks.parts, landmarks.build, landmarks.maker, landmarks.losses,
+    landmarks.validate, landmarks.save, landmarks.draw, "best.pt",
+)  # fmt: skip

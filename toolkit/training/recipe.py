@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.data.augment import Augmentation
+from toolkit.models.landmarks import LANDMARK_SPECS
 from toolkit.runtime import InputError
 
 
@@ -26,7 +27,7 @@ class Recipe(BaseModel):
 
     name: str
     # loss
-    loss: Literal["modern", "darknet", "darknet-fork"]
+    loss: Literal["modern", "darknet", "darknet-fork", "wing", "smooth-l1", "gaussian"]
     assigner: Literal["anchor", "simota", "tal"] = "simota"
     iou_kind: Literal["iou", "giou", "diou", "ciou"] = "ciou"
     iou_aware: bool = True
@@ -110,11 +111,38 @@ MODERN = Recipe(
     plain_share=0.2,
     epochs=42,
 )
-RECIPES = {recipe.name: recipe for recipe in (SEED, MODERN)}
+# For landmark networks; the last three losses are theirs, the first three detectors'.
+LANDMARKS = Recipe(
+    name="landmarks",
+    loss="wing",
+    learning_rate=0.004,
+    weight_decay=0.01,
+    batch=32,
+    augmentation=Augmentation(
+        flip=0.5,
+        hue=0.03,
+        saturation=1.5,
+        exposure=1.6,
+        scale=(0.9, 1.15),
+        aspect=1.15,
+        translate=0.06,
+        rotate=25.0,
+        occlude=0.3,
+        poses=1.0,
+    ),
+    epochs=120,
+)
+RECIPES = {recipe.name: recipe for recipe in (SEED, MODERN, LANDMARKS)}
+
+
+def default_recipe(model: str) -> str:
+    """The name of the recipe that a network is trained with unless another is given."""
+    return "landmarks" if model in LANDMARK_SPECS else "modern"
 
 
 def recipe(name: str | Path | Recipe | dict[str, Any], **changes: Any) -> Recipe:
-    """A recipe by name ("seed", "modern"), from a YAML file or from a mapping, with some levers changed.
+    """A recipe by name ("seed", "modern", "landmarks"), from a YAML file or from a mapping, with some levers
+    changed.
 
     What a file or mapping leaves out is as in the recipe of its `name`, in "modern" where it has its own.
     `changes` are fields of `Recipe`; fields of `Augmentation` may be given among them. Raises InputError for

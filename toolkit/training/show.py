@@ -16,7 +16,7 @@ from toolkit.data.dataset import Dataset
 from toolkit.detect import Settings, load_image, run
 from toolkit.models.detector import Detector, evaluating
 from toolkit.training.assign import yolo_layers
-from toolkit.training.loader import PictureCache, batches
+from toolkit.training.loader import BatchMaker, PictureCache, batches
 from toolkit.training.modern import answers
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def first_batch(
 ) -> Batch:
     """The first `count` pictures of a training with this seed, at the network's input `size` (w, h)."""
     cache = PictureCache(dataset, max(size))
-    stream = batches(dataset, cache, count, lambda _: size, lambda _: settings, seed, 0, 1)
+    maker = BatchMaker(dataset, cache, seed)
+    stream = batches(maker, count, lambda _: size, lambda _: settings, 0, 1)
     try:
         return next(stream)
     finally:

@@ -1,0 +1,342 @@
+"""Training of landmark networks, any number of points: faces, their augmentation and losses.
+
+The loop is toolkit.training.loop's; what is here is what it asks of this kind of network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from toolkit import viz
+from toolkit.data.augment import Augmentation, draw_colours, recolour
+from toolkit.data.dataset import Dataset
+from toolkit.detect import Image, load_image
+from toolkit.evaluation import landmarks as evaluation
+from toolkit.faces import BOUNDS, OUTSIDE, windows_of_points
+from toolkit.models import create_model
+from toolkit.models.landmarks import LandmarkIO, LandmarkNet
+from toolkit.runtime import InputError, seed_everything
+from toolkit.training.checkpoint import trained
+from toolkit.training.loader import PictureCache, Work
+from toolkit.training.loss import Losses
+
+if TYPE_CHECKING:
+    from toolkit.training.loop import Config
+
+Floats = NDArray[np.float32]
+
+LOSSES = ("wing", "smooth-l1", "gaussian")
+WING, CURVATURE = 10.0, 2.0  # px of the cut: width and curvature of the wing loss
+
+
+# --- shapes ------------------------------------------------------------------------------------------
+
+
+def relative_shapes(points: Floats) -> Floats:
+    """(n, P, 2) px -> the same relative to each face's cut (`windows_of_points`)."""
+    windows = windows_of_points(points)
+    start, size = windows[:, None, :2], windows[:, None, 2:] - windows[:, None, :2]
+    return (points - start) / size
+
+
+def mirror_map(points: Floats) -> NDArray[np.int64]:
+    """Which point of a mirrored face is which: (P,) with points[:, map] those of the mirror image, from the
+    faces (n, P, 2) themselves.
+
+    The mean face is nearly its own mirror image, so points are paired by the least sum of distances between
+    both. Raises InputError where that pairs no two points with each other.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    mean = relative_shapes(points).mean(0)
+    mirrored = mean * (-1, 1) + (BOUNDS[0] + BOUNDS[2], 0)
+    _, pairs = linear_sum_assignment(np.linalg.norm(mean[:, None] - mirrored[None], axis=2))
+    if (pairs[pairs] != np.arange(len(pairs))).any():
+        raise InputError(
+            "the points of these faces do not pair left and right: set flip to 0, or label more faces"
+        )
+    return pairs.astype(np.int64)
+
+
+def repeats(points: Floats, poses: float) -> NDArray[np.int64]:
+    """How often to show each face (n, P, 2) in an epoch: once, and more where its pose is unusual.
+
+    Along the first principal component of all shapes, which is how far a head is turned, a face k standard
+    deviations from the mean is shown about 1 + `poses` (k - 1) times, at most four.
+    """
+    shapes = relative_shapes(points).reshape(len(points), -1)
+    centred = shapes - shapes.mean(0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    turn = np.abs(centred @ axes[0])
+    far = turn / max(float(turn.std()), 1e-6) - 1
+    return 1 + np.rint(np.clip(poses * far, 0, 3)).astype(np.int64)
+
+
+# --- faces -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class FaceBatch:
+    """Faces as the network sees them."""
+
+    images: Tensor  # (N, H, W, 3) uint8 RGB
+    points: Tensor  # (N, P, 2) float32 relative to the cut
+    labelled: Tensor  # (N, P) bool
+
+    def to(self, device: torch.device | str) -> FaceBatch:
+        """The same batch on `device`."""
+        return FaceBatch(
+            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FaceMaker:
+    """Makes a FaceBatch from a Work, in any process; an epoch shows every face of `rows`."""
+
+    dataset: Dataset
+    cache: PictureCache
+    seed: int
+    rows: NDArray[np.int64]  # of the data set's boxes; unusual poses several times
+    mirror: NDArray[np.int64]  # (P,)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, work: Work) -> FaceBatch | InputError:
+        faces = []
+        try:
+            for position, i in zip(work.positions.tolist(), work.indices.tolist(), strict=True):
+                rng = np.random.default_rng((self.seed, work.epoch, position + 1))
+                image, points, labelled = self.face(int(self.rows[i]))
+                faces.append(
+                    augment_face(image, points, labelled, work.size, work.settings, rng, self.mirror)
+                )
+        except InputError as error:
+            return error
+        images, points, labelled = (np.stack(column) for column in zip(*faces, strict=True))
+        return FaceBatch(torch.from_numpy(images), torch.from_numpy(points), torch.from_numpy(labelled))
+
+    def face(self, row: int) -> tuple[Image, Floats, NDArray[np.bool_]]:
+        """The picture of a face, its points (P, 2) in pixels of that picture, and which of them are
+        labelled."""
+        picture = int(np.searchsorted(self.dataset.starts, row, side="right")) - 1
+        image, own = self.cache[picture]
+        assert self.dataset.keypoints is not None
+        keypoints = self.dataset.keypoints[row]
+        scale = np.array(image.shape[1::-1], np.float32) / own
+        return image, keypoints[:, :2] * scale, keypoints[:, 2] > 0
+
+
+def augment_face(
+    image: Image,
+    points: Floats,
+    labelled: NDArray[np.bool_],
+    size: tuple[int, int],
+    settings: Augmentation,
+    rng: np.random.Generator,
+    mirror: NDArray[np.int64],
+) -> tuple[Image, Floats, NDArray[np.bool_]]:
+    """One face cut out at `size` (w, h): turned, enlarged, moved, mirrored, in part hidden, recoloured.
+
+    `points` (P, 2) px; those that are not `labelled` (P,) are left out of the cut. -> the cut, its points
+    relative to it, which of them are labelled.
+    """
+    window = windows_of_points(points[None, labelled])[0]
+    extent = np.maximum(window[2:] - window[:2], 1)
+    side = math.sqrt(settings.aspect) ** rng.uniform(-1, 1)
+    extent = extent / rng.uniform(*settings.scale) * (side, 1 / side)
+    centre = (window[:2] + window[2:]) / 2 + rng.uniform(-1, 1, 2) * settings.translate * extent
+    angle = math.radians(rng.uniform(-1, 1) * settings.rotate)
+    flip = rng.random() < settings.flip
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    # from the unit square of the cut to px of the picture
+    linear = turn @ np.diag(extent * (-1 if flip else 1, 1))
+    start = centre - linear.sum(1) / 2
+
+    factor = 1
+    while extent.min() / factor / max(size) >= 2:  # else bilinear sampling would skip pixels
+        factor *= 2
+    if factor > 1:
+        reduced = (image.shape[1] // factor, image.shape[0] // factor)
+        even = image[: reduced[1] * factor, : reduced[0] * factor]
+        image = cv2.resize(even, reduced, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    pixels = linear / size / factor
+    picture = cv2.warpAffine(
+        image,
+        np.column_stack((pixels, start / factor + pixels.sum(1) / 2 - 0.5)),
+        size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderValue=(OUTSIDE,) * 3,
+    )
+    relative = ((points - start) @ np.linalg.inv(linear).T).astype(np.float32)
+    if flip:
+        relative, labelled = relative[mirror], labelled[mirror]
+    if rng.random() < settings.occlude:
+        _hide(picture, rng)
+    return recolour(picture, *draw_colours(settings, rng), wrap=True), relative, labelled  # type: ignore[arg-type]
+
+
+def _hide(picture: Any, rng: np.random.Generator) -> None:
+    """Cover a turned rectangle of a tenth to half of each side, in place, with one colour."""
+    height, width = picture.shape[:2]
+    centre, sides = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.1, 0.5, 2) * (width, height)
+    corners = cv2.boxPoints((centre.tolist(), sides.tolist(), rng.uniform(0, 90)))
+    cv2.fillPoly(picture, [np.rint(corners).astype(np.int32)], rng.integers(256, size=3).tolist())
+
+
+# --- losses ------------------------------------------------------------------------------------------
+
+
+def landmark_loss(outputs: Sequence[Tensor], batch: FaceBatch, io: LandmarkIO, kind: str) -> Losses:
+    """The sum over the faces of the mean over their labelled points, with distances in px of the cut.
+
+    "wing": logarithmic within 10 px and linear beyond, for x and y each (Feng et al., arXiv:1711.06753).
+    "smooth-l1": quadratic within 1 px. "gaussian": minus the logarithm of a normal density around each point,
+    whose spread the network gives beside it, so that points it cannot know weigh less (Kendall and Gal,
+    arXiv:1703.04977).
+    """
+    side = torch.tensor(io.input_size, device=outputs[0].device)
+    apart = (outputs[0].float().view(-1, io.points, 2) - batch.points) * side
+    if kind == "wing":
+        far = apart.abs()
+        offset = WING - WING * math.log(1 + WING / CURVATURE)
+        near = WING * torch.log1p(far / CURVATURE)
+        each = torch.where(far < WING, near, far - offset).mean(2)
+    elif kind == "smooth-l1":
+        each = F.smooth_l1_loss(apart, torch.zeros_like(apart), reduction="none").mean(2)
+    else:
+        spread = outputs[1].float().clamp(-3, 5)  # logarithm of px
+        each = apart.square().sum(2) * torch.exp(-2 * spread) / 2 + 2 * spread
+    known = batch.labelled
+    total = ((each * known).sum(1) / known.sum(1).clamp_min(1)).sum()
+    return Losses(total, torch.tensor(float(len(known)), device=total.device), {kind: total.detach()})
+
+
+# --- what the loop asks ------------------------------------------------------------------------------
+
+
+def complete(config: Config, dataset: Dataset) -> Config:
+    """The configuration with the number of points written into `changes`. Raises InputError where the data
+    set has no landmarks, or others than `changes` says."""
+    if dataset.keypoints is None:
+        raise InputError(f"{config.data} has no landmarks: name a data set with keypoints")
+    if config.teacher:
+        raise InputError("landmark networks learn from labels alone: leave out the teacher")
+    points = dataset.keypoints.shape[1]
+    changes: dict[str, Any] = {"points": points, **config.changes}
+    if config.size is not None:
+        changes["input_size"] = list(config.size)
+    if changes["points"] != points:
+        raise InputError(f"{config.data} has {points} points a face, not {changes['points']}")
+    if config.recipe.multi_scale:
+        raise InputError("a landmark network has one input size: set multi_scale to 0")
+    create_model("landmark106", **changes)
+    return config.model_copy(update={"changes": changes})
+
+
+def parts(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The faces to train on and those to validate with, as toolkit.training.loop.splits has them."""
+    from toolkit.training.loop import splits
+
+    assert dataset.keypoints is not None
+    # two labelled points at least, or there is nothing to cut out
+    return splits(config, dataset.keep_boxes((dataset.keypoints[:, :, 2] > 0).sum(1) >= 2))
+
+
+def build(config: Config) -> LandmarkNet:
+    """The network of a run, fresh or with what fits of "published" or of a .caffemodel or .pt file."""
+    seed_everything(config.seed)
+    model = create_model("landmark106", **config.changes)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    nn.init.normal_(model.points.linear.weight, std=0.01)
+    assert model.points.norm is not None
+    nn.init.constant_(model.points.norm.bias, 0.5)  # the middle of the cut
+    nn.init.constant_(model.points.norm.weight, 0.1)
+    if config.weights:
+        is_checkpoint = config.weights.endswith(".pt")
+        source = trained(config.weights) if is_checkpoint else create_model("landmark106", config.weights)
+        mine = model.state_dict()
+        fits = {
+            key: value
+            for key, value in source.state_dict().items()
+            if key in mine and mine[key].shape == value.shape
+        }
+        if not any(key.startswith("stages") for key in fits):
+            raise InputError(f"nothing of {config.weights} fits: it belongs to another network")
+        model.load_state_dict(fits, strict=False)
+    if config.recipe.loss == "gaussian":
+        model.spread = nn.Linear(model.points.linear.in_features, model.spec.points)
+        nn.init.zeros_(model.spread.weight)
+        nn.init.constant_(model.spread.bias, 1.0)
+    return model
+
+
+def maker(config: Config, model: LandmarkNet, train_set: Dataset) -> FaceMaker:
+    """Batches of the faces of `train_set`."""
+    assert train_set.keypoints is not None
+    levers = config.recipe.augmentation
+    points = train_set.keypoints[:, :, :2]
+    rows = np.arange(len(points))
+    whole = (train_set.keypoints[:, :, 2] > 0).all(1)
+    mirror = np.arange(model.spec.points)
+    if levers.flip or levers.poses:
+        if whole.sum() < 2:
+            raise InputError("no face has all its points: set flip and poses to 0, or label more")
+        mirror = mirror_map(points[whole]) if levers.flip else mirror
+        counts = np.ones(len(points), np.int64)
+        counts[whole] = repeats(points[whole], levers.poses)
+        rows = np.repeat(rows, counts)
+    cache = PictureCache(train_set, None, limit_gb=config.cache_gb)
+    return FaceMaker(train_set, cache, config.seed if config.order is None else config.order, rows, mirror)
+
+
+def losses(
+    config: Config, model: LandmarkNet, train_set: Dataset, device: torch.device
+) -> Callable[[list[Tensor], FaceBatch, Tensor], Losses]:
+    """`landmark_loss` of the recipe."""
+    return lambda outputs, batch, x: landmark_loss(outputs, batch, model.io, config.recipe.loss)
+
+
+def validate(network: LandmarkNet, val_set: Dataset) -> float:
+    """Mean error of the points, by the distance of the outer eye corners where these are known."""
+    return evaluation.score(network, val_set).nme
+
+
+def save(network: LandmarkNet, output: Path) -> None:
+    """best.pt holds all there is."""
+
+
+def draw(folder: Path, history: list[dict[str, Any]], network: LandmarkNet, val_set: Dataset) -> None:
+    """curves.png from the history; pictures.png: a few faces with the network's points (yellow) over the
+    labelled ones (white)."""
+    steps = [entry["step"] for entry in history]
+    lines = {"nme": (steps, [entry["nme"] for entry in history])}
+    viz.curves(lines, "step", "normalised mean error").savefig(folder / "curves.png")
+    chosen = np.unique(np.linspace(0, len(val_set) - 1, 10).astype(int))
+    face_grid(network, val_set.subset(chosen)).savefig(folder / "pictures.png")
+
+
+def face_grid(network: Any, dataset: Dataset, columns: int = 5) -> Any:
+    """The pictures of a small data set with the network's points (yellow) over the labelled ones (white)."""
+    assert dataset.keypoints is not None
+    found = evaluation.predict(network, dataset)
+    drawn = []
+    for i in range(len(dataset)):
+        rows, image = dataset.rows(i), load_image(dataset.path(i))
+        labelled = viz.draw_points(image, dataset.keypoints[rows, :, :2], "#FFFFFF")
+        drawn.append(viz.draw_points(labelled, found[rows]))
+    return viz.image_grid(drawn, columns=columns)
