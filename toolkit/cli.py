@@ -973,35 +973,43 @@ def evaluate_widerface(
 
 @evaluate_app.command("landmarks")
 def evaluate_landmarks(
+    model: Annotated[str, typer.Option(help="A landmark network; not needed with --predictions.")] = "",
+    weights: Weights = None,
     predictions: Annotated[
-        Path, typer.Option(help=".npy of points (faces, points, 2) in pixels, in the order of the data set.")
-    ],
+        Path | None,
+        typer.Option(help=".npy of points (faces, points, 2) in pixels, in the order of the data set."),
+    ] = None,
     data: DataOption = "wflw98",
     split: Split = "",
     normaliser: Annotated[str, typer.Option(help="inter-ocular or box.")] = "inter-ocular",
     as_json: Json = False,
 ) -> None:
-    """Normalised mean error, area under the error curve and failure rate of landmark predictions."""
+    """Normalised mean error, area under the error curve and failure rate of landmarks.
+
+    A network sees each face cut out by the bounds of its true points; 106 points are scored on 98 by the map
+    of their numbers.
+    """
     import numpy as np
 
     from toolkit.data.dataset import load
     from toolkit.evaluation import landmarks
+    from toolkit.export import open_landmarks
 
+    if bool(model) == bool(predictions):
+        raise InputError("name a network with --model or finished points with --predictions, one of them")
     dataset = load(data)
     if split:
         dataset = dataset.split(split)
     if dataset.keypoints is None:
         raise InputError(f"{data} has no landmarks: nothing to evaluate")
-    try:
-        points = np.load(predictions)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {predictions} as .npy: {error}") from None
-    scores = landmarks.evaluate(
-        points,
-        dataset.keypoints[..., :2],
-        normaliser,
-        boxes=dataset.boxes,
-    )
+    if predictions is None:
+        scores = landmarks.score(open_landmarks(model, weights), dataset, normaliser)
+    else:
+        try:
+            points = np.load(predictions)
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {predictions} as .npy: {error}") from None
+        scores = landmarks.evaluate(points, dataset.keypoints[..., :2], normaliser, boxes=dataset.boxes)
     result = scores.as_dict()
     rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
     _answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))

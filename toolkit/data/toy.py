@@ -103,8 +103,25 @@ def _sources(
     data = load_digits()
     pixels = (data.images / 16).astype(np.float32)
     ends = np.cumsum(shares)
-    photographs: list[list[Picture]] = [[] for _ in shares]
+    photographs = _share_photographs(rng, shares)
     digits: list[list[NDArray[np.float32]]] = [[] for _ in shares]
+    for label in range(classes):
+        own = rng.permutation(np.flatnonzero(data.target == label))
+        for part, chosen in zip(
+            digits, np.split(own, np.round(ends[:-1] * len(own)).astype(int)), strict=True
+        ):
+            part.append(pixels[chosen])
+    return list(zip(photographs, digits, strict=True))
+
+
+def photographs_of(seed: int, shares: Sequence[float]) -> list[list[Picture]]:
+    """The photographs (BGR) of each split; none is in two."""
+    return _share_photographs(np.random.default_rng((seed, len(shares))), shares)
+
+
+def _share_photographs(rng: np.random.Generator, shares: Sequence[float]) -> list[list[Picture]]:
+    photographs: list[list[Picture]] = [[] for _ in shares]
+    ends = np.cumsum(shares)
     paths = [
         files(package).joinpath(name) for package, names in PHOTOGRAPHS.items() for name in names.split()
     ]
@@ -115,14 +132,8 @@ def _sources(
     owners = np.concatenate((np.arange(len(shares)), np.searchsorted(ends, rest, side="right")))
     for i, owner in zip(rng.permutation(len(paths)), owners.clip(max=len(shares) - 1), strict=True):
         coded = np.frombuffer(paths[i].read_bytes(), np.uint8)
-        photographs[owner].append(cv2.imdecode(coded, cv2.IMREAD_COLOR))
-    for label in range(classes):
-        own = rng.permutation(np.flatnonzero(data.target == label))
-        for part, chosen in zip(
-            digits, np.split(own, np.round(ends[:-1] * len(own)).astype(int)), strict=True
-        ):
-            part.append(pixels[chosen])
-    return list(zip(photographs, digits, strict=True))
+        photographs[owner].append(cv2.imdecode(coded, cv2.IMREAD_COLOR))  # type: ignore[arg-type]
+    return photographs
 
 
 def background(rng: np.random.Generator, photographs: Sequence[Picture], size: int) -> Picture:

@@ -27,6 +27,7 @@ from toolkit.models.landmarks import LandmarkIO, LandmarkNet, NetworkIO, TorchNe
 from toolkit.models.spec import ModelIO
 from toolkit.models.zoo import create_model, has_published_weights, list_models
 from toolkit.runtime import InputError, environment, progress, whole_file, whole_folder
+from toolkit.training.checkpoint import trained
 
 
 @dataclass(frozen=True)
@@ -367,8 +368,8 @@ def open_network(source: str, weights: str | Path | None = None, threads: int = 
     """What people name on the command line, a `Backend` or a `LandmarkBackend`:
 
     a network of the zoo (`fastest-v2`; published weights where there are any and none are given), a darknet
-    .cfg (with the .weights and .names of its name, or the only .names, beside it), or an exported folder,
-    `FOLDER` or `FOLDER:FORMAT`.
+    .cfg (with the .weights and .names of its name, or the only .names, beside it), a checkpoint of a training
+    (`RUN/best.pt`), or an exported folder, `FOLDER` or `FOLDER:FORMAT`.
     """
     if source in list_models():
         if weights is None and has_published_weights(source):
@@ -385,11 +386,13 @@ def open_network(source: str, weights: str | Path | None = None, threads: int = 
         others = list(Path(path).parent.glob("*.names"))
         names = named if named.is_file() else others[0] if len(others) == 1 else None
         return load_darknet(path, weights or beside, names)
+    if Path(path).suffix == ".pt" and weights is None:
+        return trained(path).eval()
     if Path(path).is_dir():
         if weights is not None:
             raise InputError(f"{path} is an exported network and has its weights: leave --weights out")
         return open_export(path, fmt, threads)
     raise InputError(
-        f"{source!r} is no network: expected one of {', '.join(list_models())}, a .cfg file or an exported "
-        "folder"
+        f"{source!r} is no network: expected one of {', '.join(list_models())}, a .cfg or .pt file or an "
+        "exported folder"
     )
