@@ -29,7 +29,8 @@ def answer(*args, cwd, **environment):
 
 def test_models(tmp_path):
     models = answer("models", cwd=tmp_path)["models"]
-    assert len(models) == 12
+    assert len(models) == 13
+    assert (models[-1]["name"], models[-1]["points"]) == ("landmark106", 106)
     assert models[6]["name"] == "fastest-v2"
     assert models[6]["params"] == 209_864
     run = toolkit("models", cwd=tmp_path)

@@ -132,7 +132,7 @@ def _share_photographs(rng: np.random.Generator, shares: Sequence[float]) -> lis
     owners = np.concatenate((np.arange(len(shares)), np.searchsorted(ends, rest, side="right")))
     for i, owner in zip(rng.permutation(len(paths)), owners.clip(max=len(shares) - 1), strict=True):
         coded = np.frombuffer(paths[i].read_bytes(), np.uint8)
-        photographs[owner].append(cv2.imdecode(coded, cv2.IMREAD_COLOR))  # type: ignore[arg-type]
+        photographs[owner].append(cv2.imdecode(coded, cv2.IMREAD_COLOR))
     return photographs
 
 

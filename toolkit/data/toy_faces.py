@@ -151,7 +151,8 @@ def draw_face(rng: np.random.Generator, picture: Picture) -> Floats:
         place, sides = rng.uniform(0.2, 0.8, 2) * size, rng.uniform(0.1, 0.3, 2) * size
         patch = cv2.boxPoints((place.tolist(), sides.tolist(), rng.uniform(0, 90)))
         fill(patch.astype(np.float64), rng.uniform(0, 255, 3))
-    light = np.linspace(*rng.uniform(0.65, 1.15, 2), size)[None, :, None]
+    left, right = rng.uniform(0.65, 1.15, 2)
+    light = np.linspace(left, right, size)[:, None]
     picture[:] = (picture * light + rng.normal(0, rng.uniform(0, 8), picture.shape)).clip(0, 255)
     return found
 
