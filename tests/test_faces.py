@@ -8,6 +8,7 @@ import pytest
 
 from tests.test_cli import answer, toolkit
 from toolkit import create_model, detect_faces, viz
+from toolkit.demo import pan_and_zoom
 from toolkit.detect import Boxes, Video, load_image, save_image
 from toolkit.export import export_model, open_export
 from toolkit.faces import (
@@ -46,16 +47,7 @@ def two_faces(zoo):
 
 @pytest.fixture(scope="module")
 def clip(two_faces):
-    """40 frames of a slow pan and zoom over the picture."""
-    height, width = two_faces.shape[:2]
-    frames = []
-    for angle in np.linspace(0, 2 * np.pi, 40, endpoint=False):
-        side = width * (1.15 + 0.15 * np.cos(angle))
-        half = np.array([side, side * 360 / 640]) / 2
-        centre = np.array([width * (0.5 + 0.05 * np.sin(angle)), height * (0.5 + 0.06 * np.sin(2 * angle))])
-        window = np.concatenate((centre - half, centre + half)).astype(np.float32)
-        frames.append(cut(two_faces, window, (640, 360)))
-    return frames
+    return pan_and_zoom(two_faces, 40)
 
 
 def left_to_right(faces):
@@ -137,12 +129,13 @@ def test_two_faces(two_faces, networks):
     np.testing.assert_array_equal(left_to_right(by_name).points, faces.points)
 
 
-@pytest.mark.parametrize("fmt", ["onnx", "ncnn"])
-def test_any_backend_for_both(fmt, two_faces, networks, tmp_path):
+@pytest.mark.parametrize("formats", [("ncnn", "ncnn"), ("torch", "mnn")])
+def test_any_backend_for_both(formats, two_faces, networks, tmp_path):
     opened = []
-    for i, network in enumerate(networks):
-        export_model(network, tmp_path / str(i), [fmt])
-        opened.append(open_export(tmp_path / str(i), fmt, threads=1))
+    for i, (network, fmt) in enumerate(zip(networks, formats, strict=True)):
+        if fmt != "torch":
+            export_model(network, tmp_path / str(i), [fmt])
+        opened.append(network if fmt == "torch" else open_export(tmp_path / str(i), fmt, threads=1))
     wanted, found = detect_faces(two_faces, *networks), detect_faces(two_faces, *opened)
     np.testing.assert_allclose(found.boxes, wanted.boxes, atol=0.05)
     np.testing.assert_allclose(found.points, wanted.points, atol=0.1)
@@ -238,8 +231,12 @@ def test_a_cut_in_the_film_is_noticed(clip, networks, pictures):
 
 def test_a_face_that_leaves_is_lost(clip, networks):
     tracker = FaceTracker(*networks, WIDE, Tracking(every=0))
-    seen = [len(tracker(np.roll(clip[0], -24 * i, axis=1) * (np.arange(640) < 640 - 24 * i)[:, None].astype(np.uint8)))
-            for i in range(26)]  # fmt: skip
+    columns = np.arange(640)
+    seen = []
+    for shift in range(0, 640, 24):
+        moved = np.roll(clip[0], -shift, axis=1)
+        moved[:, columns >= 640 - shift] = 0
+        seen.append(len(tracker(moved)))
     assert seen[0] == 2
     assert seen[-1] == 0
 
@@ -311,8 +308,6 @@ def test_the_command(clip, zoo, two_faces, pictures, tmp_path):
     assert (tmp_path / "out" / "in.mp4").is_file()
     for arguments, message in (
         (("nowhere.jpg",), "there is no picture"),
-        (("in", "--points", "yoloface-50k"), "places no landmarks"),
-        (("in", "--detector", "landmark106"), "finds no objects"),
         (
             ("in", "--weights", zoo / "yoloface-50k/caffe/yoloface-50k.caffemodel"),
             "belongs to another network",

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from toolkit import viz
-from toolkit.detect import Settings, annotate, save_image
+from toolkit.detect import Image, Settings, annotate, save_image
 from toolkit.detect import run as run_detector
 from toolkit.export import export_model, open_export, parity, probe_input
+from toolkit.faces import cut
 from toolkit.models import create_model, list_models
 from toolkit.models.blocks import ConvBNAct
 from toolkit.models.cost import measure
@@ -35,6 +36,19 @@ def photographs() -> dict[str, np.ndarray]:
         "china": china,
         "flower": flower,
     }
+
+
+def pan_and_zoom(image: np.ndarray, count: int = 100, size: tuple[int, int] = (640, 360)) -> list[Image]:
+    """A film of a picture: `count` frames of `size` (w, h), in which the view goes round once, draws
+    away and near again, with grey around the picture."""
+    height, width = image.shape[:2]
+    frames = []
+    for angle in np.linspace(0, 2 * np.pi, count, endpoint=False):
+        side = width * (1.15 + 0.15 * np.cos(angle))
+        half = np.array([side, side * size[1] / size[0]]) / 2
+        centre = (width * (0.5 + 0.06 * np.sin(angle)), height * (0.5 + 0.08 * np.sin(2 * angle)))
+        frames.append(cut(image, np.concatenate((centre - half, centre + half)), size))
+    return frames
 
 
 def untrained(name: str) -> Detector:

@@ -84,7 +84,7 @@ def boxes_of_windows(windows: Floats, io: LandmarkIO) -> Floats:
     return np.concatenate((centres - sizes / 2, centres + sizes / 2), 1, dtype=np.float32)
 
 
-def cut(image: Image, window: Floats, size: tuple[int, int]) -> Image:
+def cut(image: Image, window: NDArray[np.floating], size: tuple[int, int]) -> Image:
     """A window (4,) xyxy px of a picture at `size` (w, h), bilinear; grey where there is no picture."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"expected an RGB picture (H, W, 3) of uint8, found {image.shape} of {image.dtype}")

@@ -1,4 +1,4 @@
-"""A landmark network in every format: the reference's outputs, the same interface, and what does not apply."""
+"""A landmark network in every format: the reference's outputs, one interface, what does not apply."""
 
 import json
 

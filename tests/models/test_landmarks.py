@@ -1,4 +1,4 @@
-"""landmark106: the published weights from both files, its cost, other sizes, and files that do not belong to it."""
+"""landmark106: the published weights from both files, its cost, other sizes, files of other networks."""
 
 import numpy as np
 import pytest

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 LOSSES = ("wing", "smooth-l1", "gaussian")
+SYMMETRY = 0.15  # of the cut: how far a mean face may be from its own mirror image
 WING, CURVATURE = 10.0, 2.0  # px of the cut: width and curvature of the wing loss
 
 
@@ -55,14 +56,15 @@ def mirror_map(points: Floats) -> NDArray[np.int64]:
     faces (n, P, 2) themselves.
 
     The mean face is nearly its own mirror image, so points are paired by the least sum of distances between
-    both. Raises InputError where that pairs no two points with each other.
+    both. Raises InputError where they do not pair, or lie apart by more than `SYMMETRY` of the cut.
     """
     from scipy.optimize import linear_sum_assignment
 
     mean = relative_shapes(points).mean(0)
     mirrored = mean * (-1, 1) + (BOUNDS[0] + BOUNDS[2], 0)
-    _, pairs = linear_sum_assignment(np.linalg.norm(mean[:, None] - mirrored[None], axis=2))
-    if (pairs[pairs] != np.arange(len(pairs))).any():
+    apart = np.linalg.norm(mean[:, None] - mirrored[None], axis=2)
+    points_of_one, pairs = linear_sum_assignment(apart)
+    if (pairs[pairs] != points_of_one).any() or apart[points_of_one, pairs].max() > SYMMETRY:
         raise InputError(
             "the points of these faces do not pair left and right: set flip to 0, or label more faces"
         )
@@ -205,7 +207,8 @@ def landmark_loss(outputs: Sequence[Tensor], batch: FaceBatch, io: LandmarkIO, k
     "wing": logarithmic within 10 px and linear beyond, for x and y each (Feng et al., arXiv:1711.06753).
     "smooth-l1": quadratic within 1 px. "gaussian": minus the logarithm of a normal density around each point,
     whose spread the network gives beside it, so that points it cannot know weigh less (Kendall and Gal,
-    arXiv:1703.04977).
+    arXiv:1703.04977), times that spread, without which hard points are given up (Seitzer et al.,
+    arXiv:2203.09168).
     """
     side = torch.tensor(io.input_size, device=outputs[0].device)
     apart = (outputs[0].float().view(-1, io.points, 2) - batch.points) * side
@@ -219,6 +222,7 @@ def landmark_loss(outputs: Sequence[Tensor], batch: FaceBatch, io: LandmarkIO, k
     else:
         spread = outputs[1].float().clamp(-3, 5)  # logarithm of px
         each = apart.square().sum(2) * torch.exp(-2 * spread) / 2 + 2 * spread
+        each = each * spread.detach().exp()
     known = batch.labelled
     total = ((each * known).sum(1) / known.sum(1).clamp_min(1)).sum()
     return Losses(total, torch.tensor(float(len(known)), device=total.device), {kind: total.detach()})
