@@ -341,6 +341,9 @@ def face_grid(network: Any, dataset: Dataset, columns: int = 5) -> Any:
     drawn = []
     for i in range(len(dataset)):
         rows, image = dataset.rows(i), load_image(dataset.path(i))
-        labelled = viz.draw_points(image, dataset.keypoints[rows, :, :2], "#FFFFFF")
-        drawn.append(viz.draw_points(labelled, found[rows]))
+        factor = max(1, round(400 / max(image.shape[:2])))  # dots are no smaller than a pixel
+        picture = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        labelled = dataset.keypoints[rows, :, :2] * factor
+        picture = viz.draw_points(picture, labelled, "#FFFFFF")  # type: ignore[arg-type]
+        drawn.append(viz.draw_points(picture, found[rows] * factor))
     return viz.image_grid(drawn, columns=columns)
