@@ -134,12 +134,10 @@ def test_sizes_and_settings_follow_the_step(dataset, cache):
     plain = Augmentation()
     found = list(
         batches(
-            dataset,
-            cache,
+            BatchMaker(dataset, cache, 0),
             20,
             lambda step: ((64, 64), (96, 32))[step % 2],
             lambda step: replace(plain, mosaic=float(step < 2)),
-            seed=0,
             start_step=0,
             stop_step=4,
         )
