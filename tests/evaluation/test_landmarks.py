@@ -118,3 +118,41 @@ def test_perfect_points_of_wflw_score_nothing():
 def test_bad_input_is_one_sentence(found, real, more, message):
     with pytest.raises(InputError, match=message):
         landmarks.evaluate(found, real, **more)
+
+
+def test_a_map_from_one_numbering_to_another():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 100, (60, 7, 2)) + rng.uniform(0, 500, (60, 1, 2))
+    order = np.array([3, 0, 5])
+    start, end = points.min(1, keepdims=True), points.max(1, keepdims=True)
+    others = points[:, order] + 0.02 * (end - start)
+    found = landmarks.fit_map(points[:30], others[:30])
+    assert found.nearest.tolist() == order.tolist()
+    np.testing.assert_allclose(found(points[30:]), others[30:], atol=0.05)
+    with pytest.raises(InputError, match="the same faces twice, at least 20"):
+        landmarks.fit_map(points[:10], others[:10])
+    with pytest.raises(InputError, match="the same faces twice"):
+        landmarks.fit_map(points, others[:30])
+
+
+def test_landmark106_on_hard_faces(data, zoo):
+    from toolkit import create_model
+    from toolkit.data.dataset import load
+
+    dataset = load("wflw98").subset(np.arange(0, 425, 5))
+    scores = landmarks.score(create_model("landmark106", "published"), dataset)
+    assert 0.07 < scores.nme < 0.13
+    assert scores.missed == 0
+    assert scores.normaliser == "inter-ocular"
+    turned = dataset.keep_boxes(np.ones(len(dataset.labels), bool))
+    turned.keypoints[0, 40:, 2] = 0  # half of a face is not labelled
+    again = landmarks.score(create_model("landmark106", "published"), turned, "box")
+    assert again.missed == 0
+
+
+def test_a_data_set_without_landmarks(tmp_path):
+    from toolkit import create_model
+    from toolkit.data.toy import make_toy
+
+    with pytest.raises(InputError, match="has no landmarks"):
+        landmarks.predict(create_model("landmark106"), make_toy(tmp_path / "toy", count=4))

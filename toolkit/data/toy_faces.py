@@ -72,7 +72,7 @@ def head(rng: np.random.Generator) -> Floats:
     vary = rng.uniform(0.9, 1.1, 12)
     turn = np.linspace(-0.12, 1.12, 33) * np.pi
     points[:33, 0] = -np.cos(turn) / np.cos(turn).max()
-    points[:33, 1] = -0.1 + 1.25 * vary[0] * np.sin(turn)
+    points[:33, 1] = -0.1 + 1.3 * vary[0] * np.sin(turn)
     points[:33, 2] = -0.75 + 0.45 * np.sin(turn)
 
     def ring(
@@ -106,8 +106,8 @@ def head(rng: np.random.Generator) -> Floats:
     points[55:60, 1] = nose + 0.1 + 0.04 * np.array((-1, 0.3, 1, 0.3, -1))
     points[55:60, 2] = 0.2
     mouth, smile = 0.3 * vary[7], 0.08 * rng.uniform(-0.5, 1)
-    opened = 0.22 * max(0.0, rng.uniform(-1, 1))
-    low = nose + 0.36 * vary[8]
+    low = nose + 0.3 * vary[8]
+    opened = min(0.22 * max(0.0, rng.uniform(-1, 1)), points[16, 1] - low - 0.15)  # above the chin
     ring(76, 5, 5, 0, low, mouth, 0.09, 0.1 + opened)
     ring(88, 3, 3, 0, low, mouth * 0.85, 0.01, 0.01 + opened)
     points[76:96, 1] -= smile * (points[76:96, 0] / mouth) ** 2
