@@ -45,7 +45,7 @@ def settings(name="modern", **more):
     return read_config({"data": "made", "model": "fastest-v2", "recipe": chosen, **FIXED, **more})
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["seed", "modern"])
 def test_a_run_leaves_what_the_other_commands_take(name, toy, tmp_path):
     result = train(settings(name), tmp_path / "run", dataset=toy)
     assert result.finished
@@ -66,7 +66,7 @@ def test_a_run_leaves_what_the_other_commands_take(name, toy, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["seed", "modern"])
 def test_resumed_equals_uninterrupted(name, toy, tmp_path):
     train(settings(name), tmp_path / "whole", dataset=toy)
     stopped = train(settings(name, stop_at=3), tmp_path / "parts", dataset=toy)
