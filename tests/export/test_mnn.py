@@ -45,7 +45,7 @@ def test_an_export_detects_like_torch(engine, exported, tmp_path, pictures):
     path = (
         folder / "model.onnx"
         if engine is OpenVinoModel
-        else export(folder / "model.onnx", tmp_path, "fp32")[0]
+        else export(folder / "model.onnx", tmp_path, "fp32", model.io)[0]
     )
     images = list(pictures.values())
     count = 0
@@ -60,7 +60,7 @@ def test_an_export_detects_like_torch(engine, exported, tmp_path, pictures):
 def test_int8(precision, exported, tmp_path, pictures):
     model, folder = exported("yoloface-50k")
     x = np.stack([preprocess(image, model.io)[0] for image in pictures.values()])
-    (path,) = export(folder / "model.onnx", tmp_path, precision, x)
+    (path,) = export(folder / "model.onnx", tmp_path, precision, model.io, x)
     wanted, found = model.predict(x), MnnModel(path, model.io).predict(x)
     for a, b in zip(wanted, found, strict=True):
         error = np.sqrt(((a - b) ** 2).mean() / (a**2).mean())
@@ -68,7 +68,8 @@ def test_int8(precision, exported, tmp_path, pictures):
     assert [p.name for p in tmp_path.iterdir()] == [f"model-{precision}.mnn"]
 
 
-def test_int8_is_calibrated_on_the_very_pixels(tmp_path):
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_int8_is_calibrated_on_the_very_pixels(order, tmp_path):
     """A network that looks at one pixel of each colour; a reader that swaps colours or resizes would find
     black there, and the quantised outputs would be 0."""
     places = ((0, 0, 200), (0, 15, 100), (15, 0, 50))  # row, column, value of red, green, blue
@@ -85,12 +86,12 @@ def test_int8_is_calibrated_on_the_very_pixels(tmp_path):
             return [look(x) for look in self.looks]
 
     model = Pixels()
-    model.io = ModelIO((16, 16), ("a",), (HeadIO(16, ((1.0, 1.0),)),) * 3, 16)
+    model.io = ModelIO((16, 16), ("a",), (HeadIO(16, ((1.0, 1.0),)),) * 3, 16, order)
     toolkit.export.onnx.export(model, tmp_path, (16, 16))
     x = np.zeros((8, 3, 16, 16), np.float32)
     for colour, (row, column, value) in enumerate(places):
         x[:, colour, row, column] = value / 255
-    (path,) = export(tmp_path / "model.onnx", tmp_path, "int8", x)
+    (path,) = export(tmp_path / "model.onnx", tmp_path, "int8", model.io, x)
     found = MnnModel(path, model.io).predict(x[:1])
     for (*_, value), out in zip(places, found, strict=True):
         np.testing.assert_allclose(out, value / 255, atol=2 / 255)
@@ -103,7 +104,7 @@ def test_the_number_of_threads(threads, exported, tmp_path):
     _, folder = exported("yoloface-500k-v2")
     io, source = create_model("yoloface-500k-v2").io, folder / "model.onnx"
     assert OpenVinoModel(source, io, threads).model.get_property("INFERENCE_NUM_THREADS") == threads
-    (path,) = export(source, tmp_path, "fp32")
+    (path,) = export(source, tmp_path, "fp32", io)
     script = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -127,8 +128,8 @@ def test_the_number_of_threads(threads, exported, tmp_path):
 
 
 def test_nothing_on_standard_output_and_no_telemetry(exported, tmp_path):
-    _, folder = exported("yoloface-50k")
-    export(folder / "model.onnx", tmp_path, "fp32")
+    model, folder = exported("yoloface-50k")
+    export(folder / "model.onnx", tmp_path, "fp32", model.io)
     (tmp_path / "bad.mnn").write_bytes(b"no")
     script = (
         "import sys\n"
@@ -171,7 +172,7 @@ def test_bad_input(exported, tmp_path):
         ("int8", good + 255, "in 255..255"),
     ):
         with pytest.raises(InputError, match=message):
-            export(source, tmp_path, precision, samples)
+            export(source, tmp_path, precision, io, samples)
     with pytest.raises(InputError, match="there is no .*nowhere.onnx to convert"):
         convert(tmp_path / "nowhere.onnx", tmp_path / "a.mnn", "ONNX")
     damaged = tmp_path / "damaged.onnx"
@@ -181,7 +182,7 @@ def test_bad_input(exported, tmp_path):
     with pytest.raises(InputError, match="mnnconvert cannot take this file"):
         convert(source, tmp_path / "a.mnn", "CAFFE")
     assert [p.name for p in tmp_path.iterdir()] == ["damaged.onnx"]
-    (path,) = export(source, tmp_path, "fp32")
+    (path,) = export(source, tmp_path, "fp32", io)
     with pytest.raises(InputError, match="no multiple of this network's stride"):
         MnnModel(path, io).predict(np.zeros((1, 3, 56, 57), np.float32))
     with pytest.raises(InputError, match="there is no .*a.mnn"):
