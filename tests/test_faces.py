@@ -209,7 +209,7 @@ def test_faces_are_followed(clip, networks):
         assert len(found) == 2
         if len(alone) == 2:
             errors.append(apart(found, alone))
-    assert tracker.detections == 2  # at the start, and after 30 frames
+    assert 2 <= tracker.detections <= 4  # at the start, after 30 frames, where the view moves fast
     assert np.mean(errors) < 0.02
     assert np.max(errors) < 0.05
 

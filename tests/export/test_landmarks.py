@@ -99,7 +99,8 @@ def test_layers_agree(exported):
     for fmt in ("onnx", "ncnn", "caffe"):
         result = parity.compare(model, open_export(exported, fmt), x)
         assert result.relative < 1e-5
-        assert len(result.layers) >= 37
+        assert len(result.layers) == 37
+        assert max(row.relative for row in result.layers) < 1e-5
 
 
 def test_our_ncnn_files_go_back_into_torch(exported):

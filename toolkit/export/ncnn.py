@@ -156,7 +156,8 @@ class NcnnModel:
         rows = _read(self.path)
         blobs = []
         for kind, _, _, outputs in rows:
-            if kind in CONVOLUTIONS:
+            # a fully connected layer that is an output is no convolution that pnnx has rewritten
+            if kind in CONVOLUTIONS and not (kind == "InnerProduct" and outputs[0] in self.outputs):
                 follow = [row for row in rows if outputs[0] in row[2]]
                 single = len(follow) == 1 and follow[0][0] in ACTIVATION_LAYERS
                 blobs.append(follow[0][3][0] if single else outputs[0])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toolkit.boxes import iou
 from toolkit.detect import Backend, Boxes, Suppressing
 from toolkit.models.blocks import ConvBNAct
-from toolkit.models.detector import Detector
+from toolkit.models.landmarks import TorchNetwork
 from toolkit.runtime import InputError
 
 # One row of a darknet layers.csv: what it says of a layer's output.
@@ -106,7 +106,7 @@ def statistics(feature: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.array([flat.mean(), np.abs(flat).mean(), flat.min(), flat.max(), *flat[:4]])
 
 
-def torch_layers(model: Detector, x: NDArray[np.float32]) -> tuple[list[str], list[NDArray[np.float32]]]:
+def torch_layers(model: TorchNetwork, x: NDArray[np.float32]) -> tuple[list[str], list[NDArray[np.float32]]]:
     """Names and outputs of every convolution (after its activation), in the order in which they run."""
     names, found, hooks = [], [], []
     for name, module in model.named_modules():
@@ -164,7 +164,7 @@ def compare(
     labels: list[str] = []
     features: list[list[NDArray] | None] = []
     for side in (first, second):
-        if isinstance(side, Detector):
+        if isinstance(side, TorchNetwork):
             labels, found = torch_layers(side, x)
             features.append(list(found))
         else:
