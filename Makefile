@@ -58,6 +58,7 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.studies sanity
 	$(BIN)/python -m tests.benchmarks.studies search
 	$(BIN)/python -m tests.benchmarks.studies faces
+	$(BIN)/python -m tests.benchmarks.landmarks accuracy
 	$(BIN)/python -m tests.benchmarks.exports scores
 	$(BIN)/python -m tests.benchmarks.exports files
 	$(BIN)/python -m tests.benchmarks.tables
@@ -71,7 +72,8 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.exports engines
 	$(BIN)/python -m tests.benchmarks.exports layers
 	$(BIN)/python -m tests.benchmarks.exports stages
-	$(BIN)/python -m tests.benchmarks.runner
+	$(BIN)/python -m tests.benchmarks.runner speed
+	$(BIN)/python -m tests.benchmarks.landmarks speed
 
 bench-peers: setup
 	$(PYTHON) -m venv .venv-peers

@@ -208,9 +208,30 @@ def studies() -> str:
     return "\n".join(lines)
 
 
+def landmarks() -> str:
+    kept = result("landmarks-accuracy")
+    if not kept:
+        return ""
+    published, trained = kept["landmark106"], kept["98 points, trained"]
+    everything = published["map of numbers, all faces"]
+    rows = {
+        f"landmark106, map of numbers, all {everything['faces']} faces": everything["nme"],
+        "landmark106, map fitted on one half of the pictures, other half": published[
+            "map fitted on the first half, second half"
+        ]["nme"],
+        f"98 points, mean shape, {kept['faces']['test']} held-out faces": kept[
+            "98 points, mean shape of the training faces"
+        ]["nme"],
+        **{f"98 points, trained {key}, the same": row["nme"] for key, row in trained.items()},
+    }
+    lines = ["| error of points by inter-ocular distance (NME), WFLW's hard faces | |", "|---|---|"]
+    lines += [f"| {name} | {nme:.4f} |" for name, nme in rows.items()]
+    return "\n".join(lines)
+
+
 def measured() -> str:
     """The text between the README's marks."""
-    makers = (faces, objects, training, face_training, studies, rungs, engines, stages)
+    makers = (faces, objects, training, face_training, studies, rungs, engines, stages, landmarks)
     tables = "\n\n".join(filter(None, (make() for make in makers)))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 

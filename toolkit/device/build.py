@@ -56,7 +56,12 @@ def layers_of(folders: Iterable[str | Path]) -> frozenset[str]:
     files name. Raises InputError where a folder holds no export or no ncnn format."""
     layers = set(LAYERS)
     for folder in folders:
-        formats = read_spec(folder)["formats"]
+        spec = read_spec(folder)
+        if "points" in spec["io"]:
+            raise InputError(
+                f"{folder} is a landmark network, which runner and app do not run: name a detector"
+            )
+        formats = spec["formats"]
         params = [entry["file"] for name, entry in formats.items() if name.partition("-")[0] == "ncnn"]
         if not params:
             raise InputError(f"{folder} has no ncnn format: export the network with --to ncnn")

@@ -79,6 +79,7 @@ def package_android(
     if not name.strip() or not name.isprintable():
         raise InputError(f"an app's name is one line of text, not {name!r}")
     specs = {folder: _checked(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)}
+    layers = "\n  ".join(sorted(layers_of(specs)))
     values = {
         "APP_NAME": _resource_text(name),
         "TITLE": name,
@@ -100,7 +101,6 @@ def package_android(
                 )
         rows = [{"folder": p.folder, "name": p.name, "formats": p.formats} for p in packaged]
         (project / MARK).write_text(json.dumps({"models": rows}, indent=1) + "\n")
-        layers = "\n  ".join(sorted(layers_of(specs)))
         (project / CPP / "layers.cmake").write_text(f"set(LAYERS\n  {layers})\n")
     return packaged
 

@@ -425,12 +425,12 @@ def measure(
     is timed, and at the end for devices that failed.
     """
     image, name = load_picture(picture)
+    layers = layers_of(folders)
     tasks = [
         _task(Path(folder), fmt, image)
         for folder in progress(folders, "checking")
         for fmt in _formats(Path(folder), formats, sweep)
     ]
-    layers = layers_of(folders)
     done: list[tuple[Path, Reading]] = []
     arrivals: queue.SimpleQueue[tuple[Path, Reading] | None] = queue.SimpleQueue()
 
