@@ -1075,7 +1075,7 @@ def train(
     output: Annotated[Path, typer.Option(help="The run's folder.")],
     data: Annotated[str, typer.Option(help="A data set by the name of its card, or a folder.")] = "",
     model: Annotated[str, typer.Option(help="A network of the zoo.")] = "",
-    recipe: Annotated[str, typer.Option(help="seed, modern, or a .yaml of levers.")] = "",
+    recipe: Annotated[str, typer.Option(help="seed, modern, landmarks, or a .yaml of levers.")] = "",
     config: Annotated[Path | None, typer.Option(help="All settings from a config.yaml.")] = None,
     weights: Annotated[
         str, typer.Option(help="Start from: published, or a .weights or .pt file; nothing: from scratch.")
