@@ -208,6 +208,26 @@ def studies() -> str:
     return "\n".join(lines)
 
 
+def runner() -> str:
+    kept = result("runner-speed")
+    columns = [key for key in kept if key.endswith("threads")]
+    if not columns:
+        return ""
+    lines = [
+        "| the timing runner on x86_64, ms | "
+        + " | ".join(c.replace("1 threads", "1 thread") for c in columns)
+        + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for name in ("zig, own threads", "gcc, libgomp", "wheel"):
+        medians = [f"{kept[c][name]['median_ms']:.2f}" for c in columns]
+        lines.append(f"| {name} | {' | '.join(medians)} |")
+    for name in ("gcc, libgomp", "wheel"):
+        cells = ["{median:.2f} [{low:.2f}, {high:.2f}]".format(**kept[c][f"own by {name}"]) for c in columns]
+        lines.append(f"| the first by {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def landmarks() -> str:
     kept = result("landmarks-accuracy")
     if not kept:
@@ -231,7 +251,7 @@ def landmarks() -> str:
 
 def measured() -> str:
     """The text between the README's marks."""
-    makers = (faces, objects, training, face_training, studies, rungs, engines, stages, landmarks)
+    makers = (faces, objects, training, face_training, studies, rungs, engines, stages, landmarks, runner)
     tables = "\n\n".join(filter(None, (make() for make in makers)))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 

@@ -48,7 +48,10 @@ public:
     // "ncnn-int8"); both are copied. Throws std::runtime_error.
     Network(const Json& document, const std::string& format, const std::string& param,
             const unsigned char* bytes, std::size_t size, const Options& options)
-        : spec_(read_spec(document)), net_(new ncnn::Net) {
+        : spec_(read_spec(document)), memory_(new ncnn::PoolAllocator), net_(new ncnn::Net) {
+        // Memory stays from one picture to the next: a system may give and take it page by page.
+        memory_->set_size_drop_threshold(256);
+        net_->opt.blob_allocator = net_->opt.workspace_allocator = memory_.get();
         net_->opt.num_threads = options.threads;
         net_->opt.use_vulkan_compute = options.vulkan;
         const bool half = format == "ncnn-fp16";
@@ -75,7 +78,8 @@ public:
                          : (order == Pixels::bgr) == spec_.bgr ? ncnn::Mat::PIXEL_RGB
                                                                : ncnn::Mat::PIXEL_RGB2BGR;
         ncnn::Mat input =
-            ncnn::Mat::from_pixels_resize(pixels, type, width, height, step, spec_.width, spec_.height);
+            ncnn::Mat::from_pixels_resize(pixels, type, width, height, step, spec_.width, spec_.height,
+                                          memory_.get());
         const float mean[] = {spec_.mean, spec_.mean, spec_.mean};
         const float scale[] = {spec_.scale, spec_.scale, spec_.scale};
         input.substract_mean_normalize(mean, scale);
@@ -106,6 +110,7 @@ public:
 
 private:
     Spec spec_;
+    std::unique_ptr<ncnn::PoolAllocator> memory_;  // outlives the network
     std::unique_ptr<ncnn::Net> net_;
 };
 

@@ -1,0 +1,82 @@
+"""The timing runner on this machine beside the same runner and ncnn built by GCC with its libgomp, and beside
+the ncnn wheel in Python: what zig and the own thread pool cost.
+
+python -m tests.benchmarks.runner speed      (5 minutes, with compiling 10)
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.exports import network, serve
+from tests.benchmarks.record import ratio, run_part, spread
+from toolkit.device.build import LAYERS, Compiler, build_runner, compiled
+from toolkit.export import export_model
+
+NETWORKS = ("yoloface-500k-v2", "fastest-v2", "nano-coco")
+TURNS, LOOPS = 16, 25
+
+
+def by_gcc() -> Path:
+    version = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
+    options = ("-DCMAKE_C_COMPILER=gcc", "-DCMAKE_CXX_COMPILER=g++")
+    return compiled(Compiler(options, f"gcc {version.strip()}", "libgomp"), LAYERS, "gcc")
+
+
+def samples(runner: Path, folder: Path, threads: int) -> float:
+    """The median of a short run's inference times, ms."""
+    from skimage.data import astronaut
+
+    raw = folder / "astronaut.rgb"
+    raw.write_bytes(astronaut().tobytes())
+    words = ["bench", folder, "--raw", raw, "--size", "512x512", "--threads", threads, "--loops", LOOPS]
+    run = subprocess.run([runner, *map(str, words)], capture_output=True, check=True)
+    return float(np.median(json.loads(run.stdout)["samples"]["inference_ms"]))
+
+
+def speed(work: Path) -> dict[str, Any]:
+    """Medians of short runs in turns, the order drawn anew in each. The wheel's process is stopped while
+    another one runs: idle threads spin."""
+    runners = {"zig, own threads": build_runner("x86_64"), "gcc, libgomp": by_gcc()}
+    figures: dict[str, Any] = {}
+    context = get_context("spawn")
+    for name, threads in product(NETWORKS, (1, 2)):
+        folder = work / f"runner-{name}"
+        if not folder.exists():
+            export_model(network(name), folder, ["ncnn"])
+        here, there = context.Pipe()
+        wheel = context.Process(target=serve, args=(name, folder, "ncnn", threads, there), daemon=True)
+        wheel.start()
+        here.send(1)
+        here.recv()
+        os.kill(wheel.pid or 0, signal.SIGSTOP)
+        times: dict[str, list[float]] = {key: [] for key in (*runners, "wheel")}
+        for turn in range(TURNS):
+            for key in np.random.default_rng(turn).permutation(list(times)):
+                if key == "wheel":
+                    os.kill(wheel.pid or 0, signal.SIGCONT)
+                    here.send(LOOPS)
+                    times[key].append(float(np.median(here.recv())))
+                    os.kill(wheel.pid or 0, signal.SIGSTOP)
+                else:
+                    times[key].append(samples(runners[key], folder, threads))
+        wheel.kill()
+        own = np.array(times["zig, own threads"])
+        figures[f"{name}, {threads} threads"] = {
+            **{key: spread(np.array(row)) for key, row in times.items()},
+            **{f"own by {key}": ratio(own, np.array(times[key])) for key in ("gcc, libgomp", "wheel")},
+        }
+        print(name, threads, figures[f"{name}, {threads} threads"], file=sys.stderr)
+    return figures
+
+
+if __name__ == "__main__":
+    run_part("runner", __doc__ or "", {"speed": speed}, ["ncnn", "ziglang"])
