@@ -20,12 +20,15 @@ from toolkit.detect import load_image
 from toolkit.detect import run as detect
 from toolkit.device.build import ABIS
 from toolkit.export import export_model, open_export
-from toolkit.models import list_models
 from toolkit.models.detector import decode
+from toolkit.models.zoo import SPECS, published_files
 
 FORMATS = ("ncnn", "ncnn-fp16", "ncnn-int8")
-# fp32 is equal to 4 decimals; half precision and other int8 kernels move scores and edges by up to this much
-LOOSE = 0.04
+# How far scores and edges may move. In int8 every processor rounds some values to the other side, which the
+# layers behind carry on: what comes out differs between processors as much as int8 differs from float32, and
+# more so where weights are random.
+TOLERANCE = {"ncnn": 1e-4, "ncnn-fp16": 0.04, "ncnn-int8": 0.08}
+RANDOM = {"ncnn-fp16": 0.04, "ncnn-int8": 0.12}
 LEAST = 0.002  # score of a candidate
 # without half precision: several times as fast under qemu, and all that float32 needs
 PLAIN_CPU = {"arm64-v8a": "cortex-a57", "armeabi-v7a": "cortex-a15", "x86_64": ""}
@@ -39,9 +42,11 @@ def exported(trained, data, tmp_path_factory):
 
     def get(name: str) -> Path:
         if not (root / name).exists():
-            export_model(
-                trained(name).eval(), root / name, FORMATS, calibration=pictures, method="minmax", name=name
-            )
+            model = trained(name).eval()
+            if f"{name}/{name}.weights" not in published_files():
+                for head in model.heads:  # random ones reach 20, where every score is 1 and boxes are huge
+                    head.out.conv.weight.data /= 3
+            export_model(model, root / name, FORMATS, calibration=pictures, method="minmax", name=name)
         return root / name
 
     return get
@@ -66,6 +71,7 @@ class Found:
     def near(self, other: "Found", tolerance: float) -> np.ndarray:
         """(K, M): which detections are the same ones, by class, score and all four edges."""
         edges = np.abs(self.boxes[:, None] - other.boxes[None]).max(axis=2, initial=0)
+        edges /= np.abs(self.boxes).max(axis=1, initial=1)[:, None]  # random weights give very large boxes
         scores = np.abs(self.scores[:, None] - other.scores[None])
         same = self.classes[:, None] == other.classes[None]
         return same & (edges <= tolerance) & (scores <= tolerance)
@@ -109,20 +115,20 @@ def found_by(reading: dict) -> Found:
     return Found(boxes, np.array([row["score"] for row in rows]), np.array([row["class"] for row in rows]))
 
 
-def equal(found: Found, wanted: Found, tolerance: float = 1e-4) -> None:
+def equal(found: Found, wanted: Found, tolerance: float = TOLERANCE["ncnn"]) -> None:
     assert len(found.scores) == len(wanted.scores) > 0
     near = found.near(wanted, tolerance)
     assert near.any(axis=0).all()
     assert near.any(axis=1).all()
 
 
-def similar(found: Found, wheel: Wheel, conf: float, least: float) -> None:
-    """`found`, above `least`, against the wheel above `conf`: every box is one of the wheel's candidates, and
-    covers each of its detections. Of boxes with nearly equal scores suppression may keep either."""
-    wanted = wheel.found(conf)
-    assert len(wanted.scores)
-    candidates = wheel.found(max(least - LOOSE, LEAST), suppressed=False)
-    assert found.near(candidates, LOOSE).any(axis=1).all()
+def similar(found: Found, wheel: Wheel, conf: float, tolerance: float) -> None:
+    """Every box found above `conf` is one of the wheel's candidates, and what the wheel finds clearly above
+    it is found. Of boxes with nearly equal scores suppression may keep either."""
+    assert len(found.scores)
+    candidates = wheel.found(max(conf - tolerance, LEAST), suppressed=False)
+    assert found.near(candidates, tolerance).any(axis=1).all()
+    wanted = wheel.found(conf).above(conf + tolerance)
     overlaps = iou(wanted.boxes, found.boxes) * (wanted.classes[:, None] == found.classes[None])
     assert (overlaps.max(axis=1, initial=0) > 0.45).all()
 
@@ -145,7 +151,7 @@ def raw_of(zoo, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("abi", ABIS)
 def test_float32_equals_the_wheel(abi, name, exported, raw_of, execute):
     image, raw = raw_of(name)
@@ -156,17 +162,17 @@ def test_float32_equals_the_wheel(abi, name, exported, raw_of, execute):
     equal(found_by(reading), wheel.found(conf))
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("fmt", ["ncnn-fp16", "ncnn-int8"])
 @pytest.mark.parametrize("abi", ABIS)
 def test_other_precisions_are_near_the_wheel(abi, fmt, name, exported, raw_of, execute):
     image, raw = raw_of(name)
     wheel = Wheel(exported(name), fmt, image)
     conf = wheel.conf()
-    least = max(conf - LOOSE, 0.01)
-    reading = answer(execute(abi, "detect", exported(name), *raw, "--conf", least, "--format", fmt))
+    reading = answer(execute(abi, "detect", exported(name), *raw, "--conf", conf, "--format", fmt))
     assert reading["settings"]["precision"] == fmt.removeprefix("ncnn-")
-    similar(found_by(reading), wheel, conf, least)
+    tolerance = TOLERANCE if f"{name}/{name}.weights" in published_files() else RANDOM
+    similar(found_by(reading), wheel, conf, tolerance[fmt])
 
 
 def test_half_precision_has_kernels_of_its_own(exported, raw_of, execute):

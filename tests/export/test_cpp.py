@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import pytest
 
 import toolkit.export
 from toolkit.boxes import nms
-from toolkit.export import probe_input
+from toolkit.detect import Settings, load_image, run
+from toolkit.device.build import LAYERS, ncnn_source
+from toolkit.export import export_model, open_export, probe_input
 from toolkit.models.detector import decode
 from toolkit.models.spec import HeadIO, ModelIO
 
@@ -135,3 +138,59 @@ def test_names_in_any_script(header):
 )
 def test_a_damaged_spec_is_one_sentence(text, said, header):
     assert said in header.open_spec(text.encode()).decode()
+
+
+FORMATS_OF_NCNN = ("ncnn", "ncnn-fp16", "ncnn-int8")
+
+
+@pytest.fixture(scope="module")
+def exported_for_cpp(trained, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sample") / "fastest-v2"
+    pictures = sorted((data / "voc2012_sub1200").rglob("*.jpg"))[:8]
+    model = trained("fastest-v2")
+    export_model(model, folder, FORMATS_OF_NCNN, calibration=pictures, method="minmax", cpp=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sample(exported_for_cpp, tmp_path_factory):
+    """The sample as a reader builds it, from the exported folder and ncnn's source; of ncnn only what the
+    network needs and no kernels for newer processors, which take minutes to compile."""
+    source, work = ncnn_source(), tmp_path_factory.mktemp("build")
+    lines = (source / "src" / "CMakeLists.txt").read_text()
+    layers = set(re.findall(r"^ncnn_add_layer\((\w+)", lines, re.MULTILINE)) - LAYERS
+    without = [f"WITH_LAYER_{layer.lower()}" for layer in sorted(layers)]
+    without += [f"NCNN_{part}" for part in ("AVX", "BATCH", "BF16", "C_API", "WEIGHT_QUANT")]
+    configure = ["cmake", "-B", work, "-S", exported_for_cpp / "cpp", f"-DNCNN_SOURCE={source}"]
+    subprocess.run([*configure, *(f"-D{name}=OFF" for name in without)], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", work, "-j", "2"], check=True, capture_output=True)
+    return work / "detect"
+
+
+@pytest.mark.parametrize("fmt", FORMATS_OF_NCNN)
+def test_the_sample_finds_what_python_finds(fmt, sample, exported_for_cpp, zoo, tmp_path):
+    picture, drawing = zoo / "images" / "dog.jpg", tmp_path / "found.jpg"
+    words = [sample, exported_for_cpp, picture, "--format", fmt, "--conf", "0.4", "--output", drawing]
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    image, model = load_image(picture), open_export(exported_for_cpp, fmt)
+    (wanted,) = run(model, [image], Settings(conf=0.4, clip=False))
+    assert [row[0] for row in rows] == [model.io.classes[i] for i in wanted.class_ids]
+    assert rows
+    # two decoders and two ways to resize; in int8 such small changes round to the other side
+    tolerance = 0.1 if fmt == "ncnn-int8" else 0.03
+    np.testing.assert_allclose([float(row[1]) for row in rows], wanted.scores, atol=tolerance)
+    size = np.array([image.shape[1], image.shape[0]] * 2)
+    boxes = np.array([[float(v) for v in row[2:]] for row in rows])
+    np.testing.assert_allclose(boxes / size, wanted.boxes / size, atol=tolerance)
+    assert load_image(drawing).shape == image.shape
+
+
+@pytest.mark.parametrize("damage", ["cut off", "of another network"])
+def test_the_sample_refuses_damaged_weights(damage, sample, exported_for_cpp, zoo, tmp_path):
+    folder = shutil.copytree(exported_for_cpp, tmp_path / "damaged")
+    weights = folder / "model-fp32.bin"
+    weights.write_bytes(weights.read_bytes()[:-100] if damage == "cut off" else bytes(50_000))
+    done = subprocess.run([sample, folder, zoo / "images" / "dog.jpg"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot open model-fp32.param: it is damaged" in done.stderr.splitlines()[-1]

@@ -92,8 +92,9 @@ def package_index() -> str:
 
 
 def ncnn_source() -> Path:
-    """The folder with ncnn's source, downloaded once from the package index and checked by its sha256;
-    NCNN_SOURCE names an unpacked one to use instead. Raises InputError where it cannot be had."""
+    """The folder with ncnn's source, downloaded once from the package index, checked by its sha256 and mended
+    (mend_ncnn.cmake); NCNN_SOURCE names an unpacked one to use instead, as it is. Raises InputError where it
+    cannot be had."""
     given = os.environ.get("NCNN_SOURCE")
     if given:
         if not (Path(given) / "src" / "net.cpp").is_file():
@@ -104,10 +105,12 @@ def ncnn_source() -> Path:
     def make(folder: Path, work: Path) -> None:
         with tarfile.open(_download(f"{name}.tar.gz", work)) as archive:
             archive.extractall(work, filter="data")  # refuses paths that lead out of the folder
+        mend = [_tool("cmake"), f"-DNCNN_SOURCE={work / name}", "-P", str(SHARED / "mend_ncnn.cmake")]
+        subprocess.run(mend, check=True, capture_output=True)
         for path in (work / name).iterdir():
             shutil.move(path, folder / path.name)
 
-    return _kept(name, make)
+    return _kept(f"{name}-mended", make)
 
 
 def _download(file: str, folder: Path) -> Path:
@@ -199,7 +202,7 @@ def compiled(compiler: Compiler, layers: Iterable[str], name: str) -> Path:
     ncnn = _installed(
         f"ncnn-{name}",
         RUNNER / "ncnn",
-        sorted((RUNNER / "ncnn").iterdir()),
+        [*sorted((RUNNER / "ncnn").iterdir()), SHARED / "mend_ncnn.cmake"],
         (*common, *of_ncnn),
         f"{origin} {chosen} {compiler.threads} {compiler.identity}",
     )

@@ -127,8 +127,9 @@ def _copy_template(project: Path, values: dict[str, str]) -> None:
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)
         (project / file).write_text(text)
-    for header in (SHARED / "detector.hpp", SHARED / "network.hpp", RUNNER / "machine.hpp"):
-        shutil.copyfile(header, project / CPP / header.name)
+    for name in ("detector.hpp", "network.hpp", "mend_ncnn.cmake"):
+        shutil.copyfile(SHARED / name, project / CPP / name)
+    shutil.copyfile(RUNNER / "machine.hpp", project / CPP / "machine.hpp")
 
 
 def _add_model(project: Path, folder: Path, spec: dict[str, Any]) -> Packaged:
