@@ -7,13 +7,16 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from toolkit.runtime import InputError, progress
+
+if TYPE_CHECKING:
+    from toolkit.detect import Video
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 parity_app = typer.Typer(no_args_is_help=True, help="Prove that two backends of one network agree.")
@@ -144,6 +147,20 @@ def models(as_json: Json = False) -> None:
     _answer({"models": entries}, as_json, table("", columns, rows))
 
 
+def _moving(source: str, frames: int, folder: Path) -> tuple[Video, Path] | None:
+    """The video or camera that `source` names, and the file in `folder` for its annotated copy. None where
+    it names pictures."""
+    from toolkit.detect import VIDEO_SUFFIXES, Video
+
+    camera = source.isdigit() and not Path(source).exists()
+    if not camera and Path(source).suffix.lower() not in VIDEO_SUFFIXES:
+        return None
+    if camera and not frames:
+        raise InputError("a camera has no end: say how many frames with --frames")
+    video = Video(int(source) if camera else source)
+    return video, folder / f"{'camera' if camera else Path(source).stem}.mp4"
+
+
 @app.command()
 def detect(
     source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
@@ -164,9 +181,7 @@ def detect(
 ) -> None:
     """Find objects in a picture, a folder, a video or a camera."""
     from toolkit.detect import (
-        VIDEO_SUFFIXES,
         Settings,
-        Video,
         annotate,
         annotate_video,
         as_coco,
@@ -181,13 +196,9 @@ def detect(
 
     settings = Settings(conf, iou, nms, resize, fit, _size(size))
     network = open_model(model, weights)
-    camera = source.isdigit() and not Path(source).exists()
     begin = time.perf_counter()
-    if camera or Path(source).suffix.lower() in VIDEO_SUFFIXES:
-        video = Video(int(source) if camera else source)
-        if camera and not frames:
-            raise InputError("a camera has no end: say how many frames with --frames")
-        target = (output or Path("detections")) / f"{'camera' if camera else Path(source).stem}.mp4"
+    if moving := _moving(source, frames, output or Path("detections")):
+        video, target = moving
         found = annotate_video(network, video, target, frames, settings)
         names = [f"frame {i}" for i in range(len(found))]
         _say(f"wrote {target}")
@@ -256,18 +267,14 @@ def landmarks(
     from dataclasses import replace
 
     from toolkit import faces
-    from toolkit.detect import VIDEO_SUFFIXES, Video, find_images, load_image, save_image
+    from toolkit.detect import find_images, load_image, save_image
     from toolkit.export import open_landmarks, open_model
 
     settings = replace(faces.FACES, conf=conf, size=_size(size))
     networks = open_model(detector), open_landmarks(points, weights)
-    camera = source.isdigit() and not Path(source).exists()
     begin = time.perf_counter()
-    if camera or Path(source).suffix.lower() in VIDEO_SUFFIXES:
-        video = Video(int(source) if camera else source)
-        if camera and not frames:
-            raise InputError("a camera has no end: say how many frames with --frames")
-        target = (output or Path("landmarks")) / f"{'camera' if camera else Path(source).stem}.mp4"
+    if moving := _moving(source, frames, output or Path("landmarks")):
+        video, target = moving
         tracking = faces.Tracking(every=every, smoothing=smoothing)
         tracker = faces.FaceTracker(*networks, settings, tracking, video.fps)
         found = faces.annotate_faces_video(tracker, video, target, frames)
