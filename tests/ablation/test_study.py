@@ -12,7 +12,7 @@ import yaml
 
 from toolkit import create_model
 from toolkit.ablation.report import runs, write_report
-from toolkit.ablation.study import Store, cell_config, cells, matched_width, read_plan, run_study
+from toolkit.ablation.study import TRIES, Store, cell_config, cells, matched_width, read_plan, run_study
 from toolkit.data.dataset import load
 from toolkit.data.toy import make_toy
 from toolkit.export import export_model
@@ -177,6 +177,16 @@ def test_a_search_keeps_to_its_budget(toy, tmp_path):
     assert len(trained) == 4
     assert all(row["bflops"] <= most * 1.05 for row in trained)
     assert write_report(tmp_path / "study")["table"]
+
+
+def test_a_search_ends_where_no_network_is_within_its_budget(toy, tmp_path):
+    factors = {"width": [0.5 + i / 100 for i in range(30)]}
+    search = {"trials": 1, "bflops": 1e-9}
+    plan = read_plan(stated(toy, factors=factors, search=search, seeds=[0], changes={"input_size": 64}))
+    store = run_study(plan, tmp_path / "study")
+    tried = [trial for trial in store.study.trials if "key" in trial.user_attrs]
+    assert len(tried) == TRIES
+    assert not runs(store)
 
 
 def test_a_budget_of_seconds_sets_the_steps(toy, tmp_path):

@@ -18,7 +18,7 @@ from toolkit.ablation.study import read_plan, run_study
 from toolkit.training.recipe import read_yaml
 
 ROOT = Path(__file__).parents[2]
-REPEATS, TRIALS = 5, 16
+REPEATS, TRIALS = 5, 24
 
 
 def run(plan: dict[str, Any] | Path, folder: Path, workers: int = 2) -> tuple[dict[str, Any], float]:
@@ -80,6 +80,8 @@ def search(work: Path) -> dict[str, Any]:
         "learning_rate": [0.0002, 0.0006, 0.002, 0.006, 0.02, 0.06],
     }
     best: dict[str, list[float]] = {}
+    networks = work / "search-networks"  # with their latencies, the same for all
+    networks.mkdir(exist_ok=True)
     for repeat in range(REPEATS):
         for sampler in ("tpe", "random"):
             plan = {
@@ -92,6 +94,9 @@ def search(work: Path) -> dict[str, Any]:
                 "search": {"trials": TRIALS, "sampler": sampler, "latency_ms": 1.0, "prune": False},
             }
             folder = work / f"search-{sampler}-{repeat}"
+            folder.mkdir(exist_ok=True)
+            if not (folder / "networks").exists():
+                (folder / "networks").symlink_to(networks.absolute())
             store = run_study(read_plan(plan), folder)
             best.setdefault(sampler, []).append(max((r.get("score", 0.0) for r in runs(store)), default=0.0))
             print(sampler, best[sampler], file=sys.stderr)

@@ -51,6 +51,7 @@ LEVERS = (*Recipe.model_fields, *(field.name for field in fields(Augmentation)))
 BUDGETED = ("batch", "accumulate", "epochs")  # change what a number of steps or epochs means
 TOLERANCE = 0.02  # of BFLOPs, where networks are matched by width
 HEARTBEAT, GRACE = 10, 40  # seconds
+TRIES = 10  # cells that a search looks at, for each that it is to train
 
 
 class Budget(BaseModel):
@@ -65,7 +66,8 @@ class Budget(BaseModel):
 
 class Search(BaseModel):
     """Let a sampler choose the cells, within limits on what a network costs. `trials` counts the cells that
-    are trained: one over the limit is known before its training."""
+    are trained: one over the limit is known before its training. After `TRIES` times as many the search ends
+    with what it has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -560,13 +562,14 @@ def _steps(a: dict[str, Any], b: dict[str, Any], factors: dict[str, Any]) -> int
     return total
 
 
-def _latency_of(network: Path, trials: Sequence[optuna.trial.FrozenTrial]) -> float:
-    """Milliseconds of an exported network: what an earlier trial with it measured, so that all are held to
-    one figure."""
-    for trial in trials:
-        if trial.user_attrs.get("network") == network.name and "latency_ms" in trial.user_attrs:
-            return float(trial.user_attrs["latency_ms"])
-    return latencies([network])[0]
+def _latency(network: Path) -> float:
+    """Milliseconds of an exported network, measured once and kept beside it: all trials are held to one
+    figure."""
+    file = network / "latency.json"
+    if not file.exists():
+        with whole_file(file) as temporary:
+            temporary.write_text(json.dumps({"latency_ms": latencies([network])[0]}))
+    return float(json.loads(file.read_text())["latency_ms"])
 
 
 class _TriedBefore(Exception):
@@ -610,7 +613,7 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             network = folder / "networks" / hashlib.sha256(network_key(config).encode()).hexdigest()[:12]
             found = costs(config, network)
             if search.latency_ms is not None:
-                found["latency_ms"] = _latency_of(network, known(*ended))
+                found["latency_ms"] = _latency(network)
         except InputError as error:
             trial.set_user_attr("fault", str(error))
             trial.set_user_attr("over", [1.0])
@@ -639,8 +642,8 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
             trial.set_user_attr(name, value)
         return float(answer["score"])
 
-    while len(known(*ended)) < len(factorial):
-        if sum(max(_over_budget(trial)) <= 0 for trial in known(*ended)) >= search.trials:
+    while len(tried := known(*ended)) < min(len(factorial), TRIES * search.trials):
+        if sum(max(_over_budget(trial)) <= 0 for trial in tried) >= search.trials:
             break
         with _quiet():
             store.study.optimize(objective, n_trials=1, catch=_TriedBefore)
