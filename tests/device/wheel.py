@@ -1,0 +1,90 @@
+"""What the ncnn wheel finds, and how far two sets of detections lie apart."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ncnn
+import numpy as np
+
+from toolkit.boxes import nms
+from toolkit.export import open_export
+from toolkit.models.detector import decode
+
+LEAST = 0.002  # score of a candidate
+ROUNDING = 2.0**-24  # of float32, relative
+
+
+@dataclass(frozen=True)
+class Found:
+    """Boxes relative to the picture (K, 4), scores (K,), class names (K,)."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+
+    def above(self, conf: float) -> "Found":
+        keep = self.scores > conf
+        return Found(self.boxes[keep], self.scores[keep], self.classes[keep])
+
+    def apart(self, other: "Found") -> np.ndarray:
+        """(K, M): the largest difference of score and edges; infinite between classes."""
+        edges = np.abs(self.boxes[:, None] - other.boxes[None]).max(axis=2, initial=0)
+        edges /= np.abs(self.boxes).max(axis=1, initial=1)[:, None]  # random weights give very large boxes
+        scores = np.abs(self.scores[:, None] - other.scores[None])
+        same = self.classes[:, None] == other.classes[None]
+        return np.where(same, np.maximum(edges, scores), np.inf)
+
+    def from_nearest(self, candidates: "Found") -> float:
+        """How far the farthest detection lies from the candidate nearest to it."""
+        return float(self.apart(candidates).min(axis=1, initial=np.inf).max(initial=0))
+
+
+def found_by(reading: dict) -> Found:
+    """The detections of a runner's answer."""
+    size = np.array([reading["input"]["width"], reading["input"]["height"]] * 2)
+    rows = reading["detections"]
+    boxes = np.array([row["box"] for row in rows], float).reshape(-1, 4) / size
+    return Found(boxes, np.array([row["score"] for row in rows]), np.array([row["class"] for row in rows]))
+
+
+class Wheel:
+    """What the ncnn wheel finds in a picture that ncnn has resized. `seed`: of noise as large as float32's
+    rounding error that is laid over the network's input."""
+
+    def __init__(self, folder: Path, fmt: str, image: np.ndarray, seed: int | None = None):
+        model = open_export(folder, fmt, threads=1)
+        (width, height), io = model.io.input_size, model.io
+        rgb = ncnn.Mat.PixelType.PIXEL_RGB
+        h, w = image.shape[:2]
+        mat = ncnn.Mat.from_pixels_resize(image, rgb, w, h, width, height)
+        mat.substract_mean_normalize([io.mean] * 3, [io.scale] * 3)
+        x = np.array(mat)[None]
+        if seed is not None:
+            x *= 1 + np.random.default_rng(seed).choice([-2, 2], x.shape).astype(np.float32) * ROUNDING
+        self.io = io
+        (self.candidates,) = decode(model.predict(x), io, LEAST)
+
+    def conf(self, count: int = 10) -> float:
+        """A threshold with about `count` candidates above it, in the widest gap thereabouts."""
+        scores = np.sort(self.candidates.scores)[::-1][: 2 * count]
+        gap = int(np.argmax(scores[count // 2 : -1] - scores[count // 2 + 1 :])) + count // 2
+        return float(scores[gap] + scores[gap + 1]) / 2
+
+    def found(self, conf: float, suppressed: bool = True) -> Found:
+        keep = self.candidates.scores > conf
+        boxes, scores, class_ids = (
+            part[keep]
+            for part in (self.candidates.boxes_norm, self.candidates.scores, self.candidates.class_ids)
+        )
+        if suppressed:
+            kept = nms(boxes, scores, class_ids, 0.45)
+            boxes, scores, class_ids = boxes[kept], scores[kept], class_ids[kept]
+        return Found(boxes, scores, np.array(self.io.classes)[class_ids])
+
+
+def own_spread(folder: Path, fmt: str, image: np.ndarray, conf: float, turns: int = 16) -> float:
+    """How far the wheel's detections above `conf` move, at most, when its input moves by float32's rounding
+    error: what no other processor can be asked to stay below, since each adds up in another order."""
+    candidates = Wheel(folder, fmt, image).found(max(conf / 2, LEAST), suppressed=False)
+    moved = (Wheel(folder, fmt, image, seed).found(conf) for seed in range(turns))
+    return max(found.from_nearest(candidates) for found in moved)
