@@ -61,6 +61,7 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.landmarks accuracy
 	$(BIN)/python -m tests.benchmarks.exports scores
 	$(BIN)/python -m tests.benchmarks.exports files
+	$(BIN)/python -m tests.benchmarks.runner int8
 	$(BIN)/python -m tests.benchmarks.tables
 
 bench: setup

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.benchmarks.record import RESULTS
 from toolkit.export import FORMATS
+from toolkit.models.zoo import SPECS
 
 README = Path(__file__).parents[2] / "README.md"
 NOBODY = "not measured"
@@ -228,6 +229,24 @@ def runner() -> str:
     return "\n".join(lines)
 
 
+def int8() -> str:
+    kept = {name: row for name, row in result("runner-int8").items() if name in SPECS}
+    if not kept:
+        return ""
+    lines = [
+        "| int8, largest difference of scores and edges | " + " | ".join(kept) + " |",
+        "|---|" + "---|" * len(kept),
+    ]
+    titles = {
+        "arm64-v8a": "the runner on arm64 and the wheel on x86_64",
+        "armeabi-v7a": "the runner on armv7 and the wheel on x86_64",
+        "the wheel's own": "the wheel and itself, input moved by 1e-7",
+    }
+    for key, title in titles.items():
+        lines.append(f"| {title} | " + " | ".join(f"{row[key]:.4f}"[1:] for row in kept.values()) + " |")
+    return "\n".join(lines)
+
+
 def landmarks() -> str:
     kept = result("landmarks-accuracy")
     if not kept:
@@ -251,8 +270,9 @@ def landmarks() -> str:
 
 def measured() -> str:
     """The text between the README's marks."""
-    makers = (faces, objects, training, face_training, studies, rungs, engines, stages, landmarks, runner)
-    tables = "\n\n".join(filter(None, (make() for make in makers)))
+    scored = (faces, objects, training, face_training, studies)
+    exported = (rungs, engines, stages, landmarks, runner, int8)
+    tables = "\n\n".join(filter(None, (make() for make in (*scored, *exported))))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 
 
