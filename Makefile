@@ -3,6 +3,7 @@
 # make lab     JupyterLab on the notebooks
 # make debian  Debian's packages for tests/device, which skips what is missing (as root)
 # make check   style, types, stripped notebooks
+# make docs    the reference, built from docstrings -> docs/site
 # make figures the long runs behind the README's tables (hours)
 # make bench   speed ratios, measured side by side (a quiet machine, please)
 # make bench-peers  the same of other trainers, in an environment of their own
@@ -12,7 +13,7 @@ VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
 
-.PHONY: setup debian demo test lab check format figures bench bench-peers
+.PHONY: setup debian demo test lab check docs format figures bench bench-peers
 
 setup: $(VENV)/ready
 
@@ -42,6 +43,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/mkdocs.yml
 
 format: setup
 	$(BIN)/ruff check --fix .
