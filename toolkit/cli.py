@@ -382,7 +382,10 @@ def export(
 @app.command()
 def package(
     model: Annotated[
-        list[Path], typer.Option(help="A folder that toolkit export made, with ncnn files; may be repeated.")
+        list[Path],
+        typer.Option(
+            help="A folder that toolkit export made, with ncnn files; may be repeated, once for landmarks."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="The project to make.")],
     android: Annotated[bool, typer.Option("--android", help="A Gradle project for an Android app.")] = False,
@@ -410,7 +413,7 @@ def package(
     rows = [
         [
             n.name,
-            str(n.classes),
+            f"{n.points} points" if n.points else str(n.classes),
             f"{n.input_size[0]}x{n.input_size[1]}",
             ", ".join(n.formats),
             str(n.kilobytes),
@@ -1211,6 +1214,10 @@ def time_run(
     threads: Annotated[str, typer.Option(help="Numbers of threads, by commas.")] = "1",
     powersave: Annotated[str, typer.Option(help="0 all cores, 1 little, 2 big ones; by commas.")] = "0",
     picture: Picture = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="An exported landmark network: the cascade is timed, with points in every box."),
+    ] = None,
     loops: Loops = 50,
     seconds: Annotated[
         float, typer.Option(min=0, help="Instead of loops: keep going so long; 60 and more show warming.")
@@ -1233,6 +1240,7 @@ def time_run(
         picture,
         timing.Load(loops=loops, seconds=seconds, cooldown=cooldown),
         ssh_config,
+        landmarks,
     )
     records = [timing.record(*entry) for entry in found]
     _answer({"readings": records}, as_json, _columns(timing.table(found)))

@@ -4,11 +4,16 @@ import os
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
+from toolkit import create_model
 from toolkit.demo import untrained
 from toolkit.device.build import ABIS, build_runner
 from toolkit.export import export_model
+from toolkit.faces import windows_of_boxes
+from toolkit.models.landmarks import decode_points
 
 QEMU = {"arm64-v8a": "qemu-aarch64-static", "armeabi-v7a": "qemu-arm-static"}
 
@@ -46,7 +51,38 @@ def exported_once(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def cascade(zoo, tmp_path_factory):
+    """The exported folders of detector and landmark network."""
+    root = tmp_path_factory.mktemp("cascade")
+    for name in ("yoloface-100k", "landmark106"):
+        export_model(create_model(name, "published"), root / name, ["ncnn", "ncnn-fp16"], name=name)
+    return root / "yoloface-100k", root / "landmark106"
+
+
 @pytest.fixture
 def network(exported_once, tmp_path):
     """An exported folder of the test's own: readings are kept in it."""
     return shutil.copytree(exported_once, tmp_path / "yoloface-50k")
+
+
+def wheel_points(image, boxes, network):
+    """The points (K, P, 2) px of the ncnn wheel in boxes (K, 4) px, and the sizes (K, 1, 2) of the windows.
+    Faces are cut out in floats: `toolkit.faces.cut` rounds to bytes."""
+    io = network.io
+    windows = windows_of_boxes(np.asarray(boxes, np.float32), io)
+    start, size = windows[:, None, :2], np.maximum(windows[:, None, 2:] - windows[:, None, :2], 1)
+    x = []
+    for (first,), (whole,) in zip(start, size, strict=True):
+        columns, rows = (
+            first[i] + (np.arange(n) + 0.5) * whole[i] / n - 0.5 for i, n in enumerate(io.input_size)
+        )
+        grid = np.meshgrid(rows, columns, indexing="ij")
+        x.append(
+            [
+                map_coordinates(image[..., c] * 1.0, grid, order=1, mode="grid-constant", cval=127)
+                for c in (2, 1, 0)
+            ]
+        )
+    cuts = (np.array(x) - io.mean) * io.scale
+    return start + decode_points(network.predict(cuts.astype(np.float32)), io) * size, size

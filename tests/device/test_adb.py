@@ -109,6 +109,17 @@ def test_qemu_is_found_out_by_its_processor(phones, network):
     assert reading.emulated
 
 
+def test_both_networks_of_a_cascade_are_pushed(phones, cascade, zoo, tmp_path):
+    phone, folder = phones(), shutil.copytree(cascade[0], tmp_path / "detector")
+    picture = zoo / "images" / "landmark-test.jpeg"
+    address = f"adb:{phone.serial}"
+    ((_, reading),) = measure([folder], [address], picture=picture, load=SHORT, landmarks=cascade[1])
+    assert reading.parity["agrees"]
+    assert reading.parity["points"] < 1e-4
+    assert (reading.landmarks.name, len(reading.samples.landmarks_ms)) == ("landmark106", 2)
+    assert list((phone.root / "tmp").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("step", "said"),
     [

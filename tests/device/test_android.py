@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.device.conftest import wheel_points
 from toolkit.demo import photographs
 from toolkit.detect import Settings, save_image, suppress
 from toolkit.device import build, package
 from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
-from toolkit.device.timing import import_readings, read_timings
+from toolkit.device.timing import import_readings, read_reading, read_timings
 from toolkit.export import export_model, open_export
+from toolkit.models import create_model
 from toolkit.models.detector import decode
 from toolkit.runtime import InputError
 
@@ -31,6 +33,7 @@ NETWORKS = {
     "nano-voc": ("ncnn", "ncnn-fp16"),
     "nano-coco": ("ncnn",),
 }
+LANDMARKS = "landmark106"
 RUNS = [(name, fmt) for name, formats in NETWORKS.items() for fmt in formats]
 HERE = Path(__file__).parent / "android_stubs"
 JSON = Path("/usr/share/java/com.android.json.jar")
@@ -73,13 +76,14 @@ def exports(trained, tmp_path_factory):
             "float_layers": [],
         }  # not the best, soon
         export_model(trained(name).eval(), root / name, formats, name=name, **pictures)
+    export_model(create_model(LANDMARKS, "published"), root / LANDMARKS, ["ncnn"], name=LANDMARKS)
     return root
 
 
 @pytest.fixture(scope="module")
 def project(exports, tmp_path_factory):
     folder = tmp_path_factory.mktemp("project") / "app"
-    package_android([exports / name for name in NETWORKS], folder)
+    package_android([exports / name for name in (*NETWORKS, LANDMARKS)], folder)
     return folder
 
 
@@ -94,9 +98,10 @@ def contents(folder, but=()):
 
 
 def test_the_models_go_in_with_what_the_app_runs(project, exports):
-    index = json.loads((project / package.MARK).read_text())["models"]
-    assert [(row["name"], tuple(row["formats"])) for row in index] == list(NETWORKS.items())
-    for row in index:
+    index = json.loads((project / package.MARK).read_text())
+    assert [(row["name"], tuple(row["formats"])) for row in index["models"]] == list(NETWORKS.items())
+    assert index["landmarks"] == {"folder": LANDMARKS, "name": LANDMARKS, "formats": ["ncnn"]}
+    for row in (*index["models"], index["landmarks"]):
         folder = project / package.MODELS / row["folder"]
         assert {path.suffix for path in folder.iterdir()} == {".json", ".param", ".bin"}
         assert json.loads((folder / "spec.json").read_text())["formats"].keys() == set(row["formats"])
@@ -240,6 +245,15 @@ def test_bad_folders_are_one_sentence_and_nothing_is_written(exports, tmp_path):
             [exports / "nano-coco", edited(exports, tmp_path / "d", lambda spec: None)],
             "two networks are called nano-coco",
         ),
+        ([exports / LANDMARKS], "places landmarks and finds no objects: name a detector too"),
+        (
+            [
+                exports / "nano-coco",
+                exports / LANDMARKS,
+                shutil.copytree(exports / LANDMARKS, tmp_path / "e"),
+            ],
+            "an app takes one landmark network, not both",
+        ),
     ]
     for folders, said in cases:
         with pytest.raises(InputError, match=said):
@@ -271,9 +285,13 @@ def test_another_folder_is_never_replaced(exports, tmp_path):
 
 def test_the_command(exports, tmp_path):
     words = [sys.executable, "-m", "toolkit.cli", "package", "--android", "--json", "--zip"]
-    words += [f"--model={exports / name}" for name in ("nano-coco", "nano-voc")]
+    words += [f"--model={exports / name}" for name in ("nano-coco", "nano-voc", LANDMARKS)]
     answer = json.loads(run(*words, f"--output={tmp_path / 'app'}"))
-    assert [model["name"] for model in answer["models"]] == ["nano-coco", "nano-voc"]
+    assert [(m["name"], m["classes"], m["points"]) for m in answer["models"]] == [
+        ("nano-coco", 80, 0),
+        ("nano-voc", 20, 0),
+        (LANDMARKS, 0, 106),
+    ]
     assert Path(answer["zip"]).exists()
     environment = {k: v for k, v in os.environ.items() if k not in ("ANDROID_HOME", "ANDROID_SDK_ROOT")}
     failed = subprocess.run(
@@ -433,7 +451,7 @@ def test_every_native_method_is_in_the_library_with_its_signature(classes, libra
     declared = set(re.findall(r"Java_\w+", header.read_text()))
     names = run("nm", "-D", "--defined-only", library).split()
     assert declared == {name for name in names if name.startswith("Java_")}
-    assert len(declared) == 7
+    assert len(declared) == 9
     java = Path(shutil.which("javac")).resolve().parents[1] / "include"
     ncnn = build.ncnn_source()
     made = library.parent / "_deps/ncnn-build/src"
@@ -483,11 +501,55 @@ def test_the_detections_of_python(name, fmt, java, project, exports, picture):
     assert len(wanted)
     job = {**job, "kind": "detect", "assets": str(project / SOURCES / "assets"), "model": name}
     (answer,) = java({**job, "format": fmt, "conf": 0.2})
-    found = np.array(answer["rows"]).reshape(-1, 6)
+    found = table(answer)[:, :6]
     size = [rgb.shape[1], rgb.shape[0]] * 2
     tolerance = 1e-4 if fmt == "ncnn" else 0.04
-    assert all(step > 0 for step in answer["milliseconds"])
+    assert all(step > 0 for step in answer["milliseconds"][:3])
     assert matched(found, wanted, size, tolerance) == len(wanted) == len(found)
+
+
+def table(answer):
+    """The rows of a detection, (K, 6 + 2 points)."""
+    return np.array(answer["rows"], float).reshape(-1, 6 + 2 * answer["points"])
+
+
+@pytest.mark.parametrize("fmt", NETWORKS["yoloface-500k-v2"])
+def test_the_landmarks_of_python(fmt, java, project, exports, picture):
+    """The landmark network has float32 alone and takes part at every precision."""
+    rgb, job = picture
+    job = {**job, "assets": str(project / SOURCES / "assets"), "model": "yoloface-500k-v2", "format": fmt}
+    seen, timed = java({**job, "kind": "detect", "conf": 0.2}, {**job, "kind": "bench", "conf": 0.2})
+    rows = table(seen)
+    assert seen["points"] == 106
+    assert seen["milliseconds"][3] > 0
+    points, sizes = wheel_points(rgb, rows[:, :4], open_export(exports / LANDMARKS, "ncnn", threads=1))
+    found = rows[:, 6:].reshape(-1, 106, 2)
+    assert len(found)
+    assert (np.abs(found - points) / sizes).max() < 1e-4
+    assert timed["landmarks"]["name"] == LANDMARKS
+    assert timed["landmarks"]["format"] == "ncnn"
+    assert len(timed["samples"]["landmarks_ms"]) == 50
+    assert "landmarks" in timed["first_ms"]
+    np.testing.assert_allclose([row["landmarks"] for row in timed["detections"]], found, atol=1e-3)
+    read_reading(timed, "the app")
+
+
+def test_of_several_classes_faces_alone_get_landmarks(java, exports, picture, tmp_path):
+    def rename(spec):
+        classes = spec["io"]["classes"]
+        classes[classes.index("person")] = "face"
+
+    folders = [edited(exports, tmp_path / "faces", rename), exports / LANDMARKS]
+    package_android(folders, tmp_path / "app")
+    _, job = picture
+    job = {**job, "kind": "detect", "model": "nano-coco", "format": "ncnn", "conf": 0.2}
+    (answer,) = java({**job, "assets": str(tmp_path / "app" / SOURCES / "assets")})
+    rows = table(answer)
+    faces = rows[:, 5] == open_export(exports / "nano-coco").io.classes.index("person")
+    assert faces.any()
+    assert not faces.all()
+    assert np.isfinite(rows[faces]).all()
+    assert np.isnan(rows[~faces][:, 6:]).all()
 
 
 def matched(found, wanted, size, tolerance):
@@ -512,7 +574,7 @@ def test_sliders_reach_the_core(java, project, picture):
     assets = str(project / SOURCES / "assets")
     job = {**job, "kind": "detect", "assets": assets, "model": "nano-coco", "format": "ncnn"}
     low, high, loose = java({**job, "conf": 0.05}, {**job, "conf": 0.5}, {**job, "conf": 0.05, "iou": 1.0})
-    low, high, loose = (np.array(answer["rows"]).reshape(-1, 6) for answer in (low, high, loose))
+    low, high, loose = (table(answer) for answer in (low, high, loose))
     np.testing.assert_allclose(high, low[low[:, 4] > 0.5], atol=1e-3)
     assert len(high) < len(low) < len(loose)
 
@@ -608,6 +670,7 @@ def test_a_reading_of_the_app_is_imported_as_one_of_the_runner(java, project, ex
     assert samples["start_ms"] == sorted(samples["start_ms"])
     assert min(samples["inference_ms"]) > 0
     assert set(reading["first_ms"]) == {"preprocess", "inference", "postprocess"}
+    assert "landmarks" not in reading  # none of its classes is a face
     assert 0 < reading["rss_kb"]["start"] <= reading["rss_kb"]["peak"]
     wanted = in_python(exports / "nano-voc", "ncnn-fp16", rgb, 0.2)
     assert len(reading["detections"]) == len(wanted)

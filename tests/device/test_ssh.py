@@ -80,6 +80,18 @@ def test_sweep_on_a_board(board, network):
     assert read_timings(network) == [reading for _, reading in found]
 
 
+def test_a_cascade_on_a_board(board, cascade, zoo, tmp_path):
+    folder, picture = (
+        shutil.copytree(cascade[0], tmp_path / "detector"),
+        zoo / "images" / "landmark-test.jpeg",
+    )
+    ((_, reading),) = measure(
+        [folder], ["ssh:board"], picture=picture, load=SHORT, ssh_config=board.config, landmarks=cascade[1]
+    )
+    assert reading.parity["agrees"]
+    assert summary(reading)["landmarks"].p50 > 0
+
+
 @pytest.mark.parametrize(
     ("step", "said"),
     [

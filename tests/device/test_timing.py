@@ -11,8 +11,7 @@ import pytest
 from toolkit.ablation import report
 from toolkit.device import timing
 from toolkit.device.timing import Load, Reading, import_readings, keep, measure, read_reading, read_timings
-from toolkit.export import export_model, read_spec
-from toolkit.models import create_model
+from toolkit.export import read_spec
 from toolkit.runtime import InputError
 
 STATED = {
@@ -233,9 +232,3 @@ def test_a_study_has_the_device_as_a_cost(network, tmp_path):
     assert title in text
     assert f"| {value:,.4g} |" in text
     assert "not measured" in text  # of the network that was not timed
-
-
-def test_a_landmark_network_is_refused(tmp_path):
-    export_model(create_model("landmark106"), tmp_path / "points", ["ncnn"])
-    with pytest.raises(InputError, match="is a landmark network"):
-        timing.measure([tmp_path / "points"])

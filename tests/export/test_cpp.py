@@ -16,6 +16,8 @@ from toolkit.boxes import nms
 from toolkit.detect import Settings, load_image, run
 from toolkit.device.build import LAYERS, ncnn_source
 from toolkit.export import export_model, open_export, probe_input
+from toolkit.faces import detect_faces
+from toolkit.models import create_model
 from toolkit.models.detector import decode
 from toolkit.models.spec import HeadIO, ModelIO
 
@@ -124,6 +126,7 @@ def test_names_in_any_script(header):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('{"io": {"points": 5}, "name": "x"}', "x places landmarks and finds no objects"),
         ("", "it ends too early"),
         ("{", "it ends too early"),
         ('{"name": "x"', "it ends too early"),
@@ -184,6 +187,50 @@ def test_the_sample_finds_what_python_finds(fmt, sample, exported_for_cpp, zoo, 
     boxes = np.array([[float(v) for v in row[2:]] for row in rows])
     np.testing.assert_allclose(boxes / size, wanted.boxes / size, atol=tolerance)
     assert load_image(drawing).shape == image.shape
+
+
+@pytest.fixture(scope="module")
+def cascade(sample, tmp_path_factory):
+    """The sample as a landmark network's folder has it is the same; -> the folders of both networks."""
+    root = tmp_path_factory.mktemp("cascade")
+    for name in ("yoloface-100k", "landmark106"):
+        export_model(create_model(name, "published"), root / name, ["ncnn"], name=name, cpp=True)
+    return root / "yoloface-100k", root / "landmark106"
+
+
+def test_the_sample_places_landmarks(cascade, sample, zoo, tmp_path):
+    picture, drawing = zoo / "images" / "landmark-test.jpeg", tmp_path / "found.png"
+    words = [sample, cascade[0], picture, "--landmarks", cascade[1], "--output", drawing]
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    wanted = detect_faces(picture)
+    assert len(lines) == 2 * len(wanted) == 4
+    for line, box, points in zip(lines[1::2], wanted.boxes, wanted.points, strict=True):
+        assert line.startswith(" ")
+        found = np.array(line.split(), float).reshape(-1, 2)
+        assert np.abs(found - points).max() < 0.02 * np.sqrt(np.prod(box[2:] - box[:2]))
+    drawn, (x, y) = load_image(drawing), wanted.points[0][50].round().astype(int)
+    assert (np.abs(drawn[y - 2 : y + 3, x - 2 : x + 3].astype(int) - (0, 255, 0)).sum(2) == 0).any()
+
+
+def test_the_sample_tells_the_two_networks_apart(cascade, sample, zoo):
+    detector, landmarks = cascade
+    for words, said in (
+        ((landmarks,), "landmark106 places landmarks and finds no objects: name it with --landmarks\n"),
+        ((detector, "--landmarks", detector), "yoloface-100k finds objects and places no landmarks"),
+        ((detector, "--landmarks", detector.parent), "cannot read"),
+    ):
+        command = [sample, zoo / "images" / "dog.jpg", *words[1:]]
+        command.insert(1, words[0])
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+
+
+def test_a_landmark_network_brings_the_same_sample(cascade):
+    ours, theirs = ({p.name: p.read_bytes() for p in (f / "cpp").iterdir()} for f in cascade)
+    assert ours == theirs
+    assert "landmarks.hpp" in ours
 
 
 @pytest.mark.parametrize("damage", ["cut off", "of another network"])

@@ -116,7 +116,6 @@ def test_what_is_for_detectors_is_refused(tmp_path):
         (["darknet"], {}),
         (["onnx-end2end"], {}),
         (["ncnn"], {"detection_output": True}),
-        (["ncnn"], {"cpp": True}),
     ):
         with pytest.raises(InputError, match="a landmark network has no boxes to decode"):
             export_model(model, tmp_path / "a", formats, **more)

@@ -25,7 +25,7 @@ from toolkit.runtime import InputError, progress, require, whole_folder
 NCNN_VERSION = "1.0.20261020"
 NCNN_SHA256 = "ad8cdd63e9755cfa8e23b9b6d9ce46156077d80298a89e7c3ba325ffccfca200"
 RUNNER = Path(__file__).parent / "runner"
-SHARED = RUNNER.parents[1] / "export" / "cpp"  # detector.hpp and network.hpp
+SHARED = RUNNER.parents[1] / "export" / "cpp"  # the headers of the C++ sample
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,7 @@ def layers_of(folders: Iterable[str | Path]) -> frozenset[str]:
     files name. Raises InputError where a folder holds no export or no ncnn format."""
     layers = set(LAYERS)
     for folder in folders:
-        spec = read_spec(folder)
-        if "points" in spec["io"]:
-            raise InputError(
-                f"{folder} is a landmark network, which runner and app do not run: name a detector"
-            )
-        formats = spec["formats"]
+        formats = read_spec(folder)["formats"]
         params = [entry["file"] for name, entry in formats.items() if name.partition("-")[0] == "ncnn"]
         if not params:
             raise InputError(f"{folder} has no ncnn format: export the network with --to ncnn")

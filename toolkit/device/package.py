@@ -43,7 +43,8 @@ class Packaged:
     folder: str  # below assets/models
     name: str
     formats: tuple[str, ...]
-    classes: int
+    classes: int  # 0 for a landmark network
+    points: int  # 0 for a detector
     input_size: tuple[int, int]
     files: dict[str, int]  # name -> bytes
 
@@ -60,11 +61,13 @@ def package_android(
 ) -> tuple[Packaged, ...]:
     """Write a Gradle project for an app that runs the exported networks in `folders`; -> what it holds.
 
-    Of each folder the ncnn files go in, with a spec.json that lists no others; every file is checked against
-    its sha256 and opened first. `name` stands below the app's icon, `package_id` tells it from other apps.
-    The folder `output` appears whole or not at all; it replaces an older such project, never anything else.
-    Raises InputError for a folder that is no export or has no ncnn files, for two networks of one name, for
-    a name that Android does not take, and where `output` is something else.
+    One of them may be a landmark network, which places points in what a detector finds: all of it where that
+    has one class, else its class "face". Of each folder the ncnn files go in, with a spec.json that lists no
+    others; every file is checked against its sha256 and opened first. `name` stands below the app's icon,
+    `package_id` tells it from other apps. The folder `output` appears whole or not at all; it replaces an
+    older such project, never anything else. Raises InputError for a folder that is no export or has no ncnn
+    files, for two networks of one name, for no detector or several landmark networks, for a name that Android
+    does not take, and where `output` is something else.
     """
     output = Path(output)
     if not folders:
@@ -79,6 +82,13 @@ def package_android(
     if not name.strip() or not name.isprintable():
         raise InputError(f"an app's name is one line of text, not {name!r}")
     specs = {folder: _checked(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)}
+    placing = [folder for folder, spec in specs.items() if "points" in spec["io"]]
+    if len(placing) == len(specs):
+        raise InputError(f"{placing[0]} places landmarks and finds no objects: name a detector too (--model)")
+    if len(placing) > 1:
+        raise InputError(
+            f"an app takes one landmark network, not both {placing[0]} and {placing[1]}: leave one out"
+        )
     layers = "\n  ".join(sorted(layers_of(specs)))
     values = {
         "APP_NAME": _resource_text(name),
@@ -99,8 +109,14 @@ def package_android(
                 raise InputError(
                     f"two networks are called {directory}: export one of them under another name"
                 )
-        rows = [{"folder": p.folder, "name": p.name, "formats": p.formats} for p in packaged]
-        (project / MARK).write_text(json.dumps({"models": rows}, indent=1) + "\n")
+        index: dict[str, Any] = {"models": []}
+        for p in packaged:
+            row = {"folder": p.folder, "name": p.name, "formats": p.formats}
+            if p.points:
+                index["landmarks"] = row
+            else:
+                index["models"].append(row)
+        (project / MARK).write_text(json.dumps(index, indent=1) + "\n")
         (project / CPP / "layers.cmake").write_text(f"set(LAYERS\n  {layers})\n")
     return packaged
 
@@ -127,8 +143,8 @@ def _copy_template(project: Path, values: dict[str, str]) -> None:
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)
         (project / file).write_text(text)
-    for name in ("detector.hpp", "network.hpp", "mend_ncnn.cmake"):
-        shutil.copyfile(SHARED / name, project / CPP / name)
+    for path in (*SHARED.glob("*.hpp"), SHARED / "mend_ncnn.cmake"):
+        shutil.copyfile(path, project / CPP / path.name)
     shutil.copyfile(RUNNER / "machine.hpp", project / CPP / "machine.hpp")
 
 
@@ -145,7 +161,8 @@ def _add_model(project: Path, folder: Path, spec: dict[str, Any]) -> Packaged:
         directory,
         spec["name"],
         tuple(spec["formats"]),
-        len(spec["io"]["classes"]),
+        len(spec["io"].get("classes", ())),
+        spec["io"].get("points", 0),
         tuple(spec["io"]["input_size"]),
         {file.name: file.stat().st_size for file in sorted(target.iterdir())},
     )

@@ -1,9 +1,9 @@
 """Timing exported networks on phones, boards and this machine: measure, keep, compare, show.
 
-A reading is what the runner (or the app's benchmark) prints of one network at one setting: raw samples, the
-detections, and the machine. Readings are kept in FOLDER/timing.json of the exported folder; every statistic
-is computed from their samples here. A reading made under an emulator is kept, marked, and never shown as a
-time.
+A reading is what the runner (or the app's benchmark) prints of one network at one setting, or of a detector
+with a landmark network: raw samples, the detections, and the machine. Readings are kept in FOLDER/timing.json
+of the exported folder; every statistic is computed from their samples here. A reading made under an emulator
+is kept, marked, and never shown as a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -25,30 +25,32 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from filelock import FileLock
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from toolkit import viz
 from toolkit.boxes import iou
-from toolkit.detect import Boxes, Image, load_image, suppress
+from toolkit.detect import Boxes, Image, LandmarkBackend, load_image, suppress
 from toolkit.detect import Settings as Rules
 from toolkit.device.adb import AdbDevice
 from toolkit.device.build import build_runner, layers_of
 from toolkit.device.local import LocalDevice
 from toolkit.device.ssh import SshDevice
 from toolkit.export import open_export, read_spec
+from toolkit.faces import OUTSIDE, windows_of_boxes
 from toolkit.models.detector import decode
+from toolkit.models.landmarks import LandmarkIO, decode_points, read_io
 from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError, progress, require, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STAGES = ("preprocess", "inference", "postprocess")
+STAGES = ("preprocess", "inference", "postprocess", "landmarks")  # the last one where a cascade was timed
 # The seed's NCNN column times forward and post-processing, its MNN column the forward pass alone.
 NCNN_COLUMN, MNN_COLUMN = "inference + postprocess", "inference"
 # Largest difference of a score to the wheel's that agrees; of a box, this part of the longest side of the
-# picture or of the box.
+# picture or of the box; of a landmark, this part of the longest side of the box.
 TOLERANCES = {"ncnn": 1e-3, "ncnn-fp16": 0.04, "ncnn-int8": 0.04}
 CORES = ("all", "little", "big")  # by ncnn's number for it, "powersave"
 EMULATORS = ("goldfish", "ranchu")  # Build.HARDWARE of Android's own
@@ -118,25 +120,34 @@ class Settings(_Part):
 
 
 class Samples(_Part):
-    """One entry for each timed loop; `start_ms` counts from the first."""
+    """One entry for each timed loop; `start_ms` counts from the first, `landmarks_ms` is of all faces
+    together."""
 
     start_ms: list[Milliseconds] = Field(min_length=1)
     preprocess_ms: list[Milliseconds]
     inference_ms: list[Milliseconds]
     postprocess_ms: list[Milliseconds]
+    landmarks_ms: list[Milliseconds] | None = None
 
     @model_validator(mode="after")
     def _even(self) -> Samples:
-        lengths = {len(getattr(self, name)) for name in type(self).model_fields}
-        if len(lengths) > 1:
+        lists = [getattr(self, name) for name in type(self).model_fields]
+        if len({len(values) for values in lists if values is not None}) > 1:
             raise ValueError("the lists of samples differ in length")
         return self
+
+    @property
+    def stages(self) -> dict[str, NDArray[np.float64]]:
+        """Milliseconds (N,) of each stage that was timed, in running order."""
+        lists = {stage: getattr(self, f"{stage}_ms") for stage in STAGES}
+        return {stage: np.array(values) for stage, values in lists.items() if values is not None}
 
 
 class Detection(_Part):
     label: str = Field(alias="class")
     score: float
     box: tuple[float, float, float, float]  # xyxy px of the picture, not clipped
+    landmarks: list[tuple[float, float]] | None = None  # x, y px of the picture
 
 
 class Reading(_Part):
@@ -145,6 +156,7 @@ class Reading(_Part):
     version: Literal[1] = Field(alias="schema")
     kind: Literal["bench"]
     model: Model
+    landmarks: Model | None = None  # the landmark network of a cascade
     input: Input
     settings: Settings
     runtime: dict[str, Any]
@@ -158,7 +170,12 @@ class Reading(_Part):
     parity: dict[str, Any] = {}
 
     def as_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    @property
+    def network(self) -> str:
+        """The name of the network, or of both of a cascade."""
+        return self.model.name if self.landmarks is None else f"{self.model.name} + {self.landmarks.name}"
 
     @property
     def machine(self) -> str:
@@ -218,7 +235,8 @@ def keep(folder: str | Path, readings: Iterable[Reading]) -> int:
 
 def import_readings(files: Sequence[str | Path], exports: str | Path = "exports") -> dict[Path, int]:
     """Readings made inside the app, into the exported folders below `exports` that have the same sha256.
-    -> {folder: new readings}. Raises InputError, and keeps nothing, where one fits no folder."""
+    -> {folder: new readings}. A cascade's go to its detector. Raises InputError, and keeps nothing, where one
+    fits no folder."""
     found_specs = sorted(Path(exports).rglob("spec.json"))
     folders = [path.parent for path in found_specs if "assets" not in path.parts]  # an app's copies
     by_hash = {
@@ -229,13 +247,14 @@ def import_readings(files: Sequence[str | Path], exports: str | Path = "exports"
     found: dict[Path, list[Reading]] = {}
     for file in files:
         for reading in _read_file(Path(file)):
-            folder = by_hash.get(_fingerprint(reading.model.sha256))
-            if folder is None:
-                raise InputError(
-                    f"{file} is of a network {reading.model.name} ({reading.model.format}) whose sha256 none "
-                    f"of the {len(folders)} exported networks in {exports} has: name their folder with "
-                    "--exports"
-                )
+            networks = [reading.model, *([reading.landmarks] if reading.landmarks else [])]
+            for network in networks:
+                if _fingerprint(network.sha256) not in by_hash:
+                    raise InputError(
+                        f"{file} is of a network {network.name} ({network.format}) whose sha256 none of the "
+                        f"{len(folders)} exported networks in {exports} has: name their folder with --exports"
+                    )
+            folder = by_hash[_fingerprint(reading.model.sha256)]
             emulated = reading.emulated or reading.device.get("hardware") in EMULATORS
             found.setdefault(folder, []).append(reading.model_copy(update={"emulated": emulated}))
     return {folder: keep(folder, readings) for folder, readings in found.items()}
@@ -272,13 +291,16 @@ def summarise(samples: ArrayLike) -> Summary:
 
 
 def summary(reading: Reading) -> dict[str, Summary]:
-    """Statistics of every stage, of `NCNN_COLUMN`, and of the three stages together ("total"). Raises
-    InputError for an emulated reading, which is no timing."""
+    """Statistics of every stage, of `NCNN_COLUMN`, and of all stages together ("total"). Raises InputError
+    for an emulated reading, which is no timing."""
     if reading.emulated:
         raise InputError(f"the reading of {reading.model.name} from {reading.date} is {NOT_A_TIMING}")
-    parts = {stage: np.array(getattr(reading.samples, f"{stage}_ms")) for stage in STAGES}
-    parts[NCNN_COLUMN] = parts["inference"] + parts["postprocess"]
-    parts["total"] = parts["preprocess"] + parts[NCNN_COLUMN]
+    stages = reading.samples.stages
+    parts = {
+        **stages,
+        NCNN_COLUMN: stages["inference"] + stages["postprocess"],
+        "total": np.sum(list(stages.values()), axis=0),
+    }
     return {name: summarise(samples) for name, samples in parts.items()}
 
 
@@ -393,13 +415,16 @@ class Load:
 
 @dataclass(frozen=True)
 class Task:
-    """One network at one setting, and the detections of the ncnn wheel on this machine."""
+    """One network at one setting, and the detections of the ncnn wheel on this machine; of a cascade both
+    networks, and the points (K, P, 2) px of each detection."""
 
     folder: Path
     format: str
     wanted: Boxes
     classes: tuple[str, ...]
     conf: float
+    landmarks: Path | None = None
+    points: NDArray[np.float32] | None = None
 
 
 def measure(
@@ -412,22 +437,35 @@ def measure(
     picture: str | Path | None = None,
     load: Load = Load(),
     ssh_config: str | Path | None = None,
+    landmarks: str | Path | None = None,
 ) -> list[tuple[Path, Reading]]:
     """Time exported networks on devices (`open_device`), all devices at once -> (folder, reading) of each.
 
     `formats`: among "ncnn", "ncnn-fp16" and "ncnn-int8", "ncnn" unless given. `powersave`: 0 all cores, 1
     little, 2 big ones. `sweep`: 1, 2 and 4 threads as far as there are cores, all and big cores where they
     differ, and all formats of a folder, instead of what is given. `picture`: scikit-image's astronaut unless
-    given.
+    given. `landmarks`: a landmark network that places points in every detection, in the detector's format.
 
     A reading is added to timing.json as soon as it is complete. Raises InputError for bad input before any
     device is touched (a file that differs from spec.json among it), for a device that is not there before any
     is timed, and at the end for devices that failed.
     """
     image, name = load_picture(picture)
-    layers = layers_of(folders)
+    for folder in folders:
+        if isinstance(read_io(read_spec(folder)["io"]), LandmarkIO):
+            raise InputError(
+                f"{folder} places landmarks and finds no objects: name a detector, and this one with "
+                "--landmarks"
+            )
+    points = None if landmarks is None else Path(landmarks)
+    if points is not None and not isinstance(read_io(read_spec(points)["io"]), LandmarkIO):
+        raise InputError(
+            f"{points} finds objects and places no landmarks: name it without --landmarks, and with it an "
+            "exported landmark network"
+        )
+    layers = layers_of([*folders, *([points] if points else [])])
     tasks = [
-        _task(Path(folder), fmt, image)
+        _task(Path(folder), fmt, image, points)
         for folder in progress(folders, "checking")
         for fmt in _formats(Path(folder), formats, sweep)
     ]
@@ -499,9 +537,9 @@ def _formats(folder: Path, wanted: Sequence[str], sweep: bool) -> list[str]:
     return chosen
 
 
-def _task(folder: Path, fmt: str, image: Image) -> Task:
-    """Opens the files, which checks their sha256, and asks the ncnn wheel for its detections. The picture is
-    resized by ncnn, as the runner does it."""
+def _task(folder: Path, fmt: str, image: Image, landmarks: Path | None = None) -> Task:
+    """Opens the files, which checks their sha256, and asks the ncnn wheel for its detections and their
+    points. The picture is resized by ncnn, as the runner does it."""
     model: Any = open_export(folder, fmt, 1)
     io: ModelIO = model.io
     ncnn = require("ncnn", "export")
@@ -513,7 +551,32 @@ def _task(folder: Path, fmt: str, image: Image) -> Task:
     (candidates,) = decode(model.predict(np.array(mat)[None]), io, conf)
     found = suppress(candidates, Rules(conf=conf))
     boxes = found.boxes * np.array([width, height, width, height], np.float32)
-    return Task(folder, fmt, Boxes(boxes, found.scores, found.class_ids), tuple(io.classes), conf)
+    task = Task(folder, fmt, Boxes(boxes, found.scores, found.class_ids), tuple(io.classes), conf)
+    if landmarks is None:
+        return task
+    _formats(landmarks, [fmt], sweep=False)  # that it has this one
+    network = open_export(landmarks, fmt, 1)
+    return replace(task, landmarks=landmarks, points=_points(image, boxes, network))
+
+
+def _points(image: Image, boxes: NDArray[np.float32], network: LandmarkBackend) -> NDArray[np.float32]:
+    """Landmarks (K, P, 2) px in boxes (K, 4) px. Faces are cut out in floats, as the runner does it:
+    `toolkit.faces.cut` rounds to bytes, which in a face of a few pixels is seen."""
+    from skimage.transform import warp
+
+    io = network.io
+    windows = windows_of_boxes(boxes, io)
+    start, size = windows[:, :2], np.maximum(windows[:, 2:] - windows[:, :2], 1)
+    step = size / io.input_size  # px of the picture to one of the cut
+    x = np.empty((len(windows), 3, *io.input_size[::-1]), np.float32)
+    pixels = (image[..., ::-1] if io.channel_order == "BGR" else image).astype(np.float32)
+    for i, shift in enumerate(start + step / 2 - 0.5):  # warp counts from the centres of pixels
+        matrix = np.diag([*step[i], 1.0])
+        matrix[:2, 2] = shift
+        face = warp(pixels, matrix, output_shape=x.shape[2:], cval=OUTSIDE, clip=False, preserve_range=True)
+        x[i] = (face.transpose(2, 0, 1) - io.mean) * io.scale
+    relative = decode_points(network.predict(x), io) if len(x) else np.empty((0, io.points, 2), np.float32)
+    return start[:, None] + relative * size[:, None]
 
 
 def _sweep(about: Mapping[str, Any]) -> list[tuple[int, int]]:
@@ -522,20 +585,25 @@ def _sweep(about: Mapping[str, Any]) -> list[tuple[int, int]]:
 
 
 def _push(device: Device, about: Mapping[str, Any], runner: Path, raw: Path, tasks: Sequence[Task]) -> None:
-    """The runner and the picture, and every folder's files under the number of its first task."""
+    """The runner and the picture, every folder's files under the number of its first task, and those of the
+    landmark network."""
     batches: dict[str, dict[Path, None]] = {".": dict.fromkeys([runner, raw])}
     for task in tasks:
-        entry = read_spec(task.folder)["formats"][task.format]
-        files = [task.folder / "spec.json", *(task.folder / name for name in entry["files"])]
-        batches.setdefault(_place(task, tasks), {}).update(dict.fromkeys(files))
+        places = {_place(task, tasks): task.folder}
+        if task.landmarks:
+            places["landmarks"] = task.landmarks
+        for place, folder in places.items():
+            entry = read_spec(folder)["formats"][task.format]
+            files = [folder / "spec.json", *(folder / name for name in entry["files"])]
+            batches.setdefault(place, {}).update(dict.fromkeys(files))
     needed = sum(path.stat().st_size for batch in batches.values() for path in batch) // 1000 + 1000
     if about["free_kb"] is not None and about["free_kb"] < needed:
         raise InputError(
             f"{device.name} has {about['free_kb']} kB of space left in {device.folder}, and {needed} kB are "
             "needed: free some there"
         )
-    for folder, batch in batches.items():
-        device.push(list(batch), folder)
+    for place, batch in batches.items():
+        device.push(list(batch), place)
 
 
 def _place(task: Task, tasks: Sequence[Task]) -> str:
@@ -552,6 +620,8 @@ def _run(
 ) -> Reading:
     length = ["--seconds", f"{load.seconds:g}"] if load.seconds else ["--loops", str(load.loops)]
     words = ["./runner", "bench", _place(task, tasks), *options, "--warmup", str(load.warmup), *length]
+    if task.landmarks:
+        words += ["--landmarks", "landmarks"]
     before = _state(_ask(device))
     ended = device.run(f"{shlex.join(words)} > reading.json", 600 + 2 * load.seconds)
     if ended.returncode:
@@ -582,9 +652,9 @@ def agreement(task: Task, reading: Reading) -> dict[str, Any]:
     score is that near to the threshold may be found by one side alone."""
     tolerance = TOLERANCES[task.format]
     left = list(reading.detections)
-    scores, boxes, reach, lost = [0.0], [0.0], [0.0], []
-    for box, score, class_id in zip(
-        task.wanted.boxes, task.wanted.scores, task.wanted.class_ids, strict=True
+    scores, boxes, reach, points, lost = [0.0], [0.0], [0.0], [0.0], []
+    for i, (box, score, class_id) in enumerate(
+        zip(task.wanted.boxes, task.wanted.scores, task.wanted.class_ids, strict=True)
     ):
         same = [d for d in left if d.label == task.classes[class_id]]
         overlaps = iou(box[None], np.array([d.box for d in same], np.float32))[0] if same else np.zeros(0)
@@ -597,6 +667,11 @@ def agreement(task: Task, reading: Reading) -> dict[str, Any]:
         boxes.append(float(np.abs(np.array(mate.box, np.float32) - box).max()))
         long_side = max(reading.input.width, reading.input.height, *np.abs(box[2:] - box[:2]))
         reach.append(boxes[-1] / float(long_side))
+        if task.points is not None:
+            found = np.array(mate.landmarks or [], np.float32).reshape(-1, 2)
+            side = float(max(1, *(box[2:] - box[:2])))  # that much off are points that are not there
+            whole = found.shape == task.points[i].shape
+            points.append(float(np.abs(found - task.points[i]).max()) / side if whole else 1.0)
     alone = [*lost, *(d.score for d in left)]
     return {
         "wanted": len(task.wanted.scores),
@@ -604,9 +679,11 @@ def agreement(task: Task, reading: Reading) -> dict[str, Any]:
         "matched": len(scores) - 1,
         "score": float(np.max(scores)),
         "box_px": float(np.max(boxes)),
+        **({} if task.points is None else {"points": float(np.max(points))}),
         "agrees": bool(
             np.max(scores) <= tolerance
             and np.max(reach) <= tolerance
+            and np.max(points) <= tolerance
             and all(score <= task.conf + tolerance for score in alone)
         ),
     }
@@ -619,14 +696,16 @@ def table(
     readings: Sequence[tuple[str | Path, Reading]], scores: Mapping[str, float] = {}
 ) -> dict[str, list[str]]:
     """Columns of text, a row for each (folder, reading): the seed's table with both of its conventions.
-    `scores`: {network: score}, where known. An emulated reading has no times."""
+    `scores`: {network: score}, where known. An emulated reading has no times. Landmarks have a column where
+    any reading has them."""
     columns: dict[str, list[str]] = {}
+    cascade = any(reading.landmarks for _, reading in readings)
     for folder, reading in readings:
         spec = read_spec(folder)
         files = spec["formats"].get(reading.model.format, {"files": {}})["files"].values()
         score = scores.get(reading.model.name)
         row = {
-            "network": reading.model.name,
+            "network": reading.network,
             "score": "not measured" if score is None else f"{score:.4g}",
             "format": reading.model.format,
             "input": "x".join(map(str, spec["io"]["input_size"])),
@@ -634,7 +713,7 @@ def table(
             "device": reading.machine,
             "threads": str(reading.settings.threads),
             "cores": CORES[reading.settings.powersave],
-            **_times(reading),
+            **_times(reading, cascade),
             "as ncnn here": parity_text(reading),
             "date": reading.date[:10],
         }
@@ -646,37 +725,41 @@ def table(
 def record(folder: str | Path, reading: Reading) -> dict[str, Any]:
     """A reading for machines: statistics in milliseconds instead of samples, None where it is emulated."""
     times = None if reading.emulated else {name: asdict(s) for name, s in summary(reading).items()}
-    kept = reading.model_dump(
-        mode="json", by_alias=True, include={"model", "settings", "device", "date", "emulated", "parity"}
-    )
+    wanted = ("model", "landmarks", "settings", "device", "date", "emulated", "parity")
+    kept = {key: value for key, value in reading.as_dict().items() if key in wanted}
     return {"folder": str(folder), **kept, "milliseconds": times}
 
 
-def _times(reading: Reading) -> dict[str, str]:
-    titles = (
-        "forward + post-processing, ms (seed's NCNN column)",
-        "forward only, ms (its MNN column)",
-        "p90 of all, ms",
-    )
+def _times(reading: Reading, cascade: bool) -> dict[str, str]:
+    shown = {
+        "forward + post-processing, ms (seed's NCNN column)": (NCNN_COLUMN, "p50"),
+        "forward only, ms (its MNN column)": (MNN_COLUMN, "p50"),
+        **({"landmarks, ms": ("landmarks", "p50")} if cascade else {}),
+        "p90 of all, ms": ("total", "p90"),
+    }
     if reading.emulated:
-        return dict.fromkeys(titles, NOT_A_TIMING)
+        return dict.fromkeys(shown, NOT_A_TIMING)
     found = summary(reading)
-    values = found[NCNN_COLUMN].p50, found[MNN_COLUMN].p50, found["total"].p90
-    return {title: f"{value:.3g}" for title, value in zip(titles, values, strict=True)}
+    return {
+        title: f"{getattr(found[stage], statistic):.3g}" if stage in found else "none"
+        for title, (stage, statistic) in shown.items()
+    }
 
 
 def parity_text(reading: Reading) -> str:
-    """Matched detections and whether they agree, in words."""
+    """Matched detections, how far off they are and whether they agree, in words."""
     p = reading.parity
     if not p:
         return "not compared"
     text = f"{p['matched']} of {p['wanted']}, score {p['score']:.1g} off"
+    if "points" in p:
+        text += f", points {p['points']:.1g} of a face"
     return text if p["agrees"] else f"DISAGREES: {text}, {p['found']} found"
 
 
 def _label(reading: Reading, machines: bool) -> str:
     count, cores = reading.settings.threads, reading.settings.powersave
-    words = [f"{reading.model.name} {reading.model.format}", f"{count} thread{'s' * (count > 1)}"]
+    words = [f"{reading.network} {reading.model.format}", f"{count} thread{'s' * (count > 1)}"]
     words += [f"{CORES[cores]} cores"] * bool(cores) + ["Vulkan"] * reading.settings.vulkan
     words += [reading.machine] * machines
     return ", ".join(words)
@@ -694,7 +777,12 @@ def _shown(readings: Sequence[Reading]) -> tuple[dict[str, Reading], str]:
 def draw_stages(readings: Sequence[Reading]) -> Figure:
     """Median milliseconds of each stage, stacked, for every setting."""
     shown, machines = _shown(readings)
-    parts = {stage: [summary(r)[stage].p50 for r in shown.values()] for stage in STAGES}
+    stages = {label: summary(reading) for label, reading in shown.items()}
+    parts = {
+        stage: [found[stage].p50 if stage in found else 0.0 for found in stages.values()]
+        for stage in STAGES
+        if any(stage in found for found in stages.values())
+    }
     return viz.stacked(list(shown), parts, "milliseconds, medians", machines)
 
 
@@ -718,10 +806,9 @@ def draw_warming(readings: Sequence[Reading], points: int = 60) -> Figure:
     shown, machines = _shown(readings)
     lines, bands = {}, {}
     for label, reading in shown.items():
-        s = reading.samples
-        total = np.sum([s.preprocess_ms, s.inference_ms, s.postprocess_ms], axis=0)
+        total = np.sum(list(reading.samples.stages.values()), axis=0)
         parts = np.array_split(np.arange(len(total)), min(points, len(total)))
-        seconds = [np.mean(np.array(s.start_ms)[part]) / 1000 for part in parts]
+        seconds = [np.mean(np.array(reading.samples.start_ms)[part]) / 1000 for part in parts]
         low, middle, high = np.array([np.percentile(total[part], [10, 50, 90]) for part in parts]).T
         lines[label], bands[label] = (seconds, middle), (low, high)
     return viz.curves(lines, "seconds", "milliseconds for one picture", machines, bands)

@@ -178,10 +178,10 @@ def export_model(
         )
     if output.exists() and not (output / "spec.json").exists():
         raise InputError(f"{output} exists and is no exported network: name another folder")
-    if isinstance(model, LandmarkNet) and (detection_output or cpp or set(formats) & set(FOR_DETECTORS)):
+    if isinstance(model, LandmarkNet) and (detection_output or set(formats) & set(FOR_DETECTORS)):
         raise InputError(
-            f"a landmark network has no boxes to decode, which {', '.join(FOR_DETECTORS)}, detection output "
-            "and the C++ sample are for: leave them out"
+            f"a landmark network has no boxes to decode, which {', '.join(FOR_DETECTORS)} and detection "
+            "output are for: leave them out"
         )
     size = model.io.check_size(size or model.io.input_size)
     io: NetworkIO = replace(model.io, input_size=size)

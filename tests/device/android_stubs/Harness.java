@@ -39,8 +39,9 @@ final class Harness {
                 return detect();
             case "bench":
                 return Benchmark.run(
-                        this::open, entry(), job.getString("format"), job.getInt("threads"), false, picture(),
-                        (float) job.getDouble("conf"), (float) job.getDouble("iou"));
+                        this::open, entry(), Model.landmarks(this::open), job.getString("format"),
+                        job.getInt("threads"), false, picture(), (float) job.getDouble("conf"),
+                        (float) job.getDouble("iou"));
             case "frame":
                 return frame();
             case "turn":
@@ -58,7 +59,7 @@ final class Harness {
     private JSONObject list() throws IOException, JSONException {
         JSONArray rows = new JSONArray();
         for (Model.Entry entry : Model.list(this::open)) {
-            try (Model model = new Model(this::open, entry, entry.formats.get(0), 1, false)) {
+            try (Model model = new Model(this::open, entry, null, entry.formats.get(0), 1, false)) {
                 rows.put(new JSONObject()
                         .put("name", entry.name)
                         .put("formats", new JSONArray(entry.formats))
@@ -70,15 +71,20 @@ final class Harness {
     }
 
     private JSONObject detect() throws IOException, JSONException {
-        double[] times = new double[3];
-        try (Model model = new Model(this::open, entry(), job.getString("format"), job.getInt("threads"), false)) {
+        double[] times = new double[4];
+        try (Model model = new Model(
+                this::open, entry(), Model.landmarks(this::open), job.getString("format"), job.getInt("threads"),
+                false)) {
             float[] found = model.detect(
                     picture(), (float) job.getDouble("conf"), (float) job.getDouble("iou"), times);
             JSONArray rows = new JSONArray();
             for (float value : found) {
-                rows.put((double) value);
+                rows.put(Float.isNaN(value) ? JSONObject.NULL : (Object) (double) value); // JSON has no NaN
             }
-            return new JSONObject().put("rows", rows).put("milliseconds", new JSONArray(times));
+            return new JSONObject()
+                    .put("rows", rows)
+                    .put("points", model.points)
+                    .put("milliseconds", new JSONArray(times));
         }
     }
 

@@ -1,4 +1,5 @@
-// Times an exported network, or finds objects with it, and prints one JSON object on stdout.
+// Times an exported network, or finds objects with it, and prints one JSON object on stdout. With a landmark
+// network the same of the cascade: points in each object, which are taken for faces.
 //   runner bench|detect FOLDER [options]      (the options: see `usage`)
 #include <platform.h>
 #include <simpleocv.h>
@@ -6,16 +7,19 @@
 #include <gpu.h>
 #endif
 
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <map>
+#include <optional>
 #include <sstream>
 
+#include "landmarks.hpp"
 #include "machine.hpp"
-#include "network.hpp"
 
 #ifndef TOOLKIT_THREADS
 #define TOOLKIT_THREADS "none"
@@ -24,12 +28,12 @@
 namespace {
 
 const char* usage =
-    "expected: runner bench|detect FOLDER --picture FILE | --raw FILE --size WxH [--format "
+    "expected: runner bench|detect FOLDER --picture FILE | --raw FILE --size WxH [--landmarks FOLDER] [--format "
     "ncnn|ncnn-fp16|ncnn-int8] [--conf 0..1] [--threads N] [--powersave 0|1|2] [--vulkan 0|1], and for bench "
     "[--warmup N] [--loops N | --seconds S]";
 
 struct Settings {
-    std::string kind, folder, format = "ncnn", picture, raw;
+    std::string kind, folder, landmarks, format = "ncnn", picture, raw;
     int width = 0, height = 0;  // of `raw`
     double conf = -1;           // below 0: the threshold in spec.json
     int threads = 1, powersave = 0, vulkan = 0, warmup = 8, loops = 50;
@@ -76,6 +80,7 @@ Settings parse(int count, char** words) {
     };
     const auto text = [](std::string& target) -> Take { return [&target](auto&, auto& given) { target = given; }; };
     const std::map<std::string, Take> options = {
+        {"--landmarks", text(s.landmarks)},
         {"--format", text(s.format)},
         {"--picture", text(s.picture)},
         {"--raw", text(s.raw)},
@@ -103,20 +108,13 @@ Settings parse(int count, char** words) {
     return s;
 }
 
-std::string read(const std::string& path, const std::string& advice) {
-    std::ifstream file(path, std::ios::binary);
-    std::ostringstream bytes;
-    if (!file || !(bytes << file.rdbuf())) fail("cannot read " + path + ": " + advice);
-    return bytes.str();
-}
-
 std::size_t bytes_of(int width, int height) {
     return std::size_t{3} * static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
 }
 
 Picture read_picture(const Settings& s) {
     if (!s.raw.empty()) {
-        Picture picture{read(s.raw, "name a file of RGB bytes"), toolkit::Pixels::rgb, s.width, s.height};
+        Picture picture{toolkit::read_file(s.raw, "name a file of RGB bytes"), toolkit::Pixels::rgb, s.width, s.height};
         const std::size_t expected = bytes_of(s.width, s.height);
         if (picture.bytes.size() != expected)
             fail(s.raw + " has " + std::to_string(picture.bytes.size()) + " bytes, not the " +
@@ -158,59 +156,111 @@ double milliseconds(Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
-struct Loop {
-    Clock::time_point start;
-    double preprocess, inference, postprocess;
+struct Cascade {
+    const toolkit::Network& detector;
+    const std::optional<toolkit::Landmarks>& landmarks;  // where --landmarks names one
 };
 
-Loop run_once(const toolkit::Network& network, const Picture& picture, float conf,
-              std::vector<toolkit::Detection>& found) {
+struct Found {
+    std::vector<toolkit::Detection> detections;
+    std::vector<std::vector<toolkit::Point>> points;  // of each detection, with a landmark network
+};
+
+// The steps in the order of a reading; the last one is the landmark network's.
+constexpr const char* steps[] = {"preprocess", "inference", "postprocess", "landmarks"};
+
+struct Loop {
+    Clock::time_point start;
+    std::array<double, std::size(steps)> passed;
+};
+
+Loop run_once(const Cascade& networks, const Picture& picture, float conf, Found& found) {
     const auto* pixels = reinterpret_cast<const unsigned char*>(picture.bytes.data());
+    const int step = 3 * picture.width;
     const auto start = Clock::now();
     const ncnn::Mat input =
-        network.preprocess(pixels, picture.order, picture.width, picture.height, 3 * picture.width);
+        networks.detector.preprocess(pixels, picture.order, picture.width, picture.height, step);
     const auto ready = Clock::now();
-    const auto maps = network.forward(input);
+    const auto maps = networks.detector.forward(input);
     const auto inferred = Clock::now();
-    found = network.postprocess(maps, conf);
-    return {start, milliseconds(start, ready), milliseconds(ready, inferred), milliseconds(inferred, Clock::now())};
+    found.detections = networks.detector.postprocess(maps, conf);
+    const auto detected = Clock::now();
+    found.points.clear();
+    if (networks.landmarks)
+        for (const auto& face : found.detections)
+            found.points.push_back(networks.landmarks->place(pixels, picture.order, picture.width, picture.height,
+                                                             step, face));
+    return {start, {milliseconds(start, ready), milliseconds(ready, inferred), milliseconds(inferred, detected),
+                    milliseconds(detected, Clock::now())}};
 }
 
 // "samples" and "first_ms" of a bench.
-std::string measure(const Settings& s, const toolkit::Network& network, const Picture& picture, float conf,
-                    std::vector<toolkit::Detection>& found) {
-    const Loop first = run_once(network, picture, conf, found);
-    for (int i = 1; i < s.warmup; ++i) run_once(network, picture, conf, found);
-    std::vector<double> start, preprocess, inference, postprocess;
+std::string measure(const Settings& s, const Cascade& networks, const Picture& picture, float conf, Found& found) {
+    const Loop first = run_once(networks, picture, conf, found);
+    for (int i = 1; i < s.warmup; ++i) run_once(networks, picture, conf, found);
+    std::vector<double> start;
+    std::array<std::vector<double>, std::size(steps)> samples;
     const auto begin = Clock::now();
     const auto more = [&](int done) {
         return s.seconds > 0 ? milliseconds(begin, Clock::now()) < 1e3 * s.seconds : done < s.loops;
     };
     Clock::time_point origin{};
     for (int i = 0; i == 0 || more(i); ++i) {
-        const Loop loop = run_once(network, picture, conf, found);
+        const Loop loop = run_once(networks, picture, conf, found);
         if (i == 0) origin = loop.start;
         start.push_back(milliseconds(origin, loop.start));
-        preprocess.push_back(loop.preprocess);
-        inference.push_back(loop.inference);
-        postprocess.push_back(loop.postprocess);
+        for (std::size_t k = 0; k < samples.size(); ++k) samples[k].push_back(loop.passed[k]);
     }
-    return "\"first_ms\": {\"preprocess\": " + fixed(first.preprocess, 4) +
-           ", \"inference\": " + fixed(first.inference, 4) + ", \"postprocess\": " + fixed(first.postprocess, 4) +
-           "}, \"samples\": {\"start_ms\": " + list(start) + ", \"preprocess_ms\": " + list(preprocess) +
-           ", \"inference_ms\": " + list(inference) + ", \"postprocess_ms\": " + list(postprocess) + "}, ";
+    std::string once, all = "\"start_ms\": " + list(start);
+    for (std::size_t k = 0; k < samples.size() - (networks.landmarks ? 0 : 1); ++k) {
+        const std::string name = steps[k];
+        once += (k ? ", \"" : "\"") + name + "\": " + fixed(first.passed[k], 4);
+        all += ", \"" + name + "_ms\": " + list(samples[k]);
+    }
+    return "\"first_ms\": {" + once + "}, \"samples\": {" + all + "}, ";
+}
+
+// "model" and "landmarks" of a reading.
+std::string identity(const toolkit::Files& files) {
+    const toolkit::Json& facts = files.document.at("formats").at(files.format).at("files");
+    std::string hashes;
+    for (const std::string suffix : {".param", ".bin"}) {
+        const std::string name = toolkit::file_name(files.document, files.format, suffix);
+        hashes += (hashes.empty() ? "" : ", ") + toolkit::quoted(name) + ": " +
+                  toolkit::quoted(facts.at(name).at("sha256").text());
+    }
+    return "{\"name\": " + toolkit::quoted(files.document.at("name").text()) + ", \"format\": " +
+           toolkit::quoted(files.format) + ", \"sha256\": {" + hashes + "}}";
+}
+
+// "detections" of a reading, in pixels of the picture.
+std::string written(const Found& found, const toolkit::Spec& spec, const Picture& picture) {
+    std::string rows;
+    for (std::size_t i = 0; i < found.detections.size(); ++i) {
+        const toolkit::Detection& d = found.detections[i];
+        rows += (rows.empty() ? "" : ", ") + std::string("{\"class\": ") +
+                toolkit::quoted(spec.classes.at(static_cast<std::size_t>(d.label))) + ", \"score\": " +
+                fixed(d.score, 6) + ", \"box\": [" + fixed(d.x1 * picture.width, 3) + ", " +
+                fixed(d.y1 * picture.height, 3) + ", " + fixed(d.x2 * picture.width, 3) + ", " +
+                fixed(d.y2 * picture.height, 3) + "]";
+        if (!found.points.empty()) {
+            std::string points;
+            for (const toolkit::Point& p : found.points[i])
+                points += (points.empty() ? "[" : ", [") + fixed(p.x, 3) + ", " + fixed(p.y, 3) + "]";
+            rows += ", \"landmarks\": [" + points + "]";
+        }
+        rows += "}";
+    }
+    return "[" + rows + "]";
 }
 
 int run(int count, char** words) {
     const Settings s = parse(count, words);
     const std::string resident = memory("VmRSS");
     const Picture picture = read_picture(s);
-    const std::string advice = "name a folder that toolkit export made";
-    const toolkit::Json document = toolkit::Json::parse(read(s.folder + "/spec.json", advice));
-    const std::string param_name = toolkit::Network::file(document, s.format, ".param");
-    const std::string bin_name = toolkit::Network::file(document, s.format, ".bin");
-    const std::string param = read(s.folder + "/" + param_name, advice);
-    const std::string weights = read(s.folder + "/" + bin_name, advice);
+    const toolkit::Files files = toolkit::read_files(s.folder, s.format);
+    std::optional<toolkit::Files> landmark_files;
+    if (!s.landmarks.empty()) landmark_files = toolkit::read_files(s.landmarks, s.format);
 #if NCNN_VULKAN
     if (s.vulkan && ncnn::get_gpu_count() == 0) fail("ncnn finds no Vulkan device here: leave --vulkan out");
 #else
@@ -219,35 +269,26 @@ int run(int count, char** words) {
     if (s.powersave && ncnn::set_cpu_powersave(s.powersave) != 0)
         fail("the system does not let --powersave " + std::to_string(s.powersave) + " choose processors");
 
+    const toolkit::Options options{s.threads, s.vulkan == 1};
     const auto begin = Clock::now();
-    const auto* bytes = reinterpret_cast<const unsigned char*>(weights.data());
-    const toolkit::Network network(document, s.format, param, bytes, weights.size(), {s.threads, s.vulkan == 1});
+    const toolkit::Network network(files, options);
+    std::optional<toolkit::Landmarks> landmarks;
+    if (landmark_files) landmarks.emplace(*landmark_files, options);
     const double load = milliseconds(begin, Clock::now());
     const std::string loaded = memory("VmRSS");
     const toolkit::Spec& spec = network.spec();
     const float conf = s.conf < 0 ? spec.threshold : static_cast<float>(s.conf);
 
     const bool bench = s.kind == "bench";
-    std::vector<toolkit::Detection> found;
+    const Cascade networks{network, landmarks};
+    Found found;
     std::string samples;
-    if (bench) samples = measure(s, network, picture, conf, found);
-    else run_once(network, picture, conf, found);
+    if (bench) samples = measure(s, networks, picture, conf, found);
+    else run_once(networks, picture, conf, found);
 
-    const toolkit::Json& files = document.at("formats").at(s.format).at("files");
-    std::string hashes, detections;
-    for (const std::string& name : {param_name, bin_name})
-        hashes += (hashes.empty() ? "" : ", ") + toolkit::quoted(name) + ": " +
-                  toolkit::quoted(files.at(name).at("sha256").text());
-    for (const auto& d : found) {
-        detections += (detections.empty() ? "" : ", ") + std::string("{\"class\": ") +
-                      toolkit::quoted(spec.classes.at(static_cast<std::size_t>(d.label))) +
-                      ", \"score\": " + fixed(d.score, 6) + ", \"box\": [" + fixed(d.x1 * picture.width, 3) + ", " +
-                      fixed(d.y1 * picture.height, 3) + ", " + fixed(d.x2 * picture.width, 3) + ", " +
-                      fixed(d.y2 * picture.height, 3) + "]}";
-    }
     const std::string precision = s.format == "ncnn" ? "fp32" : s.format.substr(std::string("ncnn-").size());
-    std::printf("{\"schema\": 1, \"kind\": \"%s\", \"model\": {\"name\": %s, \"format\": \"%s\", \"sha256\": {%s}}, ",
-                s.kind.c_str(), toolkit::quoted(spec.name).c_str(), s.format.c_str(), hashes.c_str());
+    std::printf("{\"schema\": 1, \"kind\": \"%s\", \"model\": %s, ", s.kind.c_str(), identity(files).c_str());
+    if (landmark_files) std::printf("\"landmarks\": %s, ", identity(*landmark_files).c_str());
     std::printf("\"input\": {\"picture\": %s, \"width\": %d, \"height\": %d}, ",
                 toolkit::quoted(basename(s.raw + s.picture)).c_str(), picture.width, picture.height);
     std::printf("\"settings\": {\"threads\": %d, \"powersave\": %d, \"precision\": \"%s\", \"vulkan\": %s, "
@@ -256,8 +297,8 @@ int run(int count, char** words) {
                 fixed(conf, 6).c_str());
     std::printf("%s, \"load_ms\": %s, %s", toolkit::machine(TOOLKIT_THREADS).c_str(), fixed(load, 4).c_str(),
                 samples.c_str());
-    std::printf("\"rss_kb\": {\"start\": %s, \"loaded\": %s, \"peak\": %s}, \"detections\": [%s]}\n",
-                resident.c_str(), loaded.c_str(), memory("VmHWM").c_str(), detections.c_str());
+    std::printf("\"rss_kb\": {\"start\": %s, \"loaded\": %s, \"peak\": %s}, \"detections\": %s}\n",
+                resident.c_str(), loaded.c_str(), memory("VmHWM").c_str(), written(found, spec, picture).c_str());
     if (std::fflush(stdout) != 0) fail("the output cannot be written: is the disk full?");
     return 0;
 }

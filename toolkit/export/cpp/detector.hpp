@@ -184,23 +184,48 @@ struct Head {
     bool new_coords = false;
 };
 
-// The input is RGB (BGR where `bgr`), (pixel - mean) * scale, stretched to width x height.
-struct Spec {
-    std::string name;
+// RGB (BGR where `bgr`), (pixel - mean) * scale.
+struct Input {
     int width = 0, height = 0;
-    std::vector<std::string> classes;
-    std::vector<Head> heads;  // in the order of the outputs, coarsest first
     bool bgr = false;
     float mean = 0, scale = 1.f / 255;
+};
+
+// A detector: its input is the whole picture, stretched.
+struct Spec {
+    std::string name;
+    Input input;
+    std::vector<std::string> classes;
+    std::vector<Head> heads;  // in the order of the outputs, coarsest first
     float threshold = 0.25f;
 };
+
+// A landmark network: its input is a window around a face's box of w x h, from the box's centre crop[0] w to
+// the left and to the right, crop[1] h up and crop[2] h down.
+struct LandmarkSpec {
+    std::string name;
+    Input input;
+    int points = 0;
+    std::array<float, 3> crop{};
+};
+
+inline Input read_input(const Json& io) {
+    Input input;
+    input.width = static_cast<int>(io.at("input_size").items().at(0).number());
+    input.height = static_cast<int>(io.at("input_size").items().at(1).number());
+    input.bgr = io.at("channel_order").text() == "BGR";
+    input.mean = static_cast<float>(io.at("mean").number());
+    input.scale = static_cast<float>(io.at("scale").number());
+    return input;
+}
 
 inline Spec read_spec(const Json& document) {
     const Json& io = document.at("io");
     Spec spec;
     spec.name = document.at("name").text();
-    spec.width = static_cast<int>(io.at("input_size").items().at(0).number());
-    spec.height = static_cast<int>(io.at("input_size").items().at(1).number());
+    if (io.has("points"))
+        throw std::runtime_error(spec.name + " places landmarks and finds no objects: name it with --landmarks");
+    spec.input = read_input(io);
     for (const Json& name : io.at("classes").items()) spec.classes.push_back(name.text());
     for (const Json& entry : io.at("heads").items()) {
         Head head;
@@ -212,10 +237,20 @@ inline Spec read_spec(const Json& document) {
         head.new_coords = entry.at("new_coords").boolean();
         spec.heads.push_back(head);
     }
-    spec.bgr = io.at("channel_order").text() == "BGR";
-    spec.mean = static_cast<float>(io.at("mean").number());
-    spec.scale = static_cast<float>(io.at("scale").number());
     spec.threshold = static_cast<float>(document.at("threshold").number());
+    return spec;
+}
+
+inline LandmarkSpec read_landmark_spec(const Json& document) {
+    const Json& io = document.at("io");
+    LandmarkSpec spec;
+    spec.name = document.at("name").text();
+    if (io.has("heads"))
+        throw std::runtime_error(spec.name + " finds objects and places no landmarks: name it without --landmarks");
+    spec.input = read_input(io);
+    spec.points = static_cast<int>(io.at("points").number());
+    for (std::size_t i = 0; i < spec.crop.size(); ++i)
+        spec.crop[i] = static_cast<float>(io.at("crop").items().at(i).number());
     return spec;
 }
 

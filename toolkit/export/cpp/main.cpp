@@ -1,5 +1,8 @@
 // Finds objects in a picture with a network that toolkit export wrote, through ncnn.
-//   detect FOLDER PICTURE [--format ncnn-fp16] [--conf 0.25] [--threads 2] [--output found.jpg]
+//   detect FOLDER PICTURE [--landmarks FOLDER] [--format ncnn-fp16] [--conf 0.25] [--threads 2]
+//                         [--output found.jpg]
+// A line for each object: its class, score and box, x1 y1 x2 y2 in pixels. With a landmark network, which takes
+// what is found for faces, a second line beneath it: a blank, then x y of each point.
 #include <platform.h>
 #if NCNN_SIMPLEOCV
 #include <simpleocv.h>
@@ -9,20 +12,11 @@
 #endif
 
 #include <cstdio>
-#include <fstream>
-#include <sstream>
+#include <optional>
 
-#include "network.hpp"
+#include "landmarks.hpp"
 
 namespace {
-
-std::string read(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw std::runtime_error("there is no " + path + ": name a folder that toolkit export made");
-    std::stringstream bytes;
-    bytes << file.rdbuf();
-    return bytes.str();
-}
 
 double number(const std::string& word, const std::string& text) {
     char* end = nullptr;
@@ -32,7 +26,7 @@ double number(const std::string& word, const std::string& text) {
 }
 
 int run(int count, char** words) {
-    std::string folder, picture, format = "ncnn", output;
+    std::string folder, picture, points_folder, format = "ncnn", output;
     float conf = -1;
     int threads = 2;
     for (int i = 1; i < count; ++i) {
@@ -40,7 +34,8 @@ int run(int count, char** words) {
         if (word.rfind("--", 0) == 0) {
             if (i + 1 == count) throw std::runtime_error(word + " needs a value");
             const std::string value = words[++i];
-            if (word == "--format") format = value;
+            if (word == "--landmarks") points_folder = value;
+            else if (word == "--format") format = value;
             else if (word == "--conf") conf = static_cast<float>(number(word, value));
             else if (word == "--threads") threads = static_cast<int>(number(word, value));
             else if (word == "--output") output = value;
@@ -51,30 +46,36 @@ int run(int count, char** words) {
     }
     if (picture.empty()) throw std::runtime_error("expected: detect FOLDER PICTURE");
 
-    const toolkit::Json document = toolkit::Json::parse(read(folder + "/spec.json"));
-    const std::string param = read(folder + "/" + toolkit::Network::file(document, format, ".param"));
-    const std::string weights = read(folder + "/" + toolkit::Network::file(document, format, ".bin"));
-    const auto* bytes = reinterpret_cast<const unsigned char*>(weights.data());
-    const toolkit::Network network(document, format, param, bytes, weights.size(), {threads});
+    const toolkit::Options options{threads};
+    const toolkit::Network network(toolkit::read_files(folder, format), options);
     const toolkit::Spec& spec = network.spec();
+    std::optional<toolkit::Landmarks> landmarks;
+    if (!points_folder.empty()) landmarks.emplace(toolkit::read_files(points_folder, format), options);
 
-    cv::Mat image = cv::imread(picture, 1);
+    const cv::Mat image = cv::imread(picture, 1);
     if (image.empty()) throw std::runtime_error(picture + " does not decode as a picture");
-    const ncnn::Mat input =
-        network.preprocess(image.data, toolkit::Pixels::bgr, image.cols, image.rows, 3 * image.cols);
-    const auto found = network.postprocess(network.forward(input), conf < 0 ? spec.threshold : conf);
-    for (const auto& d : found) {
+    const int step = 3 * image.cols;
+    const auto bgr = toolkit::Pixels::bgr;
+    const ncnn::Mat input = network.preprocess(image.data, bgr, image.cols, image.rows, step);
+    cv::Mat drawn = image.clone();
+    const cv::Scalar orange(0, 160, 255), green(0, 255, 0);
+    for (const auto& d : network.postprocess(network.forward(input), conf < 0 ? spec.threshold : conf)) {
         const int x = static_cast<int>(d.x1 * image.cols), y = static_cast<int>(d.y1 * image.rows);
         const int w = static_cast<int>((d.x2 - d.x1) * image.cols), h = static_cast<int>((d.y2 - d.y1) * image.rows);
         const std::string& name = spec.classes.at(static_cast<std::size_t>(d.label));
         std::printf("%s %.5f %.2f %.2f %.2f %.2f\n", name.c_str(), d.score, d.x1 * image.cols,
                     d.y1 * image.rows, d.x2 * image.cols, d.y2 * image.rows);
-        if (output.empty()) continue;
-        cv::rectangle(image, cv::Rect(x, y, w, h), cv::Scalar(0, 160, 255), 2);
-        cv::putText(image, name, cv::Point(x, std::max(12, y - 4)), cv::FONT_HERSHEY_SIMPLEX, 0.5,
-                    cv::Scalar(0, 160, 255));
+        cv::rectangle(drawn, cv::Rect(x, y, w, h), orange, 2);
+        cv::putText(drawn, name, cv::Point(x, std::max(12, y - 4)), cv::FONT_HERSHEY_SIMPLEX, 0.5, orange);
+        if (!landmarks) continue;
+        for (const auto& p : landmarks->place(image.data, bgr, image.cols, image.rows, step, d)) {
+            std::printf(" %.2f %.2f", p.x, p.y);
+            if (p.x >= 0 && p.y >= 0 && p.x < image.cols && p.y < image.rows)
+                cv::circle(drawn, cv::Point(static_cast<int>(p.x), static_cast<int>(p.y)), 2, green, -1);
+        }
+        std::printf("\n");
     }
-    if (!output.empty() && !cv::imwrite(output, image)) throw std::runtime_error("cannot write " + output);
+    if (!output.empty() && !cv::imwrite(output, drawn)) throw std::runtime_error("cannot write " + output);
     return 0;
 }
 

@@ -1,4 +1,4 @@
-// One exported network in ncnn: from pixels to detections, in steps that can be timed one by one. The sample
+// An exported detector in ncnn: from pixels to detections, in steps that can be timed one by one. The sample
 // beside this file, the timing runner and the Android app all go through it.
 #pragma once
 
@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,61 +44,100 @@ private:
     mutable std::size_t left_;
 };
 
-class Network {
+// What an exported folder holds for one format, "ncnn", "ncnn-fp16" or "ncnn-int8".
+struct Files {
+    Json document;  // spec.json
+    std::string format, param, weights;
+};
+
+// The name of a file of `format` beside spec.json. Throws std::runtime_error where there is no such format.
+inline std::string file_name(const Json& document, const std::string& format, const std::string& suffix) {
+    if (format.rfind("ncnn", 0) != 0 || !document.at("formats").has(format))
+        throw std::runtime_error(document.at("name").text() + " has no " + format + ": export it with --to " + format);
+    const std::string name = document.at("formats").at(format).at("file").text();
+    return name.substr(0, name.rfind('.')) + suffix;
+}
+
+// Throws std::runtime_error, with `advice`, where there is no such file.
+inline std::string read_file(const std::string& path, const std::string& advice) {
+    std::ifstream file(path, std::ios::binary);
+    std::ostringstream bytes;
+    if (!file || !(bytes << file.rdbuf())) throw std::runtime_error("cannot read " + path + ": " + advice);
+    return bytes.str();
+}
+
+// Throws std::runtime_error where one of them is missing.
+inline Files read_files(const std::string& folder, const std::string& format) {
+    const auto read = [&](const std::string& name) {
+        return read_file(folder + "/" + name, "name a folder that toolkit export made");
+    };
+    const Json document = Json::parse(read("spec.json"));
+    return {document, format, read(file_name(document, format, ".param")),
+            read(file_name(document, format, ".bin"))};
+}
+
+// What ncnn makes of the files, whatever the network is for, and the memory that it works in.
+class Engine {
 public:
-    // `document`: spec.json. `param`, `bytes`: what the two files of `format` hold ("ncnn", "ncnn-fp16" or
-    // "ncnn-int8"); both are copied. Throws std::runtime_error.
-    Network(const Json& document, const std::string& format, const std::string& param,
-            const unsigned char* bytes, std::size_t size, const Options& options)
-        : spec_(read_spec(document)), memory_(new ncnn::PoolAllocator), net_(new ncnn::Net) {
+    // Throws std::runtime_error where the files do not fit each other.
+    Engine(const Files& files, const Options& options) : memory_(new ncnn::PoolAllocator), net_(new ncnn::Net) {
         // Memory stays from one picture to the next: a system may give and take it page by page.
         memory_->set_size_drop_threshold(256);
         net_->opt.blob_allocator = net_->opt.workspace_allocator = memory_.get();
         net_->opt.num_threads = options.threads;
         net_->opt.use_vulkan_compute = options.vulkan;
-        const bool half = format == "ncnn-fp16";
+        const bool half = files.format == "ncnn-fp16";
         net_->opt.use_fp16_packed = net_->opt.use_fp16_storage = net_->opt.use_fp16_arithmetic = half;
-        const Weights weights(bytes, size);
-        if (net_->load_param_mem(param.c_str()) != 0 || net_->load_model(weights) != 0 || weights.left() != 0)
-            throw std::runtime_error("ncnn cannot open " + file(document, format, ".param") +
+        const Weights weights(reinterpret_cast<const unsigned char*>(files.weights.data()), files.weights.size());
+        if (net_->load_param_mem(files.param.c_str()) != 0 || net_->load_model(weights) != 0 || weights.left() != 0)
+            throw std::runtime_error("ncnn cannot open " + file_name(files.document, files.format, ".param") +
                                      ": it is damaged or does not belong to its .bin");
     }
 
-    // The name of a file of `format` beside spec.json. Throws where the folder has no such format.
-    static std::string file(const Json& document, const std::string& format, const std::string& suffix) {
-        if (format.rfind("ncnn", 0) != 0 || !document.at("formats").has(format))
-            throw std::runtime_error("this exported network has no " + format + ": export it with --to " + format);
-        const std::string name = document.at("formats").at(format).at("file").text();
-        return name.substr(0, name.rfind('.')) + suffix;
+    ncnn::Allocator* memory() const { return memory_.get(); }
+
+    // The outputs out0, out1, ...
+    std::vector<ncnn::Mat> forward(const ncnn::Mat& input, std::size_t outputs) const {
+        ncnn::Extractor extractor = net_->create_extractor();
+        extractor.input("in0", input);
+        std::vector<ncnn::Mat> maps(outputs);
+        for (std::size_t i = 0; i < outputs; ++i) {
+            const std::string blob = "out" + std::to_string(i);
+            if (extractor.extract(blob.c_str(), maps[i]) != 0)
+                throw std::runtime_error("the network gives no " + blob);
+        }
+        return maps;
     }
+
+private:
+    std::unique_ptr<ncnn::PoolAllocator> memory_;  // outlives the network
+    std::unique_ptr<ncnn::Net> net_;
+};
+
+class Network {
+public:
+    // Throws std::runtime_error.
+    Network(const Files& files, const Options& options) : spec_(read_spec(files.document)), engine_(files, options) {}
 
     const Spec& spec() const { return spec_; }
 
     // A picture of width x height, `step` bytes a row, stretched and scaled to the network's input.
     ncnn::Mat preprocess(const unsigned char* pixels, Pixels order, int width, int height, int step) const {
-        const int type = order == Pixels::rgba ? (spec_.bgr ? ncnn::Mat::PIXEL_RGBA2BGR : ncnn::Mat::PIXEL_RGBA2RGB)
-                         : (order == Pixels::bgr) == spec_.bgr ? ncnn::Mat::PIXEL_RGB
-                                                               : ncnn::Mat::PIXEL_RGB2BGR;
-        ncnn::Mat input =
-            ncnn::Mat::from_pixels_resize(pixels, type, width, height, step, spec_.width, spec_.height,
-                                          memory_.get());
-        const float mean[] = {spec_.mean, spec_.mean, spec_.mean};
-        const float scale[] = {spec_.scale, spec_.scale, spec_.scale};
+        const Input& in = spec_.input;
+        const int type = order == Pixels::rgba ? (in.bgr ? ncnn::Mat::PIXEL_RGBA2BGR : ncnn::Mat::PIXEL_RGBA2RGB)
+                         : (order == Pixels::bgr) == in.bgr ? ncnn::Mat::PIXEL_RGB
+                                                            : ncnn::Mat::PIXEL_RGB2BGR;
+        ncnn::Mat input = ncnn::Mat::from_pixels_resize(pixels, type, width, height, step, in.width, in.height,
+                                                        engine_.memory());
+        const float mean[] = {in.mean, in.mean, in.mean};
+        const float scale[] = {in.scale, in.scale, in.scale};
         input.substract_mean_normalize(mean, scale);
         return input;
     }
 
     // The raw head maps, coarsest first.
     std::vector<ncnn::Mat> forward(const ncnn::Mat& input) const {
-        ncnn::Extractor extractor = net_->create_extractor();
-        extractor.input("in0", input);
-        std::vector<ncnn::Mat> maps(spec_.heads.size());
-        for (std::size_t i = 0; i < maps.size(); ++i) {
-            const std::string blob = "out" + std::to_string(i);
-            if (extractor.extract(blob.c_str(), maps[i]) != 0)
-                throw std::runtime_error("the network gives no " + blob);
-        }
-        return maps;
+        return engine_.forward(input, spec_.heads.size());
     }
 
     // By falling score; corners relative to the picture.
@@ -110,8 +151,7 @@ public:
 
 private:
     Spec spec_;
-    std::unique_ptr<ncnn::PoolAllocator> memory_;  // outlives the network
-    std::unique_ptr<ncnn::Net> net_;
+    Engine engine_;
 };
 
 }  // namespace toolkit

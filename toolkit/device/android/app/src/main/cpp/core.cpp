@@ -63,15 +63,21 @@ void turn(const unsigned char* rgba, int width, int height, int step, int orient
     });
 }
 
-std::vector<Detection> detect(const Network& network, const unsigned char* rgba, int width, int height,
-                              float conf, float iou, Milliseconds& times) {
+Found detect(const Network& network, const Landmarks* landmarks, int face, const unsigned char* rgba, int width,
+             int height, float conf, float iou, Milliseconds& times) {
+    const int step = 4 * width;
     auto last = std::chrono::steady_clock::now();
-    const ncnn::Mat input = network.preprocess(rgba, Pixels::rgba, width, height, 4 * width);
+    const ncnn::Mat input = network.preprocess(rgba, Pixels::rgba, width, height, step);
     times.preprocess = since(last);
     const std::vector<ncnn::Mat> maps = network.forward(input);
     times.inference = since(last);
-    std::vector<Detection> found = network.postprocess(maps, conf, iou);
+    Found found{network.postprocess(maps, conf, iou), {}};
     times.postprocess = since(last);
+    found.points.resize(found.detections.size());
+    for (std::size_t i = 0; landmarks && i < found.points.size(); ++i)
+        if (found.detections[i].label == face)
+            found.points[i] = landmarks->place(rgba, Pixels::rgba, width, height, step, found.detections[i]);
+    times.landmarks = since(last);
     return found;
 }
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "network.hpp"
+#include "landmarks.hpp"
 
 namespace toolkit {
 
@@ -26,12 +26,19 @@ void turn(const unsigned char* rgba, int width, int height, int step, int orient
           unsigned char* upright);
 
 struct Milliseconds {
-    double preprocess = 0, inference = 0, postprocess = 0;
+    double preprocess = 0, inference = 0, postprocess = 0, landmarks = 0;
 };
 
-// Detections in an RGBA picture without gaps, by falling score; `times` says what the three steps took.
-std::vector<Detection> detect(const Network& network, const unsigned char* rgba, int width, int height,
-                              float conf, float iou, Milliseconds& times);
+// By falling score. `points`: of each detection, none where it is no face.
+struct Found {
+    std::vector<Detection> detections;
+    std::vector<std::vector<Point>> points;
+};
+
+// Detections in an RGBA picture without gaps. `landmarks`, where given, places points in those of the class
+// `face`. `times` says what the steps took.
+Found detect(const Network& network, const Landmarks* landmarks, int face, const unsigned char* rgba, int width,
+             int height, float conf, float iou, Milliseconds& times);
 
 // GPUs that ncnn can use: none where it was built without Vulkan.
 int gpu_count();

@@ -3,6 +3,7 @@
 #include <jni.h>
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -40,9 +41,11 @@ auto guarded(JNIEnv* env, const Work& work) -> decltype(work()) {
     }
 }
 
-const toolkit::Network& network_of(jlong handle) {
-    if (!handle) throw std::runtime_error("this network is closed");
-    return *reinterpret_cast<const toolkit::Network*>(handle);
+toolkit::Files files_of(JNIEnv* env, jobject spec, jstring format, jobject param, jobject weights) {
+    const char* letters = env->GetStringUTFChars(format, nullptr);
+    const std::string name = letters;
+    env->ReleaseStringUTFChars(format, letters);
+    return {toolkit::Json::parse(text_of(env, spec)), name, text_of(env, param), text_of(env, weights)};
 }
 
 }  // namespace
@@ -52,33 +55,50 @@ const toolkit::Network& network_of(jlong handle) {
 NATIVE(jlong, open)(JNIEnv* env, jclass, jobject spec, jstring format, jobject param, jobject weights,
                     jint threads, jboolean vulkan) {
     return guarded(env, [&] {
-        const char* letters = env->GetStringUTFChars(format, nullptr);
-        const std::string name = letters;
-        env->ReleaseStringUTFChars(format, letters);
-        const toolkit::Json document = toolkit::Json::parse(text_of(env, spec));
-        const auto size = static_cast<std::size_t>(env->GetDirectBufferCapacity(weights));
-        return reinterpret_cast<jlong>(new toolkit::Network(document, name, text_of(env, param),
-                                                            bytes_of(env, weights), size,
+        return reinterpret_cast<jlong>(new toolkit::Network(files_of(env, spec, format, param, weights),
                                                             {threads, vulkan == JNI_TRUE}));
     });
 }
 
 NATIVE(void, close)(JNIEnv*, jclass, jlong handle) { delete reinterpret_cast<toolkit::Network*>(handle); }
 
-NATIVE(jfloatArray, detect)(JNIEnv* env, jclass, jlong handle, jobject rgba, jint width, jint height,
-                            jfloat conf, jfloat iou, jdoubleArray milliseconds) {
+NATIVE(jlong, openLandmarks)(JNIEnv* env, jclass, jobject spec, jstring format, jobject param, jobject weights,
+                             jint threads, jboolean vulkan) {
     return guarded(env, [&] {
+        return reinterpret_cast<jlong>(new toolkit::Landmarks(files_of(env, spec, format, param, weights),
+                                                              {threads, vulkan == JNI_TRUE}));
+    });
+}
+
+NATIVE(void, closeLandmarks)(JNIEnv*, jclass, jlong handle) {
+    delete reinterpret_cast<toolkit::Landmarks*>(handle);
+}
+
+NATIVE(jfloatArray, detect)(JNIEnv* env, jclass, jlong handle, jlong landmarksHandle, jint face, jobject rgba,
+                            jint width, jint height, jfloat conf, jfloat iou, jdoubleArray milliseconds) {
+    return guarded(env, [&] {
+        if (!handle) throw std::runtime_error("this network is closed");
+        const auto& network = *reinterpret_cast<const toolkit::Network*>(handle);
+        const auto* landmarks = reinterpret_cast<const toolkit::Landmarks*>(landmarksHandle);
         const unsigned char* pixels = bytes_of(env, rgba, extent(width, height, 4 * width, 4) + 3);
         toolkit::Milliseconds times;
+        const toolkit::Found found =
+            toolkit::detect(network, landmarks, face, pixels, width, height, conf, iou, times);
+        const auto w = static_cast<float>(width), h = static_cast<float>(height);
+        const std::size_t points = landmarks ? static_cast<std::size_t>(landmarks->spec().points) : 0;
+        const float nan = std::numeric_limits<float>::quiet_NaN();
         std::vector<float> rows;
-        for (const auto& d : toolkit::detect(network_of(handle), pixels, width, height, conf, iou, times)) {
-            const auto w = static_cast<float>(width), h = static_cast<float>(height);
+        for (std::size_t i = 0; i < found.detections.size(); ++i) {
+            const toolkit::Detection& d = found.detections[i];
             const auto label = static_cast<float>(d.label);
-            const float row[] = {d.x1 * w, d.y1 * h, d.x2 * w, d.y2 * h, d.score, label};
-            rows.insert(rows.end(), std::begin(row), std::end(row));
+            rows.insert(rows.end(), {d.x1 * w, d.y1 * h, d.x2 * w, d.y2 * h, d.score, label});
+            for (std::size_t k = 0; k < points; ++k) {
+                const toolkit::Point p = found.points[i].empty() ? toolkit::Point{nan, nan} : found.points[i][k];
+                rows.insert(rows.end(), {p.x, p.y});
+            }
         }
-        const jdouble steps[] = {times.preprocess, times.inference, times.postprocess};
-        env->SetDoubleArrayRegion(milliseconds, 0, 3, steps);
+        const jdouble steps[] = {times.preprocess, times.inference, times.postprocess, times.landmarks};
+        env->SetDoubleArrayRegion(milliseconds, 0, 4, steps);
         const auto count = static_cast<jsize>(rows.size());
         jfloatArray result = env->NewFloatArray(count);
         if (result) env->SetFloatArrayRegion(result, 0, count, rows.data());

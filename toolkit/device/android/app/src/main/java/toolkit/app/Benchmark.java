@@ -12,45 +12,53 @@ import org.json.JSONObject;
 final class Benchmark {
     static final int WARMUP = 8;
     static final int LOOPS = 50;
-    private static final String[] STEPS = {"preprocess", "inference", "postprocess"};
+    private static final String[] STEPS = {"preprocess", "inference", "postprocess", "landmarks"};
 
     private Benchmark() {}
 
-    /** Opens the network anew, so that loading is timed too, and runs it over and over on one picture. */
+    /**
+     * Opens the network anew, so that loading is timed too, and runs it over and over on one picture;
+     * `places`: as for Model.
+     */
     static JSONObject run(
-            Model.Files files, Model.Entry entry, String format, int threads, boolean vulkan, Picture picture,
-            float conf, float iou) throws IOException, JSONException {
+            Model.Files files, Model.Entry entry, Model.Entry places, String format, int threads,
+            boolean vulkan, Picture picture, float conf, float iou) throws IOException, JSONException {
         JSONObject rss = new JSONObject().put("start", memory("VmRSS"));
-        try (Model model = new Model(files, entry, format, threads, vulkan)) {
+        try (Model model = new Model(files, entry, places, format, threads, vulkan)) {
             rss.put("loaded", memory("VmRSS"));
-            double[] times = new double[3];
+            int steps = model.points > 0 ? STEPS.length : STEPS.length - 1;
+            double[] times = new double[STEPS.length];
             JSONObject first = new JSONObject();
             for (int i = 0; i < WARMUP; i++) {
                 model.detect(picture, conf, iou, times);
-                for (int step = 0; i == 0 && step < 3; step++) {
+                for (int step = 0; i == 0 && step < steps; step++) {
                     first.put(STEPS[step], rounded(times[step]));
                 }
             }
             JSONArray starts = new JSONArray();
-            JSONArray[] samples = {new JSONArray(), new JSONArray(), new JSONArray()};
+            JSONArray[] samples = new JSONArray[steps];
+            for (int step = 0; step < steps; step++) {
+                samples[step] = new JSONArray();
+            }
             float[] found = {};
             long begin = System.nanoTime();
             for (int i = 0; i < LOOPS; i++) {
                 starts.put(i == 0 ? 0 : rounded((System.nanoTime() - begin) / 1e6));
                 found = model.detect(picture, conf, iou, times);
-                for (int step = 0; step < 3; step++) {
+                for (int step = 0; step < steps; step++) {
                     samples[step].put(rounded(times[step]));
                 }
             }
             JSONObject all = new JSONObject().put("start_ms", starts);
-            for (int step = 0; step < 3; step++) {
+            for (int step = 0; step < steps; step++) {
                 all.put(STEPS[step] + "_ms", samples[step]);
             }
             JSONObject machine = new JSONObject(Core.machine());
             return new JSONObject()
                     .put("schema", 1)
                     .put("kind", "bench")
-                    .put("model", identity(model))
+                    .put("model", model.identity)
+                    .put("landmarks", model.landmarksIdentity) // which null leaves out
                     .put("input", new JSONObject()
                             .put("picture", picture.name)
                             .put("width", picture.width)
@@ -70,7 +78,7 @@ final class Benchmark {
                     .put("first_ms", first)
                     .put("samples", all)
                     .put("rss_kb", rss.put("peak", memory("VmHWM")))
-                    .put("detections", detections(found, model.classes));
+                    .put("detections", detections(found, model));
         }
     }
 
@@ -90,32 +98,31 @@ final class Benchmark {
         return format.equals("ncnn") ? "fp32" : format.substring(format.indexOf('-') + 1);
     }
 
-    private static JSONObject identity(Model model) throws JSONException {
-        JSONObject format = model.spec.getJSONObject("formats").getJSONObject(model.format);
-        JSONObject files = format.getJSONObject("files");
-        JSONObject hashes = new JSONObject();
-        for (String name : model.files) {
-            hashes.put(name, files.getJSONObject(name).getString("sha256"));
-        }
-        return new JSONObject()
-                .put("name", model.spec.getString("name"))
-                .put("format", model.format)
-                .put("sha256", hashes);
-    }
-
-    private static JSONArray detections(float[] found, String[] classes) throws JSONException {
+    private static JSONArray detections(float[] found, Model model) throws JSONException {
         JSONArray rows = new JSONArray();
-        for (int i = 0; i < found.length; i += 6) {
+        for (int i = 0; i < found.length; i += model.rowLength()) {
             JSONArray box = new JSONArray();
             for (int side = 0; side < 4; side++) {
                 box.put(rounded(found[i + side]));
             }
-            rows.put(new JSONObject()
-                    .put("class", classes[(int) found[i + 5]])
+            JSONObject row = new JSONObject()
+                    .put("class", model.classes[(int) found[i + 5]])
                     .put("score", Math.round(found[i + 4] * 1e6) / 1e6)
-                    .put("box", box));
+                    .put("box", box);
+            if (model.points > 0 && !Float.isNaN(found[i + 6])) {
+                row.put("landmarks", points(found, i + 6, model.points));
+            }
+            rows.put(row);
         }
         return rows;
+    }
+
+    private static JSONArray points(float[] found, int first, int count) throws JSONException {
+        JSONArray points = new JSONArray();
+        for (int i = first; i < first + 2 * count; i += 2) {
+            points.put(new JSONArray().put(rounded(found[i])).put(rounded(found[i + 1])));
+        }
+        return points;
     }
 
     private static double rounded(double value) {

@@ -32,17 +32,33 @@ final class Core {
 
     static native void close(long handle);
 
+    /** The same for a landmark network. */
+    static native long openLandmarks(
+            ByteBuffer spec,
+            String format,
+            ByteBuffer param,
+            ByteBuffer weights,
+            int threads,
+            boolean vulkan);
+
+    static native void closeLandmarks(long handle);
+
     /**
-     * Finds objects.
+     * Finds objects, and places points in faces.
      *
+     * @param landmarks the handle of a landmark network, 0 for none
+     * @param face index of the class whose boxes it takes
      * @param rgba the picture, 4 x width bytes a row
      * @param conf threshold on the score, 0..1
      * @param iou suppression above this overlap, within a class, 0..1
-     * @param milliseconds three places, filled with what preparing, network and boxes took
-     * @return six numbers a detection, by falling score: x1, y1, x2, y2 in pixels, score, index of the class
+     * @param milliseconds four places, filled with what preparing, network, boxes and points took
+     * @return a row for each detection, by falling score: x1, y1, x2, y2 in pixels, score, index of the
+     *     class; with a landmark network also x, y of every point, NaN where it is no face
      */
     static native float[] detect(
             long handle,
+            long landmarks,
+            int face,
             ByteBuffer rgba,
             int width,
             int height,

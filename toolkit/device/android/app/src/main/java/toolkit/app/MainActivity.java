@@ -68,6 +68,7 @@ public final class MainActivity extends Activity implements Camera.Listener {
     private SeekBar overlap;
     private Button cameraButton;
     private List<Model.Entry> entries;
+    private Model.Entry landmarks; // null in an app without
     private boolean live = true; // the camera is wanted, no still picture
     private boolean front;
 
@@ -81,7 +82,7 @@ public final class MainActivity extends Activity implements Camera.Listener {
     private Model model;
     private Model.Entry opened;
     private final Picture picture = new Picture();
-    private final double[] times = new double[3];
+    private final double[] times = new double[4];
     private final Runnable redraw = this::detect;
 
     @Override
@@ -106,6 +107,7 @@ public final class MainActivity extends Activity implements Camera.Listener {
         camera = new Camera(getSystemService(CameraManager.class), worker, this);
         try {
             entries = Model.list(getAssets()::open);
+            landmarks = Model.landmarks(getAssets()::open);
         } catch (IOException | JSONException error) {
             throw new IllegalStateException("this app was packaged without models", error);
         }
@@ -350,7 +352,7 @@ public final class MainActivity extends Activity implements Camera.Listener {
             boolean another = entry != opened;
             closeModel();
             try {
-                model = new Model(getAssets()::open, entry, format, count, gpu);
+                model = new Model(getAssets()::open, entry, landmarks, format, count, gpu);
                 opened = entry;
             } catch (IOException | JSONException | IllegalArgumentException error) {
                 say(error.getMessage());
@@ -386,9 +388,11 @@ public final class MainActivity extends Activity implements Camera.Listener {
             say(error.getMessage());
             return;
         }
-        view.show(picture, found, model.classes);
-        double sum = times[0] + times[1] + times[2];
-        say(getString(R.string.status, found.length / 6, sum, times[0], times[1], times[2]));
+        view.show(picture, found, model);
+        double sum = times[0] + times[1] + times[2] + times[3];
+        say(getString(
+                model.points > 0 ? R.string.status_landmarks : R.string.status,
+                found.length / model.rowLength(), sum, times[0], times[1], times[2], times[3]));
     }
 
     /** The same for a still picture after something has changed; a camera's next frame comes by itself. */
@@ -441,8 +445,8 @@ public final class MainActivity extends Activity implements Camera.Listener {
             closeModel();
             say(getString(R.string.measuring, entry.name));
             try {
-                JSONObject reading =
-                        Benchmark.run(getAssets()::open, entry, format, count, gpu, picture, conf, iou);
+                JSONObject reading = Benchmark.run(
+                        getAssets()::open, entry, landmarks, format, count, gpu, picture, conf, iou);
                 reading.put("device", device()).put("date", now("yyyy-MM-dd'T'HH:mm:ss'Z'"));
                 File file = keep(reading, entry.name + "-" + format + "-" + now("yyyyMMdd-HHmmss") + ".json");
                 double median = Benchmark.median(reading, "inference_ms");

@@ -6,12 +6,16 @@ import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.json.JSONArray;
 import org.json.JSONException;
 import org.json.JSONObject;
 
-/** An exported network that is open. Everything about it is read from its spec.json. */
+/**
+ * An exported detector that is open, with a landmark network where it finds faces. Everything about them is
+ * read from their spec.json.
+ */
 final class Model implements AutoCloseable {
     /** Where files come from: the app's assets. */
     interface Files {
@@ -39,46 +43,114 @@ final class Model implements AutoCloseable {
         }
     }
 
-    final JSONObject spec;
+    /** What a folder holds for one format, as Core opens it. */
+    private static final class Exported {
+        final JSONObject spec;
+        final String format;
+        final String[] names; // .param and .bin
+        final ByteBuffer text;
+        final ByteBuffer param;
+        final ByteBuffer weights;
+
+        Exported(Files files, Entry entry, String format) throws IOException, JSONException {
+            this.format = format;
+            text = read(files, entry.folder + "/spec.json");
+            spec = new JSONObject(StandardCharsets.UTF_8.decode(text.duplicate()).toString());
+            String name = spec.getJSONObject("formats").getJSONObject(format).getString("file");
+            names = new String[] {name, name.substring(0, name.lastIndexOf('.')) + ".bin"};
+            param = read(files, entry.folder + "/" + names[0]);
+            weights = read(files, entry.folder + "/" + names[1]);
+        }
+
+        /** As a reading names it. */
+        JSONObject identity() throws JSONException {
+            JSONObject files = spec.getJSONObject("formats").getJSONObject(format).getJSONObject("files");
+            JSONObject hashes = new JSONObject();
+            for (String name : names) {
+                hashes.put(name, files.getJSONObject(name).getString("sha256"));
+            }
+            return new JSONObject()
+                    .put("name", spec.getString("name"))
+                    .put("format", format)
+                    .put("sha256", hashes);
+        }
+    }
+
     final String format;
     final int threads;
     final boolean vulkan;
     final float threshold;
     final String[] classes;
-    final String[] files; // .param and .bin
+    final int points; // in each face; 0 without a landmark network
+    final JSONObject identity;
+    final JSONObject landmarksIdentity; // null without a landmark network
     final double loadMilliseconds;
+    private final int face; // the class that the landmark network takes
     private long handle;
+    private long landmarks;
 
-    Model(Files files, Entry entry, String format, int threads, boolean vulkan)
+    /**
+     * Opens a detector, and the landmark network `places`, if any, where a class is for it; that one takes
+     * the same format if it has it, else its first.
+     */
+    Model(Files files, Entry entry, Entry places, String format, int threads, boolean vulkan)
             throws IOException, JSONException {
-        ByteBuffer text = read(files, entry.folder + "/spec.json");
-        spec = new JSONObject(StandardCharsets.UTF_8.decode(text.duplicate()).toString());
         this.format = format;
         this.threads = threads;
         this.vulkan = vulkan;
-        threshold = (float) spec.getDouble("threshold");
-        JSONArray names = spec.getJSONObject("io").getJSONArray("classes");
+        Exported detector = new Exported(files, entry, format);
+        identity = detector.identity();
+        threshold = (float) detector.spec.getDouble("threshold");
+        JSONArray names = detector.spec.getJSONObject("io").getJSONArray("classes");
         classes = new String[names.length()];
         for (int i = 0; i < classes.length; i++) {
             classes[i] = names.getString(i);
         }
-        String param = spec.getJSONObject("formats").getJSONObject(format).getString("file");
-        this.files = new String[] {param, param.substring(0, param.lastIndexOf('.')) + ".bin"};
-        ByteBuffer layers = read(files, entry.folder + "/" + this.files[0]);
-        ByteBuffer weights = read(files, entry.folder + "/" + this.files[1]);
+        face = classes.length == 1 ? 0 : Arrays.asList(classes).indexOf("face");
+        Exported placing = null;
+        if (places != null && face >= 0) {
+            boolean same = places.formats.contains(format);
+            placing = new Exported(files, places, same ? format : places.formats.get(0));
+        }
+        landmarksIdentity = placing == null ? null : placing.identity();
+        points = placing == null ? 0 : placing.spec.getJSONObject("io").getInt("points");
         long begin = System.nanoTime();
-        handle = Core.open(text, format, layers, weights, threads, vulkan);
+        handle = Core.open(detector.text, format, detector.param, detector.weights, threads, vulkan);
+        if (placing != null) {
+            try {
+                landmarks = Core.openLandmarks(
+                        placing.text, placing.format, placing.param, placing.weights, threads, vulkan);
+            } catch (IllegalArgumentException error) {
+                close();
+                throw error;
+            }
+        }
         loadMilliseconds = (System.nanoTime() - begin) / 1e6;
     }
 
+    /** The detectors that the app has. */
     static List<Entry> list(Files files) throws IOException, JSONException {
-        String text = StandardCharsets.UTF_8.decode(read(files, "models/index.json")).toString();
-        JSONArray rows = new JSONObject(text).getJSONArray("models");
+        JSONArray rows = index(files).getJSONArray("models");
         List<Entry> entries = new ArrayList<>();
         for (int i = 0; i < rows.length(); i++) {
             entries.add(new Entry(rows.getJSONObject(i)));
         }
         return entries;
+    }
+
+    /** The landmark network that the app has, or null. */
+    static Entry landmarks(Files files) throws IOException, JSONException {
+        JSONObject row = index(files).optJSONObject("landmarks");
+        return row == null ? null : new Entry(row);
+    }
+
+    private static JSONObject index(Files files) throws IOException, JSONException {
+        return new JSONObject(StandardCharsets.UTF_8.decode(read(files, "models/index.json")).toString());
+    }
+
+    /** Numbers of a detection in what `detect` gives. */
+    int rowLength() {
+        return 6 + 2 * points;
     }
 
     boolean isLike(String format, int threads, boolean vulkan) {
@@ -87,13 +159,17 @@ final class Model implements AutoCloseable {
 
     /** As Core.detect. */
     float[] detect(Picture picture, float conf, float iou, double[] milliseconds) {
-        return Core.detect(handle, picture.rgba, picture.width, picture.height, conf, iou, milliseconds);
+        return Core.detect(
+                handle, landmarks, face, picture.rgba, picture.width, picture.height, conf, iou,
+                milliseconds);
     }
 
     @Override
     public void close() {
         Core.close(handle);
+        Core.closeLandmarks(landmarks);
         handle = 0;
+        landmarks = 0;
     }
 
     /** All bytes up to the end. */
