@@ -114,6 +114,17 @@ def face_training() -> str:
     return "\n".join(lines)
 
 
+def sizes() -> str:
+    kept = {name: row for name, row in result("exports-files").items() if name in SPECS}
+    if not kept:
+        return ""
+    formats = ("onnx", "ncnn", "ncnn-fp16", "ncnn-int8", "mnn-int8-weights", "caffe", "darknet")
+    lines = [f"| files, kB | {' | '.join(formats)} |", "|---|" + "---:|" * len(formats)]
+    for name, row in kept.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row['bytes'][f] / 1000:.0f}" for f in formats) + " |")
+    return "\n".join(lines)
+
+
 def rungs() -> str:
     kept = result("exports-scores")
     names = ("yoloface-500k-v2", "fastest-v2", "nano-voc")
@@ -271,7 +282,7 @@ def landmarks() -> str:
 def measured() -> str:
     """The text between the README's marks."""
     scored = (faces, objects, training, face_training, studies)
-    exported = (rungs, engines, stages, landmarks, runner, int8)
+    exported = (sizes, rungs, engines, stages, landmarks, runner, int8)
     tables = "\n\n".join(filter(None, (make() for make in (*scored, *exported))))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 
