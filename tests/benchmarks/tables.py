@@ -279,10 +279,27 @@ def landmarks() -> str:
     return "\n".join(lines)
 
 
+def cascade() -> str:
+    kept = result("landmarks-speed")
+    if not kept:
+        return ""
+    picture, frame, film = (row for row in kept.values() if isinstance(row, dict) and "python" not in row)
+    lines = ["| yoloface-100k and landmark106, one thread, ms | torch | onnx | ncnn |", "|---|---|---|---|"]
+    for title, row in {"two faces in a picture": picture, "a frame of a film": frame}.items():
+        lines.append(f"| {title} | " + " | ".join(f"{times['median_ms']:.2f}" for times in row.values()) + " |")
+    faster, apart = film["times as fast"], film["points apart, in face sizes"]
+    return "\n".join(lines) + (
+        f"\n\nIn ncnn, inference alone, following faces takes {film['tracking']['median_ms']:.2f} ms a frame, the "
+        f"detector at 224x224 in every frame {film['detector in every frame']['median_ms']:.2f} ms: "
+        f"{faster['median']:.2f} times as fast [{faster['low']:.2f}, {faster['high']:.2f}]. The points of both are "
+        f"{100 * apart['mean']:.1f} % of the face's size apart on average, at most {100 * apart['largest']:.1f} %."
+    )
+
+
 def measured() -> str:
     """The text between the README's marks."""
     scored = (faces, objects, training, face_training, studies)
-    exported = (sizes, rungs, engines, stages, landmarks, runner, int8)
+    exported = (sizes, rungs, engines, stages, landmarks, cascade, runner, int8)
     tables = "\n\n".join(filter(None, (make() for make in (*scored, *exported))))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 
