@@ -286,13 +286,15 @@ def cascade() -> str:
     picture, frame, film = (row for row in kept.values() if isinstance(row, dict) and "python" not in row)
     lines = ["| yoloface-100k and landmark106, one thread, ms | torch | onnx | ncnn |", "|---|---|---|---|"]
     for title, row in {"two faces in a picture": picture, "a frame of a film": frame}.items():
-        lines.append(f"| {title} | " + " | ".join(f"{times['median_ms']:.2f}" for times in row.values()) + " |")
-    faster, apart = film["times as fast"], film["points apart, in face sizes"]
+        cells = " | ".join(f"{times['median_ms']:.2f}" for times in row.values())
+        lines.append(f"| {title} | {cells} |")
+    following, detecting = (film[key]["median_ms"] for key in ("tracking", "detector in every frame"))
+    faster = "{median:.2f} times as fast [{low:.2f}, {high:.2f}]".format(**film["times as fast"])
+    apart = {key: 100 * value for key, value in film["points apart, in face sizes"].items()}
     return "\n".join(lines) + (
-        f"\n\nIn ncnn, inference alone, following faces takes {film['tracking']['median_ms']:.2f} ms a frame, the "
-        f"detector at 224x224 in every frame {film['detector in every frame']['median_ms']:.2f} ms: "
-        f"{faster['median']:.2f} times as fast [{faster['low']:.2f}, {faster['high']:.2f}]. The points of both are "
-        f"{100 * apart['mean']:.1f} % of the face's size apart on average, at most {100 * apart['largest']:.1f} %."
+        f"\n\nIn ncnn, inference alone, following faces takes {following:.2f} ms a frame, the detector at 224x224 "
+        f"in every frame {detecting:.2f} ms: {faster}. The points of both are {apart['mean']:.1f} % of the "
+        f"face's size apart on average, at most {apart['largest']:.1f} %."
     )
 
 
