@@ -18,7 +18,7 @@ from toolkit.ablation.study import read_plan, run_study
 from toolkit.training.recipe import read_yaml
 
 ROOT = Path(__file__).parents[2]
-REPEATS, TRIALS = 5, 24
+REPEATS, TRIALS = 5, 16
 
 
 def run(plan: dict[str, Any] | Path, folder: Path, workers: int = 2) -> tuple[dict[str, Any], float]:
@@ -78,6 +78,8 @@ def search(work: Path) -> dict[str, Any]:
         "input_size": [96, 128, 160],
         "se": [False, True],
         "learning_rate": [0.0002, 0.0006, 0.002, 0.006, 0.02, 0.06],
+        "assigner": ["anchor", "simota", "tal"],
+        "mosaic": [0.0, 0.3, 0.6],
     }
     best: dict[str, list[float]] = {}
     networks = work / "search-networks"  # with their latencies, the same for all
@@ -89,7 +91,7 @@ def search(work: Path) -> dict[str, Any]:
                 "factors": factors,
                 "seeds": [repeat],
                 "recipe": {"batch": 8},
-                "budget": {"epochs": 3},
+                "budget": {"epochs": 2},
                 "validations": 1,
                 "search": {"trials": TRIALS, "sampler": sampler, "latency_ms": 1.0, "prune": False},
             }

@@ -292,9 +292,9 @@ def cascade() -> str:
     faster = "{median:.2f} times as fast [{low:.2f}, {high:.2f}]".format(**film["times as fast"])
     apart = {key: 100 * value for key, value in film["points apart, in face sizes"].items()}
     return "\n".join(lines) + (
-        f"\n\nIn ncnn, inference alone, following faces takes {following:.2f} ms a frame, the detector "
-        f"at 224x224 in every frame {detecting:.2f} ms: {faster}. The points of both are {apart['mean']:.1f} % of the "
-        f"face's size apart on average, at most {apart['largest']:.1f} %."
+        f"\n\nIn ncnn, inference alone, following faces takes {following:.2f} ms a frame, the detector at "
+        f"224x224 in every frame {detecting:.2f} ms: {faster}. The points of both are {apart['mean']:.1f} % "
+        f"of the face's size apart on average, at most {apart['largest']:.1f} %."
     )
 
 
