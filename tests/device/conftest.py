@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from toolkit.demo import untrained
 from toolkit.device.build import ABIS, build_runner
 from toolkit.export import export_model
+from toolkit.samples import untrained
 
 QEMU = {"arm64-v8a": "qemu-aarch64-static", "armeabi-v7a": "qemu-arm-static"}
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import yaml
 
-from toolkit.demo import photographs
 from toolkit.detect import Settings, save_image, suppress
 from toolkit.device import build, package
 from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
@@ -25,6 +24,7 @@ from toolkit.device.timing import import_readings, read_timings
 from toolkit.export import export_model, open_export
 from toolkit.models.detector import decode
 from toolkit.runtime import InputError
+from toolkit.samples import photographs
 
 NETWORKS = {
     "yoloface-500k-v2": ("ncnn", "ncnn-fp16", "ncnn-int8"),
