@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pooch
@@ -30,18 +31,16 @@ def forget(out: Path, *names: str) -> None:
     (out / "demo.json").write_text(json.dumps(state))
 
 
-def interrupted(place: Path, environment: dict, until: Path, number: int) -> tuple[int, str]:
-    """A demo that gets the signal as soon as a file is there: (exit code, what it said)."""
-    with (place / "said.txt").open("w+") as said:
-        run = subprocess.Popen(COMMAND, cwd=place, env=environment, stdout=said, stderr=said)
-        while not until.exists():
-            said.seek(0)
-            assert run.poll() is None, said.read()
-            time.sleep(0.1)
-        run.send_signal(number)
-        run.wait()
-        said.seek(0)
-        return run.returncode, said.read()
+def interrupted(out: Path, environment: dict, until: Callable[[], bool], number: int) -> tuple[int, str]:
+    """A demo that gets the signal as soon as `until` holds: (exit code, what it said)."""
+    file = out.parent / "said.txt"
+    with file.open("w") as said:
+        run = subprocess.Popen(COMMAND, cwd=out.parent, env=environment, stdout=said, stderr=said)
+    while not until():
+        assert run.poll() is None, file.read_text()
+        time.sleep(0.1)
+    run.send_signal(number)
+    return run.wait(), file.read_text()
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +61,7 @@ def demo(tmp_path_factory, environment):
     answer, what was said)."""
     place = tmp_path_factory.mktemp("demo")
     out = place / "out"
-    interrupted(place, environment, out / "train" / "last.pt", signal.SIGKILL)
+    interrupted(out, environment, (out / "train/last.pt").exists, signal.SIGKILL)
     before = stages(out)
     run = toolkit("demo", "--output", "out", "--json", cwd=place, **environment)
     assert run.returncode == 0, run.stderr
@@ -136,7 +135,9 @@ def test_missing_extras_skip_their_stages_alone(copy, environment):
     forget(copy, "curate", "ablate", "export")
     code = (
         "import sys\n"
-        "for name in ('fiftyone', 'optuna', 'onnxruntime'): sys.modules[name] = None\n"
+        "from importlib.machinery import PathFinder\n"
+        "lacking, find = ('fiftyone', 'optuna', 'onnxruntime'), PathFinder.find_spec\n"
+        "PathFinder.find_spec = lambda name, *more: None if name in lacking else find(name, *more)\n"
         "from toolkit.cli import main\n"
         "sys.argv = ['toolkit', 'demo', '--output', 'out', '--json']\n"
         "main()\n"
@@ -168,18 +169,19 @@ def test_what_runs_anew_is_used_by_those_that_take_from_it(copy, environment):
 def test_an_interrupt_keeps_what_is_finished(copy, environment):
     forget(copy, "train")
     shutil.rmtree(copy / "train")
-    code, said = interrupted(copy.parent, environment, copy / "train" / "last.pt", signal.SIGINT)
+    code, said = interrupted(copy, environment, (copy / "train/last.pt").exists, signal.SIGINT)
     assert code == 130
-    assert said.splitlines()[-1] == "interrupted"
+    assert said.splitlines()[-1] == "interrupted: the same command goes on with what is left"
     assert "train" not in stages(copy)
     assert "evaluate" in stages(copy)
     assert not json.loads((copy / "train/result.json").read_text())["finished"]
 
 
 def test_another_scale_starts_anew(copy, environment):
-    said = interrupted(
-        copy.parent, {**environment, "TOOLKIT_FAST": "0"}, copy / "toy" / "data", signal.SIGKILL
-    )[1]
+    def begun() -> bool:
+        return (copy / "toy").exists() and not (copy / "train").exists()
+
+    _, said = interrupted(copy, {**environment, "TOOLKIT_FAST": "0"}, begun, signal.SIGKILL)
     assert "out holds a fast demo, and this is a full one: starting anew" in said
     assert stages(copy) == {}
     assert [path.name for path in copy.iterdir() if path.is_dir()] == ["toy"]

@@ -7,6 +7,7 @@ an interruption goes on where it was.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -42,6 +43,7 @@ from toolkit.training.loop import VALIDATION, input_size, read_config, train
 from toolkit.training.recipe import recipe
 
 SEED = 0
+STUDY_SEEDS = [0, 1]
 NETWORK = "fastest-v2"
 PUBLISHED = ("nano-coco", "fastest-v2", "yoloface-500k-v2")
 # Files of one stage that others take.
@@ -51,23 +53,27 @@ BEST, SCORES, EXPORTED = "train/best.pt", "evaluate/scores.json", "export/networ
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the chain is: the toy set, the studies' seeds and budget, the training's levers, and how many
-    pictures and loops go into the rest."""
+    """How large the chain is."""
 
-    pictures: int
-    side: int
+    pictures: int  # of the toy set
+    side: int  # of a picture, px
     classes: int
-    seeds: tuple[int, ...]
-    budget: Mapping[str, float]
-    levers: Mapping[str, Any]
-    validations: int
-    calibration: int
-    rounds: int
-    loops: int
+    budget: Mapping[str, float]  # of each cell of the study
+    levers: Mapping[str, Any]  # of the training's recipe
+    validations: int  # while training
+    calibration: int  # pictures for int8
+    rounds: int  # of timing all formats in turns
+    loops: int  # of timing the runner
 
 
-FULL = Scale(1000, 160, 10, (0, 1), {"epochs": 4}, {}, 10, 200, 30, 200)
-FAST = Scale(200, 96, 3, (0, 1), {"steps": 12}, {"epochs": 20, "batch": 8}, 4, 24, 5, 20)
+FULL = Scale(
+    pictures=1000, side=160, classes=10, budget={"epochs": 4}, levers={}, validations=10,
+    calibration=200, rounds=30, loops=200,
+)  # fmt: skip
+FAST = Scale(
+    pictures=200, side=96, classes=3, budget={"steps": 12}, levers={"epochs": 20, "batch": 8}, validations=4,
+    calibration=24, rounds=5, loops=20,
+)  # fmt: skip
 
 
 def scale() -> Scale:
@@ -98,7 +104,7 @@ def _paths(dataset: Dataset, count: int) -> list[Path]:
 
 
 def _facts(title: str, file: str, facts: Mapping[str, str]) -> Table:
-    return Table(title, file, {"": list(facts), "value": list(facts.values())})
+    return Table(title, file, {"figure": list(facts), "value": list(facts.values())})
 
 
 # --- the stages ------------------------------------------------------------------------------------------
@@ -213,12 +219,12 @@ def ablate(output: Path) -> Section:
     plan = read_plan(
         {
             "name": "demo",
-            "data": str(_data(output).root.parent),
+            "data": str(_data(output).root.parent.resolve()),
             "model": NETWORK,
             "changes": _read(output / ANCHORS)["changes"],
             "recipe": recipe("modern", flip=0.0),  # a mirrored digit is no digit
             "factors": {"se": [False, True], "csp": [False, True]},
-            "seeds": list(size.seeds),
+            "seeds": STUDY_SEEDS,
             "budget": dict(size.budget),
             "validations": 1,
         }
@@ -230,10 +236,11 @@ def ablate(output: Path) -> Section:
         "squeeze-and-excite": [line["se"] for line in lines],
         "CSP": [line["csp"] for line in lines],
         "seeds": [str(line["seeds"]) for line in lines],
-        "mAP50, mean ± sd": [f"{line['mean']:.4f} ± {line['sd']:.4f}" for line in lines],
-        "BFLOPs": [f"{line['bflops']:.4f}" for line in lines],
-        "kB (fp16)": [f"{line['kilobytes']:.1f}" for line in lines],
-        "ncnn, ms": [f"{line['latency_ms']:.2f}" for line in lines],
+        "mAP50": [_number(line, "mean", ".4f") for line in lines],
+        "sd": [_number(line, "sd", ".4f") for line in lines],
+        "BFLOPs": [_number(line, "bflops", ".4f") for line in lines],
+        "kB (fp16)": [_number(line, "kilobytes", ".1f") for line in lines],
+        "ncnn, ms": [_number(line, "latency_ms", ".2f") for line in lines],
     }
     found = [Effect(**{k: v for k, v in e.items() if k != "shown"}) for e in answer["effects"]["as-is"]]
     pictures = {
@@ -242,7 +249,7 @@ def ablate(output: Path) -> Section:
     }
     budget = ", ".join(f"{value:g} {name}" for name, value in size.budget.items())
     return Section(
-        f"Squeeze-and-excite and CSP on and off: four networks, {len(size.seeds)} seeds, {budget} for each "
+        f"Squeeze-and-excite and CSP on and off: four networks, {len(STUDY_SEEDS)} seeds, {budget} for each "
         f"of the {answer['cells']} trainings. So small a budget shows how a study works and settles nothing. "
         + " ".join(effect.sentence() for effect in found),
         {file: said for file, said in pictures.items() if (output / file).exists()},
@@ -250,6 +257,12 @@ def ablate(output: Path) -> Section:
         {},
         {"ablate/report.md": "the report", "ablate/study.db": "the store, which goes on with more seeds"},
     )
+
+
+def _number(line: Mapping[str, Any], name: str, form: str) -> str:
+    """A figure of a study's line, which a cell that failed does not have."""
+    value = line.get(name, math.nan)
+    return "not measured" if math.isnan(value) else format(value, form)
 
 
 def train_network(output: Path) -> Section:
@@ -523,6 +536,7 @@ STAGES = (
     Stage("published", "Published networks", show_published),
     Stage("costs", "Costs", count_costs),
 )
+RULE = "-----"  # before a stage's title in the log
 LEAD = ("train/pictures.png", "ladder/ladder.png", "runner/stages.png")
 
 
@@ -538,33 +552,45 @@ def run(output: Path) -> dict[str, Any]:
     else, KeyboardInterrupt where a signal ended a training: what is finished is kept.
     """
     state = _begin(output)
+    try:
+        with _aside(output / "demo.log") as screen, _view(screen, output / "demo.log") as tell:
+            _go_on(output, state, tell)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on with what is left", file=sys.stderr)
+        raise
+    stages = {stage.name: state["stages"][stage.name] for stage in STAGES}
+    state = {**state, "stages": stages, "environment": environment()}
+    _keep(output / "demo.json", state)
+    _write(output, state)
+    return {"page": str(output / "index.html"), **state}
+
+
+def _go_on(output: Path, state: Mapping[str, Any], tell: Callable[[Stage, str], None]) -> None:
     entries: dict[str, dict[str, Any]] = state["stages"]
-    with _aside(output / "demo.log") as screen, _view(screen, output / "demo.log") as tell:
-        for stage in STAGES:
-            wanting = [s.title for s in STAGES if s.name in stage.needs and "skipped" in entries[s.name]]
-            known = entries.get(stage.name, {"skipped": ""})
-            if "skipped" not in known and not wanting:
-                tell(stage, f"finished before, in {known['seconds']:.1f} s")
-                continue
-            if not stage.resumes:
-                shutil.rmtree(output / stage.name, ignore_errors=True)
-            (output / stage.name).mkdir(exist_ok=True)
-            tell(stage, "")
-            begin = time.monotonic()
-            entry: dict[str, Any]
-            try:
-                if wanting:
-                    raise InputError(f"it needs what the stage {wanting[0]!r} makes, which was skipped")
-                entry = {"section": asdict(stage.run(output))}
-                _forget(output, entries, [s for s in STAGES if stage.name in (*s.needs, *s.takes)])
-            except InputError as error:
-                entry = {"skipped": str(error)}
-            seconds = round(time.monotonic() - begin, 1)
-            entries[stage.name] = {**entry, "seconds": seconds}
-            _keep(output / "demo.json", state)
-            tell(stage, f"skipped: {entry['skipped']}" if "skipped" in entry else f"done in {seconds:.1f} s")
-    _write(output, entries)
-    return {"page": str(output / "index.html"), "fast": state["fast"], "stages": entries}
+    for stage in STAGES:
+        wanting = [s.title for s in STAGES if s.name in stage.needs and "skipped" in entries[s.name]]
+        known = entries.get(stage.name, {"skipped": ""})
+        if "skipped" not in known and not wanting and (output / stage.name).is_dir():
+            tell(stage, f"finished before, in {known['seconds']:.1f} s")
+            continue
+        if not stage.resumes:
+            shutil.rmtree(output / stage.name, ignore_errors=True)
+        (output / stage.name).mkdir(exist_ok=True)
+        print(f"{RULE} {stage.title}", flush=True)
+        tell(stage, "")
+        begin = time.monotonic()
+        entry: dict[str, Any]
+        try:
+            if wanting:
+                raise InputError(f"it needs what the stage {wanting[0]!r} makes, which was skipped")
+            entry = {"section": asdict(stage.run(output))}
+            _forget(output, entries, [s for s in STAGES if stage.name in (*s.needs, *s.takes)])
+        except InputError as error:
+            entry = {"skipped": str(error)}
+        seconds = round(time.monotonic() - begin, 1)
+        entries[stage.name] = {**entry, "seconds": seconds}
+        _keep(output / "demo.json", state)
+        tell(stage, f"skipped: {entry['skipped']}" if "skipped" in entry else f"done in {seconds:.1f} s")
 
 
 def _forget(output: Path, entries: dict[str, dict[str, Any]], stages: Iterable[Stage]) -> None:
@@ -598,12 +624,13 @@ def _begin(output: Path) -> dict[str, Any]:
     return state
 
 
-def _write(output: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+def _write(output: Path, state: Mapping[str, Any]) -> None:
+    entries = state["stages"]
     sections: dict[str, Section | str] = {
         stage.title: entry["skipped"] if "skipped" in entry else read_section(entry["section"])
         for stage, entry in ((stage, entries[stage.name]) for stage in STAGES)
     }
-    stamp = {name: str(value) for name, value in environment().items()}
+    stamp = {name: str(value) for name, value in state["environment"].items()}
     seconds = [entries[stage.name]["seconds"] for stage in STAGES]
     columns = {
         "stage": [stage.title for stage in STAGES] + ["all"],
@@ -617,7 +644,7 @@ def _write(output: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
         ],
         files={"demo.log": "what the stages said meanwhile"},
     )
-    kind = "small enough for continuous integration (TOOLKIT_FAST=1)" if fast() else "in full"
+    kind = "small enough for continuous integration (TOOLKIT_FAST=1)" if state["fast"] else "in full"
     text = (
         f"The whole chain on a made data set, {kind}: pictures and labels, checked and curated, a network "
         "chosen, trained, scored, exported in every format, held against torch, packaged for a phone and "
@@ -698,5 +725,6 @@ def _view(screen: TextIO, log: Path) -> Iterator[Callable[[Stage, str], None]]:
 def _last_line(log: Path) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 400))
-        lines = file.read().decode(errors="replace").split("\n")
-    return next((line.strip()[:100] for line in reversed(lines) if line.strip()), "")
+        lines = file.read().decode(errors="replace").splitlines()
+    last = next((line.strip()[:100] for line in reversed(lines) if line.strip()), "")
+    return "" if last.startswith(RULE) else "".join(filter(str.isprintable, last))

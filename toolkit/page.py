@@ -68,7 +68,7 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem }
 h2 { font-size: 1.3rem; margin: 0 0 .5rem }
 p, ul { max-width: 46rem }
 section { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: 1.4rem }
-figure { margin: 1rem 0; display: inline-block; vertical-align: top; max-width: 100%; padding-right: 1rem }
+figure { margin: 1rem 1rem 1rem 0; display: inline-block; vertical-align: top; max-width: 100% }
 img { max-width: 100%; height: auto; display: block; background: #fff; border-radius: 4px }
 figcaption, caption, .soft { font-size: .875rem; color: var(--soft) }
 .table { overflow-x: auto; margin: 1rem 0; display: inline-block; vertical-align: top; max-width: 100% }
@@ -157,7 +157,7 @@ def _skipped(why: str) -> str:
 def _figure(root: Path, file: str, said: str) -> str:
     kind, data, width, height = _embedded(root / file)
     return (
-        f'<figure><img src="data:image/{kind};base64,{data}" alt="{escape(said)}" '
+        f'<figure style="width:{width}px"><img src="data:image/{kind};base64,{data}" alt="{escape(said)}" '
         f'width="{width}" height="{height}"><figcaption>{escape(said)}. {_link(file, file)}'
         "</figcaption></figure>"
     )
