@@ -47,7 +47,7 @@ def page(tmp_path):
     noise = rng.integers(0, 255, (160, 320, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "a photograph.png"), noise)
     cv2.imwrite(str(tmp_path / "chart.png"), np.full((80, 160, 3), 255, np.uint8))
-    table = Table('T & "t"', "figures.json", {"<name>": ["a<b"], "value": ["1"]})
+    table = Table('T & "t"', "figures.json", {"<name>": ["a<b"], "value": ["long " * 10]})
     shown = Section(
         "Text with <b> & more",
         {"a photograph.png": 'noise, "seen" & heard', "chart.png": "nothing"},

@@ -113,13 +113,11 @@ def _facts(title: str, file: str, facts: Mapping[str, str]) -> Table:
 def make_data(output: Path) -> Section:
     size = scale()
     dataset = make_toy(output / TOY, SEED, size.pictures, size.side, size.classes)
-    shown = np.linspace(0, len(dataset) - 1, 10).astype(int)
-    drawn = [
-        viz.draw_boxes(
-            load_image(dataset.path(i)), dataset.boxes[r], dataset.labels[r], None, dataset.classes
-        )
-        for i, r in zip(shown, map(dataset.rows, shown), strict=True)
-    ]
+    drawn = []
+    for i in np.linspace(0, len(dataset) - 1, 10).astype(int):
+        image, rows = load_image(dataset.path(i)), dataset.rows(i)
+        labelled = dataset.boxes[rows], dataset.labels[rows], None, dataset.classes
+        drawn.append(viz.draw_boxes(image, *labelled, scale=2))
     viz.image_grid(drawn, columns=5, cell=2).savefig(output / "toy/pictures.png")
     parts = {name: dataset.split(name) for name in dict.fromkeys(dataset.splits.tolist())}
     columns = {
@@ -413,7 +411,7 @@ def build_app(output: Path) -> Section:
     backend, settings = open_export(folder, network.formats[0]), Settings(conf=read_spec(folder)["threshold"])
     found = run_detector(backend, images, settings)
     drawn = [
-        viz.draw_boxes(image, b.boxes, b.class_ids, b.scores, backend.io.classes)
+        viz.draw_boxes(image, b.boxes, b.class_ids, b.scores, backend.io.classes, scale=2)
         for image, b in zip(images, found, strict=True)
     ]
     viz.image_grid(drawn, columns=5, cell=2).savefig(output / "app/pictures.png")
@@ -467,7 +465,7 @@ def show_published(output: Path) -> Section:
         found = list(run_detector(model, pictures.values(), Settings(conf=0.3)))
         counts[name] = {title: len(b.scores) for title, b in zip(pictures, found, strict=True)}
         drawn[name] = [
-            viz.draw_boxes(image, b.boxes, b.class_ids, b.scores, model.io.classes, scale=2)
+            viz.draw_boxes(image, b.boxes, b.class_ids, b.scores, model.io.classes, scale=3)
             for image, b in zip(pictures.values(), found, strict=True)
         ]
     for name, images in drawn.items():

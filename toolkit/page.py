@@ -16,6 +16,7 @@ import numpy as np
 
 from toolkit.runtime import whole_file
 
+LONG = 40  # letters of a cell that may be broken
 SCREEN = 96 / 160  # viz draws 160 dots to an inch, a page has 96
 
 
@@ -77,6 +78,8 @@ caption { text-align: left; padding-bottom: .3rem }
 th, td { text-align: right; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top }
 th { font-weight: 600; vertical-align: bottom }
+td { white-space: nowrap }
+td.long { white-space: normal; min-width: 14rem }
 th:first-child, td:first-child { text-align: left }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 1rem;
   margin: 1.5rem 0 }
@@ -176,11 +179,16 @@ def _embedded(path: Path) -> tuple[str, str, int, int]:
 def _table(table: Table) -> str:
     rows: Iterable[tuple[str, ...]] = zip(*table.columns.values(), strict=True)
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in table.columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>\n" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
     return (
         f'<div class="table"><table><caption>{escape(table.title)}. {_link(table.file, table.file)}</caption>'
         f"\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
     )
+
+
+def _cell(text: str) -> str:
+    kind = ' class="long"' if len(text) > LONG else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _link(file: str, text: str) -> str:
