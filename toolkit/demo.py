@@ -644,10 +644,10 @@ def _write(output: Path, state: Mapping[str, Any]) -> None:
     )
     kind = "small enough for continuous integration (TOOLKIT_FAST=1)" if state["fast"] else "in full"
     text = (
-        f"The whole chain on a made data set, {kind}: pictures and labels, checked and curated, a network "
-        "chosen, trained, scored, exported in every format, held against torch, packaged for a phone and "
-        f"timed on this machine ({stamp['cpu']}, {stamp['cores']} cores, {stamp['date']}). Every figure "
-        "names the file that it comes from."
+        f"The whole chain on a made data set, {kind}: pictures and labels, checked and curated, a small "
+        "study, a network trained, scored, exported in every format, held against torch, packaged for a "
+        f"phone and timed on this machine ({stamp['cpu']}, {stamp['cores']} cores, {stamp['date']}). Every "
+        "figure names the file that it comes from."
     )
     write_page(output / "index.html", "From pictures to a timed detector", text, sections, LEAD)
 

@@ -72,7 +72,8 @@ section { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: 1.4r
 figure { margin: 1rem 1rem 1rem 0; display: inline-block; vertical-align: top; max-width: 100% }
 img { max-width: 100%; height: auto; display: block; background: #fff; border-radius: 4px }
 figcaption, caption, .soft { font-size: .875rem; color: var(--soft) }
-.table { overflow-x: auto; margin: 1rem 0; display: inline-block; vertical-align: top; max-width: 100% }
+.table { overflow-x: auto; margin: 1rem 1rem 1rem 0; display: inline-block; vertical-align: top;
+  max-width: 100% }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; padding-bottom: .3rem }
 th, td { text-align: right; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
