@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit.demo import photographs, untrained
 from toolkit.models import create_model
 from toolkit.models.detector import Detector
 from toolkit.models.zoo import published_files
+from toolkit.samples import photographs, untrained
 
 
 def _folder(variable: str, what: str) -> Path:

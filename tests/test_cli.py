@@ -192,24 +192,6 @@ def test_a_full_disk_leaves_nothing(tmp_path, zoo):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_demo_without_network_or_weights(tmp_path):
-    run = toolkit(
-        "demo",
-        "--output",
-        "demo",
-        "--json",
-        cwd=tmp_path,
-        TOOLKIT_ZOO="",
-        TOOLKIT_ZOO_HOST="http://127.0.0.1:1",
-        TOOLKIT_FAST="1",
-        XDG_CACHE_HOME=str(tmp_path / "cache"),
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stderr.count("the demo goes on with untrained networks") == 1
-    assert sorted(json.loads(run.stdout)["exports"]) == ["nano-coco", "yoloface-500k-v2"]
-    assert (tmp_path / "demo" / "nano-coco" / "model-fp32.param").exists()
-
-
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     from toolkit.data.toy import make_toy

@@ -8,7 +8,6 @@ import torch
 
 from toolkit import create_model, detect
 from toolkit.boxes import cxcywh_to_xyxy, nms
-from toolkit.demo import untrained
 from toolkit.detect import (
     Boxes,
     Settings,
@@ -24,6 +23,7 @@ from toolkit.detect import (
 )
 from toolkit.models.detector import decode
 from toolkit.runtime import InputError
+from toolkit.samples import untrained
 
 # Today's darknet suppresses by its greedynms, the build that the seed published with by plain IoU.
 NMS_OF_BUILD = {"darknet_noavx": "diou", "qqsrc": "plain"}

@@ -8,7 +8,6 @@ import pytest
 
 from tests.test_cli import answer, toolkit
 from toolkit import create_model, detect_faces, viz
-from toolkit.demo import pan_and_zoom
 from toolkit.detect import Boxes, Video, load_image, save_image
 from toolkit.export import export_model, open_export
 from toolkit.faces import (
@@ -30,6 +29,7 @@ from toolkit.faces import (
 )
 from toolkit.models.landmarks import LandmarkIO
 from toolkit.runtime import InputError
+from toolkit.samples import pan_and_zoom
 
 IO = LandmarkIO((112, 112), 106)
 WIDE = replace(FACES, size=(224, 224))

@@ -48,8 +48,8 @@ def test_import_stays_light():
 
 
 def test_imports_run_downwards():
-    order = "boxes runtime timing viz models detect faces data training evaluation export"
-    order += " device ablation widgets demo cli"
+    order = "boxes runtime timing viz models detect faces samples data training evaluation export"
+    order += " device ablation widgets page demo cli"
     level = {name: i for i, name in enumerate(order.split())}
     level["runtime"] = level["boxes"]
     level["evaluation"] = level["training"]

@@ -449,10 +449,10 @@ def parity_ladder(
 
     Exit code 1 where a rung falls short; the table says where it begins.
     """
-    from toolkit.demo import photographs
     from toolkit.detect import find_images
     from toolkit.export import ladder, open_model
     from toolkit.models.detector import Detector
+    from toolkit.samples import photographs
 
     network = open_model(model, weights)
     if not isinstance(network, Detector):
@@ -643,32 +643,13 @@ def data_curate(
 ) -> None:
     """Look through a data set in FiftyOne; what stays comes back as a data set with a record of the rest."""
     from toolkit.data import curation
-    from toolkit.data.dataset import load, save
-    from toolkit.data.mongod import database
+    from toolkit.data.dataset import load
     from toolkit.export import open_model
 
     network, dataset = open_model(model, weights), load(data)
-    finds = curation.detect_with(network) if network.io.classes == dataset.classes else None
-    if finds is None:
+    if network.io.classes != dataset.classes:
         _say(f"{model} has other classes than {data}: views by its predictions are left out")
-    if output.exists() and any(output.iterdir()):
-        raise InputError(f"{output} holds something already: name a new folder")
-    with database():
-        desk = curation.to_fiftyone(dataset, "curation")
-        views = curation.prepare(desk, curation.embed_with(network), finds, count)
-        for name in views:
-            view = desk.load_saved_view(name)
-            if len(view):
-                (output / "views").mkdir(parents=True, exist_ok=True)
-                curation.grid(view, title=name).savefig(output / "views" / f"{name}.png")
-        if with_app:
-            with curation.saving(desk, dataset, output / "record.json"):
-                curation.fiftyone().launch_app(desk).wait()
-        duplicates = ["exact duplicate", "near duplicate"]
-        kept = desk.match_tags(duplicates, bool=False) if drop_duplicates else desk
-        chosen, record = curation.curated(dataset, kept, {tag: tag for tag in duplicates})
-        save(chosen, output / "curated")
-        curation.export_record(record, output / "record.json")
+    views, chosen = curation.curate(dataset, network, output, count, drop_duplicates, with_app)
     summary = {"folder": str(output), "views": views, "pictures": len(dataset), "kept": len(chosen)}
     rows = [[name, str(n)] for name, n in [*views.items(), ("kept", len(chosen))]]
     _answer(summary, as_json, table(f"{data}: {len(dataset)} pictures", ["view", "pictures"], rows))
@@ -795,7 +776,6 @@ def _evaluate(
     as_json: bool,
 ) -> None:
     """Detect, score by `score(truth, detections)`, and what every protocol offers beside its figures."""
-    from toolkit import viz
     from toolkit.data.dataset import load
     from toolkit.evaluation import detection, predict
     from toolkit.export import open_model, write_threshold
@@ -813,19 +793,8 @@ def _evaluate(
         result["operating_point"] = _operating_point(wish, matches)
         write_threshold(model, result["operating_point"]["threshold"])
     if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
         best = result.get("operating_point") or _operating_point("f1", matches)
-        threshold = best["threshold"]
-        recall, precision, _ = detection.precision_recall(matches)
-        figure = viz.precision_recall(
-            {"all classes": (recall, precision)}, point=(best["recall"], best["precision"])
-        )
-        figure.savefig(pictures / "precision_recall.png")
-        viz.confusion(detection.confusion(truth, found, threshold), dataset.classes).savefig(
-            pictures / "confusion.png"
-        )
-        worst = detection.failures(truth, found, threshold)
-        detection.failure_gallery(dataset, found, worst).savefig(pictures / "failures.png")
+        detection.draw(pictures, dataset, found, matches, detection.OperatingPoint(**best))
     flat = {k: v for k, v in result.items() if isinstance(v, float)}
     rows = [[name, f"{value:.4f}"] for name, value in flat.items()]
     rows += [[f"at {k}", f"{v:.4f}"] for k, v in result.get("operating_point", {}).items()]
@@ -1334,10 +1303,13 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where the results go.")] = Path("exports/demo"),
     as_json: Json = False,
 ) -> None:
-    """Networks, detections in real photographs, exports and their parity, in a few minutes."""
+    """The whole chain on a made data set: curate, ablate, train, export, package, time; and a page of it.
+
+    Interrupted, it goes on where it was. TOOLKIT_FAST=1 makes it small."""
     from toolkit.demo import run
 
-    _answer(run(output), as_json, f"everything lies in {output}")
+    answer = run(output)
+    _answer(answer, as_json, f"everything is on the page {answer['page']}")
 
 
 def main() -> None:

@@ -21,13 +21,13 @@ import torch
 from tests.benchmarks.record import ratio, run_part, spread
 from tests.benchmarks.training import wider_split
 from toolkit.data.dataset import Dataset, load
-from toolkit.demo import untrained
 from toolkit.evaluation import score
 from toolkit.export import FORMATS, export_model, int8, ncnn, open_export, probe_input, read_spec
 from toolkit.export.openvino import load_openvino
 from toolkit.models import create_model, list_models
 from toolkit.models.detector import Detector
 from toolkit.models.zoo import published_files
+from toolkit.samples import untrained
 from toolkit.timing import interleave
 
 PICTURES = 200

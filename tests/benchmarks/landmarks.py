@@ -20,12 +20,12 @@ from tests.benchmarks.record import ratio, run_part, spread
 from toolkit import create_model, detect_faces
 from toolkit.data.cards import locate
 from toolkit.data.dataset import Dataset, load
-from toolkit.demo import pan_and_zoom
 from toolkit.detect import load_image
 from toolkit.evaluation import landmarks as evaluation
 from toolkit.export import export_model, formats_of, open_export
 from toolkit.faces import FACES, Faces, FaceTracker, Tracking, face_sizes, windows_of_points
 from toolkit.models.zoo import fetch
+from toolkit.samples import pan_and_zoom
 from toolkit.timing import interleave
 from toolkit.training.checkpoint import trained
 from toolkit.training.landmarks import relative_shapes

@@ -17,7 +17,6 @@ import numpy as np
 
 from tests.benchmarks.record import options, ratio, spread, write
 from toolkit.boxes import iou, nms
-from toolkit.demo import photographs
 from toolkit.detect import Settings, load_image, preprocess
 from toolkit.export import export_model, probe_input
 from toolkit.export.ncnn import detection_param
@@ -25,6 +24,7 @@ from toolkit.models import create_model
 from toolkit.models.detector import Detector, decode
 from toolkit.models.spec import ModelIO
 from toolkit.models.zoo import fetch, published_files
+from toolkit.samples import photographs
 from toolkit.timing import interleave
 
 LIMIT = 1.02

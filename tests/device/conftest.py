@@ -9,11 +9,11 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from toolkit import create_model
-from toolkit.demo import untrained
 from toolkit.device.build import ABIS, build_runner
 from toolkit.export import export_model
 from toolkit.faces import windows_of_boxes
 from toolkit.models.landmarks import decode_points
+from toolkit.samples import untrained
 
 QEMU = {"arm64-v8a": "qemu-aarch64-static", "armeabi-v7a": "qemu-arm-static"}
 

@@ -18,7 +18,6 @@ import pytest
 import yaml
 
 from tests.device.conftest import wheel_points
-from toolkit.demo import photographs
 from toolkit.detect import Settings, save_image, suppress
 from toolkit.device import build, package
 from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
@@ -27,6 +26,7 @@ from toolkit.export import export_model, open_export
 from toolkit.models import create_model
 from toolkit.models.detector import decode
 from toolkit.runtime import InputError
+from toolkit.samples import photographs
 
 NETWORKS = {
     "yoloface-500k-v2": ("ncnn", "ncnn-fp16", "ncnn-int8"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -718,6 +719,23 @@ def failure_gallery(dataset: Dataset, detections: Detections, worst: Failures, l
         images += [np.full((8, 8, 3), 255, np.uint8)] * empty
         titles += [""] * empty
     return viz.image_grid(images, titles, columns)
+
+
+def draw(
+    folder: str | Path, dataset: Dataset, detections: Detections, matches: Matches, point: OperatingPoint
+) -> None:
+    """precision_recall.png, confusion.png and failures.png in `folder`, the last two at `point`."""
+    folder, truth = Path(folder), Truth.from_dataset(dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    recall, precision, _ = precision_recall(matches)
+    curves = {"all classes": (recall, precision)}
+    viz.precision_recall(curves, point=(point.recall, point.precision)).savefig(
+        folder / "precision_recall.png"
+    )
+    matrix = confusion(truth, detections, point.threshold)
+    viz.confusion(matrix, dataset.classes).savefig(folder / "confusion.png")
+    worst = failures(truth, detections, point.threshold)
+    failure_gallery(dataset, detections, worst).savefig(folder / "failures.png")
 
 
 def _cut_out(

@@ -91,11 +91,11 @@ def found_grid(model: Detector, dataset: Dataset, count: int = 6) -> Figure:
     chosen = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int))
     images = [load_image(dataset.path(i)) for i in chosen]
     labelled = [
-        viz.draw_boxes(image, dataset.boxes[rows], dataset.labels[rows], None, dataset.classes)
+        viz.draw_boxes(image, dataset.boxes[rows], dataset.labels[rows], None, dataset.classes, scale=2)
         for image, rows in zip(images, map(dataset.rows, chosen), strict=True)
     ]
     found = [
-        viz.draw_boxes(image, boxes.boxes, boxes.class_ids, boxes.scores, model.io.classes)
+        viz.draw_boxes(image, boxes.boxes, boxes.class_ids, boxes.scores, model.io.classes, scale=2)
         for image, boxes in zip(images, run(model, images, Settings(conf=0.25)), strict=True)
     ]
     titles = ["labelled"] * len(images) + ["found"] * len(images)

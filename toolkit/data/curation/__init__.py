@@ -27,6 +27,7 @@ from toolkit.data.curation.explore import (
     tag_duplicates,
 )
 from toolkit.data.curation.record import Record, difference, export_record, read_record, replay
+from toolkit.data.curation.session import curate
 
 __all__ = [
     "Record",
@@ -35,6 +36,7 @@ __all__ = [
     "add_mistakenness",
     "add_predictions",
     "add_uniqueness",
+    "curate",
     "curated",
     "detect_with",
     "difference",

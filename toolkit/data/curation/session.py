@@ -1,0 +1,52 @@
+"""Curation without a person at the desk: everything prepared, looked at and brought back in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from toolkit.data.curation.desk import curated, fiftyone, saving, to_fiftyone
+from toolkit.data.curation.explore import detect_with, embed_with, grid, prepare
+from toolkit.data.curation.record import export_record
+from toolkit.data.dataset import Dataset, save
+from toolkit.data.mongod import database
+from toolkit.runtime import InputError
+
+DUPLICATES = ("exact duplicate", "near duplicate")
+
+
+def curate(
+    dataset: Dataset,
+    network: Any,
+    output: str | Path,
+    count: int = 50,
+    drop_duplicates: bool = False,
+    with_app: bool = False,
+) -> tuple[dict[str, int], Dataset]:
+    """Put `dataset` into FiftyOne, prepare its views, and bring back what stays -> pictures in each view, and
+    the curated data set.
+
+    `network`: a detector of the zoo whose features tell which pictures are alike; where it has the classes of
+    the data set, its detections add views of what is hard and of labels that look wrong. `count`: pictures in
+    each view. `with_app` opens FiftyOne's App and goes on when it is closed. The folder `output` gets
+    views/NAME.png, record.json and the data set curated/. Raises InputError where it holds something already,
+    and where FiftyOne or its database is missing.
+    """
+    output = Path(output)
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{output} holds something already: name a new folder")
+    finds = detect_with(network) if network.io.classes == dataset.classes else None
+    with database():
+        desk = to_fiftyone(dataset, "curation")
+        views = prepare(desk, embed_with(network), finds, count)
+        for name in [name for name, pictures in views.items() if pictures]:
+            (output / "views").mkdir(parents=True, exist_ok=True)
+            grid(desk.load_saved_view(name), title=name).savefig(output / "views" / f"{name}.png")
+        if with_app:
+            with saving(desk, dataset, output / "record.json"):
+                fiftyone().launch_app(desk).wait()
+        kept = desk.match_tags(list(DUPLICATES), bool=False) if drop_duplicates else desk
+        chosen, record = curated(dataset, kept, {tag: tag for tag in DUPLICATES})
+        made = save(chosen, output / "curated")
+        export_record(record, output / "record.json")
+    return views, made
