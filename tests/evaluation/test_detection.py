@@ -1,13 +1,9 @@
-"""The evaluators against plain retellings of each protocol, and against pycocotools itself.
-
-TOOLKIT_PYCOCOTOOLS names a Python that has pycocotools (it stays out of this environment); the figures it
-gave are also written down here, so that the comparison is made without it.
+"""The evaluators against plain retellings of each protocol, and against pycocotools itself, whose figures on
+one made set are also written down here.
 """
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,25 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluation.retold import darknet_ap, figures, iou, pycocotools, share_inside, voc_ap
 from toolkit.data.dataset import Dataset
 from toolkit.evaluation import detection
 from toolkit.evaluation.detection import Detections, Truth
 from toolkit.runtime import InputError
 
-COCO_NAMES = [
-    "ap",
-    "ap50",
-    "ap75",
-    "ap_small",
-    "ap_medium",
-    "ap_large",
-    "ar1",
-    "ar10",
-    "ar_max",
-    "ar_small",
-    "ar_medium",
-    "ar_large",
-]
 # pycocotools 2.0.11 on scene(0): with `ignore` honoured, with ignored objects as crowds, and as it is.
 PYCOCOTOOLS = {
     "once": [
@@ -82,33 +65,6 @@ PYCOCOTOOLS = {
         0.6192307692307691,
     ],
 }
-# Run by that Python: argument = mode; stdin = {"truth": ..., "found": ...}; prints the twelve figures.
-ORACLE = """
-import contextlib, json, sys
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-
-class Honouring(COCOeval):
-    def _prepare(self):
-        super()._prepare()
-        for group in self._gts.values():
-            for row in group:
-                row["ignore"] = row["ignore"] or row["difficult"]
-
-mode, sets = sys.argv[1], json.load(sys.stdin)
-with contextlib.redirect_stdout(sys.stderr):
-    truth = COCO()
-    truth.dataset = sets["truth"]
-    if mode == "crowd":
-        for row in truth.dataset["annotations"]:
-            row["iscrowd"] = int(row["iscrowd"] or row["difficult"])
-    truth.createIndex()
-    evaluator = (Honouring if mode == "once" else COCOeval)(truth, truth.loadRes(sets["found"]), "bbox")
-    evaluator.evaluate()
-    evaluator.accumulate()
-    evaluator.summarize()
-print(json.dumps(evaluator.stats.tolist()))
-"""
 
 
 def scene(seed: int, pictures: int = 60, classes: int = 4, crowds: bool = True) -> tuple[Truth, Detections]:
@@ -157,165 +113,6 @@ def scene(seed: int, pictures: int = 60, classes: int = 4, crowds: bool = True) 
             d[:, 5].astype(np.int64),
         ),
     )
-
-
-def iou(a: np.ndarray, b: np.ndarray, pixel: float = 0.0) -> float:
-    w = min(a[2], b[2]) - max(a[0], b[0]) + pixel
-    h = min(a[3], b[3]) - max(a[1], b[1]) + pixel
-    if w <= 0 or h <= 0:
-        return 0.0
-    areas = [(box[2] - box[0] + pixel) * (box[3] - box[1] + pixel) for box in (a, b)]
-    return w * h / (sum(areas) - w * h)
-
-
-def share_inside(box: np.ndarray, region: np.ndarray) -> float:
-    w = min(box[2], region[2]) - max(box[0], region[0])
-    h = min(box[3], region[3]) - max(box[1], region[1])
-    return w * h / ((box[2] - box[0]) * (box[3] - box[1])) if w > 0 and h > 0 else 0.0
-
-
-def darknet_ap(
-    truth: Truth, detections: Detections, points: int, difficult: str
-) -> tuple[float, list[float]]:
-    """`detector map` retold with its loops: one rank per detection of all classes, a row per class."""
-    classes = len(truth.classes)
-    images = truth.images
-    known = ~truth.crowd if difficult == "counted" else ~truth.crowd & ~truth.ignore
-    entries = []
-    for k in range(len(detections)):
-        best, most = -1, 0.0
-        here = np.flatnonzero((images == detections.images[k]) & (truth.labels == detections.class_ids[k]))
-        for t in here[known[here]]:
-            overlap = iou(detections.boxes[k], truth.boxes[t])
-            if overlap > 0.5 and overlap > most:
-                best, most = int(t), overlap
-        if best < 0:
-            if any(share_inside(detections.boxes[k], truth.boxes[t]) >= 0.5 for t in here[truth.crowd[here]]):
-                continue
-            lost = here[truth.ignore[here]]
-            if difficult == "ignored" and any(iou(detections.boxes[k], truth.boxes[t]) > 0.5 for t in lost):
-                continue
-        entries.append((-float(detections.scores[k]), k, int(detections.class_ids[k]), best))
-    entries.sort()
-    tp, fp = np.zeros((len(entries) + 1, classes)), np.zeros((len(entries) + 1, classes))
-    seen = set()
-    for rank, (_, _, c, best) in enumerate(entries, 1):
-        tp[rank], fp[rank] = tp[rank - 1], fp[rank - 1]
-        if best >= 0 and best not in seen:
-            seen.add(best)
-            tp[rank, c] += 1
-        else:
-            fp[rank, c] += 1
-    aps = []
-    for c in range(classes):
-        total = int((truth.labels[known] == c).sum())
-        precision = [
-            tp[r, c] / (tp[r, c] + fp[r, c]) if tp[r, c] + fp[r, c] else 0.0 for r in range(1, len(tp))
-        ]
-        recall = [tp[r, c] / total if total else 0.0 for r in range(1, len(tp))]
-        ap = 0.0
-        if points == 0 and recall:
-            last_recall, last_precision = recall[-1], precision[-1]
-            for r in range(len(recall) - 2, -1, -1):
-                step = last_recall - recall[r]
-                last_recall = recall[r]
-                last_precision = max(last_precision, precision[r])
-                ap += step * last_precision
-            ap += last_recall * last_precision
-        elif recall:
-            for point in range(points):
-                level = point / (points - 1)
-                ap += max((p for p, r in zip(precision, recall, strict=True) if r >= level), default=0.0)
-            ap /= points
-        aps.append(ap)
-    return sum(aps) / classes, aps
-
-
-def voc_ap(
-    truth: Truth, detections: Detections, c: int, points: str, difficult: str, pixel: float
-) -> float | None:
-    """VOCevaldet retold for one class."""
-    images = truth.images
-    hard = truth.ignore if difficult == "ignored" else np.zeros(len(truth.labels), bool)
-    total = int(((truth.labels == c) & ~truth.crowd & ~hard).sum())
-    if not total:
-        return None
-    taken, tp, fp = set(), [], []
-    for k in sorted(np.flatnonzero(detections.class_ids == c), key=lambda k: (-detections.scores[k], k)):
-        best, most = -1, -1.0
-        here = np.flatnonzero((images == detections.images[k]) & (truth.labels == c))
-        for t in here[~truth.crowd[here]]:
-            overlap = iou(detections.boxes[k], truth.boxes[t], pixel)
-            if overlap > most:
-                best, most = int(t), overlap
-        if most >= 0.5:
-            if hard[best]:
-                continue
-            tp.append(best not in taken)
-            fp.append(best in taken)
-            taken.add(best)
-        elif not any(
-            share_inside(detections.boxes[k], truth.boxes[t]) >= 0.5 for t in here[truth.crowd[here]]
-        ):
-            tp.append(False)
-            fp.append(True)
-    right, wrong = np.cumsum(tp), np.cumsum(fp)
-    recall, precision = right / total, right / np.maximum(right + wrong, 1)
-    if points == "11":
-        return float(np.mean([max(precision[recall >= t], default=0.0) for t in np.arange(0, 1.1, 0.1)]))
-    hull = np.concatenate(([0.0], precision, [0.0]))
-    ends = np.concatenate(([0.0], recall, [1.0]))
-    for i in range(len(hull) - 2, -1, -1):
-        hull[i] = max(hull[i], hull[i + 1])
-    steps = np.flatnonzero(ends[1:] != ends[:-1])
-    return float(np.sum((ends[steps + 1] - ends[steps]) * hull[steps + 1]))
-
-
-def pycocotools(truth: Truth, detections: Detections, mode: str) -> list[float]:
-    def xywh(boxes: np.ndarray) -> list[list[float]]:
-        wide = boxes.astype(float)
-        return np.concatenate((wide[:, :2], wide[:, 2:] - wide[:, :2]), axis=1).tolist()
-
-    annotations = [
-        {
-            "id": i + 1,
-            "image_id": int(picture),
-            "category_id": int(label),
-            "bbox": box,
-            "area": box[2] * box[3],
-            "iscrowd": int(crowd),
-            "difficult": int(ignore),
-        }
-        for i, (picture, label, box, crowd, ignore) in enumerate(
-            zip(truth.images, truth.labels, xywh(truth.boxes), truth.crowd, truth.ignore, strict=True)
-        )
-    ]
-    found = [
-        {"image_id": int(picture), "category_id": int(c), "bbox": box, "score": float(score)}
-        for picture, c, box, score in zip(
-            detections.images, detections.class_ids, xywh(detections.boxes), detections.scores, strict=True
-        )
-    ]
-    sets = {
-        "truth": {
-            "images": [{"id": i} for i in range(len(truth))],
-            "categories": [{"id": i} for i in range(len(truth.classes))],
-            "annotations": annotations,
-        },
-        "found": found,
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", ORACLE, mode],
-        input=json.dumps(sets),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(run.stdout)
-
-
-def figures(scores: detection.CocoScores) -> list[float]:
-    return [getattr(scores, name) for name in COCO_NAMES]
 
 
 @pytest.mark.parametrize("mode", ["once", "crowd", "counted"])

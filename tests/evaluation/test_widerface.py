@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
+from tests.evaluation.retold import wider_ap
 from toolkit.evaluation import widerface
 from toolkit.evaluation.detection import Detections
 from toolkit.evaluation.widerface import WiderTruth
@@ -62,50 +63,6 @@ def made(seed: int, pictures: int = 8) -> tuple[WiderTruth, Detections]:
     )
 
 
-def retold(truth: WiderTruth, detections: Detections, setting: int) -> float:
-    """wider_eval.m retold with its loops: picture by picture, threshold by threshold."""
-    scores = (detections.scores - detections.scores.min()) / np.ptp(detections.scores)
-    proposals, recalled = np.zeros(1000), np.zeros(1000)
-    for picture in range(len(truth)):
-        rows = slice(truth.starts[picture], truth.starts[picture + 1])
-        faces, asked = truth.boxes[rows], truth.counted[setting, rows]
-        mine = np.flatnonzero(detections.images == picture)
-        mine = mine[np.argsort(-scores[mine], kind="stable")]
-        if not len(faces) or not len(mine):
-            continue
-        state, good, recall_at = np.zeros(len(faces)), np.ones(len(mine)), []
-        for rank, k in enumerate(mine):
-            overlaps = [overlap(detections.boxes[k], face) for face in faces]
-            best = int(np.argmax(overlaps))
-            if overlaps[best] >= 0.5:
-                if not asked[best]:
-                    state[best], good[rank] = -1, -1
-                elif state[best] == 0:
-                    state[best] = 1
-            recall_at.append((state == 1).sum())
-        for t in range(1000):
-            left = np.flatnonzero(scores[mine] >= 1 - (t + 1) / 1000)
-            if len(left):
-                proposals[t] += (good[: left[-1] + 1] == 1).sum()
-                recalled[t] += recall_at[left[-1]]
-    precision = np.divide(recalled, proposals, out=np.zeros(1000), where=proposals > 0)
-    recall = recalled / max(truth.counted[setting].sum(), 1)
-    hull = np.concatenate(([0.0], precision, [0.0]))
-    ends = np.concatenate(([0.0], recall, [1.0]))
-    for i in range(len(hull) - 2, -1, -1):
-        hull[i] = max(hull[i], hull[i + 1])
-    return float(np.sum(np.diff(ends) * hull[1:]))
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    w = min(a[2], b[2]) - max(a[0], b[0]) + 1
-    h = min(a[3], b[3]) - max(a[1], b[1]) + 1
-    if w <= 0 or h <= 0:
-        return 0.0
-    both = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
-    return float(w * h / (sum(both) - w * h))
-
-
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_the_scores_are_those_of_the_toolbox_retold(seed):
@@ -113,7 +70,7 @@ def test_the_scores_are_those_of_the_toolbox_retold(seed):
     if len(detections) < 2:
         return
     scores = widerface.evaluate(truth, detections)
-    expected = [retold(truth, detections, s) for s in range(3)]
+    expected = [wider_ap(truth, detections, s) for s in range(3)]
     assert [scores.easy, scores.medium, scores.hard] == pytest.approx(expected, abs=1e-12)
 
 
