@@ -2,15 +2,14 @@
 
     python -m tests.benchmarks.data_scale [--pictures N] [--boxes M] [--result FILE]
 
-Every step runs in its own process, whose peak resident memory is reported; pictures are hard links to a
-hundred small ones, so that the files are real and the disk stays small.
+Every step runs in its own process, whose peak resident memory is reported, without the workers in which the
+doctor decodes. Pictures are hard links to a hundred small ones, so that the files are real and the disk stays
+small. The detections that are evaluated are three to a box.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -19,8 +18,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from toolkit.data import formats
+from tests.benchmarks.evaluators import near
+from tests.benchmarks.record import RESULTS, alone, peak_mb
+from toolkit.data import doctor, formats
 from toolkit.data.dataset import Dataset, load, save
+from toolkit.evaluation.detection import Truth, voc
 from toolkit.runtime import environment, whole_file
 
 CLASSES = tuple(f"class {i}" for i in range(20))
@@ -65,6 +67,15 @@ def step(action: str, folder: Path, pictures: int, boxes: int) -> int:
         return len(save(made(folder / "pictures", pictures, boxes), folder / "made").labels)
     if kind == "load":
         return len(load(folder / "made").labels)
+    if kind == "doctor":
+        dataset = load(folder / "made")
+        report = doctor.examine(dataset)
+        doctor.write_page(dataset, report, folder / "faults.html")
+        return report.boxes
+    if kind == "evaluate":
+        truth = Truth.from_dataset(load(folder / "made"))
+        voc(truth, near(truth, seed=0))
+        return len(truth.labels)
     if kind == "write":
         dataset = load(folder / "made")
         formats.write(dataset, folder / name, name)
@@ -77,25 +88,22 @@ def measured(action: str, folder: Path, pictures: int, boxes: int) -> dict[str, 
     start = time.perf_counter()
     count = step(action, folder, pictures, boxes)
     seconds = time.perf_counter() - start
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB here
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-    return {"boxes": count, "seconds": round(seconds, 1), "peak_mb": round(peak, 1)}
+    return {"boxes": count, "seconds": round(seconds, 1), "peak_mb": peak_mb()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--boxes", type=int, default=1_000_000)
-    parser.add_argument("--result", type=Path, default=Path(__file__).parent / "results" / "data_scale.json")
+    parser.add_argument("--result", type=Path, default=RESULTS / "data_scale.json")
     wanted = parser.parse_args()
-    actions = ["start", "make canonical", "load canonical"]
+    actions = ["start", "make canonical", "load canonical", "doctor canonical", "evaluate voc"]
     for name in ("coco", "yolo", "voc"):
         actions += [f"write {name}", f"import {name}"]
     steps = {}
     with tempfile.TemporaryDirectory() as folder:
         for action in actions:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                steps[action] = pool.apply(measured, (action, Path(folder), wanted.pictures, wanted.boxes))
+            steps[action] = alone(measured, action, Path(folder), wanted.pictures, wanted.boxes)
             print(action, steps[action], file=sys.stderr, flush=True)
             assert action == "start" or steps[action]["boxes"] == wanted.boxes
     size = f"--pictures {wanted.pictures} --boxes {wanted.boxes}"

@@ -2,10 +2,14 @@
 
 import json
 import os
+import re
+import resource
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,12 @@ from toolkit.timing import paired_ratio
 RESULTS = Path(__file__).parent / "results"
 
 
-def options(module: str, about: str, length: str, default: int) -> Namespace:
-    """`length` ("rounds" or "seconds", per comparison), --seed, --result."""
+def options(module: str, about: str, length: str, default: int, **sizes: int) -> Namespace:
+    """`length` ("rounds" or "seconds", per comparison), `sizes` with their defaults, --seed, --result."""
     parser = ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=about)
     parser.add_argument(f"--{length}", type=int, default=default, help="of measuring, per comparison")
+    for name, size in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--result", type=Path, default=RESULTS / f"{module}.json")
     return parser.parse_args()
@@ -49,6 +55,21 @@ def spread(times: np.ndarray) -> dict[str, float]:
 def ratio(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """The paired ratio and its 95 % interval."""
     return {name: round(value, 4) for name, value in vars(paired_ratio(first, second)).items()}
+
+
+def alone(call: Callable[..., Any], *given: Any) -> Any:
+    """What `call` returns in a new process, which may start others."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(call, *given).result()
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process, without those that it started, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux's getrusage begins with the peak of the process that started this one
+        kilobytes = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
+        return round(kilobytes * 1024 / 1e6, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)  # macOS counts bytes
 
 
 def write(module: str, given: Namespace, packages: list[str], figures: dict[str, Any]) -> None:
