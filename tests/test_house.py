@@ -1,5 +1,6 @@
 """The house rules that a machine can check."""
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -65,6 +66,26 @@ def test_imports_run_downwards():
                 if target in level and level[target] > level[own]:
                     wrong.append(f"{path.name}: {line.strip()}")
     assert wrong == []
+
+
+def asserts(test: ast.FunctionDef) -> bool:
+    """Itself, by `pytest.raises` or `pytest.warns`, or through a function called assert_..."""
+    called = [
+        ast.unparse(node.func).rpartition(".")[2] for node in ast.walk(test) if isinstance(node, ast.Call)
+    ]
+    own = any(isinstance(node, ast.Assert) for node in ast.walk(test))
+    return own or any(name in ("raises", "warns") or name.startswith("assert") for name in called)
+
+
+def test_every_test_asserts():
+    tests = [
+        (path.name, node.name, asserts(node))
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    assert len(tests) > 500
+    assert [test for test in tests if not test[2]] == []
 
 
 def test_readme_tables_are_those_of_the_results():

@@ -357,8 +357,8 @@ def export(
     network = open_network(model, weights)
     if not isinstance(network, TorchNetwork):
         raise InputError(f"{model} is exported already: name the network or cfg that it came from")
-    name = Path(model).stem
-    folder = output or Path("exports") / name
+    folder = output or Path("exports") / Path(model).stem
+    name = folder.resolve().name  # a run's best.cfg says less
     formats = formats_of(network) if to == "all" else to.split(",") + ["onnx-end2end"] * end2end
     floats = None if float_layers is None else [part for part in float_layers.split(",") if part]
     parity = export_model(

@@ -214,9 +214,9 @@ def studies() -> str:
     if found:
         best = {name: ", ".join(f"{v:.3f}" for v in row) for name, row in found["best"].items()}
         lines.append(
-            f"\nSearch on the toy set, best mAP50 within 1.0 ms of ncnn after {found['trials']} trials of 2 epochs: "
-            f"TPE {best['tpe']}; random choice {best['random']}; TPE ahead in {found['repeats won by tpe']} of "
-            f"{len(found['best']['tpe'])} repeats."
+            f"\nSearch on the toy set, best mAP50 within 1.0 ms of ncnn after {found['trials']} trials of "
+            f"2 epochs: TPE {best['tpe']}; random choice {best['random']}; TPE ahead in "
+            f"{found['repeats won by tpe']} of {len(found['best']['tpe'])} repeats."
         )
     return "\n".join(lines)
 

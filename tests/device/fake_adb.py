@@ -29,6 +29,22 @@ PROPERTIES = {
 }
 
 
+@contextlib.contextmanager
+def adb_server(home: Path):
+    """An adb server of a test's own, whose key is made in `home`; yields its port."""
+    import adbutils  # where it is missing the tests are skipped
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": port, "HOME": str(home)}
+    program = adbutils.adb_path()
+    subprocess.run([program, "start-server"], env=environment, check=True, stderr=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        subprocess.run([program, "kill-server"], env=environment, check=True)
+
+
 class FakePhone:
     """Listens on a free port of 127.0.0.1 until `close`.
 

@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 
 import pytest
 
-from tests.device.fake_adb import FakePhone
+from tests.device.fake_adb import FakePhone, adb_server
 from toolkit.device.timing import Load, measure, read_timings
 from toolkit.runtime import InputError
 
@@ -25,15 +24,8 @@ SHORT = Load(warmup=1, loops=2, cooldown=0)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """An adb server of this test's own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    home = str(tmp_path_factory.mktemp("home"))  # for the key that adb makes
-    environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": port, "HOME": home}
-    program = adbutils.adb_path()
-    subprocess.run([program, "start-server"], env=environment, check=True, stderr=subprocess.DEVNULL)
-    yield port
-    subprocess.run([program, "kill-server"], env=environment, check=True)
+    with adb_server(tmp_path_factory.mktemp("home")) as port:
+        yield port
 
 
 @pytest.fixture

@@ -51,14 +51,14 @@ def picture_of(name: str, zoo: Path) -> Path:
     return zoo / "images" / ("person.jpg" if "face" in name else "dog.jpg")
 
 
-def equal(found: Found, wanted: Found, tolerance: float = FLOAT32) -> None:
+def assert_equal(found: Found, wanted: Found, tolerance: float = FLOAT32) -> None:
     assert len(found.scores) == len(wanted.scores) > 0
     near = found.apart(wanted) <= tolerance
     assert near.any(axis=0).all()
     assert near.any(axis=1).all()
 
 
-def similar(found: Found, wheel: Wheel, conf: float, tolerance: float) -> None:
+def assert_similar(found: Found, wheel: Wheel, conf: float, tolerance: float) -> None:
     """Every box found above `conf` is one of the wheel's candidates, and what the wheel finds clearly above
     it is found. Of boxes with nearly equal scores suppression may keep either."""
     assert len(found.scores)
@@ -95,7 +95,7 @@ def test_float32_equals_the_wheel(abi, name, exported, raw_of, execute):
     conf = wheel.conf()
     reading = answer(execute(abi, "detect", exported(name), *raw, "--conf", conf, cpu=PLAIN_CPU[abi]))
     assert reading["runtime"]["abi"] == abi
-    equal(found_by(reading), wheel.found(conf))
+    assert_equal(found_by(reading), wheel.found(conf))
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -108,7 +108,7 @@ def test_other_precisions_are_near_the_wheel(abi, fmt, name, exported, raw_of, e
     reading = answer(execute(abi, "detect", exported(name), *raw, "--conf", conf, "--format", fmt))
     assert reading["settings"]["precision"] == fmt.removeprefix("ncnn-")
     own = own_spread(exported(name), fmt, image, conf) if fmt == "ncnn-int8" and abi in QEMU else 0
-    similar(found_by(reading), wheel, conf, max(OTHERS, 1.5 * own))
+    assert_similar(found_by(reading), wheel, conf, max(OTHERS, 1.5 * own))
 
 
 def test_half_precision_has_kernels_of_its_own(exported, raw_of, execute):
@@ -132,7 +132,7 @@ def test_from_the_jpeg(name, abi, exported, zoo, execute):
     size = np.array([image.shape[1], image.shape[0]] * 2)
     wanted = Found(boxes.boxes / size, boxes.scores, np.array(model.io.classes)[boxes.class_ids])
     found = found_by(reading)
-    equal(Found(found.boxes.clip(0, 1), found.scores, found.classes), wanted, 0.03)
+    assert_equal(Found(found.boxes.clip(0, 1), found.scores, found.classes), wanted, 0.03)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -190,7 +190,7 @@ def test_more_threads_than_processors_agree(exported, raw_of, execute):
     _, raw = raw_of("nano-coco")
     words = ("detect", exported("nano-coco"), *raw, "--conf", 0.1, "--threads")
     one, many = (found_by(answer(execute("x86_64", *words, threads))) for threads in (1, 7))
-    equal(one, many)
+    assert_equal(one, many)
 
 
 BAD = [

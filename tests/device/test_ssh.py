@@ -1,61 +1,16 @@
 """The system's ssh against a real sshd on loopback, which a test starts as a process of its own."""
 
-import getpass
 import shutil
-import socket
-import subprocess
-import time
-from pathlib import Path
 
 import pytest
 
+from tests.device.loopback_board import READY, Board
 from toolkit.device.timing import Load, measure, read_timings, summary
 from toolkit.runtime import InputError
 
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin") or ""
-if not SSHD or shutil.which("ssh") is None:
+if not READY:
     pytest.skip("needs openssh-server", allow_module_level=True)
 SHORT = Load(warmup=1, loops=20, cooldown=0)
-
-
-class Board:
-    """sshd on a free port. A command that contains `vanish` kills its own connection instead of running."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.vanish = folder, folder / "vanish"
-        self.vanish.write_text("never")
-        for name in ("host", "own"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        gate = folder / "gate"
-        gate.write_text(
-            f'#!/bin/sh\ncase "$SSH_ORIGINAL_COMMAND" in *"$(cat {self.vanish})"*) kill -9 $PPID;; '
-            '*) exec sh -c "$SSH_ORIGINAL_COMMAND";; esac\n'
-        )
-        gate.chmod(0o755)
-        (folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\n"
-            f"AuthorizedKeysFile {folder}/own.pub\nStrictModes no\nPasswordAuthentication no\n"
-            f"PermitRootLogin yes\nForceCommand {gate}\n"
-        )
-        key = (folder / "host.pub").read_text().rsplit(" ", 1)[0]
-        (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}\n")
-        self.config = folder / "ssh_config"
-        self.config.write_text(
-            f"Host board\nHostName 127.0.0.1\nPort {self.port}\nUser {getpass.getuser()}\n"
-            f"IdentityFile {folder}/own\nIdentitiesOnly yes\nUserKnownHostsFile {folder}/known_hosts\n"
-        )
-        Path("/run/sshd").mkdir(exist_ok=True)
-        self.server = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=subprocess.DEVNULL
-        )
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError("sshd does not listen")
 
 
 @pytest.fixture
@@ -65,8 +20,7 @@ def board(tmp_path, monkeypatch):
     work.mkdir()
     board = Board(folder)
     yield board
-    board.server.terminate()
-    board.server.wait()
+    board.close()
 
 
 def test_sweep_on_a_board(board, network):
@@ -124,8 +78,7 @@ def test_an_unknown_host(board, network):
 
 
 def test_nobody_listens(board, network):
-    board.server.terminate()
-    board.server.wait()
+    board.close()
     with pytest.raises(
         InputError, match=r"cannot be reached \(.*refused.*\): check its name, port and network"
     ):

@@ -32,7 +32,7 @@ def random_input(io, seed=0):
     return np.random.default_rng(seed).random((2, 3, *io.input_size[::-1]), np.float32)
 
 
-def check_cost(model, name):
+def assert_cost(model, name):
     size, convolutions, depthwise, params, bflops = PUBLISHED[name]
     cost = measure(model)
     assert model.io.input_size == size
@@ -49,12 +49,12 @@ def test_the_zoo_is_complete():
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_cost_of_the_spec(name):
-    check_cost(create_model(name), name)
+    assert_cost(create_model(name), name)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_cost_of_the_cfg(name, zoo):
-    check_cost(load_darknet(zoo / name / f"{name}.cfg"), name)
+    assert_cost(load_darknet(zoo / name / f"{name}.cfg"), name)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -1,6 +1,9 @@
 """Batches: the same pictures at the same steps whatever the workers, processes and restarts."""
 
+import multiprocessing
 import shutil
+import threading
+import time
 from dataclasses import fields, replace
 
 import cv2
@@ -99,11 +102,19 @@ def test_workers_change_nothing(dataset, cache):
 
 
 def test_leaving_early_ends_what_was_started(dataset, cache):
+    before = threading.active_count()
     for workers in (0, 1):
         maker = BatchMaker(dataset, cache, 0)
         running = batches(maker, 8, lambda _: (64, 64), lambda _: SETTINGS, 0, 10**9, workers=workers)
         next(running)
+        assert threading.active_count() + len(multiprocessing.active_children()) > before
         running.close()
+        for _ in range(100):
+            if threading.active_count() == before and not multiprocessing.active_children():
+                break
+            time.sleep(0.05)
+        assert threading.active_count() == before
+        assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
