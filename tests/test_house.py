@@ -94,3 +94,9 @@ def test_readme_tables_are_those_of_the_results():
     text = README.read_text()
     assert "<!-- measured -->" in text
     assert rewritten(text) == text
+
+
+def test_the_page_of_ratios_is_that_of_the_results():
+    from tests.benchmarks.page import PAGE, text
+
+    assert PAGE.read_text(encoding="utf-8") == text()

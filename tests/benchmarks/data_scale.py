@@ -26,6 +26,18 @@ from toolkit.evaluation.detection import Truth, voc
 from toolkit.runtime import environment, whole_file
 
 CLASSES = tuple(f"class {i}" for i in range(20))
+STEPS = {  # in this order, and what people read
+    "make canonical": "write the canonical form",
+    "load canonical": "load it",
+    "doctor canonical": "doctor, with every picture opened, and its page",
+    "evaluate voc": "VOC's mAP, three detections to a box",
+    "write coco": "write COCO",
+    "import coco": "import COCO",
+    "write yolo": "write YOLO",
+    "import yolo": "import YOLO",
+    "write voc": "write VOC",
+    "import voc": "import VOC",
+}
 
 
 def made(folder: Path, pictures: int, boxes: int) -> Dataset:
@@ -97,12 +109,9 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, default=1_000_000)
     parser.add_argument("--result", type=Path, default=RESULTS / "data_scale.json")
     wanted = parser.parse_args()
-    actions = ["start", "make canonical", "load canonical", "doctor canonical", "evaluate voc"]
-    for name in ("coco", "yolo", "voc"):
-        actions += [f"write {name}", f"import {name}"]
     steps = {}
     with tempfile.TemporaryDirectory() as folder:
-        for action in actions:
+        for action in ("start", *STEPS):
             steps[action] = alone(measured, action, Path(folder), wanted.pictures, wanted.boxes)
             print(action, steps[action], file=sys.stderr, flush=True)
             assert action == "start" or steps[action]["boxes"] == wanted.boxes

@@ -5,6 +5,7 @@ python -m tests.benchmarks.tables
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,21 @@ def result(name: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], figures: str = "---") -> str:
+    """Markdown; `figures` is the rule under every column but the first."""
+    first, *others = ("|" + "".join(f" {cell}".rstrip() + " |" for cell in cells) for cells in (head, *rows))
+    return "\n".join([first, "|---|" + f"{figures}|" * (len(head) - 1), *others])
+
+
+def interval(ratio: Mapping[str, float], digits: int = 2) -> str:
+    median, low, high = (f"{ratio[key]:.{digits}f}" for key in ("median", "low", "high"))
+    return f"{median} [{low}, {high}]"
+
+
+def one_thread(name: str) -> str:
+    return name.replace("1 threads", "1 thread")
+
+
 def faces() -> str:
     measured = result("evaluation").get("widerface_val", {})
 
@@ -29,12 +45,8 @@ def faces() -> str:
         row = measured.get(f"{name} {engine}")
         return " / ".join(f"{row[k]:.4f}"[1:] for k in ("easy", "medium", "hard")) if row else NOBODY
 
-    lines = [
-        "| WIDER FACE val, easy / medium / hard | torch | NCNN | the seed published |",
-        "|---|---|---|---|",
-        *(f"| {n} | {cell(n, 'torch')} | {cell(n, 'ncnn')} | {said} |" for n, said in FACES.items()),
-    ]
-    return "\n".join(lines)
+    rows = ((n, cell(n, "torch"), cell(n, "ncnn"), said) for n, said in FACES.items())
+    return table(("WIDER FACE val, easy / medium / hard", "torch", "NCNN", "the seed published"), rows)
 
 
 def objects() -> str:
@@ -44,9 +56,8 @@ def objects() -> str:
         value = measured.get(f"{name} {nms}")
         return f"{value:.2f}" if value is not None else NOBODY
 
-    lines = ["| darknet's mAP50 on 1,200 VOC pictures | plain NMS | diou NMS |", "|---|---|---|"]
-    lines += [f"| {n} | {cell(n, 'plain')} | {cell(n, 'diou')} |" for n in ("nano-voc", "fastest-v2")]
-    return "\n".join(lines)
+    rows = ((n, cell(n, "plain"), cell(n, "diou")) for n in ("nano-voc", "fastest-v2"))
+    return table(("darknet's mAP50 on 1,200 VOC pictures", "plain NMS", "diou NMS"), rows)
 
 
 def training() -> str:
@@ -59,20 +70,17 @@ def training() -> str:
         row = bccd.get(name)
         return f"{row['test_map50']:.3f} ({row['epochs']} epochs)" if row else NOBODY
 
-    lines = [
-        "| training fastest-v2 on two cores | |",
-        "|---|---|",
-        "| toy set from scratch, default command, val mAP50 (seconds), by seed of the set | "
-        + (", ".join(f"{v['map50']:.3f} ({v['seconds']:.0f})" for v in toy.values()) or NOBODY)
-        + " |",
-        f"| BCCD from the published weights, test mAP50 | {test('published')} |",
-        f"| BCCD from scratch, test mAP50 | {test('scratch')} |",
-        "| a step of the loop by a bare step, recipes modern, seed | "
-        + (f"{steps['modern']:.2f}, {steps['seed']:.2f}" if steps else NOBODY)
-        + " |",
-        f"| the same of ultralytics' trainer with its yolov8n | {peer.get('loop_by_bare', NOBODY)} |",
-    ]
-    return "\n".join(lines)
+    toys = ", ".join(f"{v['map50']:.3f} ({v['seconds']:.0f})" for v in toy.values())
+    rows = {
+        "toy set from scratch, default command, val mAP50 (seconds), by seed of the set": toys or NOBODY,
+        "BCCD from the published weights, test mAP50": test("published"),
+        "BCCD from scratch, test mAP50": test("scratch"),
+        "a step of the loop by a bare step, recipes modern, seed": (
+            f"{steps['modern']:.2f}, {steps['seed']:.2f}" if steps else NOBODY
+        ),
+        "the same of ultralytics' trainer with its yolov8n": str(peer.get("loop_by_bare", NOBODY)),
+    }
+    return table(("training fastest-v2 on two cores", ""), rows.items())
 
 
 def face_training() -> str:
@@ -89,29 +97,29 @@ def face_training() -> str:
         "published weights, fine-tuned": [measured["fine-tuned"]] if "fine-tuned" in measured else None,
     }
     levels = ("easy", "medium", "hard")
-    lines = ["| yoloface-500k-v2 on our split of WIDER val | easy | medium | hard |", "|---|---|---|---|"]
-    for name, runs in rows.items():
-        cells = [cell(runs, level) if runs else NOBODY for level in levels]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines = [
+        (name, *(cell(runs, level) if runs else NOBODY for level in levels)) for name, runs in rows.items()
+    ]
     difference = measured.get("modern minus seed")
+    said = ""
     if difference:
-        cells = [
+        cells = (
             "{:+.4f} [{:+.4f}, {:+.4f}]".format(difference[k]["mean"], *difference[k]["interval"])
             for k in levels
-        ]
-        lines.append(f"| modern minus seed, 95 % interval | {' | '.join(cells)} |")
+        )
+        lines.append(("modern minus seed, 95 % interval", *cells))
         chosen = []
         for name in ("seed", "modern"):
             row = measured[f"recipe {name}"]
             diverged = f" ({' and '.join(row['diverged'])} diverged)" if row["diverged"] else ""
             chosen.append(f"{name} {row['learning_rate']:g}{diverged}")
-        lines.append(
-            f"\nBoth recipes had {measured['epochs']} epochs of {measured['pictures'][0]} pictures, batch "
+        said = (
+            f"\n\nBoth recipes had {measured['epochs']} epochs of {measured['pictures'][0]} pictures, batch "
             f"16, three seeds, and the best of three learning rates: {', '.join(chosen)}. That is a start, "
             "not a training: darknet's gradient of a box grows as the box shrinks, so that on small faces "
             "its recipe bears small rates alone and needs far more steps."
         )
-    return "\n".join(lines)
+    return table(("yoloface-500k-v2 on our split of WIDER val", *levels), lines) + said
 
 
 def sizes() -> str:
@@ -119,20 +127,20 @@ def sizes() -> str:
     if not kept:
         return ""
     formats = ("onnx", "ncnn", "ncnn-fp16", "ncnn-int8", "mnn-int8-weights", "caffe", "darknet")
-    lines = [f"| files, kB | {' | '.join(formats)} |", "|---|" + "---:|" * len(formats)]
-    for name, row in kept.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row['bytes'][f] / 1000:.0f}" for f in formats) + " |")
-    return "\n".join(lines)
+    rows = ((name, *(f"{row['bytes'][f] / 1000:.0f}" for f in formats)) for name, row in kept.items())
+    return table(("files, kB", *formats), rows, figures="---:")
 
 
 def rungs() -> str:
     kept = result("exports-scores")
     names = ("yoloface-500k-v2", "fastest-v2", "nano-voc")
-    lines = [
-        "| exported files, int8 calibrated on 200 pictures | yoloface-500k-v2, WIDER easy / medium / hard, "
-        "our split | fastest-v2, VOC mAP50 | nano-voc, VOC mAP50 |",
-        "|---|---|---|---|",
-    ]
+    head = (
+        "exported files, int8 calibrated on 200 pictures",
+        "yoloface-500k-v2, WIDER easy / medium / hard, our split",
+        "fastest-v2, VOC mAP50",
+        "nano-voc, VOC mAP50",
+    )
+    rows = []
     for rung in ("torch", *FORMATS, "openvino"):
         cells = []
         for name in names:
@@ -143,8 +151,8 @@ def rungs() -> str:
                 cells.append(" / ".join(f"{found[k]:.4f}"[1:] for k in ("easy", "medium", "hard")))
             else:
                 cells.append(f"{found['mAP50']:.2f}")
-        lines.append(f"| {rung} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append((rung, *cells))
+    return table(head, rows)
 
 
 def engines() -> str:
@@ -152,19 +160,14 @@ def engines() -> str:
     columns = [key for key in kept if key.endswith("threads")]
     if not columns:
         return ""
-    lines = [
-        "| ms for one picture, and times ncnn's | "
-        + " | ".join(c.replace("1 threads", "1 thread") for c in columns)
-        + " |",
-        "|---|" + "---|" * len(columns),
-    ]
+    rows = []
     for engine in kept[columns[0]]:
-        cells = [
+        cells = (
             f"{kept[c][engine]['median_ms']:.2f} ({kept[c][engine]['by ncnn']['median']:.2f})"
             for c in columns
-        ]
-        lines.append(f"| {'OpenCV (caffe)' if engine == 'caffe' else engine} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        )
+        rows.append(("OpenCV (caffe)" if engine == "caffe" else engine, *cells))
+    return table(("ms for one picture, and times ncnn's", *map(one_thread, columns)), rows)
 
 
 def stages() -> str:
@@ -172,43 +175,37 @@ def stages() -> str:
     columns = [f"{engine}, {threads} threads" for threads in (1, 2) for engine in ("ncnn", "openvino")]
     if not kept:
         return ""
-    heads = [c.replace("1 threads", "1 thread") for c in columns]
-    lines = [
-        f"| nano-voc, ms in layers by the height of their maps | {' | '.join(heads)} |",
-        "|---|" + "---|" * len(columns),
-    ]
-    for key in kept[columns[0]]:
-        name = {"first layer": "the first, 160", "rest": "20 and 10, heads"}.get(key, key)
-        lines.append(f"| {name} | {' | '.join(f'{kept[c][key]:.2f}' for c in columns)} |")
+    names = {"first layer": "the first, 160", "rest": "20 and 10, heads"}
+    rows = ((names.get(key, key), *(f"{kept[c][key]:.2f}" for c in columns)) for key in kept[columns[0]])
 
     def early(column: str) -> float:
         return kept[column]["first layer"] + kept[column]["160"]
 
-    lines.append(
-        "\nncnn is not the fastest on nano-voc for its first layers: it shares a layer between threads by "
-        "groups of 16 channels, and these have 8 to 48 channels on large maps. They take "
+    return (
+        table(("nano-voc, ms in layers by the height of their maps", *map(one_thread, columns)), rows)
+        + "\n\nncnn is not the fastest on nano-voc for its first layers: it shares a layer between threads "
+        "by groups of 16 channels, and these have 8 to 48 channels on large maps. They take "
         f"{early(columns[0]):.2f} ms on one thread and {early(columns[2]):.2f} on two, OpenVINO's "
         f"{early(columns[1]):.2f} and {early(columns[3]):.2f}."
     )
-    return "\n".join(lines)
 
 
-def effect_rows(effects: list[dict[str, Any]], label: str = "") -> list[str]:
+def effect_rows(effects: list[dict[str, Any]], label: str = "") -> list[tuple[str, ...]]:
     rows = []
     for effect in effects:
-        interval = f"{effect['difference']:+.4f} [{effect['low']:+.4f}, {effect['high']:+.4f}]"
-        said = "shown" if effect["shown"] else "not shown"
-        rows.append(f"| {effect['name']}{label} | {interval} | {said} |")
+        difference = f"{effect['difference']:+.4f} [{effect['low']:+.4f}, {effect['high']:+.4f}]"
+        rows.append((effect["name"] + label, difference, "shown" if effect["shown"] else "not shown"))
     return rows
 
 
 def studies() -> str:
     kept, sanity, found = result("studies-cells"), result("studies-sanity"), result("studies-search")
-    lines = ["| studies on the toy set | mAP50, 95 % interval | |", "|---|---|---|"]
+    rows = []
     if kept:
-        lines += effect_rows(kept["effects"])
+        rows += effect_rows(kept["effects"])
     if sanity:
-        lines += effect_rows([sanity["effects"][key] for key in sanity["effects"] if " x " not in key])
+        rows += effect_rows([sanity["effects"][key] for key in sanity["effects"] if " x " not in key])
+    lines = [table(("studies on the toy set", "mAP50, 95 % interval", ""), rows)]
     if kept:
         lines.append(f"\nThe first rows are {kept['cells']} cells in {kept['minutes']} minutes.")
     if found:
@@ -226,37 +223,28 @@ def runner() -> str:
     columns = [key for key in kept if key.endswith("threads")]
     if not columns:
         return ""
-    lines = [
-        "| the timing runner on x86_64, ms | "
-        + " | ".join(c.replace("1 threads", "1 thread") for c in columns)
-        + " |",
-        "|---|" + "---|" * len(columns),
+    rows = [
+        (name, *(f"{kept[c][name]['median_ms']:.2f}" for c in columns))
+        for name in ("zig, own threads", "gcc, libgomp", "wheel")
     ]
-    for name in ("zig, own threads", "gcc, libgomp", "wheel"):
-        medians = [f"{kept[c][name]['median_ms']:.2f}" for c in columns]
-        lines.append(f"| {name} | {' | '.join(medians)} |")
-    for name in ("gcc, libgomp", "wheel"):
-        cells = ["{median:.2f} [{low:.2f}, {high:.2f}]".format(**kept[c][f"own by {name}"]) for c in columns]
-        lines.append(f"| the first by {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows += [
+        (f"the first by {name}", *(interval(kept[c][f"own by {name}"]) for c in columns))
+        for name in ("gcc, libgomp", "wheel")
+    ]
+    return table(("the timing runner on x86_64, ms", *map(one_thread, columns)), rows)
 
 
 def int8() -> str:
     kept = {name: row for name, row in result("runner-int8").items() if name in SPECS}
     if not kept:
         return ""
-    lines = [
-        "| int8, largest difference of scores and edges | " + " | ".join(kept) + " |",
-        "|---|" + "---|" * len(kept),
-    ]
     titles = {
         "arm64-v8a": "the runner on arm64 and the wheel on x86_64",
         "armeabi-v7a": "the runner on armv7 and the wheel on x86_64",
         "the wheel's own": "the wheel and itself, input moved by 1e-7",
     }
-    for key, title in titles.items():
-        lines.append(f"| {title} | " + " | ".join(f"{row[key]:.4f}"[1:] for row in kept.values()) + " |")
-    return "\n".join(lines)
+    rows = ((title, *(f"{row[key]:.4f}"[1:] for row in kept.values())) for key, title in titles.items())
+    return table(("int8, largest difference of scores and edges", *kept), rows)
 
 
 def landmarks() -> str:
@@ -275,9 +263,8 @@ def landmarks() -> str:
         ]["nme"],
         **{f"98 points, trained {key}, the same": row["nme"] for key, row in trained.items()},
     }
-    lines = ["| error of points by inter-ocular distance (NME), WFLW's hard faces | |", "|---|---|"]
-    lines += [f"| {name} | {nme:.4f} |" for name, nme in rows.items()]
-    return "\n".join(lines)
+    head = ("error of points by inter-ocular distance (NME), WFLW's hard faces", "")
+    return table(head, ((name, f"{nme:.4f}") for name, nme in rows.items()))
 
 
 def cascade() -> str:
@@ -285,14 +272,15 @@ def cascade() -> str:
     if not kept:
         return ""
     picture, frame, film = (row for row in kept.values() if isinstance(row, dict) and "python" not in row)
-    lines = ["| yoloface-100k and landmark106, one thread, ms | torch | onnx | ncnn |", "|---|---|---|---|"]
-    for title, row in {"two faces in a picture": picture, "a frame of a film": frame}.items():
-        cells = " | ".join(f"{times['median_ms']:.2f}" for times in row.values())
-        lines.append(f"| {title} | {cells} |")
+    rows = (
+        (title, *(f"{times['median_ms']:.2f}" for times in row.values()))
+        for title, row in {"two faces in a picture": picture, "a frame of a film": frame}.items()
+    )
     following, detecting = (film[key]["median_ms"] for key in ("tracking", "detector in every frame"))
     faster = "{median:.2f} times as fast [{low:.2f}, {high:.2f}]".format(**film["times as fast"])
+    head = ("yoloface-100k and landmark106, one thread, ms", "torch", "onnx", "ncnn")
     apart = {key: 100 * value for key, value in film["points apart, in face sizes"].items()}
-    return "\n".join(lines) + (
+    return table(head, rows) + (
         f"\n\nIn ncnn, inference alone, following faces takes {following:.2f} ms a frame, the detector at "
         f"224x224 in every frame {detecting:.2f} ms: {faster}. The points of both are {apart['mean']:.1f} % "
         f"of the face's size apart on average, at most {apart['largest']:.1f} %."
