@@ -1,6 +1,6 @@
 """How much memory and time a large dataset takes: 100,000 made pictures with a million boxes by default.
 
-    python -m tests.benchmarks.data_scale [--pictures N] [--boxes M] [--result FILE]
+    python -m tests.benchmarks.data_scale [--pictures N] [--boxes M] [--result FILE]        (fifteen minutes)
 
 Every step runs in its own process, whose peak resident memory is reported, without the workers in which the
 doctor decodes. Pictures are hard links to a hundred small ones, so that the files are real and the disk stays

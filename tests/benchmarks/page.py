@@ -120,7 +120,7 @@ def evaluators(kept: Kept) -> str:
             f"{row['pictures']:,}",
             f"{row['detections']:,}",
             interval(row["ours by theirs"], 4),
-            f"{row['largest difference']:.0e}",
+            f"{row['largest difference']:.1g}",
             *(f"{row['added_mb'][whose]:.0f}" for whose in ("ours", "theirs")),
         )
         for protocol, row in measured(kept).items()

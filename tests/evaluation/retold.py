@@ -1,6 +1,7 @@
 """The evaluation protocols retold with their loops, plainly, and pycocotools on the same columns."""
 
 import contextlib
+from operator import attrgetter
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -14,7 +15,7 @@ COCO_NAMES = "ap ap50 ap75 ap_small ap_medium ap_large ar1 ar10 ar_max ar_small 
 
 def figures(scores: CocoScores) -> list[float]:
     """COCO's twelve, in pycocotools' order."""
-    return [getattr(scores, name) for name in COCO_NAMES]
+    return list(attrgetter(*COCO_NAMES)(scores))
 
 
 class _Honouring(COCOeval):
@@ -142,15 +143,13 @@ def darknet_ap(
     return sum(aps) / classes, aps
 
 
-def voc_ap(
-    truth: Truth, detections: Detections, c: int, points: str, difficult: str, pixel: float
-) -> float | None:
-    """VOCevaldet retold for one class."""
+def voc_ap(truth: Truth, detections: Detections, c: int, points: str, difficult: str, pixel: float) -> float:
+    """VOCevaldet retold for one class; NaN where it has no object to find."""
     images = truth.images
     hard = truth.ignore if difficult == "ignored" else np.zeros(len(truth.labels), bool)
     total = int(((truth.labels == c) & ~truth.crowd & ~hard).sum())
     if not total:
-        return None
+        return float("nan")
     taken, tp, fp = set(), [], []
     for k in sorted(np.flatnonzero(detections.class_ids == c), key=lambda k: (-detections.scores[k], k)):
         best, most = -1, -1.0
