@@ -1,7 +1,7 @@
 # make demo    set everything up and run the main job
 # make test    set everything up and run the tests
 # make lab     JupyterLab on the notebooks
-# make debian  Debian's packages for tests/device, which skips what is missing (as root)
+# make debian  Debian's packages for tests/device and tests/browser, which skip what is missing (as root)
 # make check   style, types, stripped notebooks
 # make docs    the reference, built from docstrings -> docs/site
 # make figures the long runs behind the README's tables (hours)
@@ -27,7 +27,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 debian:
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends $(shell cat tests/device/debian.txt)
+	apt-get install -y -qq --no-install-recommends $(shell cat tests/debian.txt)
 
 demo: setup
 	$(BIN)/toolkit demo

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -280,12 +281,14 @@ def test_doctor_and_curation(toy, zoo, tmp_path):
     clean = answer("data", "doctor", toy, "--html", "page.html", cwd=tmp_path)
     assert clean["findings"] == []
     assert (tmp_path / "page.html").stat().st_size > 1000
-    args = ("data", "curate", toy, "out", "--drop-duplicates", "--count", "6")
+    pictures = sorted(shutil.copytree(toy, tmp_path / "twice").glob("images/*"))
+    shutil.copyfile(pictures[0], pictures[1])
+    args = ("data", "curate", "twice", "out", "--drop-duplicates", "--count", "6")
     curated = answer(*args, cwd=tmp_path)
-    assert curated["pictures"] == curated["kept"] == 20
+    assert (curated["pictures"], curated["kept"], curated["views"]["duplicates"]) == (20, 19, 1)
     assert curated["views"]["smallest"] > 0
     assert len(list((tmp_path / "out" / "views").glob("*.png"))) >= 2
-    assert answer("data", "import", tmp_path / "out" / "curated", "again", cwd=tmp_path)["pictures"] == 20
+    assert answer("data", "import", tmp_path / "out" / "curated", "again", cwd=tmp_path)["pictures"] == 19
     again = toolkit(*args, cwd=tmp_path)
     assert again.returncode == 2
     assert "holds something already" in again.stderr

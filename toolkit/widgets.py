@@ -49,7 +49,9 @@ def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
         style = f"font-weight: {weight}; text-align: "
         lines.append(
             "".join(
-                f'<{tag} style="{style}{"right" if i else "left"}">{escape(str(cell))}</{tag}>'
+                # widgets.HTML, unlike an output, leaves no room between columns
+                f'<{tag} style="{style}{"right; padding-left: 1.5em" if i else "left"}">'
+                f"{escape(str(cell))}</{tag}>"
                 for i, cell in enumerate(row)
             )
         )
@@ -62,18 +64,21 @@ def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
     widgets = require("ipywidgets", "notebooks")
     spec = create_model(network).spec
     sides = sorted({*range(spec.stride * 3, 449, spec.stride), max(spec.input_size)})
+    beside: Any = {"indent": False, "layout": {"width": "auto", "margin": "2px 1em 2px 2px"}}
     switches = {
-        "se": widgets.Checkbox(any(spec.se), description="squeeze-and-excite"),
-        "csp": widgets.Checkbox(any(spec.csp), description="cross-stage partial"),
+        "se": widgets.Checkbox(any(spec.se), description="squeeze-and-excite", **beside),
+        "csp": widgets.Checkbox(any(spec.csp), description="cross-stage partial", **beside),
         "width": widgets.FloatSlider(
             spec.width, min=0.25, max=2, step=0.05, description="width", continuous_update=False
         ),
         "input_size": widgets.Dropdown(
-            options=[("as it is", None), *((f"{side} px", side) for side in sides)], description="input"
+            options=[("as it is", None), *((f"{side} px", side) for side in sides)],
+            index=0,  # else a value of None is shown as no choice at all
+            description="input",
         ),
     }
     page = widgets.HTML()
-    box = widgets.VBox([widgets.HBox(list(switches.values())), page])
+    box = widgets.VBox([widgets.HBox(list(switches.values()), layout={"flex_flow": "row wrap"}), page])
     base = measure(create_model(network))
 
     def update(_: Any = None) -> None:
@@ -96,7 +101,8 @@ def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
 
 
 def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base: Cost) -> str:
-    """HTML: totals beside those of `base`, the layers by BFLOPs, and the heads against the objects' sizes."""
+    """HTML: totals beside those of `base`, the layers by BFLOPs on the scale of both networks, and the heads
+    against the objects' sizes."""
     model = create_model(network, **changes)
     cost = measure(model)
     totals = {
@@ -106,7 +112,7 @@ def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base
         "peak memory, kB": (base.peak_memory / 1000, cost.peak_memory / 1000),
     }
     rows = [
-        [name, f"{before:,.4g}", f"{now:,.4g}", f"{now / before - 1:+.1%}"]
+        [name, *(f"{n:,.0f}" if n >= 1000 else f"{n:.4g}" for n in (before, now)), f"{now / before - 1:+.1%}"]
         for name, (before, now) in totals.items()
     ]
     sides = np.sqrt(anchors.object_sizes(dataset, model.io.input_size).prod(axis=1))
@@ -122,9 +128,10 @@ def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base
     ]
     width, height = model.io.input_size
     return (
-        f"<p>{escape(network)} at {width} x {height}: objects of {np.median(sides):.0f} px in the middle</p>"
+        f"<p>{escape(network)} at {width} x {height}: the median object is {np.median(sides):.0f} px "
+        "a side</p>"
         + table(dict(zip(("", "as it is", "now", "change"), zip(*rows, strict=True), strict=True))).data
-        + _layer_bars(cost)
+        + _layer_bars(cost, base)
         + table(
             dict(
                 zip(
@@ -143,16 +150,17 @@ def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base
     )
 
 
-def _layer_bars(cost: Cost) -> str:
+def _layer_bars(cost: Cost, base: Cost) -> str:
     """An SVG with one bar for each layer, coloured by kind: faster to draw than a figure."""
-    kinds = list(dict.fromkeys(layer.kind for layer in cost.layers))
+    kinds = list(dict.fromkeys(layer.kind for layer in cost.layers if layer.bflops))
     colours = {kind: viz.PALETTE[i % len(viz.PALETTE)] for i, kind in enumerate(kinds)}
-    top = max(layer.bflops for layer in cost.layers) or 1.0
+    top = max(layer.bflops for layer in (*cost.layers, *base.layers)) or 1.0
     bars = "".join(
         f'<rect x="{8 * i}" y="{90 - 90 * layer.bflops / top:.1f}" width="7" '
         f'height="{90 * layer.bflops / top:.1f}" fill="{colours[layer.kind]}">'
         f"<title>{escape(layer.name)}, {layer.bflops:.5f} BFLOPs</title></rect>"
         for i, layer in enumerate(cost.layers)
+        if layer.bflops
     )
     names = "".join(
         f'<tspan fill="{colour}">\u25a0 {escape(kind)}  </tspan>' for kind, colour in colours.items()
@@ -160,5 +168,5 @@ def _layer_bars(cost: Cost) -> str:
     return (
         f'<svg width="{8 * len(cost.layers)}" height="112" font-size="11">{bars}'
         f'<text x="0" y="106" xml:space="preserve">{names}</text></svg>'
-        "<p>BFLOPs of each layer, from the input to the heads</p>"
+        f"<p>BFLOPs of each layer, from the input to the heads; the full height is {top:.3g}</p>"
     )

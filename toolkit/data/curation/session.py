@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,18 @@ def curate(
             (output / "views").mkdir(parents=True, exist_ok=True)
             grid(desk.load_saved_view(name), title=name).savefig(output / "views" / f"{name}.png")
         if with_app:
-            with saving(desk, dataset, output / "record.json"):
-                fiftyone().launch_app(desk).wait()
-        kept = desk.match_tags(list(DUPLICATES), bool=False) if drop_duplicates else desk
-        chosen, record = curated(dataset, kept, {tag: tag for tag in DUPLICATES})
+            # FiftyOne prints that it is slow to start, and stdout is for answers
+            with saving(desk, dataset, output / "record.json"), redirect_stdout(sys.stderr):
+                app = fiftyone().launch_app(desk)
+                print(
+                    f"FiftyOne's App is at http://localhost:{app.server_port}: close its page to go on "
+                    "(to reload it is to close it)",
+                    file=sys.stderr,
+                )
+                app.wait()
+                app.close()  # its server, before the database goes
+        reasons = {tag: tag for tag in DUPLICATES} if drop_duplicates else {}
+        chosen, record = curated(dataset, desk, reasons)
         made = save(chosen, output / "curated")
         export_record(record, output / "record.json")
     return views, made
