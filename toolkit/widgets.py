@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit import viz
-from toolkit.data import anchors
+from toolkit.data import anchors, cards
 from toolkit.data.dataset import Dataset
 from toolkit.models import create_model
 from toolkit.models.cost import Cost, measure
@@ -30,6 +31,32 @@ def dropdown(title: str, options: Sequence[str], default: str) -> Dropdown:
         raise InputError(f"{title} must be one of {', '.join(options)}, not {default!r}")
     widgets = require("ipywidgets", "notebooks")
     return widgets.Dropdown(options=list(options), value=default, description=title)
+
+
+def data_sets(default: str, made: str = "toy", names: Sequence[str] = ()) -> Dropdown:
+    """A choice of the data sets that are here: those of the cards (of `names` alone, where given), `default`
+    where it is a folder, and `made`, which the notebook makes on the spot.
+
+    It starts at `default`, and at `made` where the data set of that card is not here. Raises InputError where
+    `default` is neither a card nor a folder.
+    """
+    names = names or cards.names()
+    here = {made, *(name for name in names if cards.locate(name))}
+    if default in names and default not in here:
+        default = made
+    elif Path(default).is_dir():
+        here.add(default)
+    return dropdown("data set", sorted(here), default)
+
+
+def checked(checks: Mapping[str, Any], stamp: Mapping[str, Any]) -> HTML:
+    """How a notebook ends: what was checked, and the versions and the machine that it was checked with."""
+    display = require("IPython.display", "notebooks")
+    tables = [
+        table({title: rows, other: rows.values()}).data
+        for title, other, rows in (("checked", "result", checks), ("environment", "", stamp))
+    ]
+    return display.HTML("".join(tables))
 
 
 def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
