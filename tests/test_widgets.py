@@ -71,8 +71,8 @@ def test_checked_has_the_checks_before_the_stamp():
 
 
 def test_table_holds_every_cell_in_order():
-    html = widgets.table({"name": {"first": 1, "second": 2}, "value": (0.5, None)}, strong="second").data
-    cells = ["name", "value", "first", "0.5", "second", "None"]
+    html = widgets.table({"name": {"first": 1, "second": 2}, "value": (0.5, -1)}, strong="second").data
+    cells = ["name", "value", "first", "0.5", "second", "-1"]
     places = [html.index(f">{cell}<") for cell in cells]
     assert places == sorted(places)
     assert html.count("<tr>") == 3
@@ -80,6 +80,14 @@ def test_table_holds_every_cell_in_order():
     assert "bold" not in first
     assert second.count("bold") == 2
     assert first.count("text-align: right") == 1  # all but the first column
+
+
+def test_table_has_numbers_to_the_right_and_text_to_the_left():
+    columns = {"1": ["2"], "count": [3], "range": ["1.0 to 2.0"], "none": [""], "why": ["it is so"]}
+    _, row = (line for line in widgets.table(columns).data.split("<tr>") if "</t" in line)
+    assert [cell.split("align: ")[1].split('"')[0] for cell in row.split("<td")[1:]] == [
+        *("left", "right", "right", "right", "left")
+    ]
 
 
 def test_table_shows_markup_as_text():

@@ -60,15 +60,16 @@ def checked(checks: Mapping[str, Any], stamp: Mapping[str, Any]) -> HTML:
 
 
 def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
-    """Columns {title: cells} of text and numbers; the first stands to the left, the others to the right.
+    """Columns {title: cells}: numbers stand to the right, text and the first column to the left.
 
     The row whose first cell is `strong` stands out. Raises InputError where the columns differ in length.
     """
     display = require("IPython.display", "notebooks")
-    cells = [list(column) for column in columns.values()]
+    cells = [[str(cell) for cell in column] for column in columns.values()]
     if len({len(column) for column in cells}) > 1:
         lengths = ", ".join(f"{title} {len(c)}" for title, c in zip(columns, cells, strict=True))
         raise InputError(f"the columns of a table have one length, found {lengths}")
+    numbers = [i > 0 and all(cell[:1] in "+-0123456789" for cell in column) for i, column in enumerate(cells)]
     rows = [("th", tuple(columns)), *(("td", row) for row in zip(*cells, strict=True))]
     lines = []
     for tag, row in rows:
@@ -76,8 +77,8 @@ def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
         style = f"font-weight: {weight}; text-align: "
         lines.append(
             "".join(
-                f'<{tag} style="{style}{"right" if i else "left"}">{escape(str(cell))}</{tag}>'
-                for i, cell in enumerate(row)
+                f'<{tag} style="{style}{"right" if number else "left"}">{escape(cell)}</{tag}>'
+                for cell, number in zip(row, numbers, strict=True)
             )
         )
     return display.HTML(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
