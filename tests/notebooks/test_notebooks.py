@@ -94,7 +94,8 @@ def test_source_form(path):
 
 @names
 def test_holds_no_logic(path):
-    """Neither functions nor classes, and one cell of settings in capitals with the seed."""
+    """Neither functions nor classes, one cell of settings in capitals with the seed, one way to choose a data
+    set and one to close."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     settings = []
     for source in code(path):
@@ -107,6 +108,8 @@ def test_holds_no_logic(path):
     assert len(settings) == 1
     assert "SEED" in settings[0]
     assert all(name.isupper() for name in settings[0])
+    if "DATA" in settings[0]:
+        assert sum("data = widgets.data_sets(DATA" in source for source in code(path)) == 1
     last = code(path)[-1]
     assert "environment()" in last
     assert "widgets.checked(checks, " in last
