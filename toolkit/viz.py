@@ -80,6 +80,7 @@ def draw_boxes(
     """
     import supervision as sv
     from matplotlib import get_data_path
+    from PIL import ImageFont
 
     factor = max(1, round(long_side / max(image.shape[:2])))
     # supervision draws into BGR in place
@@ -107,19 +108,20 @@ def draw_boxes(
     inks = sv.ColorPalette.from_hex([_ink(colour) for colour in _ON_PICTURES])
     picture = sv.BoxAnnotator(colours, thickness=max(1, round(side / 320 * scale))).annotate(picture, drawn)
     readable = (texts != "") & (sizes.min(axis=1, initial=side) >= font)
-    inside = drawn.xyxy[:, 1] < font + 2 * padding  # no room above the box
-    for shift, where in ((font + 2 * padding, inside), (0, ~inside)):
-        chosen = readable & where
-        if chosen.any():
-            annotator = sv.RichLabelAnnotator(
-                colours,
-                text_color=inks,
-                font_path=str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf")),
-                font_size=font,
-                text_padding=padding,
-                text_offset=(0, shift),
-            )
-            picture = annotator.annotate(picture, drawn[chosen], list(texts[chosen]))
+    if readable.any():
+        path = str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
+        letters, line = ImageFont.truetype(path, font), font + 2 * padding
+        corners, words = drawn.xyxy[readable], list(texts[readable])
+        # labels stay in the picture: below the upper edge of a box without room above, and left of the border
+        widths = np.array([letters.getlength(word) + 2 * padding for word in words], np.float32)
+        corners[:, 0] = np.minimum(corners[:, 0], picture.shape[1] - widths).clip(0)
+        corners[:, 1] += line * (corners[:, 1] < line)
+        annotator = sv.RichLabelAnnotator(
+            colours, text_color=inks, font_path=path, font_size=font, text_padding=padding
+        )
+        picture = annotator.annotate(
+            picture, sv.Detections(corners, class_id=drawn.class_id[readable]), labels=words
+        )
     return np.ascontiguousarray(picture[..., ::-1])
 
 
