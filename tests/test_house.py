@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import json
 import subprocess
 import sys
 import tomllib
@@ -100,3 +101,12 @@ def test_the_page_of_ratios_is_that_of_the_results():
     from tests.benchmarks.page import PAGE, text
 
     assert PAGE.read_text(encoding="utf-8") == text()
+
+
+def test_each_notebook_opens_the_next_and_the_last_the_first():
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert len(notebooks) == 10
+    for path, following in zip(notebooks, [*notebooks[1:], notebooks[0]], strict=True):
+        last = json.loads(path.read_text(encoding="utf-8"))["cells"][-1]
+        assert last["cell_type"] == "markdown"
+        assert f"]({following.name})" in "".join(last["source"]), path.name

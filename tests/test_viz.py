@@ -47,6 +47,18 @@ def test_text_lies_above_the_box_or_inside_where_there_is_no_room():
     assert (top != bare).any(axis=(1, 2))[2:30].any()
 
 
+def test_text_at_the_right_border_is_moved_not_cut():
+    """The label is as wide as that of a box with room beside it, and ends at the border."""
+    boxes = ([[20, 40, 30, 80]], [[GREY.shape[1] - 10, 40, GREY.shape[1], 80]])
+    bare, named = (
+        [viz.draw_boxes(GREY, np.array(box), np.array([0]), classes=names) for box in boxes]
+        for names in ((), ("a long name",))
+    )
+    free, moved = (np.flatnonzero((b != n).any(axis=(0, 2))) for b, n in zip(bare, named, strict=True))
+    assert abs(len(moved) - len(free)) <= 1  # a part of a pixel
+    assert moved[-1] >= named[1].shape[1] - 2
+
+
 def test_a_box_smaller_than_its_letters_has_no_text():
     box = np.array([[10, 10, 12, 12]])
     named = viz.draw_boxes(GREY, box, np.array([0]), classes=("cat",))

@@ -1,8 +1,11 @@
 """What notebooks show: choices and tables."""
 
+import shutil
+
 import pytest
 
 from toolkit import widgets
+from toolkit.data import cards
 from toolkit.runtime import InputError
 
 
@@ -28,9 +31,48 @@ def test_dropdown_refuses_a_default_that_is_no_option():
         widgets.dropdown("network", ["a", "b"], "x")
 
 
+@pytest.fixture
+def folder(monkeypatch, tmp_path):
+    """TOOLKIT_DATA, with the data sets bccd and wflw98; nothing lies beside the cards."""
+    (tmp_path / "cards").mkdir()
+    for file in cards.FOLDER.glob("*.yaml"):
+        shutil.copy(file, tmp_path / "cards")
+    monkeypatch.setattr(cards, "FOLDER", tmp_path / "cards")
+    for name in ("bccd", "wflw98"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("TOOLKIT_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_data_sets_are_those_that_are_here(folder):
+    choice = widgets.data_sets("bccd")
+    assert choice.options == ("bccd", "toy", "wflw98")
+    assert choice.value == "bccd"
+
+
+def test_data_sets_start_at_what_can_be_made_where_the_default_is_not_here(folder):
+    assert widgets.data_sets("coco2017").value == "toy"
+    (folder / "wflw98").rmdir()
+    faces = widgets.data_sets("wflw98", "toy faces", ("wflw", "wflw98"))
+    assert faces.options == ("toy faces",)
+
+
+def test_data_sets_take_a_folder_and_refuse_what_is_none(folder):
+    mine = str(folder / "bccd")
+    assert widgets.data_sets(mine).value == mine
+    with pytest.raises(InputError, match="data set must be one of bccd, toy, wflw98, not 'bcdd'"):
+        widgets.data_sets("bcdd")
+
+
+def test_checked_has_the_checks_before_the_stamp():
+    html = widgets.checked({"boxes": 3}, {"python": "3.11"}).data
+    places = [html.index(f">{cell}<") for cell in ("checked", "boxes", "3", "environment", "python", "3.11")]
+    assert places == sorted(places)
+
+
 def test_table_holds_every_cell_in_order():
-    html = widgets.table({"name": {"first": 1, "second": 2}, "value": (0.5, None)}, strong="second").data
-    cells = ["name", "value", "first", "0.5", "second", "None"]
+    html = widgets.table({"name": {"first": 1, "second": 2}, "value": (0.5, -1)}, strong="second").data
+    cells = ["name", "value", "first", "0.5", "second", "-1"]
     places = [html.index(f">{cell}<") for cell in cells]
     assert places == sorted(places)
     assert html.count("<tr>") == 3
@@ -38,6 +80,14 @@ def test_table_holds_every_cell_in_order():
     assert "bold" not in first
     assert second.count("bold") == 2
     assert first.count("text-align: right") == 1  # all but the first column
+
+
+def test_table_has_numbers_to_the_right_and_text_to_the_left():
+    columns = {"1": ["2"], "count": [3], "range": ["1.0 to 2.0"], "none": [""], "why": ["it is so"]}
+    _, row = (line for line in widgets.table(columns).data.split("<tr>") if "</t" in line)
+    assert [cell.split("align: ")[1].split('"')[0] for cell in row.split("<td")[1:]] == [
+        *("left", "right", "right", "right", "left")
+    ]
 
 
 def test_table_shows_markup_as_text():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,7 @@ def draw_boxes(
     """
     import supervision as sv
     from matplotlib import get_data_path
+    from PIL import ImageFont
 
     factor = max(1, round(long_side / max(image.shape[:2])))
     # supervision draws into BGR in place
@@ -106,19 +108,20 @@ def draw_boxes(
     inks = sv.ColorPalette.from_hex([_ink(colour) for colour in _ON_PICTURES])
     picture = sv.BoxAnnotator(colours, thickness=max(1, round(side / 320 * scale))).annotate(picture, drawn)
     readable = (texts != "") & (sizes.min(axis=1, initial=side) >= font)
-    inside = drawn.xyxy[:, 1] < font + 2 * padding  # no room above the box
-    for shift, where in ((font + 2 * padding, inside), (0, ~inside)):
-        chosen = readable & where
-        if chosen.any():
-            annotator = sv.RichLabelAnnotator(
-                colours,
-                text_color=inks,
-                font_path=str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf")),
-                font_size=font,
-                text_padding=padding,
-                text_offset=(0, shift),
-            )
-            picture = annotator.annotate(picture, drawn[chosen], list(texts[chosen]))
+    if readable.any():
+        path = str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
+        letters, line = ImageFont.truetype(path, font), font + 2 * padding
+        corners, words = drawn.xyxy[readable], list(texts[readable])
+        # labels stay in the picture: below the upper edge of a box without room above, and left of the border
+        widths = np.array([letters.getlength(word) + 2 * padding for word in words], np.float32)
+        corners[:, 0] = np.minimum(corners[:, 0], picture.shape[1] - widths).clip(0)
+        corners[:, 1] += line * (corners[:, 1] < line)
+        annotator = sv.RichLabelAnnotator(
+            colours, text_color=inks, font_path=path, font_size=font, text_padding=padding
+        )
+        picture = annotator.annotate(
+            picture, sv.Detections(corners, class_id=drawn.class_id[readable]), labels=words
+        )
     return np.ascontiguousarray(picture[..., ::-1])
 
 
@@ -357,7 +360,7 @@ def pareto(
     best = np.maximum.accumulate(np.append(-np.inf, xy[order, 1]))[:-1]
     front = order[xy[order, 1] > best]
     kinds = list(dict.fromkeys(groups.values())) if groups else []
-    with _figure(6.4, 4.2) as (figure, axes):
+    with _figure(7.6, 4.2) as (figure, axes):
         axes.plot(*xy[front].T, drawstyle="steps-post", color=_GREY, lw=1.2, zorder=1)
         for i, name in enumerate(names):
             on_front = i in front
@@ -367,36 +370,41 @@ def pareto(
             )
         axes.set_xscale("log" if "x" in log else "linear")
         axes.set_yscale("log" if "y" in log else "linear")
-        axes.margins(x=0.18, y=0.12)
-        _spread_labels(axes, xy, names, set(front.tolist()))
+        axes.margins(x=0.3, y=0.12)
         for i, kind in enumerate(kinds):
             axes.scatter([], [], color=PALETTE[i % 7], label=kind)
         axes.plot([], [], color=_GREY, lw=1.2, label="best for its cost")
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         _name(axes, title, xlabel, ylabel)
+        figure.draw_without_rendering()  # labels are put where the layout leaves the points
+        _spread_labels(axes, xy, names, set(front.tolist()))
     return figure
 
 
 def _spread_labels(axes: Axes, xy: NDArray[np.float64], names: Sequence[str], front: set[int]) -> None:
-    """Names beside their points, on the first side where they lie on nothing else."""
+    """Names beside their points, on the first side where they lie on nothing else and inside the axes."""
     # The front comes to a point from below and leaves it to the right.
     sides = ((-6, 4, "right"), (6, -12, "left"), (0, 8, "center"), (0, -15, "center"), (7, -3, "left"))
-    axes.autoscale_view()
     dots = axes.transData.transform(xy)
     per_point = axes.figure.dpi / 72
+    (x0, _), (x1, _) = axes.bbox.get_points()
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
-    for i, ((x, y), dot, name) in enumerate(zip(xy, dots, names, strict=True)):
-        width, height = len(name) * 5.0 * per_point, 10 * per_point
+    for (x, y), (after, above) in pairwise(dots[sorted(front, key=lambda i: xy[i, 0])]):
+        taken += [(x, y, after, y), (after, y, after, above)]
+    for i, (point, dot, name) in enumerate(zip(xy, dots, names, strict=True)):
+        label = axes.annotate(name, tuple(point), (0, 0), textcoords="offset points", fontsize=8.5)
+        extent = label.get_window_extent()
         options: list[tuple[Any, ...]] = []
         for dx, dy, align in sides if i in front else sides[::-1]:
-            left = dot[0] + dx * per_point - {"left": 0, "right": width, "center": width / 2}[align]
-            low = dot[1] + dy * per_point
-            box = (left, low, left + width, low + height)
+            back = {"left": 0, "right": extent.width, "center": extent.width / 2}[align]
+            left, low = dot[0] + dx * per_point - back, dot[1] + dy * per_point
+            box = (left, low, left + extent.width, low + extent.height)
             hits = sum(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken)
+            hits += box[0] < x0 or box[2] > x1
             options.append((hits, len(options), dx, dy, align, box))
         _, _, dx, dy, align, box = min(options)
         taken.append(box)
-        axes.annotate(name, (x, y), (dx, dy), textcoords="offset points", ha=align, fontsize=8.5)
+        label.set(position=(dx, dy), ha=align)
 
 
 def precision_recall(

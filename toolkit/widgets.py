@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit import viz
-from toolkit.data import anchors
+from toolkit.data import anchors, cards
 from toolkit.data.dataset import Dataset
 from toolkit.models import create_model
 from toolkit.models.cost import Cost, measure
@@ -32,27 +33,53 @@ def dropdown(title: str, options: Sequence[str], default: str) -> Dropdown:
     return widgets.Dropdown(options=list(options), value=default, description=title)
 
 
+def data_sets(default: str, made: str = "toy", names: Sequence[str] = ()) -> Dropdown:
+    """A choice of the data sets that are here: those of the cards (of `names` alone, where given), `default`
+    where it is a folder, and `made`, which the notebook makes on the spot.
+
+    It starts at `default`, and at `made` where the data set of that card is not here. Raises InputError where
+    `default` is neither a card nor a folder.
+    """
+    names = names or cards.names()
+    here = {made, *(name for name in names if cards.locate(name))}
+    if default in names and default not in here:
+        default = made
+    elif Path(default).is_dir():
+        here.add(default)
+    return dropdown("data set", sorted(here), default)
+
+
+def checked(checks: Mapping[str, Any], stamp: Mapping[str, Any]) -> HTML:
+    """How a notebook ends: what was checked, and the versions and the machine that it was checked with."""
+    display = require("IPython.display", "notebooks")
+    tables = [
+        table({title: rows, other: rows.values()}).data
+        for title, other, rows in (("checked", "result", checks), ("environment", "", stamp))
+    ]
+    return display.HTML("".join(tables))
+
+
 def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
-    """Columns {title: cells} of text and numbers; the first stands to the left, the others to the right.
+    """Columns {title: cells}: numbers stand to the right, text and the first column to the left.
 
     The row whose first cell is `strong` stands out. Raises InputError where the columns differ in length.
     """
     display = require("IPython.display", "notebooks")
-    cells = [list(column) for column in columns.values()]
+    cells = [[str(cell) for cell in column] for column in columns.values()]
     if len({len(column) for column in cells}) > 1:
         lengths = ", ".join(f"{title} {len(c)}" for title, c in zip(columns, cells, strict=True))
         raise InputError(f"the columns of a table have one length, found {lengths}")
+    numbers = [i > 0 and all(cell[:1] in "+-0123456789" for cell in column) for i, column in enumerate(cells)]
     rows = [("th", tuple(columns)), *(("td", row) for row in zip(*cells, strict=True))]
     lines = []
     for tag, row in rows:
+        # widgets.HTML, unlike an output, leaves no room between columns
         weight = "bold" if tag == "th" or (strong and row[0] == strong) else "normal"
-        style = f"font-weight: {weight}; text-align: "
+        style = f"font-weight: {weight}; padding-right: 1.5em; text-align: "
         lines.append(
             "".join(
-                # widgets.HTML, unlike an output, leaves no room between columns
-                f'<{tag} style="{style}{"right; padding-left: 1.5em" if i else "left"}">'
-                f"{escape(str(cell))}</{tag}>"
-                for i, cell in enumerate(row)
+                f'<{tag} style="{style}{"right" if number else "left"}">{escape(cell)}</{tag}>'
+                for cell, number in zip(row, numbers, strict=True)
             )
         )
     return display.HTML(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")

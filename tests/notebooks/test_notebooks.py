@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 
 import matplotlib
-import nbclient
 import nbformat
 import pytest
 
-ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-names = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+from tests.benchmarks.notebooks import NOTEBOOKS, ROOT, execute
+
+names = pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
 
 
 def files() -> dict[str, int]:
@@ -23,15 +22,10 @@ def files() -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in paths if "__pycache__" not in p.parts}
 
 
-def execute(path: Path, work: Path) -> list[dict]:
-    """Run in a folder laid out as the project -> all outputs."""
-    folder = work / "notebooks"
-    folder.mkdir()
+def outputs_of(path: Path, work: Path) -> list[dict]:
+    """All outputs of a run in `work`; no file of the project was touched."""
     before = files()
-    notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
+    notebook = execute(path, work, timeout=600)
     assert files() == before
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
@@ -55,7 +49,7 @@ def assert_healthy(outputs: list[dict]) -> None:
 
 @names
 def test_runs_and_shows_pictures(path, clean, tmp_path):
-    outputs = execute(path, tmp_path)
+    outputs = outputs_of(path, tmp_path)
     assert_healthy(outputs)
 
 
@@ -65,7 +59,7 @@ def test_quickstart_without_any_weights(clean, tmp_path):
     clean.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
     clean.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     clean.setenv("TOOLKIT_ZOO_HOST", "http://127.0.0.1:9")
-    outputs = execute(ROOT / "notebooks" / "00_quickstart.ipynb", tmp_path)
+    outputs = outputs_of(NOTEBOOKS["00_quickstart"], tmp_path)
     assert_healthy(outputs)
     markdown = " ".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
     assert re.search(r"No published weights.*127\.0\.0\.1.*no boxes are shown", markdown)
@@ -100,7 +94,8 @@ def test_source_form(path):
 
 @names
 def test_holds_no_logic(path):
-    """Neither functions nor classes, and one cell of settings in capitals with the seed."""
+    """Neither functions nor classes, one cell of settings in capitals with the seed, one way to choose a data
+    set and one to close."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     settings = []
     for source in code(path):
@@ -113,5 +108,8 @@ def test_holds_no_logic(path):
     assert len(settings) == 1
     assert "SEED" in settings[0]
     assert all(name.isupper() for name in settings[0])
+    if "DATA" in settings[0]:
+        assert sum("data = widgets.data_sets(DATA" in source for source in code(path)) == 1
     last = code(path)[-1]
     assert "environment()" in last
+    assert "widgets.checked(checks, " in last

@@ -220,7 +220,8 @@ def markdown(
         value = f"{line['mean']:.4f}" + (f" ± {line['sd']:.4f}" if line["sd"] == line["sd"] else "")
         cells = [str(line[name]) for name in levels]
         cells.append(f"failed: {line['fault']}" if line["fault"] else value)
-        cells += [f"{line[name]:,.4g}" if name in line else "not measured" for name in measured]
+        numbers = [line.get(name) for name in measured]
+        cells += ["not measured" if n is None else f"{n:,.0f}" if n >= 1000 else f"{n:.4g}" for n in numbers]
         text.append("| " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
 

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -675,13 +675,19 @@ def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
 
 
 def run_study(
-    plan: Plan, folder: str | Path, workers: int = 1, url: str = "", use_ray: bool = False
+    plan: Plan,
+    folder: str | Path,
+    workers: int = 1,
+    url: str = "",
+    use_ray: bool = False,
+    quiet: bool = False,
 ) -> Store:
     """Run what is left of a study in its folder, and return its store.
 
     `url`: any SQLAlchemy address, by default a SQLite file in the folder; the same study may be run from
     several machines at once, if they share the folder as well. `workers`: processes on this machine, which
-    share its cores, or Ray tasks. Raises InputError where the study began with another plan.
+    share its cores, or Ray tasks; `quiet` sends what several processes say to workers.log in the folder, for
+    a notebook that shows the store itself. Raises InputError where the study began with another plan.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -701,7 +707,8 @@ def run_study(
         command = [sys.executable, "-m", "toolkit.ablation.study", str(folder), url, str(threads)]
         # threads that spin while they wait would take the cores from the other workers
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "OMP_NUM_THREADS": str(threads)}
-        processes = [subprocess.Popen(command, env=environment) for _ in range(workers)]
+        with (folder / "workers.log").open("ab") if quiet else nullcontext() as log:
+            processes = [subprocess.Popen(command, env=environment, stderr=log) for _ in range(workers)]
         try:
             codes = [process.wait() for process in processes]
         except BaseException:

@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
@@ -758,21 +758,30 @@ def parity_text(reading: Reading) -> str:
     return text if p["agrees"] else f"DISAGREES: {text}, {p['found']} found"
 
 
-def _label(reading: Reading, machines: bool) -> str:
-    count, cores = reading.settings.threads, reading.settings.powersave
-    words = [f"{reading.network} {reading.model.format}", f"{count} thread{'s' * (count > 1)}"]
+def _threads(reading: Reading) -> str:
+    count = reading.settings.threads
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def _label(reading: Reading, differ: Collection[str]) -> str:
+    cores = reading.settings.powersave
+    words = [f"{reading.network} {reading.model.format}"]
     words += [f"{CORES[cores]} cores"] * bool(cores) + ["Vulkan"] * reading.settings.vulkan
-    words += [reading.machine] * machines
+    words += [word for word in (_threads(reading), reading.machine) if word in differ]
     return ", ".join(words)
 
 
 def _shown(readings: Sequence[Reading]) -> tuple[dict[str, Reading], str]:
-    """The latest timing by its label, and the machines in words. Raises InputError where there is none."""
+    """The latest timing by its label, and in words the machines, and the threads where all have as many.
+    Raises InputError where there is none."""
     timed = [reading for reading in readings if not reading.emulated]
     if not timed:
         raise InputError("there is no timing to draw: readings from an emulated processor are none")
     machines = list(dict.fromkeys(reading.machine for reading in timed))
-    return {_label(r, len(machines) > 1): r for r in timed}, "; ".join(machines)
+    threads = list(dict.fromkeys(map(_threads, timed)))
+    differ = {word for words in (machines, threads) if len(words) > 1 for word in words}
+    title = "; ".join([*machines, *(threads if len(threads) == 1 else ())])
+    return {_label(reading, differ): reading for reading in timed}, title
 
 
 def draw_stages(readings: Sequence[Reading]) -> Figure:

@@ -185,7 +185,8 @@ def train(
     The folder holds config.yaml, environment.json, metrics.jsonl, tensorboard/, the pictures of
     toolkit.training.show.draw_run, last.pt (to resume) and best.pt, best.weights, best.cfg, best.names (what
     `toolkit evaluate`, `export` and `detect` take). `dataset` replaces the one that `config.data` names.
-    `show` is called with the history after each validation, in a notebook to draw it.
+    `show` is called with the history after each validation, in a notebook to draw it; without it a line is
+    written to stderr.
 
     SIGTERM and Ctrl-C save and leave: `Result.finished` is then False, and `resume=True` goes on.
 
@@ -571,13 +572,14 @@ def _run(
                 _record(output, history)
                 for name, number in entry.items():
                     board.add_scalar(name, number, step)
-                print(f"step {step}/{steps}  loss {loss:.3f}  {task.metric} {score:.4f}", file=sys.stderr)
                 if best is None or task.sign * score > task.sign * best:
                     best = score
                     _save_best(output, config, task, network.cpu(), step, best)
                 save_checkpoint(output / "last.pt", state_now())
                 saved = time.monotonic()
-                if show is not None:
+                if show is None:
+                    print(f"step {step}/{steps}  loss {loss:.3f}  {task.metric} {score:.4f}", file=sys.stderr)
+                else:
                     show(history)
                 model.train()
                 aside += time.perf_counter() - paused

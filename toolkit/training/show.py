@@ -47,7 +47,7 @@ def batch_grid(batch: Batch, classes: tuple[str, ...], title: str = "") -> Figur
     """A batch's pictures in one row, with their truths."""
     boxes, owners = _pixels(batch), batch.picture.numpy()
     drawn = [
-        viz.draw_boxes(image, boxes[owners == i], batch.labels.numpy()[owners == i], None, classes)
+        viz.draw_boxes(image, boxes[owners == i], batch.labels.numpy()[owners == i], None, classes, scale=2)
         for i, image in enumerate(batch.images.numpy())
     ]
     return viz.image_grid(drawn, columns=len(drawn), title=title, cell=2.2)

@@ -1,0 +1,67 @@
+"""The notebooks at full size: how many seconds each takes, and a page of each with its pictures.
+
+python -m tests.benchmarks.notebooks [NAME ...]      (about an hour; a NAME is a file's, such as 05_evaluate)
+
+The pages lie below exports/notebooks. Seconds are kept where all of them ran, one after the other.
+"""
+
+import os
+import sys
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+
+from tests.benchmarks.record import RESULTS, write
+from toolkit.runtime import whole_file
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+PAGES = ROOT / "exports" / "notebooks"
+
+
+def execute(path: Path, work: Path, timeout: int | None = None) -> nbformat.NotebookNode:
+    """Run by a clean kernel in `work`, which is laid out as the project -> the notebook with its outputs.
+
+    `timeout`: seconds for one cell. Raises nbclient's CellExecutionError with what the cell said.
+    """
+    folder = work / "notebooks"
+    folder.mkdir()
+    notebook = nbformat.read(path, as_version=4)
+    place = {"metadata": {"path": str(folder)}}
+    return NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=place).execute()
+
+
+def write_page(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """One HTML file with the pictures in it; what leads to another notebook leads to its page."""
+    html, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+    with whole_file(path) as file:
+        file.write_text(html.replace('.ipynb">', '.html">'), encoding="utf-8")
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m tests.benchmarks.notebooks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NOTEBOOKS)}; all")
+    given = parser.parse_args()
+    if unknown := set(given.names) - set(NOTEBOOKS):
+        parser.error(f"there is no notebook {', '.join(sorted(unknown))}: choose of {', '.join(NOTEBOOKS)}")
+    os.environ.pop("TOOLKIT_FAST", None)
+    seconds = {}
+    for name in given.names or NOTEBOOKS:
+        with TemporaryDirectory() as work:
+            begin = time.perf_counter()
+            notebook = execute(NOTEBOOKS[name], Path(work))
+            seconds[name] = round(time.perf_counter() - begin, 1)
+        write_page(notebook, PAGES / f"{name}.html")
+        print(f"{name}: {seconds[name]} s, {PAGES / name}.html", file=sys.stderr)
+    if not given.names:
+        given.seed, given.result = 0, RESULTS / "notebooks.json"  # SEED as it stands in each of them
+        write("notebooks", given, ["nbclient", "jupyterlab"], {"seconds": seconds})
+
+
+if __name__ == "__main__":
+    main()
