@@ -5,7 +5,7 @@
 # make check   style, types, stripped notebooks
 # make docs    the reference, built from docstrings -> docs/site
 # make figures the long runs behind the README's tables (hours)
-# make bench   speed ratios, measured side by side (a quiet machine, please)
+# make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
 # make bench-peers  the same of other trainers, in an environment of their own
 
 PYTHON ?= python3
@@ -53,7 +53,6 @@ format: setup
 	$(BIN)/nbstripout notebooks/*.ipynb
 
 figures: setup bench
-	$(BIN)/python -m tests.benchmarks.data_scale
 	$(BIN)/python -m tests.benchmarks.evaluation
 	$(BIN)/python -m tests.benchmarks.training toy
 	$(BIN)/python -m tests.benchmarks.training bccd
@@ -80,8 +79,12 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.exports stages
 	$(BIN)/python -m tests.benchmarks.runner speed
 	$(BIN)/python -m tests.benchmarks.landmarks speed
+	$(BIN)/python -m tests.benchmarks.evaluators
+	$(BIN)/python -m tests.benchmarks.data_scale
+	$(BIN)/python -m tests.benchmarks.page
 
 bench-peers: setup
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check ultralytics==8.4.190
 	$(BIN)/python -m tests.benchmarks.peers --python .venv-peers/bin/python
+	$(BIN)/python -m tests.benchmarks.page
