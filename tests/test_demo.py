@@ -157,6 +157,21 @@ def test_missing_extras_skip_their_stages_alone(copy, environment):
     assert all(entry["skipped"] in text for entry in found.values() if "skipped" in entry)
 
 
+def test_a_stage_that_fails_fails_the_demo(copy, environment):
+    forget(copy, "train")
+    shutil.rmtree(copy / "train")
+    file = copy / "anchors/anchors.json"
+    file.write_text(file.read_text().replace('"input_size"', '"no_field"'))
+    run = toolkit("demo", "--output", "out", "--json", cwd=copy.parent, **environment)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.splitlines()[-1].startswith("error: out/index.html lacks what failed: Training (")
+    text = Page((copy / "index.html").read_text()).text
+    assert stages(copy)["train"]["skipped"] in text
+    assert (
+        stages(copy)["evaluate"]["skipped"] == "it needs what the stage 'Training' makes, which was skipped"
+    )
+
+
 def test_what_runs_anew_is_used_by_those_that_take_from_it(copy, environment):
     forget(copy, "export")
     shutil.rmtree(copy / "runner")

@@ -36,7 +36,7 @@ from toolkit.models import create_model, list_models
 from toolkit.models.cost import measure
 from toolkit.models.detector import Detector
 from toolkit.page import Section, Table, read_section, write_page
-from toolkit.runtime import InputError, environment, fast, whole_file
+from toolkit.runtime import InputError, MissingExtra, environment, fast, whole_file
 from toolkit.samples import photographs, untrained
 from toolkit.training.checkpoint import trained
 from toolkit.training.loop import VALIDATION, input_size, read_config, train
@@ -509,7 +509,8 @@ def count_costs(output: Path) -> Section:
 @dataclass(frozen=True)
 class Stage:
     """`name` is also its folder. It cannot run without those it `needs`, and uses what those that it `takes`
-    left where they could run. One that `resumes` finds its folder as an interrupted call left it."""
+    left where they could run. One that `resumes` finds its folder as an interrupted call left it; one that
+    `fetches` takes files from the net."""
 
     name: str
     title: str
@@ -517,6 +518,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     resumes: bool = False
+    fetches: bool = False
 
 
 STAGES = (
@@ -531,7 +533,7 @@ STAGES = (
     Stage("ladder", "Parity ladder", climb, ("export",)),
     Stage("app", "Android project", build_app, ("export",)),
     Stage("runner", "Timing on this machine", time_here, ("export",)),
-    Stage("published", "Published networks", show_published),
+    Stage("published", "Published networks", show_published, fetches=True),
     Stage("costs", "Costs", count_costs),
 )
 RULE = "-----"  # before a stage's title in the log
@@ -547,7 +549,8 @@ def run(output: Path) -> dict[str, Any]:
     A stage whose extra is missing, or that cannot do its part for another reason that InputError names, is
     skipped with that sentence and tried again by the next call; the rest goes on. With another TOOLKIT_FAST
     than the folder was begun with, everything starts anew. Raises InputError where `output` holds something
-    else, KeyboardInterrupt where a signal ended a training: what is finished is kept.
+    else, and after the page is written where a stage failed for want of anything but an extra or the net;
+    KeyboardInterrupt where a signal ended a training: what is finished is kept.
     """
     state = _begin(output)
     try:
@@ -560,6 +563,13 @@ def run(output: Path) -> dict[str, Any]:
     state = {**state, "stages": stages, "environment": environment()}
     _keep(output / "demo.json", state)
     _write(output, state)
+    failed = [
+        f"{stage.title} ({stages[stage.name]['skipped']})"
+        for stage in STAGES
+        if stages[stage.name].get("failed")
+    ]
+    if failed:
+        raise InputError(f"{output / 'index.html'} lacks what failed: {'; '.join(failed)}")
     return {"page": str(output / "index.html"), **state}
 
 
@@ -578,13 +588,16 @@ def _go_on(output: Path, state: Mapping[str, Any], tell: Callable[[Stage, str], 
         tell(stage, "")
         begin = time.monotonic()
         entry: dict[str, Any]
-        try:
-            if wanting:
-                raise InputError(f"it needs what the stage {wanting[0]!r} makes, which was skipped")
-            entry = {"section": asdict(stage.run(output))}
-            _forget(output, entries, [s for s in STAGES if stage.name in (*s.needs, *s.takes)])
-        except InputError as error:
-            entry = {"skipped": str(error)}
+        if wanting:
+            said = f"it needs what the stage {wanting[0]!r} makes, which was skipped"
+            entry = {"skipped": said, "failed": False}
+        else:
+            try:
+                entry = {"section": asdict(stage.run(output))}
+                _forget(output, entries, [s for s in STAGES if stage.name in (*s.needs, *s.takes)])
+            except InputError as error:
+                failed = not (stage.fetches or isinstance(error, MissingExtra))
+                entry = {"skipped": str(error), "failed": failed}
         seconds = round(time.monotonic() - begin, 1)
         entries[stage.name] = {**entry, "seconds": seconds}
         _keep(output / "demo.json", state)

@@ -32,14 +32,18 @@ class InputError(ValueError):
     """
 
 
+class MissingExtra(InputError):
+    """A package of an extra is not installed."""
+
+
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module`, or raise InputError that names the extra which installs it."""
+    """Import `module`, or raise MissingExtra that names the extra which installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
-        raise InputError(
+        raise MissingExtra(
             f"this step needs the package {module.split('.')[0]!r}, which is not installed: "
             f'run pip install -e ".[{extra}]" in the project folder'
         ) from None

@@ -115,6 +115,19 @@ def test_random_maps_of_both_kinds_of_heads(header):
         np.testing.assert_allclose(detections(header, maps, conf, iou), wanted, atol=2e-5)
 
 
+def test_boxes_beyond_all_numbers_are_finite(header):
+    io = ModelIO((32, 32), ("one",), (HeadIO(16, ((10.0, 14.0),)),), 16)
+    assert header.open_spec(spec_text(io)) == b""
+    raw = np.full((1, 6, 2, 2), 3, np.float32)
+    raw[0, 2:4, 0, 0] = 200
+    found = detections(header, [raw], 0.3, 0.45)
+    (wanted,) = decode([raw], io, 0.3)
+    assert len(wanted.scores) == 4
+    sides = wanted.boxes_norm[:, 2:] - wanted.boxes_norm[:, :2]
+    assert np.isfinite(sides.prod(axis=1) * 1e8).all()  # as areas in pixels
+    np.testing.assert_allclose(found, in_python([raw], io, 0.3, 0.45), rtol=1e-5)
+
+
 def test_names_in_any_script(header):
     io = ModelIO(
         (32, 32), ('a "b" \\ /', "dog\ttail\n", "größe", "猫", "😀"), (HeadIO(32, ((1.0, 1.0),)),), 32

@@ -107,6 +107,19 @@ def test_end2end_in_onnxruntime_and_openvino(new_coords, tmp_path):
     assert [len(found.scores) for found in nothing] == [0, 0, 0]
 
 
+def test_boxes_beyond_all_numbers_are_finite_at_the_end(tmp_path):
+    model = dense_head(False)
+    model.conv.bias.data[2:4] = 200.0
+    (path,) = export_end2end(model, tmp_path, model.io.input_size, conf=0.3, iou=0.4)
+    x = np.random.default_rng(1).random((1, 3, 96, 64), np.float32)
+    (found,) = decode(model.predict(x), model.io, 0.3)
+    keep = nms(found.boxes_norm, found.scores, found.class_ids, 0.4)
+    (boxes,) = EndToEndModel(path, model.io).find(x, 0.3, 0.4)
+    assert np.isfinite(boxes.boxes).all()
+    assert boxes.boxes.max() > 1e7
+    np.testing.assert_allclose(boxes.boxes, found.boxes_norm[keep], rtol=1e-4, atol=1e-4)
+
+
 def test_int8(small, tmp_path, pictures):
     model, source = small
     x = np.stack([preprocess(image, model.io)[0] for image in pictures.values()])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolkit.detect import Boxes, Settings
-from toolkit.models.detector import Detector
+from toolkit.models.detector import LARGEST, Detector
 from toolkit.models.landmarks import NetworkIO, TorchNetwork
 from toolkit.models.spec import ModelIO
 from toolkit.runtime import InputError, require, whole_file
@@ -112,7 +112,7 @@ class Decoded(nn.Module):
             s = head.scale_x_y
             xy = (xy * s - (s - 1) / 2 + grid) / sides  # (N, A, 2, h, w)
             wh = cells[:, :, 2:4]
-            wh = ((2 * wh).square() if head.new_coords else wh.exp()) * anchors
+            wh = ((2 * wh).square() if head.new_coords else wh.clamp(max=LARGEST).exp()) * anchors
             corners = torch.cat((xy - wh / 2, xy + wh / 2), 2)  # (N, A, 4, h, w)
             boxes.append(corners.permute(0, 1, 3, 4, 2).flatten(1, 3))
             scores.append((answers[:, :, :1] * answers[:, :, 1:]).transpose(1, 2).flatten(2))

@@ -39,6 +39,9 @@ class Candidates:
     objectness: NDArray[np.float32]  # (K,)
 
 
+LARGEST = 20.0  # of tw and th, boxes of 5e8 anchors: what exp makes of more, and areas, may be infinite
+
+
 def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return np.reciprocal(1 + np.exp(-x))
@@ -50,6 +53,7 @@ def decode(maps: Sequence[Any], io: ModelIO, conf: float) -> list[Candidates]:
     darknet's get_yolo_box and get_yolo_detections: x = (i + sigmoid(tx) s - (s - 1) / 2) / w with
     s = scale_x_y, width = exp(tw) anchor_w / net_w; new_coords has no sigmoid and (2 tw)^2. A cell counts
     where its objectness is above `conf`, a class there where objectness x class probability is above `conf`.
+    Unlike darknet's, a box stays finite: tw and th count up to `LARGEST`.
     """
     arrays = [m.detach().float().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m) for m in maps]
     parts: list[list[tuple[NDArray, ...]]] = [[] for _ in range(len(arrays[0]))]
@@ -64,8 +68,8 @@ def decode(maps: Sequence[Any], io: ModelIO, conf: float) -> list[Candidates]:
         xy = squash(picked[:, :2]) * s - (s - 1) / 2 + np.stack((column, row), 1)
         xy = xy / np.array([w, h], np.float32)
         anchors = np.array(head.anchors, np.float32)[anchor] / np.array([w, h], np.float32) / head.stride
-        with np.errstate(over="ignore"):
-            wh = ((2 * picked[:, 2:4]) ** 2 if head.new_coords else np.exp(picked[:, 2:4])) * anchors
+        wh = picked[:, 2:4]
+        wh = ((2 * wh) ** 2 if head.new_coords else np.exp(np.minimum(wh, LARGEST))) * anchors
         boxes = cxcywh_to_xyxy(np.concatenate((xy, wh), 1)).astype(np.float32)
         scores = objectness[:, None] * squash(picked[:, 5:])
         cell, class_ids = np.nonzero(scores > conf)

@@ -262,6 +262,8 @@ struct Detection {
     int label;
 };
 
+constexpr float LARGEST = 20;  // of tw and th: boxes stay finite
+
 // The candidates of one raw map, appended to `found`. `map`: channels A * (5 + classes), each h rows of w,
 // `channel_step` floats apart. A cell counts where its objectness is above `conf`, a class there where the
 // score is above `conf`.
@@ -284,8 +286,8 @@ inline void decode(const float* map, int w, int h, std::size_t channel_step, con
                 const float x = (squash(cell[0]) * s + left) / across;
                 const float y = (squash(cell[channel_step]) * s + top) / down;
                 const float tw = cell[2 * channel_step], th = cell[3 * channel_step];
-                const float bw = (head.new_coords ? 4 * tw * tw : std::exp(tw)) * anchor_w;
-                const float bh = (head.new_coords ? 4 * th * th : std::exp(th)) * anchor_h;
+                const float bw = (head.new_coords ? 4 * tw * tw : std::exp(std::min(tw, LARGEST))) * anchor_w;
+                const float bh = (head.new_coords ? 4 * th * th : std::exp(std::min(th, LARGEST))) * anchor_h;
                 for (int c = 0; c < classes; ++c) {
                     const float score = objectness * squash(cell[(5 + c) * channel_step]);
                     if (score > conf)
