@@ -40,7 +40,8 @@ def test_a_moved_slider_changes_the_picture_and_the_costs(page, start, address, 
     desk = page.locator(".widget-html-content", has=page.locator("svg"))
     desk.wait_for()
     idle.wait_for()
-    expect(page.locator(".widget-dropdown select").first).to_have_value("as it is")
+    size = page.locator(".widget-dropdown", has=page.get_by_text("input", exact=True)).locator("select")
+    expect(size).to_have_value("as it is")
 
     def now(what):
         return desk.locator("tr", has_text=what).locator("td").nth(2)
@@ -60,7 +61,7 @@ def test_a_moved_slider_changes_the_picture_and_the_costs(page, start, address, 
     assert shown(0.8) != first
     page.locator(".jp-Cell", has_text="desk.changes").click()
     page.keyboard.press("Shift+Enter")
-    expect(page.get_by_text("create_model('fastest-v2', **{'width': 0.8})")).to_be_visible()
+    expect(page.get_by_text("create_model('fastest-v2', width=0.8)")).to_be_visible()
     for _ in range(4):
         slider.locator(".noUi-handle").press("ArrowRight")
     assert shown(1.0) == first

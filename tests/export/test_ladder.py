@@ -5,10 +5,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from toolkit import create_model, evaluation
-from toolkit.data.toy import make_toy
-from toolkit.detect import Boxes
+from toolkit import evaluation
+from toolkit.data.dataset import Columns
+from toolkit.detect import Boxes, Settings, run
 from toolkit.export import export_model, ladder, open_export, parity, probe_input, read_spec
 from toolkit.export.parity import matched
 from toolkit.runtime import InputError
@@ -68,26 +69,39 @@ def test_a_wrong_file_is_named_with_its_first_layer(exported, tmp_path, pictures
     assert "outputs differ by" in rung.fault
 
 
-def test_scores_of_every_rung(exported, tmp_path):
-    model, folder = exported("yoloface-50k")
-    dataset = make_toy(tmp_path / "toy", count=8, size=64)
-    dataset = dataset.subset(np.arange(4))
+@pytest.fixture(scope="module")
+def labelled(trained, pictures, tmp_path_factory):
+    """Photographs whose labels are what fastest-v2 finds in them, so that it scores high."""
+    root, columns = tmp_path_factory.mktemp("labelled"), Columns()
+    model = trained("fastest-v2").eval()
+    found = run(model, pictures.values(), Settings(conf=0.3))
+    for (name, image), boxes in zip(pictures.items(), found, strict=True):
+        Image.fromarray(image).save(root / f"{name}.png")
+        picture = columns.add_picture(f"{name}.png", (image.shape[1], image.shape[0]))
+        for box, label in zip(boxes.boxes, boxes.class_ids, strict=True):
+            columns.add_box(picture, box.tolist(), int(label))
+    return model, columns.dataset(root, model.io.classes, root)
+
+
+def test_scores_of_every_rung(labelled, exported, tmp_path):
+    model, dataset = labelled
     score = partial(evaluation.score, dataset=dataset, metric="coco")
+    faces, of_faces = exported("yoloface-50k")
     with pytest.raises(InputError, match="share no class"):
-        ladder.ladder(model, folder, [], score, ["ncnn"])
-    digits = create_model("yoloface-50k", classes=dataset.classes)
-    export_model(digits, tmp_path / "digits", ["onnx-end2end", "ncnn"])
+        ladder.ladder(faces, of_faces, [], score, ["ncnn"])
+    export_model(model, tmp_path / "network", ["onnx-end2end", "ncnn"])
     pictures = [dataset.path(i) for i in range(len(dataset))]
-    found = ladder.ladder(digits, tmp_path / "digits", pictures, score, rounds=5)
+    found = ladder.ladder(model, tmp_path / "network", pictures, score, rounds=5)
     assert [set(rung.scores) for rung in found] == [{"AP", "AP50"}] * 3
+    assert found[0].scores["AP50"] > 0.9
     for rung in found[1:]:
         assert dict(rung.scores) == pytest.approx(dict(found[0].scores), abs=1e-3)
         assert rung.fault == ""
     assert found[1].relative is None
     with pytest.raises(InputError, match="holds another network"):
-        ladder.ladder(model, tmp_path / "digits", [])
+        ladder.ladder(faces, tmp_path / "network", [])
     with pytest.raises(InputError, match="the metric is one of coco, voc, darknet, widerface"):
-        evaluation.score(digits, dataset, "accuracy")
+        evaluation.score(model, dataset, "accuracy")
 
 
 def test_torch_is_scored_at_the_exported_size(exported, tmp_path):

