@@ -14,8 +14,7 @@ import ncnn
 import numpy as np
 import pytest
 
-from tests.device.conftest import QEMU
-from tests.device.wheel import LEAST, Found, Wheel, found_by, own_spread
+from tests.device.wheel import LEAST, Found, Wheel, found_by
 from toolkit.boxes import iou
 from toolkit.detect import load_image
 from toolkit.detect import run as detect
@@ -25,6 +24,7 @@ from toolkit.models.zoo import SPECS, published_files
 
 FORMATS = ("ncnn", "ncnn-fp16", "ncnn-int8")
 FLOAT32, OTHERS = 1e-4, 0.04  # how far scores and edges may move
+RANDOM = 0.12  # in int8 with random weights, which enlarge rounding layer by layer
 # without half precision: several times as fast under qemu, and all that float32 needs
 PLAIN_CPU = {"arm64-v8a": "cortex-a57", "armeabi-v7a": "cortex-a15", "x86_64": ""}
 
@@ -107,8 +107,8 @@ def test_other_precisions_are_near_the_wheel(abi, fmt, name, exported, raw_of, e
     conf = wheel.conf()
     reading = answer(execute(abi, "detect", exported(name), *raw, "--conf", conf, "--format", fmt))
     assert reading["settings"]["precision"] == fmt.removeprefix("ncnn-")
-    own = own_spread(exported(name), fmt, image, conf) if fmt == "ncnn-int8" and abi in QEMU else 0
-    assert_similar(found_by(reading), wheel, conf, max(OTHERS, 1.5 * own))
+    random = fmt == "ncnn-int8" and abi != "x86_64" and f"{name}/{name}.weights" not in published_files()
+    assert_similar(found_by(reading), wheel, conf, RANDOM if random else OTHERS)
 
 
 def test_half_precision_has_kernels_of_its_own(exported, raw_of, execute):

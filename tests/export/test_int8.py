@@ -171,11 +171,15 @@ def test_defaults(quantized, given, pictures):
     assert quantized.method == min(quantized.errors, key=quantized.errors.get)
     names = [layer.name for layer in read_model(param, binary) if layer.weight is not None]
     assert [row.name for row in quantized.sensitivity] == names
-    # float layers were worth it, and they are among the most sensitive
-    assert 0 < len(quantized.float_layers) <= len(names) / 6
+    depthwise = {row.name for row in quantized.sensitivity if row.kind == "ConvolutionDepthWise"}
+    assert len(depthwise) == 16
+    chosen = {*quantized.float_layers} - depthwise
+    assert len(quantized.float_layers) == len(depthwise) + len(chosen)
+    # other float layers were worth it, and they are among the most sensitive
+    assert 0 < len(chosen) <= len(names) / 6
     assert quantized.error < 0.75 * quantized.errors[quantized.method]
     errors = {row.name: row.error for row in quantized.sensitivity}
-    assert min(errors[name] for name in quantized.float_layers) > np.median(list(errors.values()))
+    assert min(errors[name] for name in chosen) > np.median(list(errors.values()))
     assert all(0 < error < quantized.errors[quantized.method] for error in errors.values())
 
     both = NcnnModel(param, io, threads=1), NcnnModel(quantized.files[0], io, "int8", threads=1)

@@ -28,16 +28,19 @@ from toolkit.runtime import InputError, progress, whole_file
 
 METHODS = ("minmax", "percentile", "mse", "kl")
 ACTIVATION, LINEAR_FROM_0 = "9", ("0", "1", "2")  # none, ReLU, leaky ReLU: f(s x) = s f(x) for s > 0
-REQUANTISING = ("Convolution", "ConvolutionDepthWise")  # may pass int8 on to each other
+DEPTHWISE = "ConvolutionDepthWise"
+REQUANTISING = ("Convolution", DEPTHWISE)  # may pass int8 on to each other
 BINS = 2048
 MINIMUM = 8  # calibration pictures
 # Multiply-adds that calibration and each layer's sensitivity may take: about 5 and 10 s on one x86 core.
 CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
 JUDGES = 16  # pictures on which outputs are compared, at most
-# Layers stay float, the most sensitive first, until the outputs are this close to float32 (detections,
-# landmarks) ...
+# Depthwise layers stay float: with a scale for each channel they are as large in int8, they take longer on
+# x86_64, and there ncnn divides by their scales with an approximate reciprocal, so that what is measured here
+# is not what a phone computes. Of the others, the most sensitive first, as many as it takes for the outputs to
+# be this close to float32 (detections, landmarks) ...
 GOOD_ERROR, GOOD_DISTANCE = 0.08, 0.004
-# ... or one layer in six is float, or the files reach this part of the float32 files.
+# ... or until this part of all layers is float besides, or the files reach that part of the float32 files.
 FLOAT_PART, SIZE_PART = 1 / 6, 0.34
 
 
@@ -53,8 +56,8 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Quantized:
-    """`errors`: `output_error` of every method tried with all layers int8 but those named by the caller;
-    `error`: of what was written. `bytes` and `float_bytes`: both files, int8 and float32."""
+    """`errors`: `output_error` of every method tried with all layers int8 but those named by the caller, or
+    the depthwise ones; `error`: of what was written. `bytes` and `float_bytes`: both files, int8 and float32."""
 
     files: tuple[Path, Path]
     method: str
@@ -262,7 +265,7 @@ def equalise(layers: Sequence[Layer], peaks: Mapping[str, Floats]) -> tuple[list
         after = changed[readers[blob][0].name]
         if before.weight is None or before.bias is None or after.weight is None:
             continue
-        depthwise = after.kind == "ConvolutionDepthWise"
+        depthwise = after.kind == DEPTHWISE
         if not after.quantisable:
             continue
         # (outputs, channels, kernel), or (channels, 1, kernel)
@@ -328,7 +331,7 @@ def _corrected(layers: Sequence[Layer], means: Mapping[str, Floats]) -> list[Lay
             scales, mean = weight_scales(layer.weight), means[source[layer.inputs[0]]]
             step = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
             rounding = integers(layer.weight) * step[:, None] - layer.weight
-            groups = int(layer.options["7"]) if layer.kind == "ConvolutionDepthWise" else 1
+            groups = int(layer.options["7"]) if layer.kind == DEPTHWISE else 1
             inputs = mean.reshape(groups, -1).repeat(len(rounding) // groups, 0)  # (outputs, inputs)
             per_input = rounding.reshape(*inputs.shape, -1).sum(2)
             layer = replace(layer, int8_bias=layer.bias - (per_input * inputs).sum(1))
@@ -378,8 +381,8 @@ def quantize(
     `samples`: (N, 3, H, W) float32, preprocessed as `io` says (`calibration_inputs`), at least `MINIMUM`;
     of large networks an even part is used. `method`: how the range of an input is found, one of `METHODS`, or
     "best", which tries all and keeps the one with the least `output_error`. `float_layers`: names in the
-    .param that stay float; None lets the sensitivities choose (`GOOD_ERROR`, `FLOAT_PART`, `SIZE_PART`), ()
-    quantises everything. Both files appear whole.
+    .param that stay float; None keeps depthwise layers and lets the sensitivities choose others (`GOOD_ERROR`,
+    `FLOAT_PART`, `SIZE_PART`), () quantises everything. Both files appear whole.
 
     Raises InputError for bad samples, an unknown method or layer, and files that are no float32 model; warns
     where the pictures are grey or seem to have red and blue exchanged.
@@ -413,7 +416,10 @@ def quantize(
         blobs = [blob for layer in layers for blob in layer.outputs]
         bench = _Bench(layers, io, Path(work), [extract(equal, {INPUT: x}, blobs) for x in judges])
 
-        floats = set(float_layers or ())
+        if float_layers is None:
+            floats = {each.name for each in layers if each.quantisable and each.kind == DEPTHWISE}
+        else:
+            floats = set(float_layers)
         tried = {
             name: {blob: threshold(histograms[blob], tops[blob], name) for blob in read}
             for name in (METHODS if method == "best" else (method,))
@@ -431,7 +437,7 @@ def quantize(
         float_bytes = param.stat().st_size + binary.stat().st_size
         error = errors[method]
         if float_layers is None:
-            floats, error = _sensitive(bench, peaks, rows, error, SIZE_PART * float_bytes)
+            floats, error = _sensitive(bench, peaks, rows, floats, error, SIZE_PART * float_bytes)
         text, data = bench.encode(peaks, floats)
 
     files = folder / "model-int8.param", folder / "model-int8.bin"
@@ -443,23 +449,28 @@ def quantize(
 
 
 def _sensitive(
-    bench: _Bench, peaks: Mapping[str, float], rows: Sequence[Sensitivity], error: float, limit: float
+    bench: _Bench,
+    peaks: Mapping[str, float],
+    rows: Sequence[Sensitivity],
+    floats: set[str],
+    error: float,
+    limit: float,
 ) -> tuple[set[str], float]:
-    """The layers that stay float, and the error then: the most sensitive first, each only where the files
-    stay below `limit` bytes."""
+    """`floats` and the layers that stay float besides, and the error then: the most sensitive first, each only
+    where the files stay below `limit` bytes."""
 
     def size(floats: Collection[str]) -> int:
         return sum(map(len, bench.encode(peaks, floats)))
 
-    if size(()) > limit:  # a tiny network, of which the .param is a good part: a twentieth more is allowed
-        limit = 1.05 * size(())
+    if size(floats) > limit:  # a tiny network, of which the .param is a good part: a twentieth more is allowed
+        limit = 1.05 * size(floats)
     good = GOOD_DISTANCE if isinstance(bench.io, LandmarkIO) else GOOD_ERROR
-    floats: set[str] = set()
-    for row in sorted(rows, key=lambda row: -row.error):
-        if error <= good or len(floats) + 1 > FLOAT_PART * len(rows):
+    most = len(floats) + FLOAT_PART * len(rows)
+    for row in sorted((row for row in rows if row.name not in floats), key=lambda row: -row.error):
+        if error <= good or len(floats) + 1 > most:
             break
         if size({*floats, row.name}) <= limit:
-            floats.add(row.name)
+            floats = {*floats, row.name}
             error = bench.error(peaks, floats)
     return floats, error
 
