@@ -37,8 +37,8 @@ CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
 JUDGES = 16  # pictures on which outputs are compared, at most
 # Depthwise layers stay float: with a scale for each channel they are as large in int8, they take longer on
 # x86_64, and there ncnn divides by their scales with an approximate reciprocal, so that what is measured here
-# is not what a phone computes. Of the others, the most sensitive first, as many as it takes for the outputs to
-# be this close to float32 (detections, landmarks) ...
+# is not what a phone computes. Of the others, the most sensitive first, as many as it takes for the outputs
+# to be this close to float32 (detections, landmarks) ...
 GOOD_ERROR, GOOD_DISTANCE = 0.08, 0.004
 # ... or until this part of all layers is float besides, or the files reach that part of the float32 files.
 FLOAT_PART, SIZE_PART = 1 / 6, 0.34
@@ -57,7 +57,8 @@ class Sensitivity:
 @dataclass(frozen=True)
 class Quantized:
     """`errors`: `output_error` of every method tried with all layers int8 but those named by the caller, or
-    the depthwise ones; `error`: of what was written. `bytes` and `float_bytes`: both files, int8 and float32."""
+    the depthwise ones; `error`: of what was written. `bytes` and `float_bytes`: both files, int8 and
+    float32."""
 
     files: tuple[Path, Path]
     method: str
@@ -381,8 +382,8 @@ def quantize(
     `samples`: (N, 3, H, W) float32, preprocessed as `io` says (`calibration_inputs`), at least `MINIMUM`;
     of large networks an even part is used. `method`: how the range of an input is found, one of `METHODS`, or
     "best", which tries all and keeps the one with the least `output_error`. `float_layers`: names in the
-    .param that stay float; None keeps depthwise layers and lets the sensitivities choose others (`GOOD_ERROR`,
-    `FLOAT_PART`, `SIZE_PART`), () quantises everything. Both files appear whole.
+    .param that stay float; None keeps depthwise layers and lets the sensitivities choose others
+    (`GOOD_ERROR`, `FLOAT_PART`, `SIZE_PART`), () quantises everything. Both files appear whole.
 
     Raises InputError for bad samples, an unknown method or layer, and files that are no float32 model; warns
     where the pictures are grey or seem to have red and blue exchanged.
@@ -456,14 +457,14 @@ def _sensitive(
     error: float,
     limit: float,
 ) -> tuple[set[str], float]:
-    """`floats` and the layers that stay float besides, and the error then: the most sensitive first, each only
-    where the files stay below `limit` bytes."""
+    """`floats` and the layers that stay float besides, and the error then: the most sensitive first, each
+    only where the files stay below `limit` bytes."""
 
     def size(floats: Collection[str]) -> int:
         return sum(map(len, bench.encode(peaks, floats)))
 
-    if size(floats) > limit:  # a tiny network, of which the .param is a good part: a twentieth more is allowed
-        limit = 1.05 * size(floats)
+    # of a tiny network the .param is a good part: a twentieth more is allowed
+    limit = limit if size(floats) <= limit else 1.05 * size(floats)
     good = GOOD_DISTANCE if isinstance(bench.io, LandmarkIO) else GOOD_ERROR
     most = len(floats) + FLOAT_PART * len(rows)
     for row in sorted((row for row in rows if row.name not in floats), key=lambda row: -row.error):
