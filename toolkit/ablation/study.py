@@ -187,7 +187,9 @@ def check(plan: Plan) -> None:
                     raise InputError(f"the factor {name} takes {KINDS[name]}, not {level!r}") from None
                 if name and not isinstance(error, InputError):
                     own = {**vars(plan.recipe.augmentation), **dict(plan.recipe)}[name]
-                    raise InputError(f"the factor {name} takes such as {own!r}, not {level!r}") from None
+                    raise InputError(
+                        f"the factor {name} takes values such as {own!r}, not {level!r}"
+                    ) from None
                 what = f"the factor {name} cannot be {level!r}" if name else "the study's changes do not fit"
                 raise InputError(f"{what}: {error}") from None
 
