@@ -198,15 +198,23 @@ def test_ray_workers_share_the_cells(toy, tmp_path):
 
 
 def test_a_cell_is_one_workers(toy, tmp_path):
-    """Four workers that reach for the cells at the same moments."""
-    plan = read_plan(stated(toy, seeds=list(range(12))))
+    """Four workers that reach for the cells at the same moments, and all find them waiting before one of them
+    has written that it took it."""
+    plan = read_plan(stated(toy))
     stores = [Store(plan, f"sqlite:///{tmp_path / 'study.db'}") for _ in range(4)]
     stores[0].enter(cells(plan))
     barrier = threading.Barrier(len(stores))
 
+    def wait(connection, cursor, statement, *rest):
+        if statement.startswith("UPDATE trials"):
+            time.sleep(0.2)
+
+    for store in stores:
+        sqlalchemy.event.listen(store.storage.engine, "before_cursor_execute", wait)
+
     def reach(store):
         taken = []
-        for _ in range(10):
+        for _ in range(4):
             barrier.wait(60)
             trial = store.take()
             taken += [trial.user_attrs["key"]] if trial is not None else []
@@ -214,7 +222,7 @@ def test_a_cell_is_one_workers(toy, tmp_path):
 
     with ThreadPoolExecutor(len(stores)) as pool:
         taken = [key for part in pool.map(reach, stores) for key in part]
-    assert len(taken) == len(set(taken)) == 24
+    assert len(taken) == len(set(taken)) == 4
 
 
 # --- with trainings that take no time ---------------------------------------------------------------------
@@ -285,9 +293,16 @@ def test_a_killed_cell_of_a_search_is_taken_up_again(toy, tmp_path, quick):
     assert quick.folders == [tmp_path / "cells" / row["key"]] * 2
 
 
-def test_workers_of_a_search_keep_to_the_number_of_trials(toy, tmp_path, quick):
-    plan, url = searching(toy, 7), f"sqlite:///{tmp_path / 'study.db'}"
-    store = Store(plan, url)
+@pytest.mark.parametrize("trials", [1, 7])
+def test_workers_of_a_search_keep_to_the_number_of_trials(trials, toy, tmp_path, quick, monkeypatch):
+    plan, url = searching(toy, trials), f"sqlite:///{tmp_path / 'study.db'}"
+    store, barrier = Store(plan, url), threading.Barrier(3)
+
+    def load_together(name):  # the last before the search begins
+        barrier.wait(60)
+        return load(name)
+
+    monkeypatch.setattr(study, "load", load_together)
 
     def train(config, folder, show):
         time.sleep(0.3)
@@ -297,7 +312,7 @@ def test_workers_of_a_search_keep_to_the_number_of_trials(toy, tmp_path, quick):
     with ThreadPoolExecutor(3) as pool:
         for done in [pool.submit(work, plan, url, tmp_path, 0, i) for i in range(3)]:
             done.result()
-    assert len(runs(store)) == len(quick.folders) == len(set(quick.folders)) == 7
+    assert len(runs(store)) == len(quick.folders) == len(set(quick.folders)) == trials
     assert quick.at_once == 1  # all have one network
 
 
@@ -464,11 +479,10 @@ def test_levels_that_no_cell_can_have_are_one_sentence(factors, words, toy, tmp_
     assert not (tmp_path / "study").exists()
 
 
-def test_parts_that_do_not_meet_are_their_cells_fault(toy, tmp_path, quick):
-    """An even pooling window gives maps of another size."""
-    plan = read_plan(stated(toy, factors={"spp": [[3], [4]]}, seeds=[0]))
+def test_a_network_that_cannot_run_is_its_cells_fault(toy, tmp_path, quick):
+    plan = read_plan(stated(toy, factors={"spp": [[3], [0]]}, seeds=[0]))
     rows = {str(row["levels"]["spp"]): row for row in runs(run_study(plan, tmp_path / "study"))}
-    assert "cannot be run with these changes" in rows["[4]"]["fault"]
+    assert "cannot be run with these changes" in rows["[0]"]["fault"]
     assert "fault" not in rows["[3]"]
 
 

@@ -246,7 +246,7 @@ def _changes(plan: Plan, levels: dict[str, Any]) -> dict[str, Any]:
 def _cost(model: SpecDetector) -> Cost:
     try:
         return measure(model)
-    except RuntimeError as error:  # sizes that do not meet, such as behind an even pooling window
+    except (RuntimeError, TypeError) as error:  # torch's, of a pooling window of 0 or 2.5 px and the like
         raise InputError(
             f"{model.spec.name} cannot be run with these changes: {_first_line(error)}"
         ) from None
