@@ -807,6 +807,9 @@ def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, fold
         answer = run_cell(config, dataset, folder / "cells" / cell.key, plan, report)
     except store.optuna.TrialPruned:
         raise
+    except KeyboardInterrupt:  # Optuna ends this trial: another goes on with its cell
+        store.study.enqueue_trial(trial.params)
+        raise
     except InputError as error:
         note({"fault": str(error)})
         raise store.optuna.TrialPruned from None
