@@ -7,7 +7,6 @@ an interruption goes on where it was.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import sys
@@ -259,8 +258,8 @@ def ablate(output: Path) -> Section:
 
 def _number(line: Mapping[str, Any], name: str, form: str) -> str:
     """A figure of a study's line, which a cell that failed does not have."""
-    value = line.get(name, math.nan)
-    return "not measured" if math.isnan(value) else format(value, form)
+    value = line.get(name)
+    return "not measured" if value is None else format(value, form)
 
 
 def train_network(output: Path) -> Section:

@@ -2,24 +2,41 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy
 import yaml
 
 from toolkit import create_model
+from toolkit.ablation import study
 from toolkit.ablation.report import runs, write_report
-from toolkit.ablation.study import TRIES, Store, cell_config, cells, matched_width, read_plan, run_study
+from toolkit.ablation.study import (
+    CRASHES,
+    TRIES,
+    Store,
+    cell_config,
+    cells,
+    matched_width,
+    measure_costs,
+    read_plan,
+    run_study,
+    work,
+)
 from toolkit.data.dataset import load
 from toolkit.data.toy import make_toy
 from toolkit.export import export_model
 from toolkit.models.cost import measure
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
-from toolkit.training.checkpoint import trained
+from toolkit.training.checkpoint import load_checkpoint, trained
 
 
 @pytest.fixture(scope="module")
@@ -124,45 +141,370 @@ def test_cells_that_fail_are_kept_and_the_rest_goes_on(toy, tmp_path):
 
 
 def test_killed_cells_are_taken_up_again(toy, tmp_path):
-    """Two workers; both are killed in the middle; the study then ends as one that was left alone."""
-    data = stated(toy, budget={"steps": 30}, seeds=[0, 1, 2])
+    """Two workers; both are killed with one cell done and one in the middle; the study then ends as one that
+    was left alone, without doing anything twice."""
+    data = stated(toy, budget={"steps": 60}, validations=3, seeds=[0, 1])
+    folder = tmp_path / "killed"
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(data))
     command = [sys.executable, "-m", "toolkit.cli", "ablate", "run", str(tmp_path / "study.yaml")]
-    command += ["--output", str(tmp_path / "killed"), "--workers", "2"]
+    command += ["--output", str(folder), "--workers", "2"]
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-    plan = read_plan(data)
-    while len(list((tmp_path / "killed" / "cells").glob("*/last.pt"))) < 2:
+
+    def halves():
+        kept = {path.parent: load_checkpoint(path)["step"] for path in (folder / "cells").glob("*/last.pt")}
+        return [cell for cell, step in kept.items() if 0 < step < 60]
+
+    plan, url = read_plan(data), f"sqlite:///{folder / 'study.db'}"
+    while not (folder / "cells").exists():
         assert process.poll() is None
         time.sleep(0.1)
+    store = Store(plan, url)
+    while True:
+        assert process.poll() is None
+        if runs(store) and halves():
+            os.killpg(process.pid, signal.SIGSTOP)  # so that it does not end meanwhile
+            if half := halves():
+                break
+            os.killpg(process.pid, signal.SIGCONT)
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    store = Store(plan, f"sqlite:///{tmp_path / 'killed' / 'study.db'}")
     done = {row["key"] for row in runs(store)}
-    times = {p: p.stat().st_mtime_ns for k in done for p in (tmp_path / "killed" / "cells" / k).glob("*.pt")}
-    killed = runs(run_study(plan, tmp_path / "killed", workers=2))
+    assert done
+    assert len(done) < 4
+    times = {p: p.stat().st_mtime_ns for k in done for p in (folder / "cells" / k).glob("*.pt")}
+    killed = runs(run_study(plan, folder, workers=2))
     assert {p: p.stat().st_mtime_ns for p in times} == times
+    for cell in half:  # went on where it was: the first part's events are joined by the second's
+        assert len(list((cell / "tensorboard").iterdir())) == 2
+        assert [entry["step"] for entry in _history(cell)] == [20, 40, 60]
     whole = runs(run_study(plan, tmp_path / "whole", workers=2))
     assert [row["key"] for row in killed] == [row["key"] for row in whole]
     assert [row["score"] for row in killed] == pytest.approx([row["score"] for row in whole])
+
+
+def _history(cell):
+    return [json.loads(line) for line in (cell / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_ray_workers_share_the_cells(toy, tmp_path):
     plan = read_plan(stated(toy))
     rows = runs(run_study(plan, tmp_path / "study", workers=2, use_ray=True))
     assert sorted(row["key"] for row in rows) == sorted(cell.key for cell in cells(plan))
-    assert len(list((tmp_path / "study" / "cells").iterdir())) == 4
+    folders = list((tmp_path / "study" / "cells").iterdir())
+    assert len(folders) == 4
+    for folder in folders:  # one training each: every one opens a file of events
+        assert len(list((folder / "tensorboard").iterdir())) == 1
 
 
-def test_two_claims_on_one_cell(toy, tmp_path):
-    """Whatever the store says, a cell is one worker's."""
+def test_a_cell_is_one_workers(toy, tmp_path):
+    """Four workers that reach for the cells at the same moments, and all find them waiting before one of them
+    has written that it took it."""
     plan = read_plan(stated(toy))
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    stores = [Store(plan, url), Store(plan, url)]
+    stores = [Store(plan, f"sqlite:///{tmp_path / 'study.db'}") for _ in range(4)]
+    stores[0].enter(cells(plan))
+    barrier = threading.Barrier(len(stores))
+
+    def wait(connection, cursor, statement, *rest):
+        if statement.startswith("UPDATE trials"):
+            time.sleep(0.2)
+
     for store in stores:
-        store.enter(cells(plan))
-    taken = [store.take() for store in (*stores, *stores)]
-    assert len({trial.user_attrs["key"] for trial in taken}) == 4
-    assert all(store.take() is None for store in stores)
+        sqlalchemy.event.listen(store.storage.engine, "before_cursor_execute", wait)
+
+    def reach(store):
+        taken = []
+        for _ in range(4):
+            barrier.wait(60)
+            trial = store.take()
+            taken += [trial.user_attrs["key"]] if trial is not None else []
+        return taken
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        taken = [key for part in pool.map(reach, stores) for key in part]
+    assert len(taken) == len(set(taken)) == 4
+
+
+# --- with trainings that take no time ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Trainings and costs that are made up: `quick.train(config, folder, show)` -> score; `quick.folders` is
+    where they ran, `quick.at_once` how many costs were measured side by side."""
+    made = SimpleNamespace(folders=[], now=0, at_once=0, train=lambda config, folder, show: 0.5)
+
+    def run_cell(config, dataset, folder, plan, show=None):
+        made.folders.append(folder)
+        score = made.train(config, folder, show)
+        return {"score": score, "map50": score, "steps": 1, "seconds": 1.0, "training_seconds": 1.0}
+
+    def costs(config, folder):
+        made.now += 1
+        made.at_once = max(made.at_once, made.now)
+        time.sleep(0.05)
+        made.now -= 1
+        return {"bflops": 0.1, "network": folder.name}
+
+    monkeypatch.setattr(study, "run_cell", run_cell)
+    monkeypatch.setattr(study, "costs", costs)
+    monkeypatch.setattr(study, "latencies", lambda folders: [1.0] * len(folders))
+    monkeypatch.setattr(study, "HEARTBEAT", 0.5)
+    return made
+
+
+RATES = {"learning_rate": [0.001 * (i + 1) for i in range(20)]}
+
+
+def searching(toy, trials, sampler="random", **more):
+    return read_plan(
+        stated(toy, factors=RATES, seeds=[0], search={"trials": trials, "sampler": sampler, **more})
+    )
+
+
+def keys(store):
+    return [trial.user_attrs["key"] for trial in store.study.trials if "key" in trial.user_attrs]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])  # which Optuna leaves as a kill would
+def test_an_ended_cell_of_a_search_is_taken_up_again(end, toy, tmp_path, quick):
+    plan, url = searching(toy, 1), f"sqlite:///{tmp_path / 'study.db'}"
+    store = Store(plan, url)
+
+    def die(config, folder, show):
+        folder.mkdir()
+        raise end
+
+    quick.train = die
+    with pytest.raises(end):
+        work(plan, url, tmp_path)
+    trial = store.study.trials[0]
+    with store.storage.engine.begin() as connection:  # the worker has been silent for years
+        connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat='2020-01-01 00:00:00'"))
+    quick.train = lambda config, folder, show: float(folder.exists())
+    work(plan, url, tmp_path)
+    (row,) = runs(store)
+    assert row["key"] == trial.user_attrs["key"]
+    assert row["score"] == 1  # in the folder that it had
+    assert quick.folders == [tmp_path / "cells" / row["key"]] * 2
+
+
+@pytest.mark.parametrize("trials", [1, 7])
+def test_workers_of_a_search_keep_to_the_number_of_trials(trials, toy, tmp_path, quick, monkeypatch):
+    plan, url = searching(toy, trials), f"sqlite:///{tmp_path / 'study.db'}"
+    store, barrier = Store(plan, url), threading.Barrier(3)
+
+    def load_together(name):  # the last before the search begins
+        barrier.wait(60)
+        return load(name)
+
+    monkeypatch.setattr(study, "load", load_together)
+
+    def train(config, folder, show):
+        time.sleep(0.3)
+        return 0.5
+
+    quick.train = train
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(work, plan, url, tmp_path, 0, i) for i in range(3)]:
+            done.result()
+    assert len(runs(store)) == len(quick.folders) == len(set(quick.folders)) == trials
+    assert quick.at_once == 1  # all have one network
+
+
+def test_one_worker_searches_the_same_again(toy, tmp_path, quick):
+    order = []
+    for name, worker in (("a", 0), ("b", 0), ("c", 1)):
+        plan, url = searching(toy, 6, "tpe"), f"sqlite:///{tmp_path / name}.db"
+        work(plan, url, tmp_path / name, worker=worker)
+        order.append(keys(Store(plan, url)))
+    assert order[0] == order[1] != order[2]
+
+
+def test_nsga2_searches_to_the_end(toy, tmp_path, quick):
+    plan = searching(toy, 15, "nsga2", bflops=1.0)
+    quick.train = lambda config, folder, show: config.recipe.learning_rate
+    store = run_study(plan, tmp_path / "study")
+    assert len(runs(store)) == len(set(keys(store))) == 15
+
+
+def test_a_search_prunes_what_is_behind(toy, tmp_path, quick):
+    def train(config, folder, show):
+        score = 0.5 if len(quick.folders) <= 5 else 0.1
+        show([{"map50": score, "step": 10}])
+        return score
+
+    quick.train = train
+    store = run_study(searching(toy, 8), tmp_path / "a")
+    states = [trial.state.name for trial in store.study.trials if "key" in trial.user_attrs]
+    assert states == ["COMPLETE"] * 5 + ["PRUNED"] * 3
+    quick.folders.clear()
+    store = run_study(searching(toy, 8, prune=False), tmp_path / "b")
+    assert len(runs(store)) == 8
+
+
+def test_a_search_whose_workers_die_is_no_success(toy, tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(InputError, match="2 of 2 workers ended early"):
+        run_study(searching(toy, 2), tmp_path / "study", workers=2)
+
+
+def test_a_worker_says_bad_input_in_one_sentence(tmp_path):
+    command = [sys.executable, "-m", "toolkit.ablation.study", str(tmp_path), "sqlite://", "1", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        f"error: {tmp_path} holds no study: expected the folder that `toolkit ablate run` wrote"
+    ]
+
+
+@pytest.mark.parametrize("more", [{}, {"search": {"trials": 4, "sampler": "random"}, "seeds": [0]}])
+def test_a_cell_that_crashes_is_not_tried_forever(more, toy, tmp_path, quick):
+    def train(config, folder, show):
+        if config.recipe.learning_rate == 0.01:
+            raise ZeroDivisionError("by chance")
+        return 0.5
+
+    quick.train = train
+    plan = read_plan(stated(toy, **more))
+    count = 2 if more else 4
+    for _ in range(100):
+        try:
+            rows = runs(run_study(plan, tmp_path / "study"))
+            break
+        except ZeroDivisionError:
+            continue
+    faults = [row["fault"] for row in rows if "fault" in row]
+    assert len(rows) == count
+    assert faults == ["ZeroDivisionError: by chance"] * (count // 2)
+    assert len(quick.folders) == CRASHES * count // 2 + count // 2
+
+
+def test_lost_cells_are_entered_again(toy, tmp_path):
+    """One that failed without a fault (its worker's death was noted, and nobody came to enter it again), even
+    behind a second entry that was dropped."""
+    plan = read_plan(stated(toy, seeds=[0]))
+    store = Store(plan, f"sqlite:///{tmp_path / 'study.db'}")
+    store.enter(cells(plan))
+    states = store.optuna.trial.TrialState
+    lost = store.take()
+    store.storage.set_trial_state_values(lost._trial_id, states.FAIL)
+    assert [cell.key for cell in store.missing(cells(plan))] == [lost.user_attrs["key"]]
+    store.enter(cells(plan))
+    second = store.study.trials[-1]
+    store.storage.set_trial_state_values(second._trial_id, states.PRUNED)
+    store.enter(cells(plan))
+    found = {store.take().user_attrs["key"] for _ in range(2)}
+    assert found == {cell.key for cell in cells(plan)}
+    assert store.take() is None
+
+
+def test_a_heart_beats_on_after_an_error(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "HEARTBEAT", 0.01)
+    plan = read_plan(stated(toy))
+    store = Store(plan, f"sqlite:///{tmp_path / 'study.db'}")
+    store.enter(cells(plan))
+    trial, beats, late = store.take(), [], threading.Event()
+
+    def record(number):
+        beats.append(number)
+        if len(beats) == 1:
+            raise RuntimeError("database is locked")
+        late.set()
+
+    monkeypatch.setattr(store.storage, "record_heartbeat", record)
+    with store.heartbeat(trial):
+        assert late.wait(20)
+
+
+def test_a_network_that_cannot_be_exported_costs_no_study(toy, tmp_path, quick, monkeypatch):
+    plan = read_plan(stated(toy, factors={"input_size": [64, 96]}, seeds=[0]))
+    costs = study.costs
+
+    def some(config, folder):
+        if config.changes["input_size"] == 64:
+            raise InputError("no such layer")
+        return costs(config, folder)
+
+    monkeypatch.setattr(study, "costs", some)
+    measure_costs(plan, tmp_path, load(str(toy)))
+    ((key, found),) = json.loads((tmp_path / "costs.json").read_text()).items()
+    assert '"input_size": 96' in key
+    assert found["latency_ms"] == 1
+
+
+def test_a_budget_of_seconds_sets_the_steps(toy, tmp_path, monkeypatch):
+    """As many as the speed of a short run makes in that time, whatever the batch."""
+    plan = read_plan(stated(toy, factors={"batch": [4, 8]}, budget={"seconds": 6}, seeds=[0]))
+    real, short = study.train, []
+
+    def train(config, folder, resume, dataset, show=None):
+        if config.stop_at is None:
+            return real(config, folder, resume, dataset, show)
+        short.append(config.recipe.batch)
+        return SimpleNamespace(pictures_per_second=20.0)
+
+    monkeypatch.setattr(study, "train", train)
+    monkeypatch.setattr(study, "measure_costs", lambda *given: None)
+    rows = runs(run_study(plan, tmp_path / "study"))
+    assert short == [4, 8]
+    assert {row["levels"]["batch"]: row["steps"] for row in rows} == {4: 30, 8: 15}
+    assert all(0 < row["training_seconds"] <= row["seconds"] + 0.1 for row in rows)
+
+
+# --- bad input ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factors", "words"),
+    [
+        ({"se": ["yes", False]}, "the factor se takes true, false, a squeeze ratio.*not 'yes'"),
+        ({"width": ["a", 1]}, "the factor width takes a factor above 0, not 'a'"),
+        ({"activation": ["relu", "foo"]}, "activation takes one of linear, relu.*not 'foo'"),
+        ({"spp": [3, 5]}, "spp takes a list of pooling windows.*not 3"),
+        ({"input_size": [[128], 160]}, r"input_size takes one side or .*not \[128\]"),
+        ({"input_size": ["128", 160]}, "input_size takes one side or .*not '128'"),
+        ({"mosaic": ["a", 0.5]}, "mosaic takes values such as 0.6, not 'a'"),
+        ({"learning_rate": ["a", 0.5]}, "the factor learning_rate cannot be 'a'"),
+        ({"order": ["a", 1]}, "the factor order cannot be 'a'"),
+    ],
+)
+def test_levels_that_no_cell_can_have_are_one_sentence(factors, words, toy, tmp_path):
+    with pytest.raises(InputError, match=words):
+        run_study(read_plan(stated(toy, factors=factors)), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_network_that_cannot_run_is_its_cells_fault(toy, tmp_path, quick):
+    plan = read_plan(stated(toy, factors={"spp": [[3], [0]]}, seeds=[0]))
+    rows = {str(row["levels"]["spp"]): row for row in runs(run_study(plan, tmp_path / "study"))}
+    assert "cannot be run with these changes" in rows["[0]"]["fault"]
+    assert "fault" not in rows["[3]"]
+
+
+def test_missing_data_is_one_sentence(tmp_path):
+    for search in ({}, {"search": {"trials": 1}}):
+        plan = read_plan(stated(tmp_path / "nowhere", **search))
+        with pytest.raises(InputError, match="nowhere"):
+            run_study(plan, tmp_path / "study", workers=2)
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://me:secret@host/name", "needs the Python package psycopg.*pip install"),
+        ("nonsense", "the database nonsense cannot be used .*: expected an address such as sqlite"),
+        ("foo://bar", "cannot be used"),
+        ("sqlite:////proc/nowhere/study.db", "unable to open database file"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_sentence(url, words, toy, tmp_path):
+    with pytest.raises(InputError, match=words) as caught:
+        run_study(read_plan(stated(toy)), tmp_path / "study", url=url)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_search_keeps_to_its_budget(toy, tmp_path):
@@ -189,14 +531,6 @@ def test_a_search_ends_where_no_network_is_within_its_budget(toy, tmp_path):
     assert not runs(store)
 
 
-def test_a_budget_of_seconds_sets_the_steps(toy, tmp_path):
-    plan = read_plan(stated(toy, factors={"batch": [4, 8]}, budget={"seconds": 3}, seeds=[0]))
-    rows = runs(run_study(plan, tmp_path / "study"))
-    assert len(rows) == 2
-    assert all(row["steps"] > 1 for row in rows)
-    assert len(list((tmp_path / "study" / "cells").iterdir())) == 2
-
-
 def test_a_search_ends_where_every_training_diverges(toy, tmp_path):
     factors = {"learning_rate": [1e29, 1e30]}
     levers = {"batch": 8, "clip": 0, "warmup": 0, "optimizer": "sgd"}
@@ -213,6 +547,8 @@ def test_a_search_ends_where_every_training_diverges(toy, tmp_path):
         ({"factors": {"ema": [0.9]}}, "two or more levels"),
         ({"factors": {}}, "needs a factor"),
         ({"factors": {"batch": [8, 16]}}, "in seconds"),
+        ({"factors": {"epochs": [1, 2]}, "budget": {"seconds": 3}}, "epochs cannot be a factor"),
+        ({"factors": {"stem": [1, 2]}}, "unknown factor 'stem'"),
         ({"budget": {"steps": 3, "epochs": 1}}, "one of epochs, steps and seconds"),
         ({"model": "yolo-9000"}, "unknown network"),
         ({"fraction": 2}, "fewer than three"),

@@ -3,8 +3,11 @@ beside one that must do something; search against random choice under a latency 
 input size.
 
 python -m tests.benchmarks.studies cells|sanity|search|faces      (10 minutes; 5; 40; an hour and more)
+python -m tests.benchmarks.studies power      (seconds: simulated studies with the seeds' spread of "cells")
 """
 
+import itertools
+import json
 import sys
 import time
 from pathlib import Path
@@ -12,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.record import run_part
-from toolkit.ablation.report import runs, write_report
+from tests.benchmarks.record import RESULTS, run_part
+from toolkit.ablation.report import contrasts, fit, judged, runs, write_report
 from toolkit.ablation.study import read_plan, run_study
 from toolkit.training.recipe import read_yaml
 
 ROOT = Path(__file__).parents[2]
 REPEATS, TRIALS = 5, 16
+STUDIES, SEEDS = 2000, 3
 
 
 def run(plan: dict[str, Any] | Path, folder: Path, workers: int = 2) -> tuple[dict[str, Any], float]:
@@ -106,10 +110,49 @@ def search(work: Path) -> dict[str, Any]:
     return {"trials": TRIALS, "best": best, "repeats won by tpe": wins}
 
 
+def spread_of_seeds() -> list[float]:
+    """Standard deviation of mAP50 over the seeds, of each cell of the toy study, as it was measured."""
+    return [line["sd"] for line in json.loads((RESULTS / "studies-cells.json").read_text())["table"]]
+
+
+def simulate(
+    sds: list[float], differences: list[float], studies: int, seed: int = 0
+) -> dict[float, dict[str, float]]:
+    """Studies of the toy study's design whose cells have these spreads (in its order) and whose first factor
+    makes each of the differences: how many show that ("power"), and how many show something that is not so
+    ("false alarms")."""
+    factors = {"se": [False, True], "csp": [False, True], "input_size": [128, 160]}
+    rows = list(itertools.product(*factors.values())) * SEEDS
+    levels = {name: [row[i] for row in rows] for i, name in enumerate(factors)}
+    known, on = contrasts(levels, factors), np.array(levels["se"])
+    rng = np.random.default_rng(seed)
+    answer = {}
+    for difference in differences:
+        alarms = found = 0
+        for _ in range(studies):
+            scores = rng.normal(difference * on, np.tile(sds, SEEDS))
+            first, *others = judged([fit(known, scores)])[0]
+            found += first.shown
+            alarms += any(e.shown for e in ([first] if not difference else []) + others)
+        answer[difference] = {"power": found / studies, "false alarms": alarms / studies}
+    return answer
+
+
+def power(work: Path) -> dict[str, Any]:
+    sds = spread_of_seeds()
+    found = simulate(sds, [0.0, 0.02, 0.05, 0.08], STUDIES)
+    return {
+        "studies": STUDIES,
+        "sd_of_seeds": sds,
+        "false alarms": found.pop(0.0)["false alarms"],
+        "power": {str(difference): row["power"] for difference, row in found.items()},
+    }
+
+
 if __name__ == "__main__":
     run_part(
         "studies",
         __doc__ or "",
-        {"cells": cells, "sanity": sanity, "search": search, "faces": faces},
+        {"cells": cells, "sanity": sanity, "search": search, "faces": faces, "power": power},
         ["optuna"],
     )

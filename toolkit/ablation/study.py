@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import random
 import subprocess
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.data.augment import Augmentation
@@ -33,7 +36,9 @@ from toolkit.data.dataset import Dataset, load
 from toolkit.evaluation import PUBLISHED, detection, in_originals, predict, wider_truth, widerface
 from toolkit.export import export_model, open_export
 from toolkit.models import create_model
-from toolkit.models.cost import measure
+from toolkit.models.cost import Cost, measure
+from toolkit.models.detector import SpecDetector
+from toolkit.models.spec import KINDS, WrongKind
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError, progress, require, whole_file
 from toolkit.timing import interleave
@@ -44,13 +49,15 @@ from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe
 if TYPE_CHECKING:
     import optuna
 
-STRUCTURE = ("se", "csp", "spp", "activation", "stem", "stages", "heads", "neck")  # may be matched by width
+STRUCTURE = ("se", "csp", "spp", "activation")  # may be matched by width
 SHAPE = (*STRUCTURE, "width", "input_size")
 RUN = ("order",)  # fields of a run: the order of the data alone
 LEVERS = (*Recipe.model_fields, *(field.name for field in fields(Augmentation)))
-BUDGETED = ("batch", "accumulate", "epochs")  # change what a number of steps or epochs means
+BUDGETED = ("batch", "accumulate")  # change what a number of steps or epochs means
 TOLERANCE = 0.02  # of BFLOPs, where networks are matched by width
 HEARTBEAT, GRACE = 10, 40  # seconds
+RETRIES = 5  # of a cell whose worker dies, in one go; the next run of the study begins anew
+CRASHES = 3  # unexpected errors of a cell, after which it counts as failed
 TRIES = 10  # cells that a search looks at, for each that it is to train
 
 
@@ -112,11 +119,19 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
         raise InputError(first_fault("the study", error)) from None
     if plan.model not in SPECS:
         raise InputError(f"unknown network {plan.model!r}: known are {', '.join(SPECS)}")
-    known = {*SHAPE, *RUN, *LEVERS} - {"name", "augmentation", "kind"}
+    if "epochs" in plan.factors:
+        raise InputError("epochs cannot be a factor, as the budget sets them: run a study for each budget")
+    known = {*SHAPE, *RUN, *LEVERS} - {"name", "augmentation", "kind", "epochs"}
     for name, levels in plan.factors.items():
         if name not in known:
             raise InputError(f"unknown factor {name!r}: known are {', '.join(sorted(known))}")
-        if len(levels) < 2 or len({json.dumps(level) for level in levels}) < len(levels):
+        try:
+            different = len({json.dumps(level) for level in levels})
+        except TypeError:  # such as a date, which YAML knows
+            raise InputError(
+                f"the levels of {name} are to be numbers, words or lists: found {levels}"
+            ) from None
+        if len(levels) < 2 or different < len(levels):
             raise InputError(f"the factor {name} needs two or more levels, all different: found {levels}")
     if not plan.factors:
         raise InputError("a study needs a factor, such as `se: [false, true]`")
@@ -134,6 +149,49 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
     if plan.matching != "as-is" and "width" in plan.factors:
         raise InputError("width cannot be a factor where networks are matched by width: choose one")
     return plan
+
+
+def stored_plan(folder: str | Path) -> Plan:
+    """The plan of a study's folder. Raises InputError where it holds none or a damaged one."""
+    file = Path(folder) / "plan.json"
+    if not file.is_file():
+        raise InputError(f"{folder} holds no study: expected the folder that `toolkit ablate run` wrote")
+    try:
+        data = json.loads(file.read_text())
+    except ValueError:  # of JSON, and of UTF-8
+        data = None
+    if not isinstance(data, dict):
+        raise InputError(f"{file} is damaged: run the study again, which writes it anew")
+    return read_plan(data)
+
+
+def check(plan: Plan) -> None:
+    """Raises InputError for a level that no cell can have: a lever out of its range, or what is of the wrong
+    kind for a network. A network that cannot be built for another reason, such as an input beside the stride,
+    is the fault of its cell, which is kept, and the rest goes on."""
+    for name, levels in [("", [None]), *plan.factors.items()]:
+        for level in levels:
+            try:
+                if name in SHAPE:
+                    create_model(plan.model, **_changes(plan, {name: level}))
+                elif name in RUN:
+                    read_config({"data": plan.data, "model": plan.model, name: level})
+                elif name:
+                    recipe(plan.recipe, **{name: level})
+                else:
+                    create_model(plan.model, **plan.changes)
+            except (InputError, TypeError, ValueError) as error:
+                if (name in SHAPE or not name) and not isinstance(error, WrongKind):
+                    continue
+                if name in SHAPE:
+                    raise InputError(f"the factor {name} takes {KINDS[name]}, not {level!r}") from None
+                if name and not isinstance(error, InputError):
+                    own = {**vars(plan.recipe.augmentation), **dict(plan.recipe)}[name]
+                    raise InputError(
+                        f"the factor {name} takes values such as {own!r}, not {level!r}"
+                    ) from None
+                what = f"the factor {name} cannot be {level!r}" if name else "the study's changes do not fit"
+                raise InputError(f"{what}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -170,14 +228,14 @@ def _matchings(plan: Plan, levels: dict[str, Any]) -> tuple[str, ...]:
     plain = {name: level for name, level in levels.items() if name not in STRUCTURE}
     try:
         own, base = (create_model(plan.model, **_changes(plan, part)) for part in (levels, plain))
+        if own.spec == base.spec:
+            return ("base",)
+        if plan.matching == "as-is":
+            return ("as-is",)
+        if abs(_cost(own).bflops / _cost(base).bflops - 1) <= TOLERANCE:
+            return ("base",)
     except InputError:
         return ("as-is",)  # which will be marked as one that cannot be built
-    if own.spec == base.spec:
-        return ("base",)
-    if plan.matching == "as-is":
-        return ("as-is",)
-    if abs(measure(own).bflops / measure(base).bflops - 1) <= TOLERANCE:
-        return ("base",)
     return ("as-is", "width") if plan.matching == "both" else ("width",)
 
 
@@ -185,11 +243,24 @@ def _changes(plan: Plan, levels: dict[str, Any]) -> dict[str, Any]:
     return {**plan.changes, **{name: level for name, level in levels.items() if name in SHAPE}}
 
 
+def _cost(model: SpecDetector) -> Cost:
+    try:
+        return measure(model)
+    except (RuntimeError, TypeError) as error:  # torch's, of a pooling window of 0 or 2.5 px and the like
+        raise InputError(
+            f"{model.spec.name} cannot be run with these changes: {_first_line(error)}"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def matched_width(model: str, changes: dict[str, Any], bflops: float) -> float:
     """The width multiplier that brings the network to `bflops`, within TOLERANCE; else InputError."""
 
     def cost(width: float) -> float:
-        return measure(create_model(model, **changes, width=width)).bflops
+        return _cost(create_model(model, **changes, width=width)).bflops
 
     low, high = 0.25, 4.0
     tried: dict[float, float] = {}
@@ -228,7 +299,7 @@ def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
             for name, value in config.changes.items()
             if name not in cell.levels or name not in STRUCTURE
         }
-        target = measure(create_model(plan.model, **plain)).bflops
+        target = _cost(create_model(plan.model, **plain)).bflops
         width = matched_width(plan.model, config.changes, target)
         config = config.model_copy(update={"changes": {**config.changes, "width": width}})
     if plan.budget.steps is not None:
@@ -236,6 +307,7 @@ def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
         per_step = config.recipe.batch * config.recipe.accumulate
         epochs = plan.budget.steps / max(1, len(train_set) // per_step)
         config = config.model_copy(update={"recipe": recipe(config.recipe, epochs=epochs)})
+    _cost(create_model(config.model, **config.changes))
     return config
 
 
@@ -250,7 +322,7 @@ def costs(config: Config, folder: Path) -> dict[str, Any]:
     """Parameters, MACs, BFLOPs and the size of the half-precision ncnn file of a run's network, exported into
     `folder` with the weights that it starts from, and the folder's name ("network")."""
     model = create_model(config.model, **config.changes)
-    cost = measure(model)
+    cost = _cost(model)
     if not (folder / "spec.json").exists():
         export_model(model, folder, ["ncnn", "ncnn-fp16"])
     size = sum(path.stat().st_size for path in folder.glob("*fp16*"))
@@ -281,27 +353,56 @@ def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
 class Store:
     """A study in Optuna's store: its cells, who runs them, what they came to."""
 
-    def __init__(self, plan: Plan, url: str):
+    def __init__(self, plan: Plan, url: str, worker: int = 0):
+        """Raises InputError for a database that cannot be used, and where the study began with another plan.
+        `worker`: its number, for a sampler that draws otherwise than the others'."""
         self.optuna = require("optuna", "search")
         self.optuna.logging.set_verbosity(self.optuna.logging.ERROR)
         self.plan, self.url = plan, url
-        with _quiet():
+        with _quiet(), self._reachable():
+            callback = self.optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
             self.storage = self.optuna.storages.RDBStorage(
                 url,
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
-                heartbeat_stale_trial_callback=self.optuna.storages.RetryHeartbeatStaleTrialCallback(),
+                heartbeat_stale_trial_callback=callback,
             )
-        self.study = self.optuna.create_study(
-            study_name=plan.name,
-            storage=self.storage,
-            direction="maximize",
-            load_if_exists=True,
-            sampler=_sampler(self.optuna, plan.search),
-            pruner=self.optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0),
-        )
-        self._claims()
+            self.study = self.optuna.create_study(
+                study_name=plan.name,
+                storage=self.storage,
+                direction="maximize",
+                load_if_exists=True,
+                pruner=self.optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0),
+            )
+            self._claims()
+            begun = len(self.study.get_trials(deepcopy=False))
+            # one worker draws the same each time; others, and one that goes on, draw something else
+            sequence = np.random.SeedSequence([plan.seeds[0] % 2**32, worker, begun])
+            self.seed = int(sequence.generate_state(1)[0])
+            self.study.sampler = _sampler(self.optuna, plan.search, self.seed)
         self._same_plan()
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """What a database's driver says of an address, as bad input."""
+        import sqlalchemy
+
+        kind, where = self.url.split(":")[0], self.url.split("@")[-1]  # without a password
+        try:
+            yield
+        except ImportError as error:
+            module = str(getattr(error.__cause__, "name", None) or error)
+            package = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+            raise InputError(
+                f"a {kind} database needs the Python package {module}, which is not installed: "
+                f'run pip install "{package.get(module, module)}"'
+            ) from None
+        except (sqlalchemy.exc.SQLAlchemyError, self.optuna.exceptions.OptunaError, RuntimeError) as error:
+            said = error.__cause__ if error.__cause__ is not None else error
+            raise InputError(
+                f"the database {where} cannot be used ({_first_line(said)}): expected an address such as "
+                "sqlite:////folder/study.db or postgresql://user@host/name, and a database there"
+            ) from None
 
     def _same_plan(self) -> None:
         text = json.dumps(_stated(self.plan), sort_keys=True)
@@ -330,13 +431,21 @@ class Store:
         except sqlalchemy.exc.OperationalError:  # another worker was quicker
             self.claimed.create(self.storage.engine, checkfirst=True)
 
+    def _counts(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether a trial stands for its cell: not one whose worker died, nor a second entry, dropped."""
+        states = self.optuna.trial.TrialState
+        return trial.state not in (states.FAIL, states.PRUNED) or "fault" in trial.user_attrs
+
+    def missing(self, wanted: Sequence[Cell]) -> list[Cell]:
+        """The cells that neither wait nor run nor are finished."""
+        trials = self.study.get_trials(deepcopy=False)
+        entered = {trial.user_attrs.get("key") for trial in trials if self._counts(trial)}
+        return [cell for cell in wanted if cell.key not in entered]
+
     def enter(self, wanted: Sequence[Cell]) -> None:
         """Add the cells that are missing."""
         distribution = self.optuna.distributions.CategoricalDistribution
-        entered = {trial.user_attrs.get("key") for trial in self.study.get_trials(deepcopy=False)}
-        for cell in wanted:
-            if cell.key in entered:
-                continue
+        for cell in self.missing(wanted):
             named = {name: json.dumps(level) for name, level in cell.levels.items()}
             choices = {name: tuple(map(json.dumps, levels)) for name, levels in self.plan.factors.items()}
             self.study.add_trial(
@@ -376,27 +485,32 @@ class Store:
 
     def _is_first(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Two workers that begin a study together may enter a cell twice: the first one counts."""
-        failed = self.optuna.trial.TrialState.FAIL
         same = (
             other.number
             for other in self.study.get_trials(deepcopy=False)
-            if other.user_attrs.get("key") == trial.user_attrs["key"]
-            and (other.state != failed or "fault" in other.user_attrs)
+            if other.user_attrs.get("key") == trial.user_attrs["key"] and self._counts(other)
         )
         return min(same) == trial.number
 
     def finish(self, trial: optuna.trial.FrozenTrial, answer: dict[str, Any]) -> None:
-        """Keep what a cell came to: its scores, or the fault that ended it."""
+        """Keep what a cell came to: its scores, or the fault or crash that ended it."""
         states = self.optuna.trial.TrialState
         try:
             for name, value in answer.items():
                 self.storage.set_trial_user_attr(trial._trial_id, name, value)
-            if "fault" in answer:
-                self.storage.set_trial_state_values(trial._trial_id, states.FAIL)
-            else:
+            if "score" in answer:
                 self.storage.set_trial_state_values(trial._trial_id, states.COMPLETE, [answer["score"]])
+            else:
+                self.storage.set_trial_state_values(trial._trial_id, states.FAIL)
         except self.optuna.exceptions.UpdateFinishedTrialError:
             pass  # this worker was taken for dead, and another has taken over
+
+    def crash(self, key: str, error: Exception) -> dict[str, str]:
+        """What to keep of an unexpected error: a "crash", after which the next run tries the cell again, or,
+        when it happens for the CRASHES-th time, its "fault"."""
+        same = [t for t in self.study.get_trials(deepcopy=False) if t.user_attrs.get("key") == key]
+        before = sum("crash" in trial.user_attrs for trial in same)
+        return {"crash" if before + 1 < CRASHES else "fault": f"{type(error).__name__}: {_first_line(error)}"}
 
     def unfinished(self) -> bool:
         states = self.optuna.trial.TrialState
@@ -404,13 +518,18 @@ class Store:
         return bool(self.study.get_trials(deepcopy=False, states=open_states))
 
     @contextmanager
-    def heartbeat(self, trial: optuna.trial.FrozenTrial) -> Iterator[None]:
+    def heartbeat(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> Iterator[None]:
         """Tell the others that this worker lives."""
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(HEARTBEAT):
-                self.storage.record_heartbeat(trial._trial_id)
+            pause = HEARTBEAT
+            while not over.wait(pause):
+                try:
+                    self.storage.record_heartbeat(trial._trial_id)
+                    pause = HEARTBEAT
+                except Exception:  # a database that is locked or out of reach for a moment
+                    pause = 1
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -431,15 +550,14 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _sampler(optuna: Any, search: Search | None) -> Any:
+def _sampler(optuna: Any, search: Search | None, seed: int) -> Any:
     if search is None or search.sampler == "random":
-        return optuna.samplers.RandomSampler()  # several workers with one seed would draw the same
-    with _quiet():
-        if search.sampler == "nsga2":
-            return optuna.samplers.NSGAIISampler(constraints_func=_over_budget, population_size=10)
-        return optuna.samplers.TPESampler(
-            constraints_func=_over_budget, n_startup_trials=5, multivariate=True
-        )
+        return optuna.samplers.RandomSampler(seed)
+    if search.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(constraints_func=_over_budget, population_size=10, seed=seed)
+    return optuna.samplers.TPESampler(
+        constraints_func=_over_budget, n_startup_trials=5, multivariate=True, seed=seed
+    )
 
 
 def _over_budget(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
@@ -466,10 +584,13 @@ def run_cell(config: Config, dataset: Dataset, folder: Path, plan: Plan, show: A
     if not result.finished:
         raise KeyboardInterrupt
     config = read_config(folder / "config.yaml")
+    pictures = result.steps * config.recipe.batch * config.recipe.accumulate
+    rate = result.pictures_per_second  # 0 where all had been done before
     answer: dict[str, Any] = {
         "steps": result.steps,
-        "pictures": result.steps * config.recipe.batch * config.recipe.accumulate,
+        "pictures": pictures,
         "seconds": result.seconds,
+        "training_seconds": round(pictures / rate, 1) if rate else result.seconds,  # without validations
         "map50": result.score,
         "score": result.score,
     }
@@ -477,6 +598,8 @@ def run_cell(config: Config, dataset: Dataset, folder: Path, plan: Plan, show: A
         raise InputError(f"{result.steps} steps were made where {plan.budget.steps} were to be")
     if plan.test_split or plan.score == "widerface":
         answer |= score(plan, folder / "best.pt", dataset)
+    if not math.isfinite(answer["score"]):
+        raise InputError(f"the score is {answer['score']}: the pictures that it is taken on have no objects")
     return answer
 
 
@@ -504,9 +627,11 @@ def _for_seconds(config: Config, dataset: Dataset, folder: Path, seconds: float)
     return config.model_copy(update={"recipe": recipe(config.recipe, epochs=epochs)})
 
 
-def work(plan: Plan, url: str, folder: Path, threads: int = 0) -> None:
-    """Run cells until none is left: what every worker does, on any machine that reaches the store."""
-    store = Store(plan, url)
+def work(plan: Plan, url: str, folder: Path, threads: int = 0, worker: int = 0) -> None:
+    """Run cells until none is left: what every worker does, on any machine that reaches the store.
+
+    An unexpected error ends the worker and leaves its cell to the next run, CRASHES times in all."""
+    store = Store(plan, url, worker)
     if threads:
         torch.set_num_threads(threads)
     dataset = load(plan.data)
@@ -522,7 +647,16 @@ def work(plan: Plan, url: str, folder: Path, threads: int = 0) -> None:
             continue
         cell = Cell(trial.user_attrs["levels"], trial.user_attrs["matching"], trial.user_attrs["seed"])
         with store.heartbeat(trial):
-            store.finish(trial, _attempt(plan, cell, dataset, folder))
+            try:
+                answer = _attempt(plan, cell, dataset, folder)
+            except Exception as error:
+                answer = store.crash(cell.key, error)
+                store.finish(trial, answer)
+                if "crash" in answer:
+                    raise
+                traceback.print_exc()
+            else:
+                store.finish(trial, answer)
         done = len(store.study.get_trials(deepcopy=False, states=(store.optuna.trial.TrialState.COMPLETE,)))
         print(f"{done} cells done, last {cell.key}", file=sys.stderr)
 
@@ -572,8 +706,8 @@ def _latency(network: Path) -> float:
     return float(json.loads(file.read_text())["latency_ms"])
 
 
-class _TriedBefore(Exception):
-    """A sampler drew a cell again, which is no trial."""
+class _NoTrial(Exception):
+    """A sampler drew a cell again, or others run all that are left to be trained."""
 
 
 def _search(store: Store, dataset: Dataset, folder: Path) -> None:
@@ -581,6 +715,9 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
     assert search is not None
     states = store.optuna.trial.TrialState
     ended = (states.COMPLETE, states.PRUNED)
+    rng = random.Random(store.seed)
+    for part in ("cells", "networks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
     factorial = [
         Cell(dict(zip(plan.factors, levels, strict=True)), "as-is", plan.seeds[0])
         for levels in itertools.product(*plan.factors.values())
@@ -589,64 +726,101 @@ def _search(store: Store, dataset: Dataset, folder: Path) -> None:
     def known(*states: Any) -> list[optuna.trial.FrozenTrial]:
         return store.study.get_trials(deepcopy=False, states=states)
 
+    def trained() -> int:
+        return sum(max(_over_budget(trial)) <= 0 for trial in known(*ended))
+
+    def full(number: float) -> bool:
+        """Whether those that began before trial `number` are enough, if the running ones fit the limits."""
+        return trained() + sum(t.number < number for t in known(states.RUNNING)) >= search.trials
+
     def objective(trial: optuna.Trial) -> float:
+        if full(trial.number):
+            raise _NoTrial
         levels = {name: _suggest(trial, name, choices) for name, choices in plan.factors.items()}
         cell = Cell(levels, "as-is", plan.seeds[0])
-        taken = known(*ended, states.RUNNING)
-        tried = {other.user_attrs["key"] for other in taken if "key" in other.user_attrs}
-        if cell.key in tried:  # it would give the same: try the nearest that is left instead
-            left = [other for other in factorial if other.key not in tried]
-            if left:
-                random.shuffle(left)
-                nearest = min(left, key=lambda other: _steps(levels, other.levels, plan.factors))
-                store.study.enqueue_trial(
-                    {name: _parameter(level, plan.factors[name]) for name, level in nearest.levels.items()}
-                )
-            else:
-                time.sleep(HEARTBEAT)  # others run the last ones; a cell whose worker dies comes back
-            raise _TriedBefore
-        trial.set_user_attr("key", cell.key)
-        trial.set_user_attr("levels", levels)
-        trial.set_user_attr("seed", cell.seed)
+        tried: set[str] = set()
         try:
-            config = cell_config(plan, cell, dataset)
-            network = folder / "networks" / hashlib.sha256(network_key(config).encode()).hexdigest()[:12]
+            with FileLock(folder / "cells" / f".{cell.key}.lock", timeout=0), store.heartbeat(trial):
+                taken = known(*ended, states.RUNNING)
+                # without its own number: what a killed worker left comes back with its key
+                tried |= {t.user_attrs.get("key", "") for t in taken if t.number != trial.number}
+                if cell.key not in tried:
+                    return _trial(store, trial, cell, dataset, folder)
+        except Timeout:  # another worker was quicker
+            raise _NoTrial from None
+        # it would give the same: try the nearest that is left instead
+        left = [other for other in factorial if other.key not in tried]
+        if left:
+            rng.shuffle(left)
+            nearest = min(left, key=lambda other: _steps(levels, other.levels, plan.factors))
+            store.study.enqueue_trial(
+                {name: _parameter(level, plan.factors[name]) for name, level in nearest.levels.items()}
+            )
+        else:
+            time.sleep(HEARTBEAT)  # others run the last ones; a cell whose worker dies comes back
+        raise _NoTrial
+
+    while len(known(*ended)) < min(len(factorial), TRIES * search.trials) and trained() < search.trials:
+        with _quiet():
+            if full(math.inf):
+                time.sleep(HEARTBEAT / 10)
+                store.optuna.storages.fail_stale_trials(store.study)
+            else:
+                store.study.optimize(objective, n_trials=1, catch=_NoTrial)
+
+
+def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, folder: Path) -> float:
+    """Train a cell that a sampler chose, if its network is within the limits -> its score."""
+    plan, search = store.plan, store.plan.search
+    assert search is not None
+
+    def note(facts: dict[str, Any]) -> None:
+        for name, value in facts.items():
+            trial.set_user_attr(name, value)
+
+    note({"key": cell.key, "levels": cell.levels, "seed": cell.seed})
+    try:
+        config = cell_config(plan, cell, dataset)
+        network = folder / "networks" / hashlib.sha256(network_key(config).encode()).hexdigest()[:12]
+        with FileLock(network.with_name(f".{network.name}.lock")):  # cells share networks
             found = costs(config, network)
             if search.latency_ms is not None:
                 found["latency_ms"] = _latency(network)
-        except InputError as error:
-            trial.set_user_attr("fault", str(error))
-            trial.set_user_attr("over", [1.0])
-            raise store.optuna.TrialPruned from None
-        over = [
-            found[name] / limit - 1
-            for name in ("latency_ms", "bflops", "kilobytes")
-            if (limit := getattr(search, name)) is not None
-        ]
-        for name, value in {**found, "over": over or [0.0]}.items():
-            trial.set_user_attr(name, value)
-        if max(over, default=0.0) > 0:
+    except InputError as error:
+        note({"fault": str(error), "over": [1.0]})
+        raise store.optuna.TrialPruned from None
+    over = [
+        found[name] / limit - 1
+        for name in ("latency_ms", "bflops", "kilobytes")
+        if (limit := getattr(search, name)) is not None
+    ]
+    note({**found, "over": over or [0.0]})
+    if max(over, default=0.0) > 0:
+        raise store.optuna.TrialPruned
+
+    def report(history: list[dict[str, Any]]) -> None:
+        trial.report(history[-1]["map50"], history[-1]["step"])
+        if search.prune and trial.should_prune():
             raise store.optuna.TrialPruned
 
-        def report(history: list[dict[str, Any]]) -> None:
-            trial.report(history[-1]["map50"], history[-1]["step"])
-            if search.prune and trial.should_prune():
-                raise store.optuna.TrialPruned
-
-        try:
-            answer = run_cell(config, dataset, folder / "cells" / f"{trial.number}-{cell.key}", plan, report)
-        except InputError as error:
-            trial.set_user_attr("fault", str(error))
-            raise store.optuna.TrialPruned from None
-        for name, value in answer.items():
-            trial.set_user_attr(name, value)
-        return float(answer["score"])
-
-    while len(tried := known(*ended)) < min(len(factorial), TRIES * search.trials):
-        if sum(max(_over_budget(trial)) <= 0 for trial in tried) >= search.trials:
-            break
-        with _quiet():
-            store.study.optimize(objective, n_trials=1, catch=_TriedBefore)
+    try:
+        answer = run_cell(config, dataset, folder / "cells" / cell.key, plan, report)
+    except store.optuna.TrialPruned:
+        raise
+    except KeyboardInterrupt:  # Optuna ends this trial: another goes on with its cell
+        store.study.enqueue_trial(trial.params)
+        raise
+    except InputError as error:
+        note({"fault": str(error)})
+        raise store.optuna.TrialPruned from None
+    except Exception as error:
+        crash = store.crash(cell.key, error)
+        note(crash)
+        if "crash" in crash:
+            raise
+        raise store.optuna.TrialPruned from None
+    note(answer)
+    return float(answer["score"])
 
 
 def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
@@ -662,16 +836,19 @@ def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
             continue  # its own run will say so
         networks.setdefault(network_key(config), config)
     paths = [folder / "networks" / str(i) for i in range(len(networks))]
-    found = [
-        costs(config, path)
-        for config, path in progress(
-            list(zip(networks.values(), paths, strict=True)), "exporting the networks"
-        )
-    ]
-    for cost, latency in zip(found, latencies(paths) if paths else (), strict=True):
+    found: dict[str, dict[str, Any]] = {}
+    for (key, config), path in progress(
+        list(zip(networks.items(), paths, strict=True)), "exporting the networks"
+    ):
+        try:
+            found[key] = costs(config, path)
+        except InputError as error:
+            print(f"no costs of {key}: {error}", file=sys.stderr)
+    exported = [folder / "networks" / cost["network"] for cost in found.values()]
+    for cost, latency in zip(found.values(), latencies(exported) if exported else (), strict=True):
         cost["latency_ms"] = latency
     with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(dict(zip(networks, found, strict=True)), indent=1))
+        temporary.write_text(json.dumps(found, indent=1))
 
 
 def run_study(
@@ -687,17 +864,24 @@ def run_study(
     `url`: any SQLAlchemy address, by default a SQLite file in the folder; the same study may be run from
     several machines at once, if they share the folder as well. `workers`: processes on this machine, which
     share its cores, or Ray tasks; `quiet` sends what several processes say to workers.log in the folder, for
-    a notebook that shows the store itself. Raises InputError where the study began with another plan.
+    a notebook that shows the store itself.
+
+    Raises InputError, and writes nothing, for levels that no cell can have, where the data or the database
+    cannot be used and where the study began with another plan; later, where cells did not finish.
     """
+    check(plan)
+    dataset = load(plan.data)
+    wanted = cells(plan) if plan.search is None else []
     folder = Path(folder).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    url = url or f"sqlite:///{folder / 'study.db'}"
+    if not url:
+        folder.mkdir(parents=True, exist_ok=True)
+        url = f"sqlite:///{folder / 'study.db'}"
     store = Store(plan, url)
     with whole_file(folder / "plan.json") as temporary:
         temporary.write_text(json.dumps(_stated(plan), indent=1))
     if plan.search is None:
-        measure_costs(plan, folder, load(plan.data))
-        store.enter(cells(plan))
+        measure_costs(plan, folder, dataset)
+        store.enter(wanted)
     threads = max(1, torch.get_num_threads() // max(1, workers))
     if use_ray:
         _work_on_ray(plan, url, folder, threads, workers)
@@ -708,15 +892,19 @@ def run_study(
         # threads that spin while they wait would take the cores from the other workers
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "OMP_NUM_THREADS": str(threads)}
         with (folder / "workers.log").open("ab") if quiet else nullcontext() as log:
-            processes = [subprocess.Popen(command, env=environment, stderr=log) for _ in range(workers)]
+            processes = [
+                subprocess.Popen([*command, str(i)], env=environment, stderr=log) for i in range(workers)
+            ]
         try:
             codes = [process.wait() for process in processes]
         except BaseException:
             for process in processes:
                 process.terminate()
             raise
-        if any(codes) and store.unfinished():
+        if any(codes) and (plan.search is not None or store.unfinished()):
             raise InputError(f"{sum(map(bool, codes))} of {workers} workers ended early: run the study again")
+    if left := store.missing(wanted):
+        raise InputError(f"{len(left)} of {len(wanted)} cells did not finish: run the study again")
     return store
 
 
@@ -726,12 +914,21 @@ def _work_on_ray(plan: Plan, url: str, folder: Path, threads: int, workers: int)
     if not ray.is_initialized():
         ray.init(num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
     task = ray.remote(num_cpus=1)(_work_from_folder)
-    ray.get([task.remote(str(folder), url, threads) for _ in range(workers)])
+    try:
+        ray.get([task.remote(str(folder), url, threads, i) for i in range(workers)])
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise InputError(str(error.cause)) from None
+        raise
 
 
-def _work_from_folder(folder: str, url: str, threads: int) -> None:
-    work(read_plan(json.loads((Path(folder) / "plan.json").read_text())), url, Path(folder), threads)
+def _work_from_folder(folder: str, url: str, threads: int, worker: int) -> None:
+    work(stored_plan(folder), url, Path(folder), threads, worker)
 
 
 if __name__ == "__main__":
-    _work_from_folder(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    try:
+        _work_from_folder(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import prod
 from typing import Any
 
+from toolkit.models.blocks import ACTIVATIONS
 from toolkit.runtime import InputError
+
+
+class WrongKind(InputError):
+    """A change whose value is of a kind that its field cannot have, such as a word for a width."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,17 @@ def _with_se(head: Head, ratio: int) -> Head:
     return replace(head, body=(*body[:1], SE(ratio), *body[1:]))
 
 
+# What the changes that a study may make take.
+KINDS = {
+    "se": "true, false, a squeeze ratio, or a list with one of them for each head",
+    "csp": "true, false, a pooling window, or a list with one of them for each stage",
+    "spp": "a list of pooling windows such as [3, 5, 9]",
+    "activation": f"one of {', '.join(ACTIVATIONS)}",
+    "width": "a factor above 0",
+    "input_size": "one side or [width, height]",
+}
+
+
 def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
     """A new spec. Keys are the spec's fields and these short forms:
 
@@ -249,6 +265,8 @@ def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
         spec = replace(spec, heads=_deal_anchors(spec.heads, changes.pop("anchors")))
     if "input_size" in changes:
         size = changes["input_size"]
+        if not isinstance(size, int) and (isinstance(size, str) or len(size) != 2):
+            raise WrongKind(f"input_size takes {KINDS['input_size']}, not {size!r}")
         changes["input_size"] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if "classes" in changes:
         names = changes["classes"]
@@ -257,6 +275,8 @@ def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
         )
         if not changes["classes"]:
             raise InputError("a detector needs at least one class, none was given")
+    if changes.get("activation", spec.activation) not in ACTIVATIONS:
+        raise WrongKind(f"activation takes {KINDS['activation']}, not {changes['activation']!r}")
     if changes.get("width", 1) <= 0:
         raise InputError(f"width is a factor above 0, not {changes['width']}")
     spec = replace(spec, **changes)

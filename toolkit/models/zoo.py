@@ -30,6 +30,7 @@ from toolkit.models.spec import (
     Residual,
     Stage,
     Stem,
+    WrongKind,
     change,
 )
 from toolkit.runtime import InputError
@@ -257,7 +258,8 @@ def create_model(
     checked by sha256), or a .weights or .pt file, for a landmark network a .caffemodel, an ncnn .param (the
     network has its batch norms folded then) or a .pt file.
 
-    Raises InputError for an unknown name or change and for weights that do not fit.
+    Raises InputError for an unknown name or change, for a value that a network cannot have (WrongKind where
+    it is a word for a number, say) and for weights that do not fit.
     """
     spec = SPECS.get(name) or LANDMARK_SPECS.get(name) if isinstance(name, str) else name
     if spec is None:
@@ -271,7 +273,15 @@ def create_model(
         elif weights is not None:
             load_state(points, Path(weights), ".caffemodel, .param or .pt")
         return points.eval()
-    model = SpecDetector(change(spec, **changes) if changes else spec)
+    try:
+        model = SpecDetector(change(spec, **changes) if changes else spec)
+    except InputError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        stated = ", ".join(f"{key} = {value!r}" for key, value in changes.items())
+        raise WrongKind(
+            f"changes {stated} do not suit {spec.name}: {type(error).__name__} {error}"
+        ) from error
     if weights is not None:
         load_any_weights(model, weights)
     return model.eval()
