@@ -166,6 +166,29 @@ def test_a_missing_extra_is_named(tmp_path, zoo):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_doctor_names_the_extra_in_its_table(tmp_path):
+    """In an interpreter that has no Optuna; brackets are text and no markup."""
+    code = (
+        "import sys; sys.modules['optuna'] = None\n"
+        "from toolkit.cli import main\n"
+        "sys.argv = ['toolkit', 'doctor']\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1
+    assert 'pip install -e ".[search]"' in run.stdout
+
+
+def test_brackets_in_names_are_shown(tmp_path, zoo, pictures):
+    names = ["a[/b].png", "holiday[beach].png", "x:smile:.png"]
+    (tmp_path / "in" / "a[").mkdir(parents=True)
+    for name in names:
+        cv2.imwrite(str(tmp_path / "in" / name), pictures["astronaut"][..., ::-1])
+    run = toolkit("detect", "in", "--model", "yoloface-100k", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert all(f"in/{name}" in run.stdout for name in names)
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, zoo):
     """A file size limit of 100 kB stands in for the full disk: writes fail the same way."""
     import resource

@@ -78,8 +78,11 @@ def _say(text: str) -> None:
 def _answer(data: dict[str, Any], as_json: bool, table: Table | str = "") -> None:
     if as_json:
         print(json.dumps(data))
-    else:
-        Console(width=None if sys.stdout.isatty() else 160).print(table)
+    elif isinstance(table, str):
+        print(table)
+    else:  # without markup: names of files and extras have brackets and colons too
+        width = None if sys.stdout.isatty() else 160
+        Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _size(text: str) -> tuple[int, int] | None:
