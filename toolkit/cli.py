@@ -988,10 +988,12 @@ def evaluate_landmarks(
         scores = landmarks.score(open_landmarks(model, weights), dataset, normaliser)
     else:
         try:
-            points = np.load(predictions)
-        except (OSError, ValueError) as error:
+            points = np.asarray(np.load(predictions), np.float64)
+        except (OSError, ValueError, TypeError, EOFError) as error:
             raise InputError(f"cannot read {predictions} as .npy: {error}") from None
-        scores = landmarks.evaluate(points, dataset.keypoints[..., :2], normaliser, boxes=dataset.boxes)
+        scores = landmarks.score_points(points, dataset, normaliser)
+    if scores.left_out:
+        _say(f"{scores.left_out} faces without labels for the {normaliser} length are left out")
     result = scores.as_dict()
     rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
     _answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))
