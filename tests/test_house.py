@@ -49,6 +49,23 @@ def test_import_stays_light():
     assert run.stdout.strip() == "[]"
 
 
+def imported(source: str) -> set[str]:
+    """The parts of the package that a module imports, at its top or in a function."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("toolkit.")}
+
+
+def test_every_way_to_import_is_seen():
+    assert imported("from toolkit import viz, cli") == {"viz", "cli"}
+    assert imported("def f():\n    from toolkit.data import (\n        toy,\n        cards,\n    )") == {"data"}
+    assert imported("import numpy, toolkit.demo as d\nfrom os import path") == {"demo"}
+
+
 def test_imports_run_downwards():
     order = "boxes runtime timing viz models detect faces samples data training evaluation export"
     order += " device ablation widgets page demo cli"
@@ -60,12 +77,9 @@ def test_imports_run_downwards():
         own = path.relative_to(ROOT / "toolkit").parts[0].removesuffix(".py")
         if own == "__init__":
             continue
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if words[:1] in (["from"], ["import"]) and words[1].startswith("toolkit"):
-                target = words[1].split(".")[1] if "." in words[1] else words[3].rstrip(",")
-                if target in level and level[target] > level[own]:
-                    wrong.append(f"{path.name}: {line.strip()}")
+        for target in imported(path.read_text()):
+            if target in level and level[target] > level[own]:
+                wrong.append(f"{path.name}: {target}")
     assert wrong == []
 
 
