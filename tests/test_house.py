@@ -111,6 +111,22 @@ def test_readme_tables_are_those_of_the_results():
     assert rewritten(text) == text
 
 
+def test_scores_beside_the_published_ones_are_those_of_the_results():
+    from tests.benchmarks.tables import FACES, README, result
+
+    lines = README.read_text().partition("| network | input |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+    cells = {row[1]: (row[7], row[8]) for row in rows}
+    assert len(cells) == 12
+    for name, (said, ours) in cells.items():
+        if name in FACES:
+            kept = result("evaluation")["widerface_val"][f"{name} torch"]
+            figures = " / ".join(f"{kept[level]:.3f}"[1:] for level in ("easy", "medium", "hard"))
+            assert (said, ours) == (f"WIDER {FACES[name]}", f"{figures} (reduced pictures)")
+        else:
+            assert ours.startswith("not measured")
+
+
 def test_the_page_of_ratios_is_that_of_the_results():
     from tests.benchmarks.page import PAGE, text
 
