@@ -368,6 +368,8 @@ def export(
         network, folder, formats, _size(size), calibration, detection_output, method, floats, cpp, name
     )
     spec = json.loads((folder / "spec.json").read_text())
+    if spec.get("threshold", 0.25) != 0.25:
+        _say(f"{folder} keeps the threshold that was chosen for it, {spec['threshold']:.4g}")
     sizes = {f: sum(v["bytes"] for v in spec["formats"][f]["files"].values()) for f in parity}
     rows = [
         [fmt, f"{sizes[fmt] / 1000:.1f}", f"{p['max_difference']:.2g}", f"{p['relative_difference']:.2g}"]
@@ -1218,7 +1220,7 @@ def time_run(
     )
     records = [timing.record(*entry) for entry in found]
     _answer({"readings": records}, as_json, _columns(timing.table(found)))
-    wrong = [reading for _, reading in found if not reading.parity["agrees"]]
+    wrong = [reading for _, reading in found if reading.parity["agrees"] is False]
     for reading in wrong:
         _say(f"WRONG DETECTIONS: {reading.model.name} on {reading.machine}: {timing.parity_text(reading)}")
     if wrong:
