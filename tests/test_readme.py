@@ -72,8 +72,7 @@ def place(zoo, data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shell(place, tmp_path_factory):
-    """Runs a command line, where DEVICES are, with a phone that adb reaches and a board named raspberrypi that
-    ssh reaches."""
+    """Runs a command line; where DEVICES are, adb reaches a phone and ssh a board named raspberrypi."""
     programs = tmp_path_factory.mktemp("bin")
     environment = {
         **os.environ,

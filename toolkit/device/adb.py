@@ -122,7 +122,8 @@ def _last(text: str) -> str:
 
 def _unauthorised(serial: str) -> str:
     return (
-        f"adb:{serial} has not authorised this computer: unlock it, accept 'Allow USB debugging', and run again"
+        f"adb:{serial} has not authorised this computer: unlock it, accept 'Allow USB debugging', "
+        "and run again"
     )
 
 

@@ -193,9 +193,9 @@ def score(
 
 
 def score_points(points: ArrayLike, dataset: Dataset, normaliser: str = "") -> LandmarkScores:
-    """`evaluate` points (m, P, 2) px in the order of a data set's faces, by its labels and boxes: by the outer
-    eye corners where these are known for so many points, otherwise by the box, unless given. 106 points are
-    scored on 98 through WFLW_FROM_106. Raises InputError where the data set has no landmarks."""
+    """`evaluate` points (m, P, 2) px in the order of a data set's faces, by its labels and boxes, and unless
+    given by the outer eye corners where these are known for so many points, otherwise by the box. 106 points
+    are scored on 98 through WFLW_FROM_106. Raises InputError where the data set has no landmarks."""
     if dataset.keypoints is None:
         raise InputError("the data set has no landmarks: name one with keypoints")
     found = np.asarray(points)

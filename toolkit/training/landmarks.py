@@ -254,8 +254,8 @@ def complete(config: Config, dataset: Dataset) -> Config:
     perfect = evaluation.score_points(val_set.keypoints[:, :, :2], val_set)
     if perfect.left_out:
         print(
-            f"{perfect.left_out} faces without labels for the {perfect.normaliser} length are left out of the "
-            "validation",
+            f"{perfect.left_out} faces without labels for the {perfect.normaliser} length are left out of "
+            "the validation",
             file=sys.stderr,
         )
     return config.model_copy(update={"changes": changes})
