@@ -1,4 +1,4 @@
-"""README's `toolkit data curate --app`: somebody looks, moves a picture to another split, and closes the page."""
+"""README's `toolkit data curate --app`: somebody looks, moves a picture to another split, closes the page."""
 
 import json
 import shlex
