@@ -1,5 +1,6 @@
 # make demo    set everything up and run the main job
 # make test    set everything up and run the tests
+# make coverage  the same, with the lines of toolkit/ that no test runs
 # make lab     JupyterLab on the notebooks
 # make debian  Debian's packages for tests/device and tests/browser, which skip what is missing (as root)
 # make check   style, types, stripped notebooks
@@ -13,7 +14,7 @@ VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
 
-.PHONY: setup debian demo test lab check docs format figures bench bench-peers
+.PHONY: setup debian demo test coverage lab check docs format figures bench bench-peers
 
 setup: $(VENV)/ready
 
@@ -34,6 +35,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 lab: setup
 	$(BIN)/jupyter lab notebooks

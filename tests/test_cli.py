@@ -166,6 +166,29 @@ def test_a_missing_extra_is_named(tmp_path, zoo):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_doctor_names_the_extra_in_its_table(tmp_path):
+    """In an interpreter that has no Optuna; brackets are text and no markup."""
+    code = (
+        "import sys; sys.modules['optuna'] = None\n"
+        "from toolkit.cli import main\n"
+        "sys.argv = ['toolkit', 'doctor']\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1
+    assert 'pip install -e ".[search]"' in run.stdout
+
+
+def test_brackets_in_names_are_shown(tmp_path, zoo, pictures):
+    names = ["a[/b].png", "holiday[beach].png", "x:smile:.png"]
+    (tmp_path / "in" / "a[").mkdir(parents=True)
+    for name in names:
+        cv2.imwrite(str(tmp_path / "in" / name), pictures["astronaut"][..., ::-1])
+    run = toolkit("detect", "in", "--model", "yoloface-100k", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert all(f"in/{name}" in run.stdout for name in names)
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, zoo):
     """A file size limit of 100 kB stands in for the full disk: writes fail the same way."""
     import resource
@@ -272,7 +295,42 @@ def test_landmark_scores(data, tmp_path):
     np.save(tmp_path / "p.npy", points + 1)
     scores = answer("evaluate", "landmarks", "--predictions", "p.npy", cwd=tmp_path)
     assert 0 < scores["nme"] < 0.2
-    assert toolkit("evaluate", "landmarks", "--predictions", "none.npy", cwd=tmp_path).returncode == 2
+    for name, content in (("none.npy", None), ("empty.npy", b""), ("text.npy", b"1 2 3")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        run = toolkit("evaluate", "landmarks", "--predictions", name, cwd=tmp_path)
+        assert (run.returncode, run.stderr.count("\n")) == (2, 1), run.stderr
+
+
+def test_a_network_and_its_points_have_one_score(zoo, tmp_path):
+    """Of a set with unlabelled points, and boxes that are not the bounds of the points."""
+    import numpy as np
+
+    from toolkit import create_model
+    from toolkit.data.dataset import load
+    from toolkit.data.toy_faces import make_toy_faces
+    from toolkit.evaluation import landmarks
+
+    make_toy_faces(tmp_path / "faces", count=12, size=96)
+    for file in (tmp_path / "faces" / "annotations").iterdir():
+        labels = json.loads(file.read_text())
+        for i, row in enumerate(labels["annotations"]):
+            point = 3 * (i or 60)  # 60: an eye corner
+            row["keypoints"][point : point + 3] = [0, 0, 0]
+            row["bbox"][2] /= 2
+        file.write_text(json.dumps(labels))
+    dataset = load(tmp_path / "faces")
+    found = landmarks.predict(create_model("landmark106", "published"), dataset)
+    np.save(tmp_path / "p.npy", found)
+    for normaliser, left_out in (("inter-ocular", 2), ("box", 0)):
+        args = ("evaluate", "landmarks", "--data", "./faces", "--normaliser", normaliser)
+        scores = [
+            answer(*args, *source, cwd=tmp_path)
+            for source in (("--model", "landmark106"), ("--predictions", "p.npy"))
+        ]
+        assert scores[0] == scores[1]
+        assert scores[0]["left_out"] == left_out
+        assert scores[0]["nme"] > 0.01
 
 
 def test_doctor_and_curation(toy, zoo, tmp_path):

@@ -49,6 +49,23 @@ def test_import_stays_light():
     assert run.stdout.strip() == "[]"
 
 
+def imported(source: str) -> set[str]:
+    """The parts of the package that a module imports, at its top or in a function."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return {name.split(".")[1] for name in names if name.startswith("toolkit.")}
+
+
+def test_every_way_to_import_is_seen():
+    assert imported("from toolkit import viz, cli") == {"viz", "cli"}
+    assert imported("def f():\n    from toolkit import (\n    viz,\n    cli,\n    )") == {"viz", "cli"}
+    assert imported("import numpy, toolkit.demo as d\nfrom os import path") == {"demo"}
+
+
 def test_imports_run_downwards():
     order = "boxes runtime timing viz models detect faces samples data training evaluation export"
     order += " device ablation widgets page demo cli"
@@ -60,12 +77,8 @@ def test_imports_run_downwards():
         own = path.relative_to(ROOT / "toolkit").parts[0].removesuffix(".py")
         if own == "__init__":
             continue
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if words[:1] in (["from"], ["import"]) and words[1].startswith("toolkit"):
-                target = words[1].split(".")[1] if "." in words[1] else words[3].rstrip(",")
-                if target in level and level[target] > level[own]:
-                    wrong.append(f"{path.name}: {line.strip()}")
+        found = imported(path.read_text()) & level.keys()
+        wrong += [f"{path.name}: {target}" for target in found if level[target] > level[own]]
     assert wrong == []
 
 
@@ -95,6 +108,22 @@ def test_readme_tables_are_those_of_the_results():
     text = README.read_text()
     assert "<!-- measured -->" in text
     assert rewritten(text) == text
+
+
+def test_scores_beside_the_published_ones_are_those_of_the_results():
+    from tests.benchmarks.tables import FACES, README, result
+
+    lines = README.read_text().partition("| network | input |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+    cells = {row[1]: (row[7], row[8]) for row in rows}
+    assert len(cells) == 12
+    for name, (said, ours) in cells.items():
+        if name in FACES:
+            kept = result("evaluation")["widerface_val"][f"{name} torch"]
+            figures = " / ".join(f"{kept[level]:.3f}"[1:] for level in ("easy", "medium", "hard"))
+            assert (said, ours) == (f"WIDER {FACES[name]}", f"{figures} (reduced pictures)")
+        else:
+            assert ours.startswith("not measured")
 
 
 def test_the_page_of_ratios_is_that_of_the_results():

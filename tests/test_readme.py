@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack, closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,13 +32,9 @@ COMMANDS = [
     if not line.startswith(("make ", "sdkmanager ", "cd "))
 ]
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-ELSEWHERE = {"toolkit data curate datasets/mine curated --app": "tests/browser opens and closes the App"}
-
-pytest.importorskip("adbutils")
-pytestmark = pytest.mark.skipif(
-    not READY or shutil.which("qemu-aarch64-static") is None,
-    reason="needs openssh-server and qemu-user-static",
-)
+WITH_APP = [command for command in COMMANDS if "--app" in command]  # tests/browser runs them
+WITH_DEVICE = [command for command in COMMANDS if "adb" in command or "ssh:" in command]
+DEVICES = READY and find_spec("adbutils") is not None and shutil.which("qemu-aarch64-static") is not None
 
 
 def film(path: Path) -> None:
@@ -74,35 +72,36 @@ def place(zoo, data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shell(place, tmp_path_factory):
-    """Runs a command line with a phone that adb reaches and a board named raspberrypi that ssh reaches."""
-    folder = tmp_path_factory.mktemp("sshd")
-    board, programs = Board(folder), folder / "bin"
-    programs.mkdir()
-    ssh = programs / "ssh"
-    words = f'"${{@/pi@raspberrypi/{getpass.getuser()}@board}}"'
-    ssh.write_text(f"#!/bin/bash\nexec {shutil.which('ssh')} -F {board.config} {words}\n")
-    ssh.chmod(0o755)
-    phone = FakePhone(tmp_path_factory.mktemp("phone"))
-    with adb_server(tmp_path_factory.mktemp("home")) as port:
-        environment = {
-            **os.environ,
-            "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            "TOOLKIT_DATA": str(place / "data"),
-            "ANDROID_ADB_SERVER_PORT": port,
-        }
-        import adbutils
+    """Runs a command line; where DEVICES are, adb reaches a phone and ssh a board named raspberrypi."""
+    programs = tmp_path_factory.mktemp("bin")
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "TOOLKIT_DATA": str(place / "data"),
+    }
+    with ExitStack() as stack:
+        if DEVICES:
+            import adbutils
 
-        subprocess.run([adbutils.adb_path(), "connect", phone.serial], env=environment, check=True)
+            board = stack.enter_context(closing(Board(tmp_path_factory.mktemp("sshd"))))
+            ssh = programs / "ssh"
+            words = f'"${{@/pi@raspberrypi/{getpass.getuser()}@board}}"'
+            ssh.write_text(f"#!/bin/bash\nexec {shutil.which('ssh')} -F {board.config} {words}\n")
+            ssh.chmod(0o755)
+            phone = stack.enter_context(closing(FakePhone(tmp_path_factory.mktemp("phone"))))
+            port = stack.enter_context(adb_server(tmp_path_factory.mktemp("home")))
+            environment["ANDROID_ADB_SERVER_PORT"] = port
+            subprocess.run([adbutils.adb_path(), "connect", phone.serial], env=environment, check=True)
         yield lambda *words: subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
-    phone.close()
-    board.close()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[1:4]))
 def test_command(command, shell, place):
-    if command.split("#")[0].strip() in ELSEWHERE:
-        pytest.skip(ELSEWHERE[command.split("#")[0].strip()])
+    if command in WITH_APP:
+        pytest.skip("tests/browser opens and closes the App")
+    if command in WITH_DEVICE and not DEVICES:
+        pytest.skip("needs adbutils, openssh-server and qemu-user-static")
     words = shlex.split(command, comments=True)
     assert words[0] == "toolkit"
     run = shell("bash", "-c", command)
@@ -124,4 +123,5 @@ def test_python(text, shell):
 
 def test_the_blocks_were_found():
     assert len(COMMANDS) > 30
+    assert 1 <= len(WITH_DEVICE) < 5
     assert len(PYTHON) == 1

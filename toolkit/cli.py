@@ -78,8 +78,11 @@ def _say(text: str) -> None:
 def _answer(data: dict[str, Any], as_json: bool, table: Table | str = "") -> None:
     if as_json:
         print(json.dumps(data))
-    else:
-        Console(width=None if sys.stdout.isatty() else 160).print(table)
+    elif isinstance(table, str):
+        print(table)
+    else:  # without markup: names of files and extras have brackets and colons too
+        width = None if sys.stdout.isatty() else 160
+        Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _size(text: str) -> tuple[int, int] | None:
@@ -365,6 +368,8 @@ def export(
         network, folder, formats, _size(size), calibration, detection_output, method, floats, cpp, name
     )
     spec = json.loads((folder / "spec.json").read_text())
+    if spec.get("threshold", 0.25) != 0.25:
+        _say(f"{folder} keeps the threshold that was chosen for it, {spec['threshold']:.4g}")
     sizes = {f: sum(v["bytes"] for v in spec["formats"][f]["files"].values()) for f in parity}
     rows = [
         [fmt, f"{sizes[fmt] / 1000:.1f}", f"{p['max_difference']:.2g}", f"{p['relative_difference']:.2g}"]
@@ -985,10 +990,12 @@ def evaluate_landmarks(
         scores = landmarks.score(open_landmarks(model, weights), dataset, normaliser)
     else:
         try:
-            points = np.load(predictions)
-        except (OSError, ValueError) as error:
+            points = np.asarray(np.load(predictions), np.float64)
+        except (OSError, ValueError, TypeError, EOFError) as error:
             raise InputError(f"cannot read {predictions} as .npy: {error}") from None
-        scores = landmarks.evaluate(points, dataset.keypoints[..., :2], normaliser, boxes=dataset.boxes)
+        scores = landmarks.score_points(points, dataset, normaliser)
+    if scores.left_out:
+        _say(f"{scores.left_out} faces without labels for the {normaliser} length are left out")
     result = scores.as_dict()
     rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
     _answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))
@@ -1213,7 +1220,7 @@ def time_run(
     )
     records = [timing.record(*entry) for entry in found]
     _answer({"readings": records}, as_json, _columns(timing.table(found)))
-    wrong = [reading for _, reading in found if not reading.parity["agrees"]]
+    wrong = [reading for _, reading in found if reading.parity["agrees"] is False]
     for reading in wrong:
         _say(f"WRONG DETECTIONS: {reading.model.name} on {reading.machine}: {timing.parity_text(reading)}")
     if wrong:

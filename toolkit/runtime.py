@@ -108,7 +108,7 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a file's name, in some
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),

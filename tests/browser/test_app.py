@@ -1,12 +1,14 @@
-"""`toolkit data curate --app`: somebody looks, moves a picture to another split, and closes the page."""
+"""README's `toolkit data curate --app`: somebody looks, moves a picture to another split, closes the page."""
 
 import json
+import shlex
 import socket
 import time
 
 import cv2
 import numpy as np
 
+from tests.test_readme import WITH_APP
 from toolkit.data.curation import read_record
 from toolkit.data.dataset import load
 from toolkit.data.toy import make_toy
@@ -37,12 +39,15 @@ def assert_boxes_are_drawn(toy, i, drawn, plain):
 
 
 def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, zoo, tmp_path):
-    toy = make_toy(tmp_path / "toy", count=24, classes=4)
+    (command,) = WITH_APP
+    program, *words = shlex.split(command, comments=True)
+    assert (program, words[:4]) == ("toolkit", ["data", "curate", "datasets/mine", "curated"])
+    toy = make_toy(tmp_path / "datasets" / "mine", count=24, classes=4)
     toy.path(1).write_bytes(toy.path(0).read_bytes())  # a duplicate: tagged, and kept without the option
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = start(
-        *("toolkit.cli", "data", "curate", tmp_path / "toy", "out", "--app", "--json"),
+        *("toolkit.cli", *words, "--json"),
         FIFTYONE_DEFAULT_APP_PORT=str(port),
         BROWSER="true",  # the command opens one, and this program does nothing
     )
@@ -70,7 +75,7 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
     page.screenshot(path=tmp_path / "tags.png")
     page.locator("[data-cy=button-Apply]").click()
     moved, deadline = str(toy.image_ids[2]), time.monotonic() + 60
-    while "split" not in read_record(tmp_path / "out" / "record.json")["pictures"].get(moved, {}):
+    while "split" not in read_record(tmp_path / "curated" / "record.json")["pictures"].get(moved, {}):
         assert time.monotonic() < deadline
         page.wait_for_timeout(200)
 
@@ -78,9 +83,9 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
     assert process.wait(timeout=120) == 0
     answer = json.loads((tmp_path / "answer.txt").read_text())
     assert (answer["pictures"], answer["kept"], answer["views"]["duplicates"]) == (24, 24, 1)
-    record = read_record(tmp_path / "out" / "record.json")
+    record = read_record(tmp_path / "curated" / "record.json")
     assert record["pictures"][moved]["split"] == {"from": "train", "to": "val"}
-    curated = load(tmp_path / "out" / "curated")
+    curated = load(tmp_path / "curated" / "curated")
     splits = dict(zip(toy.files, toy.splits, strict=True)) | {toy.files[2]: "val"}
     assert dict(zip(curated.files, curated.splits, strict=True)) == splits
     assert len(curated.boxes) == len(toy.boxes)

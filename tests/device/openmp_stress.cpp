@@ -1,6 +1,6 @@
 // Parallel loops as ncnn has them, on many numbers of threads, checked against what a serial loop gives. To be
 // compiled with -fopenmp by clang, with toolkit/device/runner/openmp.cpp as the runtime.
-//   openmp_stress loops | callers | exit | exit-inside
+//   openmp_stress loops | networks | callers | exit | exit-inside
 #include <omp.h>
 
 #include <chrono>
@@ -87,6 +87,33 @@ void loops(int rounds) {
     }
 }
 
+// Layers of `sizes` values one after the other, each made of the one before, which other threads made.
+std::vector<int> network(std::vector<int> values, const std::vector<int>& sizes, int threads) {
+    for (const int n : sizes) {
+        std::vector<int> out(static_cast<std::size_t>(n));
+#pragma omp parallel for num_threads(threads)
+        for (int i = 0; i < n; ++i)
+            out[static_cast<std::size_t>(i)] = values[static_cast<std::size_t>(7 * i) % values.size()] + i;
+        values = out;
+    }
+    return values;
+}
+
+// Two networks in turn, the second on what the first gave, on other numbers of threads, which sleep between the
+// layers of one and spin between those of the other.
+void networks(int rounds) {
+    const std::vector<int> image(50, 1), detector{100, 13, 57, 1, 24, 80}, landmarks{9, 64, 2, 31};
+    const std::vector<int> wanted = network(network(image, detector, 1), landmarks, 1);
+    const int pairs[][2] = {{4, 3}, {1, 5}, {3, 1}, {2, 7}};
+    for (int round = 0; round < rounds; ++round) {
+        const auto& [first, second] = pairs[round % 4];
+        kmp_set_blocktime(20);
+        const std::vector<int> found = network(image, detector, first);
+        kmp_set_blocktime(0);
+        expect(network(found, landmarks, second) == wanted, "two networks in turn");
+    }
+}
+
 [[noreturn]] void work_forever() {
     for (;;) count_up(100, 3);
 }
@@ -96,6 +123,7 @@ void loops(int rounds) {
 int main(int count, char** words) {
     const char* mode = count > 1 ? words[1] : "";
     if (!std::strcmp(mode, "loops")) loops(40);
+    else if (!std::strcmp(mode, "networks")) networks(400);
     else if (!std::strcmp(mode, "callers")) {
         for (int turn = 0; turn < 3; ++turn) {  // threads with workers of their own come and go
             std::thread first(loops, 8), second(loops, 8);

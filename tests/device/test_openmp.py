@@ -46,16 +46,23 @@ def stress(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("mode", "code"),
-    [("loops", 0), ("callers", 0), ("exit", 7), ("exit-inside", 7)],
-    ids=["odd numbers of threads", "three callers", "exit while another thread works", "exit inside a loop"],
+    [("loops", 0), ("networks", 0), ("callers", 0), ("exit", 7), ("exit-inside", 7)],
+    ids=[
+        "odd numbers of threads",
+        "two networks in turn",
+        "three callers",
+        "exit while another thread works",
+        "exit inside a loop",
+    ],
 )
 def test_no_race(mode, code, stress):
     run = subprocess.run([stress["good"], mode], capture_output=True, text=True, timeout=300)
     assert (run.returncode, run.stderr) == (code, "")
 
 
-def test_a_race_would_be_seen(stress):
-    run = subprocess.run([stress["racing"], "loops"], capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize("mode", ["loops", "networks"])
+def test_a_race_would_be_seen(mode, stress):
+    run = subprocess.run([stress["racing"], mode], capture_output=True, text=True, timeout=300)
     assert run.returncode != 0
     assert "data race" in run.stderr
 

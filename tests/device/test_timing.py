@@ -1,18 +1,24 @@
 """Readings: what is accepted, kept, computed and shown; and timing on this machine."""
 
+import errno
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from toolkit.ablation import report
+from toolkit.detect import Boxes
 from toolkit.device import timing
 from toolkit.device.timing import Load, Reading, import_readings, keep, measure, read_reading, read_timings
-from toolkit.export import read_spec
+from toolkit.export import export_model, read_spec, write_threshold
 from toolkit.runtime import InputError
+from toolkit.samples import untrained
 
 STATED = {
     "schema": 1,
@@ -139,6 +145,33 @@ def test_agreement_tells_wrong_detections(network, stated):
     assert agrees([*rows, {**rows[0], "score": task.conf + 5e-4}])  # rounding at the threshold
 
 
+def test_nothing_found_is_nothing_compared(network, stated, tmp_path):
+    """A picture without objects: no parity is shown, in words or in JSON, and it is no failure."""
+    task = timing._task(network, "ncnn", timing.load_picture()[0])
+    none = replace(task, wanted=Boxes(*(np.array(part)[:0] for part in vars(task.wanted).values())))
+
+    def compared(task, detections):
+        reading = read_reading({**stated, "detections": detections}, "a test")
+        return reading.model_copy(update={"parity": timing.agreement(task, reading)})
+
+    reading = compared(none, [])
+    assert reading.parity["agrees"] is None
+    keep(network, [reading])
+    (kept,) = read_timings(network)
+    assert timing.table([(network, kept)])["as ncnn here"] == ["nothing to compare"]
+    assert json.loads(json.dumps(timing.record(network, kept)))["parity"]["agrees"] is None
+    row = {"class": task.classes[0], "score": 0.9, "box": [0, 0, 9, 9]}
+    assert compared(none, [row]).parity["agrees"] is False
+    assert compared(task, []).parity["agrees"] is False
+
+    spec = read_spec(network)
+    write(network / "spec.json", {**spec, "threshold": 1.0})
+    command = [sys.executable, "-m", "toolkit.cli", "time", str(network), "--device", "local", "--loops", "1"]
+    run = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert json.loads(run.stdout)["readings"][0]["parity"]["agrees"] is None
+
+
 def test_on_this_machine(network, tmp_path):
     found = measure([network], ["local"], ("ncnn", "ncnn-fp16"), load=Load(warmup=2, loops=30, cooldown=0))
     assert read_timings(network) == [reading for _, reading in found]
@@ -201,6 +234,64 @@ def test_the_command(stated, network, tmp_path):
         assert (run.returncode, run.stdout) == (2, "")
         assert said in run.stderr
         assert run.stderr.count("\n") == 1
+
+
+def test_an_export_into_the_same_folder_keeps_readings_and_threshold(stated, network):
+    keep(network, [read_reading(stated, "a test")])
+    write_threshold(str(network), 0.4)
+    model = untrained("yoloface-50k")
+    export_model(model, network, ["ncnn"], name="yoloface-50k")
+    (reading,) = read_timings(network)
+    columns = timing.table([(network, reading)])
+    assert read_spec(network)["threshold"] == 0.4
+    assert (columns["input"], columns["kB"][0].isdigit()) == (["56x56"], True)
+
+    export_model(model, network, ["ncnn"], (64, 64), name="yoloface-50k")
+    assert read_timings(network) == [reading]
+    assert read_spec(network)["threshold"] == 0.25  # another input, another threshold
+    export_model(model, network, ["onnx"], name="another")
+    columns = timing.table([(network, reading)])
+    assert (columns["input"], columns["kB"]) == (["other files"], ["other files"])  # than those timed
+    assert [c[0] for name, c in columns.items() if "ms" in name] == ["4", "3.5", "6.2"]
+
+    (network / "spec.json").write_text("{")
+    export_model(model, network, ["ncnn"], name="yoloface-50k")
+    assert read_timings(network) == [reading]
+
+
+def test_ctrl_c_ends_a_sweep_and_keeps_what_arrived(network):
+    command = [sys.executable, "-m", "toolkit.cli", "time", str(network), "--device", "local", "--loops", "1"]
+    command += ["--threads", ",".join(map(str, range(1, 61)))]  # a second of rest after each
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (network / "timing.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in said
+    assert 1 <= len(read_timings(network)) < 10
+
+
+def test_a_full_disk_ends_a_sweep(network, monkeypatch):
+    runs, run = [], timing._run
+
+    def full(folder, readings):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(timing, "keep", full)
+    monkeypatch.setattr(timing, "_run", lambda *words: runs.append(1) or run(*words))
+    with pytest.raises(OSError, match="No space left"):
+        measure([network], ["local"], threads=(1, 2, 3), load=Load(warmup=1, loops=1, cooldown=0))
+    assert len(runs) == 1
+
+
+def test_a_device_named_twice_is_not_timed_at_once(network):
+    with pytest.raises(InputError, match="local is named twice"):
+        measure([network], ["local", "local"])
+    assert not (network / "timing.json").exists()
 
 
 def test_two_writers_lose_nothing(stated, network):

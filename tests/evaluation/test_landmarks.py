@@ -87,6 +87,20 @@ def test_points_without_a_label_are_left_out():
     assert landmarks.evaluate(found, real, labelled=labelled).nme == 0
 
 
+def test_a_face_without_a_length_is_left_out():
+    real = faces(4)
+    found, labelled = real + np.array([3.0, 4.0]), np.ones((4, 98), bool)
+    found[:2] += 1000
+    labelled[0, landmarks.LAYOUTS[98].eye_corners[0]] = False
+    labelled[1] = False
+    scores = landmarks.evaluate(found, real, labelled=labelled)
+    assert (scores.left_out, scores.missed, scores.per_face.tolist()) == (2, 0, pytest.approx([0.1, 0.1]))
+    assert scores.regions["mouth"] == pytest.approx(0.1)
+    assert scores.as_dict()["left_out"] == 2
+    by_box = landmarks.evaluate(found, real, "box", labelled=labelled)
+    assert (by_box.left_out, len(by_box.per_face)) == (1, 3)
+
+
 def test_wflw_points_are_found_among_the_106():
     mapping = landmarks.WFLW_FROM_106
     assert len(mapping) == len(set(mapping.tolist())) == 98
@@ -111,7 +125,7 @@ def test_perfect_points_of_wflw_score_nothing():
         (np.zeros((2, 106, 2)), np.zeros((2, 98, 2)), {}, "WFLW_FROM_106"),
         (np.zeros((0, 98, 2)), np.zeros((0, 98, 2)), {}, "no faces"),
         (np.zeros((2, 5, 2)), np.zeros((2, 5, 2)), {}, "use normaliser='box'"),
-        (np.zeros((2, 98, 2)), np.zeros((2, 98, 2)), {}, "face 0 has no inter-ocular length"),
+        (np.zeros((2, 98, 2)), np.zeros((2, 98, 2)), {}, "none of the 2 faces .* inter-ocular length"),
         (np.zeros((2, 98, 2)), np.zeros((2, 98, 2)), {"normaliser": "head"}, "normaliser must be"),
     ],
 )

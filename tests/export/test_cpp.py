@@ -183,6 +183,28 @@ def sample(exported_for_cpp, tmp_path_factory):
     return work / "detect"
 
 
+def test_the_sample_mends_a_copy_of_the_source(tmp_path):
+    kernel = "src/layer/arm/convolutiondepthwise_3x3_pack8_fp16s.h"
+    faulty = '"ld1    {v21.8h}, [%1]              \\n" // r14\n'
+    (tmp_path / "ncnn" / kernel).parent.mkdir(parents=True)
+    (tmp_path / "ncnn" / kernel).write_text(faulty)
+    (tmp_path / "ncnn" / "CMakeLists.txt").write_text("add_library(ncnn INTERFACE)\n")
+    configure = ["cmake", "-B", tmp_path / "build", "-S", SOURCE, f"-DNCNN_SOURCE={tmp_path / 'ncnn'}"]
+    for _ in range(2):  # again, in the same folder
+        subprocess.run(configure, check=True, capture_output=True)
+        assert (tmp_path / "build/ncnn-source" / kernel).read_text() == faulty.replace("%1", "%2")
+        assert (tmp_path / "ncnn" / kernel).read_text() == faulty
+
+
+@pytest.mark.parametrize("processor", ["aarch64", "x86_64"])
+def test_the_sample_warns_of_an_installed_ncnn_on_arm(processor, tmp_path):
+    (tmp_path / "ncnnConfig.cmake").write_text("add_library(ncnn INTERFACE IMPORTED)\n")
+    configure = ["cmake", "-B", tmp_path / "build", "-S", SOURCE, f"-Dncnn_DIR={tmp_path}"]
+    configure += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={processor}"]
+    done = subprocess.run(configure, check=True, capture_output=True, text=True)
+    assert ("computes ncnn-fp16 wrongly" in " ".join(done.stderr.split())) == (processor == "aarch64")
+
+
 @pytest.mark.parametrize("fmt", FORMATS_OF_NCNN)
 def test_the_sample_finds_what_python_finds(fmt, sample, exported_for_cpp, zoo, tmp_path):
     picture, drawing = zoo / "images" / "dog.jpg", tmp_path / "found.jpg"

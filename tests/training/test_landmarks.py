@@ -1,6 +1,7 @@
 """Landmark training: mirrored points, poses, augmentation, losses, runs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -260,6 +261,20 @@ def test_settings_that_do_not_fit(toy_faces, tmp_path):
     taught = config.model_copy(update={"teacher": "landmark106"})
     with pytest.raises(InputError, match="leave out the teacher"):
         train(taught, tmp_path / "a", dataset=toy_faces)
+
+
+def test_a_face_without_an_eye_corner_is_left_out_of_the_validation(toy_faces, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+    points = toy_faces.keypoints.copy()
+    val = np.flatnonzero(toy_faces.splits == "val")  # a picture has one face
+    points[val[0], evaluation.LAYOUTS[98].eye_corners[0], 2] = 0
+    config = settings_of(epochs=1).model_copy(update={"stop_at": 5, "validations": 40})
+    train(config, tmp_path / "run", dataset=replace(toy_faces, keypoints=points))
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("nme") >= 1
+    assert "1 faces without labels for the inter-ocular length are left out" in capsys.readouterr().err
+    points[val, evaluation.LAYOUTS[98].eye_corners[0], 2] = 0
+    with pytest.raises(InputError, match=f"none of the {len(val)} faces has labels"):
+        train(settings_of(), tmp_path / "none", dataset=replace(toy_faces, keypoints=points))
 
 
 def test_it_starts_from_published_features(zoo):

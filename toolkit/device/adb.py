@@ -120,10 +120,19 @@ def _last(text: str) -> str:
     return (text.strip().splitlines() or ["no message"])[-1]
 
 
+def _unauthorised(serial: str) -> str:
+    return (
+        f"adb:{serial} has not authorised this computer: unlock it, accept 'Allow USB debugging', "
+        "and run again"
+    )
+
+
 def _choose(client: Any, serial: str, errors: tuple[type[Exception], ...]) -> str:
     try:
         if ":" in serial and serial not in {info.serial for info in client.list()}:
             said = client.connect(serial, timeout=15)
+            if "authenticate" in said:
+                raise InputError(_unauthorised(serial))
             if "connected to" not in said:
                 raise InputError(
                     f"adb cannot connect to {serial} ({said.strip()}): check address and network"
@@ -144,10 +153,7 @@ def _choose(client: Any, serial: str, errors: tuple[type[Exception], ...]) -> st
     if serial not in states:
         raise InputError(f"no device {serial} answers adb, only {', '.join(states)}: name one of these")
     if states[serial] in ("unauthorized", "authorizing"):
-        raise InputError(
-            f"adb:{serial} has not authorised this computer: unlock it, accept 'Allow USB debugging', "
-            "and run again"
-        )
+        raise InputError(_unauthorised(serial))
     if states[serial] != "device":
         raise InputError(f"adb:{serial} is {states[serial]}: connect it again, or restart it, and run again")
     return serial

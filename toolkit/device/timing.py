@@ -13,7 +13,7 @@ import queue
 import shlex
 import subprocess
 import tempfile
-import time
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -56,6 +56,7 @@ TOLERANCES = {"ncnn": 1e-3, "ncnn-fp16": 0.04, "ncnn-int8": 0.1}
 CORES = ("all", "little", "big")  # by ncnn's number for it, "powersave"
 EMULATORS = ("goldfish", "ranchu")  # Build.HARDWARE of Android's own
 NOT_A_TIMING = "emulated, not a timing"
+REPLACED = "other files"  # the folder was exported again since
 
 
 class Device(Protocol):
@@ -447,9 +448,10 @@ def measure(
     differ, and all formats of a folder, instead of what is given. `picture`: scikit-image's astronaut unless
     given. `landmarks`: a landmark network that places points in every detection, in the detector's format.
 
-    A reading is added to timing.json as soon as it is complete. Raises InputError for bad input before any
-    device is touched (a file that differs from spec.json among it), for a device that is not there before any
-    is timed, and at the end for devices that failed.
+    A reading is added to timing.json as soon as it is complete; interrupted, every device ends with the one
+    that it is at. Raises InputError for bad input before any device is touched (a file that differs from
+    spec.json among it), for a device that is not there or is named twice before any is timed, and at the end
+    for devices that failed.
     """
     image, name = load_picture(picture)
     for folder in folders:
@@ -472,6 +474,7 @@ def measure(
     ]
     done: list[tuple[Path, Reading]] = []
     arrivals: queue.SimpleQueue[tuple[Path, Reading] | None] = queue.SimpleQueue()
+    stop = threading.Event()
 
     def work(device: Device, about: dict[str, Any], runner: Path, raw: Path) -> None:
         try:
@@ -479,27 +482,38 @@ def measure(
             settings = _sweep(about) if sweep else list(product(threads, powersave))
             size = f"{image.shape[1]}x{image.shape[0]}"
             for task, (count, cores) in product(tasks, settings):
+                if stop.is_set():
+                    return
                 options = ["--format", task.format, "--raw", raw.name, "--size", size]
                 options += ["--conf", f"{task.conf:.6f}", "--threads", str(count), "--powersave", str(cores)]
-                arrivals.put((task.folder, _run(device, about, task, tasks, options, load)))
-                time.sleep(load.cooldown)
+                reading = _run(device, about, task, tasks, options, load)
+                keep(task.folder, [reading])  # here, so that one which ends after an interruption is kept
+                arrivals.put((task.folder, reading))
+                stop.wait(load.cooldown)
         finally:
             arrivals.put(None)
 
     with ExitStack() as stack:
         raw = Path(stack.enter_context(tempfile.TemporaryDirectory()), f"{name}.rgb")
         raw.write_bytes(image.tobytes())
-        ready = []
+        opened: dict[str, Device] = {}
         for address in devices:
             device = stack.enter_context(closing(open_device(address, ssh_config)))
+            if device.name in opened:
+                raise InputError(f"{device.name} is named twice, and would be timed at once: name it once")
+            opened[device.name] = device
+        ready = []
+        for device in opened.values():
             about = facts(device)
             runner = build_runner(about["abi"], layers, ndk=about["kind"] == "adb")
             ready.append((device, about, runner, raw))
         with ThreadPoolExecutor(max(1, len(ready))) as pool:
-            jobs = [pool.submit(work, *place) for place in ready]
-            for folder, reading in progress(_until_all(arrivals, len(jobs)), "timing"):
-                keep(folder, [reading])
-                done.append((folder, reading))
+            try:
+                jobs = [pool.submit(work, *place) for place in ready]
+                done.extend(progress(_until_all(arrivals, len(jobs)), "timing"))
+            except BaseException:  # Ctrl-C: the pool waits for its threads
+                stop.set()
+                raise
     faults = [error for job in jobs if (error := job.exception())]
     for error in faults:
         if not isinstance(error, InputError):
@@ -649,8 +663,9 @@ def _run(
 
 def agreement(task: Task, reading: Reading) -> dict[str, Any]:
     """A reading's detections beside the ncnn wheel's: how many of each, how many matched (same class, IoU
-    above .5, each once), the largest differences among these, and whether all is within TOLERANCES. One whose
-    score is that near to the threshold may be found by one side alone."""
+    above .5, each once), the largest differences among these, and whether all is within TOLERANCES ("agrees":
+    None where neither side found anything to compare). One whose score is that near to the threshold may be
+    found by one side alone."""
     tolerance = TOLERANCES[task.format]
     left = list(reading.detections)
     scores, boxes, reach, points, lost = [0.0], [0.0], [0.0], [0.0], []
@@ -681,7 +696,9 @@ def agreement(task: Task, reading: Reading) -> dict[str, Any]:
         "score": float(np.max(scores)),
         "box_px": float(np.max(boxes)),
         **({} if task.points is None else {"points": float(np.max(points))}),
-        "agrees": bool(
+        "agrees": None
+        if len(scores) == 1 and not alone
+        else bool(
             np.max(scores) <= tolerance
             and np.max(reach) <= tolerance
             and np.max(points) <= tolerance
@@ -698,19 +715,21 @@ def table(
 ) -> dict[str, list[str]]:
     """Columns of text, a row for each (folder, reading): the seed's table with both of its conventions.
     `scores`: {network: score}, where known. An emulated reading has no times. Landmarks have a column where
-    any reading has them."""
+    any reading has them; size and input are of the files that were timed, where these are still there."""
     columns: dict[str, list[str]] = {}
     cascade = any(reading.landmarks for _, reading in readings)
     for folder, reading in readings:
         spec = read_spec(folder)
-        files = spec["formats"].get(reading.model.format, {"files": {}})["files"].values()
+        files = spec["formats"].get(reading.model.format, {"files": {}})["files"]
+        hashes = {name: facts["sha256"] for name, facts in files.items()}
+        present = _fingerprint(hashes) == _fingerprint(reading.model.sha256)
         score = scores.get(reading.model.name)
         row = {
             "network": reading.network,
             "score": "not measured" if score is None else f"{score:.4g}",
             "format": reading.model.format,
-            "input": "x".join(map(str, spec["io"]["input_size"])),
-            "kB": f"{sum(facts['bytes'] for facts in files) / 1000:.0f}",
+            "input": "x".join(map(str, spec["io"]["input_size"])) if present else REPLACED,
+            "kB": f"{sum(facts['bytes'] for facts in files.values()) / 1000:.0f}" if present else REPLACED,
             "device": reading.machine,
             "threads": str(reading.settings.threads),
             "cores": CORES[reading.settings.powersave],
@@ -752,6 +771,8 @@ def parity_text(reading: Reading) -> str:
     p = reading.parity
     if not p:
         return "not compared"
+    if not p["wanted"] and not p["found"]:
+        return "nothing to compare"
     text = f"{p['matched']} of {p['wanted']}, score {p['score']:.1g} off"
     if "points" in p:
         text += f", points {p['points']:.1g} of a face"

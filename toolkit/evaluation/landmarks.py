@@ -84,12 +84,13 @@ class LandmarkScores:
     auc: dict[float, float]  # threshold -> area under the cumulative error curve up to it, 0..1
     failure_rate: dict[float, float]  # threshold -> part of the faces above it
     regions: dict[str, float]  # region -> mean error of its points
-    per_face: NDArray[np.float64]  # (n,), infinite for a face that was not found
+    per_face: NDArray[np.float64]  # (n,) of the faces that count, infinite for one that was not found
     missed: int
+    left_out: int  # faces without a length to divide by, which count nowhere
     normaliser: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: nme, auc@T and failure@T per threshold, regions, faces, missed."""
+        """For JSON: nme, auc@T and failure@T per threshold, regions, faces, missed, left_out."""
         return {
             "nme": None if np.isnan(self.nme) else self.nme,
             **{f"auc@{t:.2f}": value for t, value in self.auc.items()},
@@ -97,6 +98,7 @@ class LandmarkScores:
             "regions": self.regions,
             "faces": len(self.per_face),
             "missed": self.missed,
+            "left_out": self.left_out,
             "normaliser": self.normaliser,
         }
 
@@ -118,9 +120,10 @@ def evaluate(
 
     A face's error is the mean distance of its points divided by a length: "inter-ocular", the distance of the
     outer eye corners (k = 68, 98 or 106), or "box", the diagonal of `boxes` (n, 4) xyxy, by default the
-    bounds of the true points. `labelled` (n, k) leaves points out. A face whose prediction is not finite was
-    not found: it counts as a failure and as nothing in the area, and not in the mean errors.
-    InputError for other shapes, an unknown layout, or a face without a length to divide by.
+    bounds of the true points. `labelled` (n, k) leaves points out, and a face without a label for an eye
+    corner, or for any point, has no length to divide by and is left out. A face whose prediction is not
+    finite was not found: it counts as a failure and as nothing in the area, and not in the mean errors.
+    InputError for other shapes, an unknown layout, or no face with a length to divide by.
     """
     found, real = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if found.shape != real.shape or real.ndim != 3 or real.shape[2] != 2:
@@ -132,9 +135,13 @@ def evaluate(
         raise InputError("there are no faces: nothing to evaluate")
     mask = np.ones(real.shape[:2], bool) if labelled is None else np.asarray(labelled, bool)
     lengths = _lengths(real, normaliser, boxes, mask)
-    if not (lengths > 0).all():
-        face = int(np.flatnonzero(~(lengths > 0))[0])
-        raise InputError(f"face {face} has no {normaliser} length to divide its error by: check its labels")
+    counted = (lengths > 0) & mask.any(axis=1)
+    if not counted.any():
+        raise InputError(
+            f"none of the {len(real)} faces has labels that give the {normaliser} length to divide its error "
+            "by: label the outer eye corners, or use the other of inter-ocular and box"
+        )
+    found, real, mask, lengths = found[counted], real[counted], mask[counted], lengths[counted]
     seen = np.isfinite(found).all(axis=(1, 2))
     errors = np.linalg.norm(found - real, axis=2) / lengths[:, None]
     errors[~mask] = np.nan
@@ -149,6 +156,7 @@ def evaluate(
         regions={name: float(_mean(errors[seen][:, points])) for name, points in regions.items()},
         per_face=per_face,
         missed=int((~seen).sum()),
+        left_out=int((~counted).sum()),
         normaliser=normaliser,
     )
 
@@ -179,18 +187,23 @@ def score(
     normaliser: str = "",
     point_map: PointMap | None = None,
 ) -> LandmarkScores:
-    """`evaluate` what a network gives for a data set, by the outer eye corners where these are known for so
-    many points, otherwise by the box. A 106-point network is scored on 98 points through WFLW_FROM_106, or
-    through `point_map`."""
+    """`score_points` of what a network gives for a data set, through `point_map` where given."""
     found = predict(network, dataset)
-    assert dataset.keypoints is not None
+    return score_points(found if point_map is None else point_map(found), dataset, normaliser)
+
+
+def score_points(points: ArrayLike, dataset: Dataset, normaliser: str = "") -> LandmarkScores:
+    """`evaluate` points (m, P, 2) px in the order of a data set's faces, by its labels and boxes, and unless
+    given by the outer eye corners where these are known for so many points, otherwise by the box. 106 points
+    are scored on 98 through WFLW_FROM_106. Raises InputError where the data set has no landmarks."""
+    if dataset.keypoints is None:
+        raise InputError("the data set has no landmarks: name one with keypoints")
+    found = np.asarray(points)
     truth, labelled = dataset.keypoints[:, :, :2], dataset.keypoints[:, :, 2] > 0
-    if point_map is not None:
-        found = point_map(found)
-    elif (found.shape[1], truth.shape[1]) == (106, 98):
+    if found.shape[1:2] == (106,) and truth.shape[1] == 98:
         found = found[:, WFLW_FROM_106]
     normaliser = normaliser or ("inter-ocular" if truth.shape[1] in LAYOUTS else "box")
-    return evaluate(found, truth, normaliser, labelled=labelled)
+    return evaluate(found, truth, normaliser, dataset.boxes, labelled)
 
 
 @dataclass(frozen=True, eq=False)

@@ -166,7 +166,8 @@ def export_model(
     formats need (`int8.calibration_inputs`); `method` and `float_layers` as `int8.quantize` has them. `cpp`
     adds a C++ sample that runs the ncnn files. Landmark networks have every format but those
     `FOR_DETECTORS`; their calibration pictures are faces cut out (`toolkit.faces.cut`). The folder appears
-    whole or not at all; it replaces an older export, never another folder. Raises InputError for what
+    whole or not at all; it replaces an older export, never another folder, and takes over its timing.json,
+    and its threshold where name and io are the same. Raises InputError for what
     cannot be exported so, a float32 file that differs from torch by more than its tolerance and `NOISE` allow
     among it; nothing is written then.
     """
@@ -238,9 +239,24 @@ def export_model(
             "versions": {package: importlib.metadata.version(package) for package in sorted(packages)},
             "environment": environment(),
         }
+        if output.exists():
+            _take_over(output, folder, spec)
         (folder / "spec.json").write_text(json.dumps(spec, indent=1) + "\n")
         (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
     return parity
+
+
+def _take_over(old: Path, folder: Path, spec: dict[str, Any]) -> None:
+    """What was measured with and chosen for an older export of the folder."""
+    if (old / "timing.json").exists():  # its readings name their files' sha256
+        shutil.copy(old / "timing.json", folder)
+    try:
+        before = read_spec(old)
+    except InputError:
+        return  # damaged: to be exported anew
+    same = all(before.get(key) == json.loads(json.dumps(spec[key])) for key in ("name", "io"))
+    if same and "threshold" in before:
+        spec["threshold"] = before["threshold"]
 
 
 def _same_detections(model: Detector, opened: onnx.EndToEndModel, x: NDArray[np.float32]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The loop is toolkit.training.loop's; what is here is what it asks of this kind o
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -233,7 +234,8 @@ def landmark_loss(outputs: Sequence[Tensor], batch: FaceBatch, io: LandmarkIO, k
 
 def complete(config: Config, dataset: Dataset) -> Config:
     """The configuration with the number of points written into `changes`. Raises InputError where the data
-    set has no landmarks, or others than `changes` says."""
+    set has no landmarks, others than `changes` says, or none to validate with; says how many faces the
+    validation leaves out."""
     if dataset.keypoints is None:
         raise InputError(f"{config.data} has no landmarks: name a data set with keypoints")
     if config.teacher:
@@ -247,6 +249,15 @@ def complete(config: Config, dataset: Dataset) -> Config:
     if config.recipe.multi_scale:
         raise InputError("a landmark network has one input size: set multi_scale to 0")
     create_model("landmark106", **changes)
+    _, val_set = parts(config, dataset)
+    assert val_set.keypoints is not None
+    perfect = evaluation.score_points(val_set.keypoints[:, :, :2], val_set)
+    if perfect.left_out:
+        print(
+            f"{perfect.left_out} faces without labels for the {perfect.normaliser} length are left out of "
+            "the validation",
+            file=sys.stderr,
+        )
     return config.model_copy(update={"changes": changes})
 
 
