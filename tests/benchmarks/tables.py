@@ -215,7 +215,46 @@ def studies() -> str:
             f"2 epochs: TPE {best['tpe']}; random choice {best['random']}; TPE ahead in "
             f"{found['repeats won by tpe']} of {len(found['best']['tpe'])} repeats."
         )
+    if power := result("studies-power"):
+        seen = ", ".join(f"{100 * part:.0f} % one of {size}" for size, part in power["power"].items())
+        lines.append(
+            f"\nOf {power['studies']:,} simulated studies with the seeds' spread of the first rows, "
+            f"{100 * power['false alarms']:.1f} % see an effect where there is none, {seen}."
+        )
     return "\n".join(lines)
+
+
+def face_study() -> str:
+    kept = result("studies-faces")
+    if not kept:
+        return ""
+
+    def spread(line: Mapping[str, Any]) -> str:
+        return f"{line['mean']:.4f} ± {line['sd']:.4f}"
+
+    def cells(title: str, line: Mapping[str, Any]) -> tuple[str, ...]:
+        costs = f"{line['bflops']:.3f}", f"{line['latency_ms']:.2f}", f"{line['kilobytes']:.0f}"
+        return (title, line["input_size"], spread(line), *costs)
+
+    rows = []
+    for line in kept["table"]:
+        width = ", width matched" if line["matching"] == "width" else ""
+        rows.append(cells(f"SE {line['se']}, CSP {line['csp']}{width}", line))
+    for name in ("yoloface-500k-v1", "yoloface-500k-se"):
+        rows += [cells(name, line) for line in kept.get(name, [])]
+    head = ("yoloface-500k-v2 changed, 3 epochs", "input", "WIDER hard, our split", "BFLOPs", "ms", "kB")
+    effects = [
+        row
+        for matching, part in kept["effects"].items()
+        for row in effect_rows(part, f" ({matching})" if matching == "width" else "")
+    ]
+    return (
+        table(head, rows)
+        + f"\n\n{kept['cells']} cells of three seeds, 3 epochs of batch 8 each, in {kept['minutes']:.0f} "
+        "minutes on two cores: the start of a training, not its end. ms: ncnn, one thread, this machine; a "
+        "matched width gives channels that are no multiple of 4, which ncnn takes one by one.\n\n"
+        + table(("effects on WIDER hard", "difference, 95 % interval", ""), effects)
+    )
 
 
 def runner() -> str:
@@ -289,7 +328,7 @@ def cascade() -> str:
 
 def measured() -> str:
     """The text between the README's marks."""
-    scored = (faces, objects, training, face_training, studies)
+    scored = (faces, objects, training, face_training, studies, face_study)
     exported = (sizes, rungs, engines, stages, landmarks, cascade, runner, int8)
     tables = "\n\n".join(filter(None, (make() for make in (*scored, *exported))))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
