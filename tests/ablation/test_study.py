@@ -32,6 +32,7 @@ from toolkit.ablation.study import (
 )
 from toolkit.data.dataset import load
 from toolkit.data.toy import make_toy
+from toolkit.device import timing
 from toolkit.export import export_model
 from toolkit.models.cost import measure
 from toolkit.models.zoo import SPECS
@@ -326,6 +327,30 @@ def test_nsga2_searches_to_the_end(toy, tmp_path, quick):
     quick.train = lambda config, folder, show: config.recipe.learning_rate
     store = run_study(plan, tmp_path / "study")
     assert len(runs(store)) == len(set(keys(store))) == 15
+
+
+def test_a_search_times_its_networks_on_a_device(toy, tmp_path, quick, monkeypatch):
+    """Here on this machine, by the runner that goes to phones; an emulated one is refused."""
+
+    def costs(config, folder):
+        if not folder.exists():
+            export_model(create_model("yoloface-50k"), folder, ["ncnn"])
+        return {"network": folder.name}
+
+    monkeypatch.setattr(study, "costs", costs)
+    rows = runs(run_study(searching(toy, 2, latency_ms=1e3, device="local"), tmp_path / "study"))
+    ((_, reading),) = [
+        (file, reading)
+        for file in (tmp_path / "study" / "networks").glob("*/timing.json")
+        for reading in timing.read_timings(file.parent)
+    ]
+    took = timing.summary(reading)[timing.NCNN_COLUMN].p50
+    assert [row["latency_ms"] for row in rows] == [took, took]
+    emulated = reading.model_copy(update={"emulated": True})
+    monkeypatch.setattr(timing, "measure", lambda *given: [(None, emulated)])
+    with pytest.raises(InputError, match="emulated, not a timing"):
+        run_study(searching(toy, 2, latency_ms=1e3, device="local"), tmp_path / "other")
+    assert not list((tmp_path / "other" / "networks").glob("*/latency.json"))
 
 
 def test_a_search_prunes_what_is_behind(toy, tmp_path, quick):
