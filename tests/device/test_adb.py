@@ -1,5 +1,6 @@
 """The real adb client and adbutils against a device on loopback that runs ARM files through qemu."""
 
+import gc
 import json
 import os
 import shutil
@@ -20,6 +21,13 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
 SHORT = Load(warmup=1, loops=2, cooldown=0)
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What is left to the garbage collector goes while the filters above hold."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

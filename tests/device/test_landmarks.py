@@ -233,10 +233,10 @@ def test_what_cannot_be_timed_is_one_sentence(cascade, photograph, tmp_path):
     assert not (detector / "timing.json").exists()
 
 
-def test_no_face_is_no_fault(cascade, tmp_path):
+def test_no_face_is_nothing_to_compare(cascade, tmp_path):
     folder = shutil.copytree(cascade[0], tmp_path / "detector")
     save_image(tmp_path / "grey.png", np.full((40, 60, 3), 127, np.uint8))
     ((_, reading),) = measure([folder], picture=tmp_path / "grey.png", load=SHORT, landmarks=cascade[1])
     assert reading.detections == []
-    assert reading.parity["agrees"]
+    assert reading.parity["agrees"] is None
     assert len(reading.samples.landmarks_ms) == 3

@@ -208,11 +208,11 @@ def test_the_sample_warns_of_an_installed_ncnn_on_arm(processor, tmp_path):
 @pytest.mark.parametrize("fmt", FORMATS_OF_NCNN)
 def test_the_sample_finds_what_python_finds(fmt, sample, exported_for_cpp, zoo, tmp_path):
     picture, drawing = zoo / "images" / "dog.jpg", tmp_path / "found.jpg"
-    words = [sample, exported_for_cpp, picture, "--format", fmt, "--conf", "0.4", "--output", drawing]
+    words = [sample, exported_for_cpp, picture, "--format", fmt, "--conf", "0.26", "--output", drawing]
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=True)
     rows = [line.split() for line in done.stdout.splitlines()]
     image, model = load_image(picture), open_export(exported_for_cpp, fmt)
-    (wanted,) = run(model, [image], Settings(conf=0.4, clip=False))
+    (wanted,) = run(model, [image], Settings(conf=0.26, clip=False))  # no score is near it
     assert [row[0] for row in rows] == [model.io.classes[i] for i in wanted.class_ids]
     assert rows
     # two decoders and two ways to resize; in int8 such small changes round to the other side

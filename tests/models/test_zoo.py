@@ -1,5 +1,6 @@
 """Published files through a real HTTP server on loopback that also misbehaves."""
 
+import gc
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What is left to the garbage collector goes while the filters above hold."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from dataclasses import dataclass
 from math import prod
 
@@ -48,6 +49,9 @@ class Cost:
     peak_memory: int  # bytes of float32 feature maps at the worst moment
     heads: tuple[HeadCost, ...]
     layers: tuple[LayerCost, ...]
+
+
+_TRACING = threading.Lock()  # torch.fx changes how modules are called while it traces, in every thread
 
 
 class _LayerTracer(fx.Tracer):
@@ -135,8 +139,8 @@ def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> C
     """
     size = model.io.check_size(input_size or model.io.input_size)
     shadow = copy.deepcopy(model).eval().to("meta")
-    graph = _LayerTracer().trace(shadow)
-    with torch.no_grad():
+    with _TRACING, torch.no_grad():
+        graph = _LayerTracer().trace(shadow)
         _Shapes(fx.GraphModule(shadow, graph)).run(torch.empty(1, 3, size[1], size[0], device="meta"))
 
     nodes = list(graph.nodes)
