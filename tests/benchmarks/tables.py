@@ -230,7 +230,7 @@ def face_study() -> str:
         return ""
 
     def spread(line: Mapping[str, Any]) -> str:
-        return f"{line['mean']:.4f} ± {line['sd']:.4f}"
+        return f"{line['mean']:.4f}" + (f" ± {line['sd']:.4f}" if line["sd"] else "")
 
     def cells(title: str, line: Mapping[str, Any]) -> tuple[str, ...]:
         costs = f"{line['bflops']:.3f}", f"{line['latency_ms']:.2f}", f"{line['kilobytes']:.0f}"
@@ -241,7 +241,7 @@ def face_study() -> str:
         width = ", width matched" if line["matching"] == "width" else ""
         rows.append(cells(f"SE {line['se']}, CSP {line['csp']}{width}", line))
     for name in ("yoloface-500k-v1", "yoloface-500k-se"):
-        rows += [cells(name, line) for line in kept.get(name, [])]
+        rows += [cells(f"{name}, one seed", line) for line in kept.get(name, [])]
     head = ("yoloface-500k-v2 changed, 3 epochs", "input", "WIDER hard, our split", "BFLOPs", "ms", "kB")
     effects = [
         row
