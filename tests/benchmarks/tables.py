@@ -250,9 +250,9 @@ def face_study() -> str:
     ]
     return (
         table(head, rows)
-        + f"\n\n{kept['cells']} cells of three seeds, 3 epochs of batch 8 each, in {kept['minutes']:.0f} "
-        "minutes on two cores: the start of a training, not its end. ms: ncnn, one thread, this machine; a "
-        "matched width gives channels that are no multiple of 4, which ncnn takes one by one.\n\n"
+        + f"\n\n{kept['cells']} cells of three seeds, 3 epochs of batch 8 each: the start of a training, not "
+        "its end. ms: ncnn, one thread, this machine; a matched width gives channels that are no multiple of "
+        "4, which ncnn takes one by one.\n\n"
         + table(("effects on WIDER hard", "difference, 95 % interval", ""), effects)
     )
 
