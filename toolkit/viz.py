@@ -211,6 +211,7 @@ def bars(
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.14, y=0.02)
+        axes.locator_params(axis="x", nbins=6)
         if least >= 0:
             axes.set_xlim(left=0)
         else:
@@ -384,26 +385,31 @@ def pareto(
 def _spread_labels(axes: Axes, xy: NDArray[np.float64], names: Sequence[str], front: set[int]) -> None:
     """Names beside their points, on the first side where they lie on nothing else and inside the axes."""
     # The front comes to a point from below and leaves it to the right.
-    sides = ((-6, 4, "right"), (6, -12, "left"), (0, 8, "center"), (0, -15, "center"), (7, -3, "left"))
+    near = [(-6, 4, "right"), (6, -12, "left"), (0, 8, "center"), (0, -15, "center"), (7, -3, "left")]
+    far = [(6, 16, "left"), (6, -24, "left"), (-6, 16, "right"), (-6, -24, "right")]
     dots = axes.transData.transform(xy)
     per_point = axes.figure.dpi / 72
     (x0, _), (x1, _) = axes.bbox.get_points()
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    labels: list[tuple[float, float, float, float]] = []
     for (x, y), (after, above) in pairwise(dots[sorted(front, key=lambda i: xy[i, 0])]):
         taken += [(x, y, after, y), (after, y, after, above)]
     for i, (point, dot, name) in enumerate(zip(xy, dots, names, strict=True)):
         label = axes.annotate(name, tuple(point), (0, 0), textcoords="offset points", fontsize=8.5)
         extent = label.get_window_extent()
         options: list[tuple[Any, ...]] = []
-        for dx, dy, align in sides if i in front else sides[::-1]:
+        for dx, dy, align in (near if i in front else near[::-1]) + far:
             back = {"left": 0, "right": extent.width, "center": extent.width / 2}[align]
             left, low = dot[0] + dx * per_point - back, dot[1] + dy * per_point
             box = (left, low, left + extent.width, low + extent.height)
-            hits = sum(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken)
+            hits = sum(  # text over text is worse than text over a line
+                box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3]
+                for b in (*taken, *labels, *labels, *labels)
+            )
             hits += box[0] < x0 or box[2] > x1
             options.append((hits, len(options), dx, dy, align, box))
         _, _, dx, dy, align, box = min(options)
-        taken.append(box)
+        labels.append(box)
         label.set(position=(dx, dy), ha=align)
 
 

@@ -433,6 +433,14 @@ def importances(store: Store, plan: Plan) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if np.isfinite(value)}
 
 
+def _label(line: Mapping[str, Any], costs: Mapping[str, str]) -> str:
+    """A line's levels in few words: what is on by its name, and whether its width was matched."""
+    known = ("matching", "mean", "sd", "seeds", "fault", *costs)
+    levels = {name: str(level) for name, level in line.items() if name not in known}
+    words = [name if level == "on" else level for name, level in levels.items() if level != "off"]
+    return ", ".join(words or ["all off"]) + (" (width)" if line["matching"] == "width" else "")
+
+
 def draw(
     folder: Path,
     lines: Sequence[Mapping[str, Any]],
@@ -446,8 +454,7 @@ def draw(
         points = {}
         for line in done:
             if cost in line:
-                words = [str(line[k]) for k in line if k not in ("mean", "sd", "seeds", "fault", *costs)]
-                points[", ".join(words)] = (float(line[cost]), float(line["mean"]))
+                points[_label(line, costs)] = (float(line[cost]), float(line["mean"]))
         if len(points) > 1 and cost != "params":
             plain = "".join(c if c.isalnum() or c in "_-" else "_" for c in cost)
             viz.pareto(points, title, score).savefig(folder / f"pareto-{plain}.png")
@@ -459,7 +466,7 @@ def draw(
                 [e["difference"] for e in found],
                 errors,
                 xlabel=f"change of {score}",
-                title=f"{answer['study']}, networks {matching}: effects with 95 % intervals",
+                title=f"{answer['study']}, {matching}: effects, 95 % intervals",
                 form="{:+.4f}",
             )
             figure.savefig(folder / f"effects-{matching}.png")
