@@ -241,7 +241,8 @@ def face_study() -> str:
         width = ", width matched" if line["matching"] == "width" else ""
         rows.append(cells(f"SE {line['se']}, CSP {line['csp']}{width}", line))
     for name in ("yoloface-500k-v1", "yoloface-500k-se"):
-        rows += [cells(f"{name}, one seed", line) for line in kept.get(name, [])]
+        lines = kept.get(name, [])
+        rows += [cells(f"{name}, one seed", line) for line in lines] or [(name, "", NOBODY, "", "", "")]
     head = ("yoloface-500k-v2 changed, 3 epochs", "input", "WIDER hard, our split", "BFLOPs", "ms", "kB")
     effects = [
         row
