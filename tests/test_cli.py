@@ -152,29 +152,28 @@ def test_bad_input_is_one_sentence_and_code_2(case, tmp_path, zoo):
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-def test_a_missing_extra_is_named(tmp_path, zoo):
-    """The same command in an interpreter that has no onnxscript."""
+def without(module, *words, cwd):
+    """The command in an interpreter that lacks a module."""
     code = (
-        "import sys; sys.modules['onnxscript'] = None\n"
+        f"import sys; sys.modules[{module!r}] = None\n"
         "from toolkit.cli import main\n"
-        "sys.argv = ['toolkit', 'export', '--model', 'yoloface-50k', '--to', 'onnx', '--output', 'net']\n"
+        f"sys.argv = {['toolkit', *words]!r}\n"
         "main()\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd)
+
+
+def test_a_missing_extra_is_named(tmp_path, zoo):
+    words = ("export", "--model", "yoloface-50k", "--to", "onnx", "--output", "net")
+    run = without("onnxscript", *words, cwd=tmp_path)
     assert run.returncode == 2
     assert 'pip install -e ".[export]"' in run.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_doctor_names_the_extra_in_its_table(tmp_path):
-    """In an interpreter that has no Optuna; brackets are text and no markup."""
-    code = (
-        "import sys; sys.modules['optuna'] = None\n"
-        "from toolkit.cli import main\n"
-        "sys.argv = ['toolkit', 'doctor']\n"
-        "main()\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    """Brackets are text and no markup."""
+    run = without("optuna", "doctor", cwd=tmp_path)
     assert run.returncode == 1
     assert 'pip install -e ".[search]"' in run.stdout
 
