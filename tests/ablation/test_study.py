@@ -290,6 +290,8 @@ def test_an_ended_cell_of_a_search_is_taken_up_again(end, toy, tmp_path, quick):
     assert quick.folders == [tmp_path / "cells" / row["key"]] * 2
 
 
+# warnings.catch_warnings is the whole process's: of workers that are threads, one ends another's
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("trials", [1, 7])
 def test_workers_of_a_search_keep_to_the_number_of_trials(trials, toy, tmp_path, quick, monkeypatch):
     plan, url = searching(toy, trials), f"sqlite:///{tmp_path / 'study.db'}"

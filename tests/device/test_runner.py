@@ -24,7 +24,8 @@ from toolkit.models.zoo import SPECS, published_files
 
 FORMATS = ("ncnn", "ncnn-fp16", "ncnn-int8")
 FLOAT32, OTHERS = 1e-4, 0.04  # how far scores and edges may move
-RANDOM = 0.12  # in int8 with random weights, which enlarge rounding layer by layer
+# pooling and sigmoid of squeeze-and-excitation differ in the last bit; all else in int8 is equal everywhere
+EXCITED = ("fastest-v2", "yoloface-500k-se", "yoloface-500k-v2")
 # without half precision: several times as fast under qemu, and all that float32 needs
 PLAIN_CPU = {"arm64-v8a": "cortex-a57", "armeabi-v7a": "cortex-a15", "x86_64": ""}
 
@@ -107,8 +108,9 @@ def test_other_precisions_are_near_the_wheel(abi, fmt, name, exported, raw_of, e
     conf = wheel.conf()
     reading = answer(execute(abi, "detect", exported(name), *raw, "--conf", conf, "--format", fmt))
     assert reading["settings"]["precision"] == fmt.removeprefix("ncnn-")
-    random = fmt == "ncnn-int8" and abi != "x86_64" and f"{name}/{name}.weights" not in published_files()
-    assert_similar(found_by(reading), wheel, conf, RANDOM if random else OTHERS)
+    assert_similar(found_by(reading), wheel, conf, OTHERS)
+    if fmt == "ncnn-int8" and name not in EXCITED:
+        assert_equal(found_by(reading), wheel.found(conf))
 
 
 def test_half_precision_has_kernels_of_its_own(exported, raw_of, execute):

@@ -16,6 +16,7 @@ from toolkit.export.int8 import (
     encode,
     equalise,
     integers,
+    on_grid,
     output_error,
     picture,
     quantize,
@@ -57,15 +58,16 @@ def quantized(given, tmp_path_factory):
     return quantize(*given("yoloface-500k-v2"), tmp_path_factory.mktemp("int8"))
 
 
-def two_layers(rng):
-    """A convolution with ReLU and a depthwise one with leaky ReLU behind it."""
+def two_layers(rng, activation="1"):
+    """A convolution, with ReLU if not told otherwise, and a depthwise one with leaky ReLU behind it."""
     weights = rng.normal(size=(8, 27)), rng.normal(size=(8, 9))
     biases = rng.normal(size=8), rng.normal(size=8)
     (w1, w2), (b1, b2) = ([v.astype(np.float32) for v in pair] for pair in (weights, biases))
     common = {"0": "8", "1": "3", "11": "3", "4": "1", "5": "1"}
+    first = {**common, "3": "2", "6": "216", **({"9": activation} if activation else {})}
     return [
         Layer("Input", "in0", (), ("in0",), {}),
-        Layer("Convolution", "a", ("in0",), ("1",), {**common, "3": "2", "6": "216", "9": "1"}, w1, b1),
+        Layer("Convolution", "a", ("in0",), ("1",), first, w1, b1),
         Layer(
             "ConvolutionDepthWise", "b", ("1",), ("out0",),
             {**common, "6": "72", "7": "8", "9": "2", "-23310": "1,0.1"}, w2, b2,
@@ -90,22 +92,22 @@ def run_ncnn(folder, param, binary, x, blob):
 def by_hand(x, weight, bias, peak, stride, groups, slope):
     """An int8 convolution in whole numbers: quantise, convolve, scale, add, rectify."""
     top = np.rint(x * np.float32(127 / peak)).clip(-127, 127)
-    kernel = integers(weight).reshape(len(weight), -1, 3, 3)
+    scales = weight_scales(weight, np.float32(127 / peak))
+    kernel = integers(weight, scales).reshape(len(weight), -1, 3, 3)
     whole = (torch.from_numpy(v.astype(np.float64)) for v in (top[None], kernel))
     summed = conv2d(*whole, stride=stride, padding=1, groups=groups)[0].numpy()
-    scale = np.float32(127 / peak) * weight_scales(weight)
-    result = summed / scale[:, None, None] + bias[:, None, None]
+    result = summed / (np.float32(127 / peak) * scales)[:, None, None] + bias[:, None, None]
     return np.where(result > 0, result, slope * result)
 
 
 def test_int8_layers_equal_numpy(tmp_path):
     """One layer alone in int8, and both with the first one's output staying int8."""
     rng = np.random.default_rng(0)
-    layers = two_layers(rng)
+    layers = two_layers(rng, activation="")
     x = rng.random((3, 14, 18), np.float32)
     peaks = {"in0": 0.9, "1": 3.0}  # below the largest values: clipping counts too
     _, a, b = layers
-    first = by_hand(x, a.weight, a.bias, 0.9, 2, 1, 0.0)
+    first = by_hand(x, a.weight, a.bias, 0.9, 2, 1, 1.0)
     assert first.max() > 3.0
     second = by_hand(first, b.weight, b.bias, 3.0, 1, 8, 0.1)
 
@@ -122,6 +124,51 @@ def test_int8_layers_equal_numpy(tmp_path):
     assert np.abs(wrong - second).max() > 4 * atol
     # weights + bias + scales of the weights, the input and, in the first, the output
     assert len(binary) == (4 + 216 + 32 + 32 + 8) + (4 + 72 + 32 + 32 + 4)
+    # behind an activation, processors scale differently
+    param, _ = encode(two_layers(rng), peaks, ["a", "b"])
+    assert param.count(" 8=1\n") == 2
+
+
+@pytest.mark.parametrize("inputs", [9, 27, 200, 1500])
+def test_sums_of_integers_become_float32_without_rounding(inputs):
+    rng = np.random.default_rng(inputs)
+    for _ in range(50):
+        weight = (rng.normal(size=(16, inputs)) * 10 ** rng.uniform(-3, 3)).astype(np.float32)
+        weight[3] = 0
+        input_scale = np.float32(10 ** rng.uniform(-3, 3))
+        scales = weight_scales(weight, input_scale)
+        assert scales[3] == 0
+        live = np.arange(16) != 3
+        largest = np.abs(weight).max(1)[live]
+        used = scales[live] * largest / 127
+        assert used.max() <= 1 + 1e-6
+        assert used.min() > 0.5
+        whole = integers(weight, scales)
+        sums = (whole.astype(np.int64) @ rng.integers(0, 128, inputs))[live].astype(np.float32)
+        factor = 1 / (input_scale * scales[live])  # as ncnn computes it
+        np.testing.assert_array_equal((sums * factor).astype(np.float64), sums.astype(float) * factor)
+
+
+@pytest.mark.parametrize("inputs", [9, 25, 27, 400])
+def test_sums_on_a_grid_are_exact_in_any_order(inputs):
+    rng = np.random.default_rng(inputs)
+    weight = rng.normal(size=(8, inputs)).astype(np.float32)
+    bias = (3 * rng.normal(size=8)).astype(np.float32)
+    weight[5] = bias[5] = 0
+    for peak in (0.03, 7.0, 900.0):
+        grid, rounded, shifted = on_grid(weight, bias, peak)
+        x = (peak * rng.random(inputs)).astype(np.float32)
+        whole = np.floor(x * np.float32(1 / grid) + np.float32(0.5))
+        assert whole.max() <= 2**11
+        wanted = rounded.astype(float) @ whole + shifted
+        error = np.abs(wanted - (weight.astype(float) @ x + bias))
+        assert error.max() < 0.01 * peak * np.abs(weight).sum(1).max()
+        for _ in range(20):
+            total = shifted.copy()
+            for i in rng.permutation(inputs):
+                total += rounded[:, i] * np.float32(whole[i])
+            np.testing.assert_array_equal(total, wanted)
+        assert not rounded[5].any()
 
 
 def test_equalising_changes_nothing_in_float(tmp_path):
@@ -132,7 +179,9 @@ def test_equalising_changes_nothing_in_float(tmp_path):
     wanted = run_ncnn(tmp_path, *encode(layers, {}, ()), x, "out0")
     peak = np.abs(run_ncnn(tmp_path, *encode(layers, {}, ()), x, "1")).max((1, 2))
     changed, peaks = equalise(layers, {"in0": np.ones(3, np.float32), "1": peak})
-    assert np.ptp(peaks["1"]) < 1e-3 * peaks["1"].max() < np.ptp(peak)
+    assert np.ptp(peaks["1"]) < 1e-3 * peaks["1"].max()
+    assert np.ptp(peak) > 0.5 * peak.max()
+    assert on_grid(changed[2].weight, changed[2].bias, float(peaks["1"].max()))[0] == 1
     found = run_ncnn(tmp_path, *encode(changed, {}, ()), x, "out0")
     np.testing.assert_allclose(found, wanted, rtol=5e-3, atol=5e-3 * np.abs(wanted).max())
 
@@ -189,7 +238,9 @@ def test_defaults(quantized, given, pictures):
     stored = [line.split() for line in quantized.files[0].read_text().splitlines()[2:]]
     int8 = {words[1] for words in stored if {"8=1", "8=101"} & {*words}}
     assert int8 == {*names} - {*quantized.float_layers}
-    assert any("8=101" in words for words in stored)
+    # every float convolution that an int8 layer follows reads whole numbers
+    read_by = {words[4]: words[1] for words in stored if words[0].startswith("Convolution")}
+    assert depthwise <= {read_by.get(words[1], "") for words in stored if words[0] == "UnaryOp"}
 
 
 def test_named_float_layers(given, tmp_path):
@@ -204,10 +255,11 @@ def test_named_float_layers(given, tmp_path):
     one = quantize(*files, tmp_path / "c", "mse", [worst])
     assert one.float_layers == (worst,)
     assert everything.error < one.error < none.error == none.errors["mse"]
-    # quantising one layer, with what came before it taken as known, is what it is from the picture on
+    # quantising one layer, with what came before it taken as known, is what it is from the picture on (but for
+    # the grid of the float layers before it)
     others = [name for name in names if name != worst]
     alone = quantize(*files, tmp_path / "d", "mse", others)
-    assert alone.error == pytest.approx(max(row.error for row in none.sensitivity), rel=1e-3)
+    assert alone.error == pytest.approx(max(row.error for row in none.sensitivity), rel=0.05)
 
 
 def test_leaky_networks_and_the_picture(given, tmp_path):

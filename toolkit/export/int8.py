@@ -5,6 +5,15 @@ ncnn2table and ncnn2int8 are in no wheel; the wheel runs what they would write. 
 group in a ConvolutionDepthWise), the input's scale, and, where `int8_scale_term` (key 8) is above 100, the
 scale of the output, which then stays int8. Everything is symmetric: integer = round(scale * value) in
 -127..127. A layer whose input is float quantises it by itself, so any set of layers may stay float.
+
+Every processor gets the same result, to the last bit. Rounding errors of float32 differ between processors,
+with the order of additions and with fused multiply-adds; they would carry some values over the edge between
+two integers, the layers behind would enlarge that, and a phone would not find what was scored here. So
+- int8 layers have weight scales by which a sum of integers becomes float32 without rounding
+  (`weight_scales`);
+- float layers that an int8 layer follows have inputs and weights of so few digits that every sum is exact
+  (`on_grid`).
+Not so: the pooling and the sigmoid of squeeze-and-excitation, and float 3x3 convolutions by Winograd.
 """
 
 from __future__ import annotations
@@ -22,26 +31,27 @@ from numpy.typing import NDArray
 from toolkit.detect import find_images, load_image, preprocess
 from toolkit.export.ncnn import INPUT, NcnnModel
 from toolkit.models.landmarks import LandmarkIO, NetworkIO, decode_points
-from toolkit.models.ncnn_file import HALF, INT8, Floats, Layer, read_model
+from toolkit.models.ncnn_file import FLOAT, HALF, INT8, Floats, Layer, read_model
 from toolkit.models.spec import HeadIO, ModelIO
 from toolkit.runtime import InputError, progress, whole_file
 
 METHODS = ("minmax", "percentile", "mse", "kl")
 ACTIVATION, LINEAR_FROM_0 = "9", ("0", "1", "2")  # none, ReLU, leaky ReLU: f(s x) = s f(x) for s > 0
 DEPTHWISE = "ConvolutionDepthWise"
-REQUANTISING = ("Convolution", DEPTHWISE)  # may pass int8 on to each other
+CONVOLUTIONS = ("Convolution", DEPTHWISE)
+DIGITS, HALF_DIGITS = 24, 11  # of a float32 and a float16, in bits
+FLOOR = 2  # of UnaryOp; its rounding to the nearest gives zeros on ARM (ncnn 20261020)
 BINS = 2048
 MINIMUM = 8  # calibration pictures
 # Multiply-adds that calibration and each layer's sensitivity may take: about 5 and 10 s on one x86 core.
 CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
 JUDGES = 16  # pictures on which outputs are compared, at most
 # Depthwise layers stay float: with a scale for each channel they are as large in int8, they take longer on
-# x86_64, and there ncnn divides by their scales with an approximate reciprocal, so that what is measured here
-# is not what a phone computes. Of the others, the most sensitive first, as many as it takes for the outputs
-# to be this close to float32 (detections, landmarks) ...
+# x86_64, and there ncnn divides by their scales with an approximate reciprocal. Of the others, the most
+# sensitive first, as many as it takes for the outputs to be this close to float32 (detections, landmarks) ...
 GOOD_ERROR, GOOD_DISTANCE = 0.08, 0.004
 # ... or until this part of all layers is float besides, or the files reach that part of the float32 files.
-FLOAT_PART, SIZE_PART = 1 / 6, 0.34
+FLOAT_PART, SIZE_PART = 1 / 6, 0.345
 
 
 @dataclass(frozen=True)
@@ -81,47 +91,171 @@ def encode(
     layers: Sequence[Layer], peaks: Mapping[str, float], quantised: Collection[str]
 ) -> tuple[str, bytes]:
     """-> .param and .bin; `quantised` layers as int8, the others' weights as float16 (ncnn computes with them
-    in float32 all the same).
+    in float32 all the same), as `on_grid` has them where an int8 layer follows.
 
-    `peaks`: blob -> the value that becomes 127. A convolution read by int8 convolutions alone gives int8
-    itself, with the scale that these would use.
+    `peaks`: blob -> the value that becomes 127. A convolution without activation that is read by int8
+    convolutions alone gives int8 itself, with the scale that these would use. (Behind an activation ncnn
+    multiplies by both scales at once on ARM, one after the other on x86_64.)
     """
     source, readers = _source(layers), _readers(layers)
+    rounded, centred = _roundings(layers, peaks, quantised)
     lines, parts = [], []
     for layer in layers:
-        options = dict(layer.options)
+        options, inputs = dict(layer.options), layer.inputs
         if layer.weight is not None and layer.bias is not None:
-            int8 = layer.name in quantised
-            data = (integers(layer.weight) if int8 else layer.weight.astype(np.float16)).tobytes()
-            parts += [np.uint32(INT8 if int8 else HALF).tobytes(), data, bytes(-len(data) % 4)]
-            parts.append((layer.bias if layer.int8_bias is None or not int8 else layer.int8_bias).tobytes())
-            if int8:
-                result = source[layer.outputs[0]]
-                stays = all(
-                    each.name in quantised and each.kind in REQUANTISING for each in (layer, *readers[result])
+            read, result = source[inputs[0]], source[layer.outputs[0]]
+            weight, bias = layer.weight, layer.bias
+            scales: list[Any] = []
+            if layer.name in quantised:
+                stays = ACTIVATION not in options and all(
+                    each.name in quantised and each.kind in CONVOLUTIONS for each in (layer, *readers[result])
                 )
-                scales = [*weight_scales(layer.weight), 127 / peaks[source[layer.inputs[0]]]]
-                scales += [127 / peaks[result]] if stays else []
-                parts.append(np.array(scales, np.float32).tobytes())
                 options["8"] = "101" if stays else "1"
+                of_input = np.float32(127 / peaks[read])
+                of_weights = weight_scales(weight, of_input)
+                scales = [*of_weights, of_input, *([127 / peaks[result]] if stays else [])]
+                bias = _corrected(layer, of_weights)
+                stored = _flagged(INT8, integers(weight, of_weights))
+            else:
+                if layer.name in rounded:
+                    grid, weight, bias = rounded[layer.name]
+                    (blob,) = inputs
+                    if read not in centred:
+                        channels = 3 if layer.input_mean is None else len(layer.input_mean)
+                        lines.append(_to_grid(blob, channels))
+                        parts.append(_flagged(FLOAT, np.full(channels, 1 / grid, np.float32)))
+                        parts.append(np.full(channels, 0.5, np.float32).tobytes())
+                        blob = f"{blob}s"
+                    lines.append(_line("UnaryOp", f"{blob}r", [blob], [f"{blob}r"], {"0": FLOOR}))
+                    inputs = (f"{blob}r",)
+                half = weight.astype(np.float16)
+                exact = layer.name not in rounded or (half == weight).all()
+                stored = _flagged(HALF, half) if exact else _flagged(FLOAT, weight)
+            if result in centred:
+                bias = bias + np.float32(0.5)
+            parts += [stored, bias.tobytes(), np.array(scales, np.float32).tobytes()]
         elif layer.slopes is not None:
             parts.append(layer.slopes.tobytes())
-        counts = (str(len(layer.inputs)), str(len(layer.outputs)))
-        pairs = (f"{key}={value}" for key, value in options.items())
-        lines.append(" ".join([layer.kind, layer.name, *counts, *layer.inputs, *layer.outputs, *pairs]))
-    blobs = sum(len(layer.outputs) for layer in layers)
-    return "\n".join(["7767517", f"{len(layers)} {blobs}", *lines]) + "\n", b"".join(parts)
+        lines.append(_line(layer.kind, layer.name, inputs, layer.outputs, options))
+    blobs = sum(int(line.split()[3]) for line in lines)
+    return "\n".join(["7767517", f"{len(lines)} {blobs}", *lines]) + "\n", b"".join(parts)
 
 
-def weight_scales(weight: Floats) -> Floats:
-    """(outputs, n) -> (outputs,): 127 / largest absolute value; 0, as ncnn has it, for a row of zeros."""
-    largest = np.abs(weight).max(1)
-    return np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
+def _line(
+    kind: str, name: str, inputs: Sequence[str], outputs: Sequence[str], options: Mapping[str, object]
+) -> str:
+    pairs = (f"{key}={value}" for key, value in options.items())
+    return " ".join([kind, name, str(len(inputs)), str(len(outputs)), *inputs, *outputs, *pairs])
 
 
-def integers(weight: Floats) -> NDArray[np.int8]:
-    """(outputs, n) -> int8 of the same shape."""
-    return np.rint(weight * weight_scales(weight)[:, None]).clip(-127, 127).astype(np.int8)
+def _to_grid(blob: str, channels: int) -> str:
+    """A depthwise 1x1 convolution for the scale. A BinaryOp would work in place, and where the blob is the
+    network's input that is memory of the caller's, on which ncnn crashes."""
+    options = {"0": channels, "1": 1, "5": 1, "6": channels, "7": channels}
+    return _line(DEPTHWISE, f"{blob}s", [blob], [f"{blob}s"], options)
+
+
+def _flagged(flag: int, weight: NDArray[Any]) -> bytes:
+    """Weights as ncnn's ModelBin reads them: their kind, then they, filled up to four bytes."""
+    data = weight.tobytes()
+    return np.uint32(flag).tobytes() + data + bytes(-len(data) % 4)
+
+
+def _roundings(
+    layers: Sequence[Layer], peaks: Mapping[str, float], quantised: Collection[str]
+) -> tuple[dict[str, tuple[float, Floats, Floats]], set[str]]:
+    """-> `on_grid` of the float convolutions that an int8 layer follows, by name; those of their inputs to
+    which the layer before adds the half that makes rounding of ncnn's rounding down."""
+    source, readers = _source(layers), _readers(layers)
+    makers = {blob: layer for layer in layers for blob in layer.outputs}
+    followed: set[str] = set()
+    for layer in reversed(layers):
+        if layer.name in quantised or followed.intersection(layer.outputs):
+            followed.update(layer.inputs)
+    rounded, centred = {}, set()
+    for layer in layers:
+        if not layer.quantisable or layer.kind not in CONVOLUTIONS or layer.name in quantised:
+            continue
+        read = source[layer.inputs[0]]
+        if layer.weight is None or layer.bias is None or read not in peaks:
+            continue
+        if followed.intersection(layer.outputs):
+            rounded[layer.name] = on_grid(layer.weight, layer.bias, layer.input_peak)
+            grid, *_ = rounded[layer.name]
+            if grid == 1 and len(readers[read]) == 1 and _scales_through(makers[read]):
+                centred.add(read)
+    return rounded, centred
+
+
+def _scales_through(layer: Layer) -> bool:
+    """Whether weights and bias times s > 0 give the output times s."""
+    return layer.weight is not None and layer.options.get(ACTIVATION, "0") in LINEAR_FROM_0
+
+
+def weight_scales(weight: Floats, input_scale: np.float32) -> Floats:
+    """(outputs, n) -> (outputs,): about 127 / largest absolute value; 0, as ncnn has it, where all are 0.
+
+    ncnn multiplies a sum of integers by 1 / (input_scale x weight_scale). They are such that this factor
+    has as many binary digits as the largest sum leaves free in a float32: the product is exact. (At least 3:
+    the sums of thousands of values stay far below the largest.)
+    """
+    largest, total = np.abs(weight).max(1).astype(float), np.abs(weight).sum(1, dtype=float)
+    missing = largest > 0
+    scales = np.divide(127, largest, out=np.zeros_like(largest), where=missing).astype(np.float32)
+    sums = np.divide(127 * 127 * total, largest, out=np.ones_like(total), where=missing)
+    digits = np.clip(DIGITS - np.ceil(np.log2(sums)), 3, 8).astype(int)
+    factor = np.where(missing, largest / 127 / input_scale, 1)
+    for _ in range(16):  # of two factors one is found at once
+        factor = _with_digits(factor, digits)
+        inverse = (1 / (factor * input_scale)).astype(np.float32)
+        for step in (0, -1, 1, -2, 2):  # whether the rounded inverse, or one beside it, leads back
+            near = (inverse.view(np.int32) + np.int32(step)).view(np.float32)
+            found = missing & (1 / (input_scale * near) == factor)
+            scales[found] = near[found]
+            missing &= ~found
+        factor = factor * (1 + 1e-9)
+    return scales
+
+
+def _with_digits(values: NDArray[Any], digits: NDArray[Any]) -> NDArray[Any]:
+    """The least numbers that are not below `values` and have so many binary digits."""
+    fraction, exponent = np.frexp(values)
+    return np.ldexp(np.ceil(np.ldexp(fraction, digits)), exponent - digits)
+
+
+def integers(weight: Floats, scales: Floats) -> NDArray[np.int8]:
+    """(outputs, n), (outputs,) -> int8 (outputs, n)."""
+    return np.rint(weight * scales[:, None]).clip(-127, 127).astype(np.int8)
+
+
+def on_grid(weight: Floats, bias: Floats, peak: float) -> tuple[float, Floats, Floats]:
+    """What makes a float layer's sums exact in any order: -> the power of two whose multiples its input must
+    be; (outputs, n) weights for input in these multiples, (outputs,) bias, both rounded.
+
+    Input (up to `peak`) and weights share the digits of a float32 that adding up leaves free, evenly.
+    """
+    largest, total = np.abs(weight).max(1).astype(float), np.abs(weight).sum(1, dtype=float)
+    spread = np.divide(total, largest, out=np.ones_like(total), where=largest > 0).max()
+    digits = int(np.clip((DIGITS - 1 - np.log2(spread)) // 2, 1, HALF_DIGITS))
+    grid = 2.0 ** (np.ceil(np.log2(peak)) - digits)
+    least = np.maximum(grid * largest / 2**HALF_DIGITS, (2**digits * grid * total + np.abs(bias)) / 2**DIGITS)
+    step = 2.0 ** np.ceil(np.log2(np.maximum(least, np.finfo(np.float32).tiny)))
+    rounded = np.rint(weight * (grid / step)[:, None]) * step[:, None]
+    return grid, rounded.astype(np.float32), (np.rint(bias / step) * step).astype(np.float32)
+
+
+def _corrected(layer: Layer, scales: Floats) -> Floats:
+    """(outputs,): the bias less what rounding the weights adds on average."""
+    if layer.weight is None or layer.bias is None:
+        raise ValueError(f"{layer.name} has no weights")
+    if layer.input_mean is None:
+        return layer.bias
+    step = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
+    rounding = integers(layer.weight, scales) * step[:, None] - layer.weight
+    groups = int(layer.options["7"]) if layer.kind == DEPTHWISE else 1
+    inputs = layer.input_mean.reshape(groups, -1).repeat(len(rounding) // groups, 0)  # (outputs, inputs)
+    per_input = rounding.reshape(*inputs.shape, -1).sum(2)
+    return layer.bias - (per_input * inputs).sum(1)
 
 
 def _source(layers: Iterable[Layer]) -> dict[str, str]:
@@ -261,14 +395,12 @@ def equalise(layers: Sequence[Layer], peaks: Mapping[str, Floats]) -> tuple[list
     peaks = dict(peaks)
     for blob, peak in peaks.items():
         before = changed[maker[blob]]
-        if len(readers[blob]) != 1 or before.options.get(ACTIVATION, "0") not in LINEAR_FROM_0:
+        after = changed[readers[blob][0].name] if len(readers[blob]) == 1 else None
+        if after is None or not after.quantisable or not _scales_through(before):
             continue
-        after = changed[readers[blob][0].name]
-        if before.weight is None or before.bias is None or after.weight is None:
+        if before.weight is None or before.bias is None or after.weight is None or after.bias is None:
             continue
         depthwise = after.kind == DEPTHWISE
-        if not after.quantisable:
-            continue
         # (outputs, channels, kernel), or (channels, 1, kernel)
         weight = after.weight.reshape(len(after.weight), 1 if depthwise else len(peak), -1)
         reads = np.abs(weight).max((1, 2) if depthwise else (0, 2))
@@ -279,8 +411,14 @@ def equalise(layers: Sequence[Layer], peaks: Mapping[str, Floats]) -> tuple[list
         s[live] = peak.max() / peak[live] if depthwise else np.sqrt(reads[live] / peak[live])
         s[live] /= np.exp(np.log(s[live]).mean())
         s = s.clip(1e-3, 1e3)
-        changed[before.name] = replace(before, weight=before.weight * s[:, None], bias=before.bias * s)
         divided = weight / (s[:, None, None] if depthwise else s[None, :, None])
+        grid, *_ = on_grid(divided.reshape(after.weight.shape), after.bias, float((peak * s).max()))
+        # where float16 has room for the weights, such that whole numbers are the grid
+        grid = max(
+            grid, 2.0 ** np.ceil(np.log2(max(float(np.abs(before.weight * s[:, None]).max()), 1e-30) / 2**15))
+        )
+        s, divided = s / np.float32(grid), divided * np.float32(grid)
+        changed[before.name] = replace(before, weight=before.weight * s[:, None], bias=before.bias * s)
         changed[after.name] = replace(after, weight=divided.reshape(after.weight.shape))
         peaks[blob] = peak * s
     return [changed[layer.name] for layer in layers], peaks
@@ -322,22 +460,6 @@ def threshold(histogram: NDArray[np.integer], peak: float, method: str) -> float
         return float((p * np.log(p / q)).sum())
 
     return peak * min(range(128, bins + 1, 16), key=divergence) / bins
-
-
-def _corrected(layers: Sequence[Layer], means: Mapping[str, Floats]) -> list[Layer]:
-    """The layers with `int8_bias`; `means`: blob -> mean of each channel."""
-    source, corrected = _source(layers), []
-    for layer in layers:
-        if layer.quantisable and layer.weight is not None and layer.bias is not None:
-            scales, mean = weight_scales(layer.weight), means[source[layer.inputs[0]]]
-            step = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
-            rounding = integers(layer.weight) * step[:, None] - layer.weight
-            groups = int(layer.options["7"]) if layer.kind == DEPTHWISE else 1
-            inputs = mean.reshape(groups, -1).repeat(len(rounding) // groups, 0)  # (outputs, inputs)
-            per_input = rounding.reshape(*inputs.shape, -1).sum(2)
-            layer = replace(layer, int8_bias=layer.bias - (per_input * inputs).sum(1))
-        corrected.append(layer)
-    return corrected
 
 
 def _channel_peaks(model: NcnnModel, blobs: Sequence[str], samples: Floats) -> dict[str, Floats]:
@@ -413,7 +535,12 @@ def quantize(
         tops = {blob: max(float(peak.max()), 1e-12) for blob, peak in channels.items()}
         equal = _open(*encode(layers, {}, ()), io, Path(work))
         histograms, means = _statistics(equal, tops, seen)
-        layers = _corrected(layers, means)
+        layers = [
+            replace(layer, input_mean=means[blob], input_peak=tops[blob])
+            if layer.quantisable and (blob := weighted[layer.name])
+            else layer
+            for layer in layers
+        ]
         blobs = [blob for layer in layers for blob in layer.outputs]
         bench = _Bench(layers, io, Path(work), [extract(equal, {INPUT: x}, blobs) for x in judges])
 
@@ -430,10 +557,14 @@ def quantize(
         peaks = tried[method]
         rows = tuple(
             Sensitivity(
-                layer.name, layer.kind, layer.weight.size, bench.error(peaks, {*weighted} - {layer.name}, i)
+                layer.name,
+                layer.kind,
+                layer.weight.size,
+                # without the others' peaks: plain float, not rounded to a grid
+                bench.error({blob: peaks[blob]}, {*weighted} - {layer.name}, i),
             )
             for i, layer in enumerate(progress(layers, "sensitivity of each layer"))
-            if layer.quantisable and layer.weight is not None
+            if layer.quantisable and layer.weight is not None and (blob := weighted[layer.name])
         )
         float_bytes = param.stat().st_size + binary.stat().st_size
         error = errors[method]

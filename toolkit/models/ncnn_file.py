@@ -24,7 +24,7 @@ class Layer:
     """A line of a .param with its part of the .bin: `weight` (outputs, inputs x kernel), `bias` (outputs,);
     of a PReLU `slopes` (channels,).
 
-    `int8_bias`: the bias less what rounding the weights adds on average.
+    `input_mean` (channels,) and `input_peak`, the largest absolute value, over the calibration pictures.
     """
 
     kind: str
@@ -34,7 +34,8 @@ class Layer:
     options: Mapping[str, str]
     weight: Floats | None = None
     bias: Floats | None = None
-    int8_bias: Floats | None = None
+    input_mean: Floats | None = None
+    input_peak: float = 0.0
     slopes: Floats | None = None
 
     @property
