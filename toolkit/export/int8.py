@@ -121,10 +121,7 @@ def encode(
                     grid, weight, bias = rounded[layer.name]
                     (blob,) = inputs
                     if read not in centred:
-                        channels = 3 if layer.input_mean is None else len(layer.input_mean)
-                        lines.append(_to_grid(blob, channels))
-                        parts.append(_flagged(FLOAT, np.full(channels, 1 / grid, np.float32)))
-                        parts.append(np.full(channels, 0.5, np.float32).tobytes())
+                        lines += _to_grid(blob, grid)
                         blob = f"{blob}s"
                     lines.append(_line("UnaryOp", f"{blob}r", [blob], [f"{blob}r"], {"0": FLOOR}))
                     inputs = (f"{blob}r",)
@@ -148,11 +145,22 @@ def _line(
     return " ".join([kind, name, str(len(inputs)), str(len(outputs)), *inputs, *outputs, *pairs])
 
 
-def _to_grid(blob: str, channels: int) -> str:
-    """A depthwise 1x1 convolution for the scale. A BinaryOp would work in place, and where the blob is the
-    network's input that is memory of the caller's, on which ncnn crashes."""
-    options = {"0": channels, "1": 1, "5": 1, "6": channels, "7": channels}
-    return _line(DEPTHWISE, f"{blob}s", [blob], [f"{blob}s"], options)
+def _to_grid(blob: str, grid: float) -> list[str]:
+    """Layers to `blob` + "s" = `blob` / grid + 1/2."""
+    lines, made, factor = [], blob, 1 / grid
+    if blob == INPUT:
+        # arithmetic works in place, and on memory that is the caller's ncnn crashes: first a sum of two blobs
+        twice, made, factor = [f"{blob}a", f"{blob}b"], f"{blob}d", factor / 2
+        lines = [
+            _line("Split", f"{blob}p", [blob], twice, {}),
+            _line("BinaryOp", made, twice, [made], {"0": 0}),
+        ]
+    number = np.format_float_positional(
+        factor, trim="0"
+    )  # with a point: else ncnn once took the bits of a float
+    scaled, shifted = f"{blob}m", f"{blob}s"
+    lines.append(_line("BinaryOp", scaled, [made], [scaled], {"0": 2, "1": 1, "2": number}))
+    return [*lines, _line("BinaryOp", shifted, [scaled], [shifted], {"0": 0, "1": 1, "2": 0.5})]
 
 
 def _flagged(flag: int, weight: NDArray[Any]) -> bytes:
