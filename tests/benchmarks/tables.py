@@ -281,7 +281,6 @@ def int8() -> str:
     titles = {
         "arm64-v8a": "the runner on arm64 and the wheel on x86_64",
         "armeabi-v7a": "the runner on armv7 and the wheel on x86_64",
-        "the wheel's own": "the wheel and itself, input moved by 1e-7",
     }
     rows = ((title, *(f"{row[key]:.4f}"[1:] for row in kept.values())) for key, title in titles.items())
     return table(("int8, largest difference of scores and edges", *kept), rows)

@@ -11,7 +11,6 @@ from toolkit.export import open_export
 from toolkit.models.detector import decode
 
 LEAST = 0.002  # score of a candidate
-ROUNDING = 2.0**-24  # of float32, relative
 
 
 @dataclass(frozen=True)
@@ -48,21 +47,17 @@ def found_by(reading: dict) -> Found:
 
 
 class Wheel:
-    """What the ncnn wheel finds in a picture that ncnn has resized. `seed`: of noise as large as float32's
-    rounding error that is laid over the network's input."""
+    """What the ncnn wheel finds in a picture that ncnn has resized."""
 
-    def __init__(self, folder: Path, fmt: str, image: np.ndarray, seed: int | None = None):
+    def __init__(self, folder: Path, fmt: str, image: np.ndarray):
         model = open_export(folder, fmt, threads=1)
         (width, height), io = model.io.input_size, model.io
         rgb = ncnn.Mat.PixelType.PIXEL_RGB
         h, w = image.shape[:2]
         mat = ncnn.Mat.from_pixels_resize(image, rgb, w, h, width, height)
         mat.substract_mean_normalize([io.mean] * 3, [io.scale] * 3)
-        x = np.array(mat)[None]
-        if seed is not None:
-            x *= 1 + np.random.default_rng(seed).choice([-2, 2], x.shape).astype(np.float32) * ROUNDING
         self.io = io
-        (self.candidates,) = decode(model.predict(x), io, LEAST)
+        (self.candidates,) = decode(model.predict(np.array(mat)[None]), io, LEAST)
 
     def conf(self, count: int = 10) -> float:
         """A threshold with about `count` candidates above it, in the widest gap thereabouts."""
@@ -80,11 +75,3 @@ class Wheel:
             kept = nms(boxes, scores, class_ids, 0.45)
             boxes, scores, class_ids = boxes[kept], scores[kept], class_ids[kept]
         return Found(boxes, scores, np.array(self.io.classes)[class_ids])
-
-
-def own_spread(folder: Path, fmt: str, image: np.ndarray, conf: float, turns: int = 16) -> float:
-    """How far the wheel's detections above `conf` move, at most, when its input moves by float32's rounding
-    error: what no other processor can be asked to stay below, since each adds up in another order."""
-    candidates = Wheel(folder, fmt, image).found(max(conf / 2, LEAST), suppressed=False)
-    moved = (Wheel(folder, fmt, image, seed).found(conf) for seed in range(turns))
-    return max(found.from_nearest(candidates) for found in moved)

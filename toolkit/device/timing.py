@@ -50,9 +50,8 @@ STAGES = ("preprocess", "inference", "postprocess", "landmarks")  # the last one
 # The seed's NCNN column times forward and post-processing, its MNN column the forward pass alone.
 NCNN_COLUMN, MNN_COLUMN = "inference + postprocess", "inference"
 # Largest difference of a score to the wheel's that agrees; of a box, this part of the longest side of the
-# picture or of the box; of a landmark, this part of the longest side of the box. In int8 rounding alone moved
-# them by up to .07 (tests/benchmarks/results/runner-int8.json).
-TOLERANCES = {"ncnn": 1e-3, "ncnn-fp16": 0.04, "ncnn-int8": 0.1}
+# picture or of the box; of a landmark, this part of the longest side of the box.
+TOLERANCES = {"ncnn": 1e-3, "ncnn-fp16": 0.04, "ncnn-int8": 0.04}
 CORES = ("all", "little", "big")  # by ncnn's number for it, "powersave"
 EMULATORS = ("goldfish", "ranchu")  # Build.HARDWARE of Android's own
 NOT_A_TIMING = "emulated, not a timing"
