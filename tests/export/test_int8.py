@@ -255,8 +255,8 @@ def test_named_float_layers(given, tmp_path):
     one = quantize(*files, tmp_path / "c", "mse", [worst])
     assert one.float_layers == (worst,)
     assert everything.error < one.error < none.error == none.errors["mse"]
-    # quantising one layer, with what came before it taken as known, is what it is from the picture on, but for
-    # the grid of the float layers there
+    # quantising one layer, with what came before it taken as known, is what it is from the picture on
+    # (but for the grid of the float layers there)
     others = [name for name in names if name != worst]
     alone = quantize(*files, tmp_path / "d", "mse", others)
     assert alone.error == pytest.approx(max(row.error for row in none.sensitivity), rel=0.05)
