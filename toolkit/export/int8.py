@@ -12,8 +12,9 @@ two integers, the layers behind would enlarge that, and a phone would not find w
 - int8 layers have weight scales by which a sum of integers becomes float32 without rounding
   (`weight_scales`);
 - float layers that an int8 layer follows have inputs and weights of so few digits that every sum is exact
-  (`on_grid`).
-Not so: the pooling and the sigmoid of squeeze-and-excitation, and float 3x3 convolutions by Winograd.
+  (`on_grid`);
+- sigmoids, of squeeze-and-excitation, are rounded to `SIGMOID_GRID`.
+Not so: pooling over a whole picture, and float 3x3 convolutions by Winograd.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ from toolkit.models.spec import HeadIO, ModelIO
 from toolkit.runtime import InputError, progress, whole_file
 
 METHODS = ("minmax", "percentile", "mse", "kl")
-ACTIVATION, LINEAR_FROM_0 = "9", ("0", "1", "2")  # none, ReLU, leaky ReLU: f(s x) = s f(x) for s > 0
+ACTIVATION, SIGMOID = "9", "4"
+LINEAR_FROM_0 = ("0", "1", "2")  # none, ReLU, leaky ReLU: f(s x) = s f(x) for s > 0
 DEPTHWISE = "ConvolutionDepthWise"
 CONVOLUTIONS = ("Convolution", DEPTHWISE)
 DIGITS, HALF_DIGITS = 24, 11  # of a float32 and a float16, in bits
+SIGMOID_GRID = 2.0**-10
 FLOOR = 2  # of UnaryOp; its rounding to the nearest gives zeros on ARM (ncnn 20261020)
 BINS = 2048
 MINIMUM = 8  # calibration pictures
@@ -98,10 +101,11 @@ def encode(
     multiplies by both scales at once on ARM, one after the other on x86_64.)
     """
     source, readers = _source(layers), _readers(layers)
+    followed = _followed(layers, quantised)
     rounded, centred = _roundings(layers, peaks, quantised)
     lines, parts = [], []
     for layer in layers:
-        options, inputs = dict(layer.options), layer.inputs
+        options, inputs, outputs = dict(layer.options), layer.inputs, layer.outputs
         if layer.weight is not None and layer.bias is not None:
             read, result = source[inputs[0]], source[layer.outputs[0]]
             weight, bias = layer.weight, layer.bias
@@ -120,10 +124,7 @@ def encode(
                 if layer.name in rounded:
                     grid, weight, bias = rounded[layer.name]
                     (blob,) = inputs
-                    if read not in centred:
-                        lines += _to_grid(blob, grid)
-                        blob = f"{blob}s"
-                    lines.append(_line("UnaryOp", f"{blob}r", [blob], [f"{blob}r"], {"0": FLOOR}))
+                    lines += _rounding(blob, f"{blob}r", None if read in centred else grid)
                     inputs = (f"{blob}r",)
                 half = weight.astype(np.float16)
                 exact = layer.name not in rounded or (half == weight).all()
@@ -133,7 +134,14 @@ def encode(
             parts += [stored, bias.tobytes(), np.array(scales, np.float32).tobytes()]
         elif layer.slopes is not None:
             parts.append(layer.slopes.tobytes())
-        lines.append(_line(layer.kind, layer.name, inputs, layer.outputs, options))
+        if options.get(ACTIVATION) == SIGMOID and followed.intersection(outputs):
+            (blob,) = outputs
+            outputs = (f"{blob}e",)
+            after = _rounding(f"{blob}e", f"{blob}r", SIGMOID_GRID)
+            after.append(_scaling(f"{blob}r", blob, SIGMOID_GRID))
+        else:
+            after = []
+        lines += [_line(layer.kind, layer.name, inputs, outputs, options), *after]
     blobs = sum(int(line.split()[3]) for line in lines)
     return "\n".join(["7767517", f"{len(lines)} {blobs}", *lines]) + "\n", b"".join(parts)
 
@@ -145,28 +153,43 @@ def _line(
     return " ".join([kind, name, str(len(inputs)), str(len(outputs)), *inputs, *outputs, *pairs])
 
 
-def _to_grid(blob: str, grid: float) -> list[str]:
-    """Layers to `blob` + "s" = `blob` / grid + 1/2."""
-    lines, made, factor = [], blob, 1 / grid
-    if blob == INPUT:
-        # arithmetic works in place, and on memory that is the caller's ncnn crashes: first a sum of two blobs
-        twice, made, factor = [f"{blob}a", f"{blob}b"], f"{blob}d", factor / 2
-        lines = [
-            _line("Split", f"{blob}p", [blob], twice, {}),
-            _line("BinaryOp", made, twice, [made], {"0": 0}),
-        ]
-    number = np.format_float_positional(
-        factor, trim="0"
-    )  # with a point: else ncnn once took the bits of a float
-    scaled, shifted = f"{blob}m", f"{blob}s"
-    lines.append(_line("BinaryOp", scaled, [made], [scaled], {"0": 2, "1": 1, "2": number}))
-    return [*lines, _line("BinaryOp", shifted, [scaled], [shifted], {"0": 0, "1": 1, "2": 0.5})]
+def _rounding(blob: str, result: str, grid: float | None) -> list[str]:
+    """Layers to `result`, `blob` / grid rounded to whole numbers; None where `blob` was divided before and
+    1/2 added."""
+    lines = []
+    if grid is not None:
+        factor = 1 / grid
+        if blob == INPUT:
+            # arithmetic works in place, where ncnn crashes on the caller's memory: first a sum of two blobs
+            twice, blob, factor = [f"{blob}a", f"{blob}b"], f"{blob}d", factor / 2
+            lines.append(_line("Split", f"{blob}p", [INPUT], twice, {}))
+            lines.append(_line("BinaryOp", blob, twice, [blob], {"0": 0}))
+        scaled, shifted = f"{blob}m", f"{blob}s"
+        lines.append(_scaling(blob, scaled, factor))
+        lines.append(_line("BinaryOp", shifted, [scaled], [shifted], {"0": 0, "1": 1, "2": 0.5}))
+        blob = shifted
+    return [*lines, _line("UnaryOp", result, [blob], [result], {"0": FLOOR})]
+
+
+def _scaling(blob: str, result: str, factor: float) -> str:
+    # with a point: ncnn once took the bits of a whole number for a float
+    number = np.format_float_positional(factor, trim="0")
+    return _line("BinaryOp", f"{result}x", [blob], [result], {"0": 2, "1": 1, "2": number})
 
 
 def _flagged(flag: int, weight: NDArray[Any]) -> bytes:
     """Weights as ncnn's ModelBin reads them: their kind, then they, filled up to four bytes."""
     data = weight.tobytes()
     return np.uint32(flag).tobytes() + data + bytes(-len(data) % 4)
+
+
+def _followed(layers: Sequence[Layer], quantised: Collection[str]) -> set[str]:
+    """The blobs that lead to an int8 layer."""
+    followed: set[str] = set()
+    for layer in reversed(layers):
+        if layer.name in quantised or followed.intersection(layer.outputs):
+            followed.update(layer.inputs)
+    return followed
 
 
 def _roundings(
@@ -176,11 +199,7 @@ def _roundings(
     which the layer before adds the half that makes rounding of ncnn's rounding down."""
     source, readers = _source(layers), _readers(layers)
     makers = {blob: layer for layer in layers for blob in layer.outputs}
-    followed: set[str] = set()
-    for layer in reversed(layers):
-        if layer.name in quantised or followed.intersection(layer.outputs):
-            followed.update(layer.inputs)
-    rounded, centred = {}, set()
+    followed, rounded, centred = _followed(layers, quantised), {}, set()
     for layer in layers:
         if not layer.quantisable or layer.kind not in CONVOLUTIONS or layer.name in quantised:
             continue
