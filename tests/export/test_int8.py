@@ -163,12 +163,91 @@ def test_sums_on_a_grid_are_exact_in_any_order(inputs):
         wanted = rounded.astype(float) @ whole + shifted
         error = np.abs(wanted - (weight.astype(float) @ x + bias))
         assert error.max() < 0.01 * peak * np.abs(weight).sum(1).max()
-        for _ in range(20):
-            total = shifted.copy()
+        for row in range(8):  # the largest sums that there are
+            whole = np.float32(1 / grid * peak) * np.sign(rounded[row])
+            whole = np.rint(whole).astype(np.float32)
+            total = np.float32(shifted[row])
             for i in rng.permutation(inputs):
-                total += rounded[:, i] * np.float32(whole[i])
-            np.testing.assert_array_equal(total, wanted)
+                total += rounded[row, i] * whole[i]
+            assert total == rounded[row].astype(float) @ whole.astype(float) + shifted[row]
         assert not rounded[5].any()
+
+
+def activated(values, activation):
+    """ncnn's key 9 in numpy."""
+    if activation == "4":
+        return 1 / (1 + np.exp(-values))
+    slope = {"": 1.0, "1": 0.0, "2": 0.1}[activation]
+    return np.where(values > 0, values, slope * values)
+
+
+def convolved(x, weight, bias, stride, groups):
+    parts = (torch.from_numpy(v.astype(np.float64)) for v in (x[None], weight.reshape(len(weight), -1, 3, 3)))
+    return conv2d(*parts, stride=stride, padding=1, groups=groups)[0].numpy() + bias[:, None, None]
+
+
+@pytest.mark.parametrize("whole_numbers", [False, True], ids=["scaled by a layer", "by the layer before"])
+@pytest.mark.parametrize("activation", ["", "1", "2", "4"], ids=["none", "ReLU", "leaky ReLU", "sigmoid"])
+def test_what_stays_float_is_rounded_before(activation, whole_numbers, tmp_path):
+    """A convolution and a depthwise one stay float, an int8 one follows: equal to sums of whole numbers, and
+    near to what nothing was rounded in."""
+    rng = np.random.default_rng(3)
+    source, a, b = two_layers(rng, activation)
+    if activation == "2":
+        a = replace(a, options={**a.options, "-23310": "1,0.1"})
+    x = rng.random((3, 14, 18), np.float32)
+    plain = activated(convolved(x, a.weight, a.bias, 2, 1), activation)
+    if whole_numbers and activation != "4":  # as equalising leaves it
+        factor = np.float32(2**10 / np.abs(plain).max())
+        a, b = (
+            replace(a, weight=a.weight * factor, bias=a.bias * factor),
+            replace(b, weight=b.weight / factor),
+        )
+        plain = plain * factor
+    c = replace(a, name="c", inputs=("2",), outputs=("out0",), options={**a.options, "6": "576", "9": "0"})
+    c = replace(c, weight=rng.normal(size=(8, 72)).astype(np.float32), input_peak=4.0)
+    peak = float(np.abs(plain).max())
+    a, b = replace(a, input_peak=1.0), replace(b, outputs=("2",), input_peak=peak)
+    exact = activated(convolved(plain, b.weight, b.bias, 1, 8), "2")
+    peaks = {"in0": 1.0, "1": peak, "2": float(np.abs(exact).max())}
+
+    grid, weight, bias = on_grid(a.weight, a.bias, 1.0)
+    first = activated(convolved(np.floor(x / grid + 0.5), weight, bias, 2, 1), activation)
+    if activation == "4":
+        first = np.floor(first * 1024 + 0.5) / 1024
+    grid, weight, bias = on_grid(b.weight, b.bias, peak)
+    assert (grid == 1) == (whole_numbers and activation != "4")
+    second = activated(convolved(np.floor(first / grid + 0.5), weight, bias, 1, 8), "2")
+    assert np.abs(second - exact).max() < 0.01 * np.abs(exact).max()
+    wanted = by_hand(second.astype(np.float32), c.weight, c.bias, peaks["2"], 2, 1, 1.0)
+
+    param, binary = encode([source, a, b, c], peaks, ["c"])
+    found = run_ncnn(tmp_path, param, binary, x, "out0")
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
+    scaled = [
+        line.split()[4] for line in param.splitlines() if line.startswith("BinaryOp") and " 0=0 1=1" in line
+    ]
+    centred_before = whole_numbers and activation in ("", "1")
+    assert len(scaled) == (1 if centred_before else 2) + (activation == "4")
+
+
+def test_an_input_with_two_readers(tmp_path):
+    """Both round it, neither in the caller's memory."""
+    rng = np.random.default_rng(4)
+    source, a, _ = two_layers(rng)
+    split = Layer("Split", "split", ("in0",), ("1", "2"), {})
+    a = replace(a, input_peak=1.0, inputs=("1",), outputs=("3",))
+    b = replace(a, name="b", inputs=("2",), outputs=("4",), weight=a.weight[::-1].copy())
+    add = Layer("BinaryOp", "add", ("3", "4"), ("5",), {"0": "0"})
+    c = replace(a, name="c", inputs=("5",), outputs=("out0",), options={**a.options, "6": "576"})
+    c = replace(c, weight=rng.normal(size=(8, 72)).astype(np.float32))
+    x = rng.random((3, 14, 18), np.float32)
+    before = x.copy()
+    layers, peaks = [source, split, a, b, add, c], {"in0": 1.0, "5": 20.0}
+    found = run_ncnn(tmp_path, *encode(layers, peaks, ["c"]), x, "out0")
+    wanted = run_ncnn(tmp_path, *encode(layers, {}, ()), x, "out0")
+    np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())
+    np.testing.assert_array_equal(x, before)
 
 
 def test_equalising_changes_nothing_in_float(tmp_path):

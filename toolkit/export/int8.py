@@ -6,15 +6,18 @@ group in a ConvolutionDepthWise), the input's scale, and, where `int8_scale_term
 scale of the output, which then stays int8. Everything is symmetric: integer = round(scale * value) in
 -127..127. A layer whose input is float quantises it by itself, so any set of layers may stay float.
 
-Every processor gets the same result, to the last bit. Rounding errors of float32 differ between processors,
-with the order of additions and with fused multiply-adds; they would carry some values over the edge between
-two integers, the layers behind would enlarge that, and a phone would not find what was scored here. So
+Every processor is to get the same result, to the last bit. Rounding errors of float32 differ between
+processors, with the order of additions and with fused multiply-adds; they would carry some values over the
+edge between two integers, the layers behind would enlarge that, and a phone would not find what was scored
+here. So
 - int8 layers have weight scales by which a sum of integers becomes float32 without rounding
   (`weight_scales`);
-- float layers that an int8 layer follows have inputs and weights of so few digits that every sum is exact
-  (`on_grid`);
+- float convolutions that an int8 layer follows have inputs and weights of so few digits that, within the
+  calibrated range, every sum is exact (`on_grid`);
 - sigmoids, of squeeze-and-excitation, are rounded to `SIGMOID_GRID`.
-Not so: pooling over a whole picture, and float 3x3 convolutions by Winograd.
+Not so: pooling over a whole picture (of which the sigmoid's rounding leaves little), activations other than
+ReLU, leaky ReLU and sigmoid, float InnerProducts, float 3x3 convolutions by Winograd, depthwise layers in
+int8 (`float_layers`), and apps that compute the float layers in half precision.
 """
 
 from __future__ import annotations
@@ -124,11 +127,14 @@ def encode(
                 if layer.name in rounded:
                     grid, weight, bias = rounded[layer.name]
                     (blob,) = inputs
-                    lines += _rounding(blob, f"{blob}r", None if read in centred else grid)
+                    if read not in centred:
+                        more, blob = _centring(blob, grid, read == INPUT)
+                        lines += more
+                    lines.append(_line("UnaryOp", f"{blob}r", [blob], [f"{blob}r"], {"0": FLOOR}))
                     inputs = (f"{blob}r",)
                 half = weight.astype(np.float16)
-                exact = layer.name not in rounded or (half == weight).all()
-                stored = _flagged(HALF, half) if exact else _flagged(FLOAT, weight)
+                too_fine = layer.name in rounded and (half != weight).any()
+                stored = _flagged(FLOAT, weight) if too_fine else _flagged(HALF, half)
             if result in centred:
                 bias = bias + np.float32(0.5)
             parts += [stored, bias.tobytes(), np.array(scales, np.float32).tobytes()]
@@ -137,8 +143,9 @@ def encode(
         if options.get(ACTIVATION) == SIGMOID and followed.intersection(outputs):
             (blob,) = outputs
             outputs = (f"{blob}e",)
-            after = _rounding(f"{blob}e", f"{blob}r", SIGMOID_GRID)
-            after.append(_scaling(f"{blob}r", blob, SIGMOID_GRID))
+            after, last = _centring(f"{blob}e", SIGMOID_GRID)
+            after.append(_line("UnaryOp", f"{blob}f", [last], [f"{blob}f"], {"0": FLOOR}))
+            after.append(_scaling(f"{blob}f", blob, SIGMOID_GRID))
         else:
             after = []
         lines += [_line(layer.kind, layer.name, inputs, outputs, options), *after]
@@ -153,22 +160,25 @@ def _line(
     return " ".join([kind, name, str(len(inputs)), str(len(outputs)), *inputs, *outputs, *pairs])
 
 
-def _rounding(blob: str, result: str, grid: float | None) -> list[str]:
-    """Layers to `result`, `blob` / grid rounded to whole numbers; None where `blob` was divided before and
-    1/2 added."""
-    lines = []
-    if grid is not None:
-        factor = 1 / grid
-        if blob == INPUT:
-            # arithmetic works in place, where ncnn crashes on the caller's memory: first a sum of two blobs
-            twice, blob, factor = [f"{blob}a", f"{blob}b"], f"{blob}d", factor / 2
-            lines.append(_line("Split", f"{blob}p", [INPUT], twice, {}))
-            lines.append(_line("BinaryOp", blob, twice, [blob], {"0": 0}))
-        scaled, shifted = f"{blob}m", f"{blob}s"
-        lines.append(_scaling(blob, scaled, factor))
-        lines.append(_line("BinaryOp", shifted, [scaled], [shifted], {"0": 0, "1": 1, "2": 0.5}))
-        blob = shifted
-    return [*lines, _line("UnaryOp", result, [blob], [result], {"0": FLOOR})]
+def _centring(blob: str, grid: float, given: bool = False) -> tuple[list[str], str]:
+    """Layers to `blob` / grid + 1/2, which only needs rounding down, and that blob's name. `given`: it is the
+    network's input. Names are blobs' with letters: p a b d (a copy), m (scaled), s (shifted), r (rounded);
+    e and f for a sigmoid before and after its rounding."""
+    lines, factor = [], 1 / grid
+    if (
+        given
+    ):  # arithmetic works in place, where ncnn crashes on the caller's memory: first a sum of two blobs
+        twice, copy = [f"{blob}a", f"{blob}b"], f"{blob}d"
+        lines.append(_line("Split", f"{blob}p", [blob], twice, {}))
+        lines.append(_line("BinaryOp", copy, twice, [copy], {"0": 0}))
+        blob, factor = copy, factor / 2
+    if factor != 1:
+        lines.append(_scaling(blob, f"{blob}m", factor))
+        blob = f"{blob}m"
+    return [
+        *lines,
+        _line("BinaryOp", f"{blob}s", [blob], [f"{blob}s"], {"0": 0, "1": 1, "2": 0.5}),
+    ], f"{blob}s"
 
 
 def _scaling(blob: str, result: str, factor: float) -> str:
@@ -209,7 +219,9 @@ def _roundings(
         if followed.intersection(layer.outputs):
             rounded[layer.name] = on_grid(layer.weight, layer.bias, layer.input_peak)
             grid, *_ = rounded[layer.name]
-            if grid == 1 and len(readers[read]) == 1 and _scales_through(makers[read]):
+            # behind a leaky ReLU the half would shrink
+            rectified = makers[read].weight is not None and makers[read].options.get(ACTIVATION, "0") in "01"
+            if grid == 1 and len(readers[read]) == 1 and rectified:
                 centred.add(read)
     return rounded, centred
 
@@ -227,19 +239,19 @@ def weight_scales(weight: Floats, input_scale: np.float32) -> Floats:
     the sums of thousands of values stay far below the largest.)
     """
     largest, total = np.abs(weight).max(1).astype(float), np.abs(weight).sum(1, dtype=float)
-    missing = largest > 0
-    scales = np.divide(127, largest, out=np.zeros_like(largest), where=missing).astype(np.float32)
-    sums = np.divide(127 * 127 * total, largest, out=np.ones_like(total), where=missing)
+    left = largest > 1e-30  # without a scale that will do
+    scales = np.divide(127, largest, out=np.zeros_like(largest), where=left).astype(np.float32)
+    sums = np.divide(127 * 127 * total, largest, out=np.ones_like(total), where=left)
     digits = np.clip(DIGITS - np.ceil(np.log2(sums)), 3, 8).astype(int)
-    factor = np.where(missing, largest / 127 / input_scale, 1)
+    factor = np.where(left, largest / 127 / input_scale, 1)
     for _ in range(16):  # of two factors one is found at once
         factor = _with_digits(factor, digits)
         inverse = (1 / (factor * input_scale)).astype(np.float32)
         for step in (0, -1, 1, -2, 2):  # whether the rounded inverse, or one beside it, leads back
             near = (inverse.view(np.int32) + np.int32(step)).view(np.float32)
-            found = missing & (1 / (input_scale * near) == factor)
+            found = left & (1 / (input_scale * near) == factor)
             scales[found] = near[found]
-            missing &= ~found
+            left &= ~found
         factor = factor * (1 + 1e-9)
     return scales
 
@@ -259,12 +271,13 @@ def on_grid(weight: Floats, bias: Floats, peak: float) -> tuple[float, Floats, F
     """What makes a float layer's sums exact in any order: -> the power of two whose multiples its input must
     be; (outputs, n) weights for input in these multiples, (outputs,) bias, both rounded.
 
-    Input (up to `peak`) and weights share the digits of a float32 that adding up leaves free, evenly.
+    Input (up to `peak`) and weights share the digits of a float32 that adding up leaves free, evenly. The
+    grid is not so fine that its inverse were infinite in float16.
     """
     largest, total = np.abs(weight).max(1).astype(float), np.abs(weight).sum(1, dtype=float)
     spread = np.divide(total, largest, out=np.ones_like(total), where=largest > 0).max()
     digits = int(np.clip((DIGITS - 1 - np.log2(spread)) // 2, 1, HALF_DIGITS))
-    grid = 2.0 ** (np.ceil(np.log2(peak)) - digits)
+    grid = 2.0 ** max(np.ceil(np.log2(max(peak, 1e-12))) - digits, -15)
     least = np.maximum(grid * largest / 2**HALF_DIGITS, (2**digits * grid * total + np.abs(bias)) / 2**DIGITS)
     step = 2.0 ** np.ceil(np.log2(np.maximum(least, np.finfo(np.float32).tiny)))
     rounded = np.rint(weight * (grid / step)[:, None]) * step[:, None]
