@@ -1,6 +1,7 @@
 """Folders that some tests read, and pictures and networks that many share."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from toolkit.models import create_model
 from toolkit.models.detector import Detector
 from toolkit.models.zoo import published_files
 from toolkit.samples import photographs, untrained
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would all commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _folder(variable: str, what: str) -> Path:
