@@ -50,6 +50,7 @@ def samples(runner: Path, folder: Path, threads: int) -> float:
 def speed(work: Path) -> dict[str, Any]:
     """Medians of short runs in turns, the order drawn anew in each. The wheel's process is stopped while
     another one runs: idle threads spin."""
+    os.environ.pop("OMP_WAIT_POLICY", None)  # see `exports engines`
     runners = {"zig, own threads": build_runner("x86_64"), "gcc, libgomp": by_gcc()}
     figures: dict[str, Any] = {}
     context = get_context("spawn")
