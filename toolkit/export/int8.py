@@ -40,8 +40,8 @@ from toolkit.models.spec import HeadIO, ModelIO
 from toolkit.runtime import InputError, progress, whole_file
 
 METHODS = ("minmax", "percentile", "mse", "kl")
-ACTIVATION, SIGMOID = "9", "4"
-LINEAR_FROM_0 = ("0", "1", "2")  # none, ReLU, leaky ReLU: f(s x) = s f(x) for s > 0
+ACTIVATION, LEAKY, SIGMOID = "9", "2", "4"
+LINEAR_FROM_0 = ("0", "1", LEAKY)  # none, ReLU, leaky ReLU: f(s x) = s f(x) for s > 0
 DEPTHWISE = "ConvolutionDepthWise"
 CONVOLUTIONS = ("Convolution", DEPTHWISE)
 DIGITS, HALF_DIGITS = 24, 11  # of a float32 and a float16, in bits
@@ -105,7 +105,7 @@ def encode(
     """
     source, readers = _source(layers), _readers(layers)
     followed = _followed(layers, quantised)
-    rounded, centred = _roundings(layers, peaks, quantised)
+    rounded, centred = _roundings(layers, peaks, quantised, followed)
     lines, parts = [], []
     for layer in layers:
         options, inputs, outputs = dict(layer.options), layer.inputs, layer.outputs
@@ -121,8 +121,9 @@ def encode(
                 of_input = np.float32(127 / peaks[read])
                 of_weights = weight_scales(weight, of_input)
                 scales = [*of_weights, of_input, *([127 / peaks[result]] if stays else [])]
-                bias = _corrected(layer, of_weights)
-                stored = _flagged(INT8, integers(weight, of_weights))
+                whole = integers(weight, of_weights)
+                bias = _corrected(layer, whole, of_weights)
+                stored = _flagged(INT8, whole)
             else:
                 if layer.name in rounded:
                     grid, weight, bias = rounded[layer.name]
@@ -165,9 +166,8 @@ def _centring(blob: str, grid: float, given: bool = False) -> tuple[list[str], s
     network's input. Names are blobs' with letters: p a b d (a copy), m (scaled), s (shifted), r (rounded);
     e and f for a sigmoid before and after its rounding."""
     lines, factor = [], 1 / grid
-    if (
-        given
-    ):  # arithmetic works in place, where ncnn crashes on the caller's memory: first a sum of two blobs
+    if given:
+        # arithmetic works in place, where ncnn crashes on the caller's memory: first a sum of two blobs
         twice, copy = [f"{blob}a", f"{blob}b"], f"{blob}d"
         lines.append(_line("Split", f"{blob}p", [blob], twice, {}))
         lines.append(_line("BinaryOp", copy, twice, [copy], {"0": 0}))
@@ -175,10 +175,9 @@ def _centring(blob: str, grid: float, given: bool = False) -> tuple[list[str], s
     if factor != 1:
         lines.append(_scaling(blob, f"{blob}m", factor))
         blob = f"{blob}m"
-    return [
-        *lines,
-        _line("BinaryOp", f"{blob}s", [blob], [f"{blob}s"], {"0": 0, "1": 1, "2": 0.5}),
-    ], f"{blob}s"
+    shifted = f"{blob}s"
+    lines.append(_line("BinaryOp", shifted, [blob], [shifted], {"0": 0, "1": 1, "2": 0.5}))
+    return lines, shifted
 
 
 def _scaling(blob: str, result: str, factor: float) -> str:
@@ -203,13 +202,13 @@ def _followed(layers: Sequence[Layer], quantised: Collection[str]) -> set[str]:
 
 
 def _roundings(
-    layers: Sequence[Layer], peaks: Mapping[str, float], quantised: Collection[str]
+    layers: Sequence[Layer], peaks: Mapping[str, float], quantised: Collection[str], followed: set[str]
 ) -> tuple[dict[str, tuple[float, Floats, Floats]], set[str]]:
     """-> `on_grid` of the float convolutions that an int8 layer follows, by name; those of their inputs to
     which the layer before adds the half that makes rounding of ncnn's rounding down."""
     source, readers = _source(layers), _readers(layers)
     makers = {blob: layer for layer in layers for blob in layer.outputs}
-    followed, rounded, centred = _followed(layers, quantised), {}, set()
+    rounded, centred = {}, set()
     for layer in layers:
         if not layer.quantisable or layer.kind not in CONVOLUTIONS or layer.name in quantised:
             continue
@@ -219,9 +218,9 @@ def _roundings(
         if followed.intersection(layer.outputs):
             rounded[layer.name] = on_grid(layer.weight, layer.bias, layer.input_peak)
             grid, *_ = rounded[layer.name]
-            # behind a leaky ReLU the half would shrink
-            rectified = makers[read].weight is not None and makers[read].options.get(ACTIVATION, "0") in "01"
-            if grid == 1 and len(readers[read]) == 1 and rectified:
+            maker = makers[read]
+            shrinks = maker.options.get(ACTIVATION) == LEAKY  # the half too
+            if grid == 1 and len(readers[read]) == 1 and _scales_through(maker) and not shrinks:
                 centred.add(read)
     return rounded, centred
 
@@ -284,14 +283,14 @@ def on_grid(weight: Floats, bias: Floats, peak: float) -> tuple[float, Floats, F
     return grid, rounded.astype(np.float32), (np.rint(bias / step) * step).astype(np.float32)
 
 
-def _corrected(layer: Layer, scales: Floats) -> Floats:
+def _corrected(layer: Layer, whole: NDArray[np.int8], scales: Floats) -> Floats:
     """(outputs,): the bias less what rounding the weights adds on average."""
     if layer.weight is None or layer.bias is None:
         raise ValueError(f"{layer.name} has no weights")
     if layer.input_mean is None:
         return layer.bias
     step = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
-    rounding = integers(layer.weight, scales) * step[:, None] - layer.weight
+    rounding = whole * step[:, None] - layer.weight
     groups = int(layer.options["7"]) if layer.kind == DEPTHWISE else 1
     inputs = layer.input_mean.reshape(groups, -1).repeat(len(rounding) // groups, 0)  # (outputs, inputs)
     per_input = rounding.reshape(*inputs.shape, -1).sum(2)
@@ -576,8 +575,8 @@ def quantize(
         equal = _open(*encode(layers, {}, ()), io, Path(work))
         histograms, means = _statistics(equal, tops, seen)
         layers = [
-            replace(layer, input_mean=means[blob], input_peak=tops[blob])
-            if layer.quantisable and (blob := weighted[layer.name])
+            replace(layer, input_mean=means[weighted[layer.name]], input_peak=tops[weighted[layer.name]])
+            if layer.quantisable
             else layer
             for layer in layers
         ]
@@ -595,17 +594,13 @@ def quantize(
         errors = {name: bench.error(peaks, floats) for name, peaks in tried.items()}
         method = min(errors, key=lambda name: errors[name])
         peaks = tried[method]
-        rows = tuple(
-            Sensitivity(
-                layer.name,
-                layer.kind,
-                layer.weight.size,
-                # without the others' peaks: plain float, not rounded to a grid
-                bench.error({blob: peaks[blob]}, {*weighted} - {layer.name}, i),
-            )
-            for i, layer in enumerate(progress(layers, "sensitivity of each layer"))
-            if layer.quantisable and layer.weight is not None and (blob := weighted[layer.name])
-        )
+        rows = []
+        for i, layer in enumerate(progress(layers, "sensitivity of each layer")):
+            if layer.quantisable and layer.weight is not None:
+                # without the others' peaks these are plain float, not rounded to a grid
+                own = {weighted[layer.name]: peaks[weighted[layer.name]]}
+                alone = bench.error(own, {*weighted} - {layer.name}, i)
+                rows.append(Sensitivity(layer.name, layer.kind, layer.weight.size, alone))
         float_bytes = param.stat().st_size + binary.stat().st_size
         error = errors[method]
         if float_layers is None:
@@ -617,7 +612,9 @@ def quantize(
         new_param.write_text(text)
         new_binary.write_bytes(data)
     kept = tuple(name for name in weighted if name in floats)
-    return Quantized(files, method, kept, errors, error, rows, len(seen), len(text) + len(data), float_bytes)
+    return Quantized(
+        files, method, kept, errors, error, tuple(rows), len(seen), len(text) + len(data), float_bytes
+    )
 
 
 def _sensitive(
