@@ -602,6 +602,28 @@ def test_a_zip_with_a_link_or_without_sense_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"  # headers: flags 6 and 8 bytes in, the method 2 bytes later
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "words"),
+    [(2, 99, "compression"), (0, 1, "password"), (None, None, "decompress")],
+    ids=["unknown compression", "password", "damaged"],
+)
+def test_a_zip_that_cannot_be_unpacked_is_refused(offset, value, words, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.txt", "words " * 1000)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    if offset is None:
+        data[40:44] = b"\xff" * 4  # of the compressed bytes, behind 30 of a header and the name
+    else:
+        data[data.index(LOCAL) + 6 + offset] = data[data.index(CENTRAL) + 8 + offset] = value
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(InputError, match=f"a.zip is not a readable .zip archive .*{words}"):
+        formats.import_dataset(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 # ---- bad input ----
 
 

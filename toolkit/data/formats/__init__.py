@@ -21,12 +21,14 @@ picture only where two names would fall together (`dataset.unique_names`).
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -274,8 +276,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 raise InputError(f"{archive} unpacks to more than the disk of {folder} has free")
             for entry in progress(entries, f"unpacking {archive.name}"):
                 packed.extract(entry, folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        # what zipfile raises for damage, an unknown compression, a password, a cut file
+    except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
+        # damage; an unknown compression or a password; a cut file; damage inside what is compressed
         raise InputError(f"{archive} is not a readable .zip archive ({error})") from None
 
 
