@@ -9,7 +9,7 @@ import pytest
 
 from toolkit.models import create_model
 from toolkit.models.detector import Detector
-from toolkit.models.zoo import published_files
+from toolkit.models.published import published_files
 from toolkit.samples import photographs, untrained
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would all commands that tests interrupt.

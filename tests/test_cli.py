@@ -9,7 +9,7 @@ import sys
 import cv2
 import pytest
 
-from toolkit.export import FORMATS
+from toolkit.export.registry import FORMATS
 
 
 def toolkit(*args, cwd, **environment):
@@ -245,11 +245,12 @@ def test_evaluate_commands(toy, zoo, tmp_path):
     """A network whose classes are the digits, untrained: low figures, by every protocol."""
     import torch
 
-    from toolkit.data.dataset import load
+    from toolkit.data.catalog import load
     from toolkit.models import create_model
 
     model = create_model("fastest-v2", classes=load(toy).classes, input_size=96)
-    from toolkit.models.darknet import save_weights, to_cfg
+    from toolkit.models.darknet.weights import save_weights
+    from toolkit.models.darknet.write import to_cfg
 
     torch.nn.init.constant_(model.heads[0].out.conv.bias, 1.0)
     save_weights(model, tmp_path / "digits.weights")
@@ -288,7 +289,7 @@ def test_wider_from_the_official_text_files(data, tmp_path):
 def test_landmark_scores(data, tmp_path):
     import numpy as np
 
-    from toolkit.data.dataset import load
+    from toolkit.data.catalog import load
 
     points = load("wflw98").keypoints[..., :2]
     np.save(tmp_path / "p.npy", points + 1)
@@ -306,7 +307,7 @@ def test_a_network_and_its_points_have_one_score(zoo, tmp_path):
     import numpy as np
 
     from toolkit import create_model
-    from toolkit.data.dataset import load
+    from toolkit.data.catalog import load
     from toolkit.data.toy_faces import make_toy_faces
     from toolkit.evaluation import landmarks
 

@@ -8,20 +8,12 @@ import torch
 
 from toolkit import create_model, detect
 from toolkit.boxes import cxcywh_to_xyxy, nms
-from toolkit.detect import (
-    Boxes,
-    Settings,
-    Video,
-    annotate_video,
-    as_coco,
-    as_records,
-    find_images,
-    load_image,
-    preprocess,
-    resize_darknet,
-    run,
-)
-from toolkit.models.detector import decode
+from toolkit.inference.backend import Boxes, DetectSettings
+from toolkit.inference.preprocess import preprocess, resize_darknet
+from toolkit.inference.results import as_coco, as_records
+from toolkit.inference.run import annotate_video, run
+from toolkit.models.decode import decode
+from toolkit.pictures import Video, find_images, load_image
 from toolkit.runtime import InputError
 from toolkit.samples import untrained
 
@@ -83,7 +75,7 @@ def test_scores_from_the_jpeg_files(name, zoo, reference):
         image, threshold, build = key.split("|")
         if threshold != "0.25" or not (zoo / "images" / image).is_file():
             continue
-        x, _ = preprocess(load_image(zoo / "images" / image), model.io, Settings(resize="darknet"))
+        x, _ = preprocess(load_image(zoo / "images" / image), model.io, DetectSettings(resize="darknet"))
         (candidates,) = decode(model.predict(x[None]), model.io, 0.25)
         found = relative(candidates, NMS_OF_BUILD[build])
         far = [s for s in unmatched(found, entry["post"]["dets"], 0.03, 0.25) if abs(s - 0.25) > 0.03]
@@ -124,8 +116,8 @@ def test_resize_as_darknet_fed_it(faces, zoo, reference):
     with np.load(reference / "yoloface-500k-v2.images.npz") as file:
         theirs = file["person.jpg|input"]
     image = load_image(zoo / "images" / "person.jpg")
-    exact, _ = preprocess(image, faces.io, Settings(resize="darknet"))
-    bilinear, _ = preprocess(image, faces.io, Settings(resize="bilinear"))
+    exact, _ = preprocess(image, faces.io, DetectSettings(resize="darknet"))
+    bilinear, _ = preprocess(image, faces.io, DetectSettings(resize="bilinear"))
     assert np.abs(exact - theirs).max() < 4 / 255
     assert np.abs(bilinear - theirs).max() > 0.1
 
@@ -145,7 +137,7 @@ def test_run_equals_detect_for_any_batch(faces, pictures):
     images = list(pictures.values())
     one = [detect(faces, image, conf=0.05) for image in images]
     for batch in (1, 3, 16):
-        many = list(run(faces, images, Settings(conf=0.05), batch=batch))
+        many = list(run(faces, images, DetectSettings(conf=0.05), batch=batch))
         assert len(many) == len(images)
         for a, b in zip(one, many, strict=True):
             np.testing.assert_allclose(a.xyxy, b.boxes, atol=0.05)
@@ -213,7 +205,7 @@ def test_video(faces, pictures, tmp_path):
     for shift in range(6):
         writer.write(np.roll(image[..., ::-1], 4 * shift, axis=1))
     writer.release()
-    found = annotate_video(faces, Video(source), tmp_path / "out.mp4", settings=Settings(conf=0.6))
+    found = annotate_video(faces, Video(source), tmp_path / "out.mp4", settings=DetectSettings(conf=0.6))
     assert [len(f.scores) for f in found] == [1] * 6
     assert found[5].boxes[0, 0] - found[0].boxes[0, 0] == pytest.approx(20, abs=6)
     drawn = Video(tmp_path / "out.mp4")
@@ -230,8 +222,8 @@ def test_many_batches_run_in_threads_and_leave_everything_as_it_was(pictures):
     model = untrained("yoloface-50k").train()
     images = [pictures["astronaut"], pictures["coffee"]] * 5
     threads = torch.get_num_threads(), cv2.getNumThreads()
-    apart = [found for image in images for found in run(model, [image], Settings(conf=0.01))]
-    together = list(run(model, images, Settings(conf=0.01), batch=3))
+    apart = [found for image in images for found in run(model, [image], DetectSettings(conf=0.01))]
+    together = list(run(model, images, DetectSettings(conf=0.01), batch=3))
     assert sum(len(found.scores) for found in apart) > 0
     for one, other in zip(apart, together, strict=True):
         np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-2)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.test_cli import answer, toolkit
 from toolkit import create_model, detect_faces, viz
-from toolkit.detect import Boxes, Video, load_image, save_image
-from toolkit.export import export_model, open_export
+from toolkit.export.folder import open_export
+from toolkit.export.write import export_model
 from toolkit.faces import (
     BOUNDS,
     FACES,
@@ -27,7 +27,9 @@ from toolkit.faces import (
     windows_of_boxes,
     windows_of_points,
 )
-from toolkit.models.landmarks import LandmarkIO
+from toolkit.inference.backend import Boxes
+from toolkit.models.io import LandmarkIO
+from toolkit.pictures import Video, load_image, save_image
 from toolkit.runtime import InputError
 from toolkit.samples import pan_and_zoom
 

@@ -1,12 +1,14 @@
 """The house rules that a machine can check."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 
@@ -49,37 +51,101 @@ def test_import_stays_light():
     assert run.stdout.strip() == "[]"
 
 
-def imported(source: str) -> set[str]:
-    """The parts of the package that a module imports, at its top or in a function."""
+# From the ground up; a floor may use those before it, and no module a module that leads back to it.
+FLOORS = (
+    "moved boxes runtime stopwatch pictures viz page models inference faces samples data evaluation export "
+    "device training networks ablation widgets demo cli"
+).split()
+FORMER = {"toolkit.detect", "toolkit.timing"}  # hand on old names by their text (toolkit.moved)
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def package_modules() -> dict[str, Path]:
+    """Every module of the package; the scripts that a build copies to other places are none."""
+    paths = (ROOT / "toolkit").rglob("*.py")
+    return {module_name(path): path for path in paths if "runner" not in path.parts}
+
+
+def faces() -> dict[str, str]:
+    """What packages hand on (their stubs): full name there -> the module that has it."""
+    handed = {}
+    for stub in (ROOT / "toolkit").rglob("__init__.pyi"):
+        package = module_name(stub)
+        for node in ast.walk(ast.parse(stub.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    handed[f"{package}.{alias.name}"] = f"{package}.{node.module or alias.name}"
+    return handed
+
+
+def imported(source: str, modules: set[str], handed: dict[str, str]) -> set[str]:
+    """The modules that a source imports, at its top or in a function; not those for type checkers alone."""
+    tree = ast.parse(source)
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
     names = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return {name.split(".")[1] for name in names if name.startswith("toolkit.")}
+    targets = set()
+    for name in names:
+        if name in modules:
+            targets.add(name)
+        elif name.startswith("toolkit."):
+            targets.add(handed.get(name) or name.rpartition(".")[0])
+    return targets
 
 
 def test_every_way_to_import_is_seen():
-    assert imported("from toolkit import viz, cli") == {"viz", "cli"}
-    assert imported("def f():\n    from toolkit import (\n    viz,\n    cli,\n    )") == {"viz", "cli"}
-    assert imported("import numpy, toolkit.demo as d\nfrom os import path") == {"demo"}
+    modules, handed = {"toolkit.viz", "toolkit.cli", "toolkit.a.b"}, {"toolkit.a.f": "toolkit.a.b"}
+
+    def seen(source: str) -> set[str]:
+        return imported(source, modules, handed)
+
+    assert seen("from toolkit import viz, cli") == {"toolkit.viz", "toolkit.cli"}
+    assert seen("def f():\n    from toolkit import (\n    viz,\n    cli,\n    )") == {
+        "toolkit.viz",
+        "toolkit.cli",
+    }
+    assert seen("import numpy, toolkit.viz as v\nfrom os import path") == {"toolkit.viz"}
+    assert seen("from toolkit.a import f") == seen("from toolkit.a.b import g") == {"toolkit.a.b"}
+    assert seen("if TYPE_CHECKING:\n    from toolkit import viz") == set()
+
+
+def import_graph() -> dict[str, set[str]]:
+    modules, handed = package_modules(), faces()
+    return {name: imported(path.read_text(), set(modules), handed) - {name} for name, path in modules.items()}
 
 
 def test_imports_run_downwards():
-    order = "boxes runtime timing viz models detect faces samples data training evaluation export"
-    order += " device ablation widgets page demo cli"
-    level = {name: i for i, name in enumerate(order.split())}
-    level["runtime"] = level["boxes"]
-    level["evaluation"] = level["training"]
-    wrong = []
-    for path in (ROOT / "toolkit").rglob("*.py"):
-        own = path.relative_to(ROOT / "toolkit").parts[0].removesuffix(".py")
-        if own == "__init__":
-            continue
-        found = imported(path.read_text()) & level.keys()
-        wrong += [f"{path.name}: {target}" for target in found if level[target] > level[own]]
+    level = {name: i for i, name in enumerate(FLOORS)}
+
+    def floor(module: str) -> int:
+        return level[module.split(".")[1]]
+
+    graph = {name: targets - {"toolkit"} for name, targets in import_graph().items()}
+    others = graph.keys() - FORMER - {"toolkit"}
+    assert {name.split(".")[1] for name in others} == set(FLOORS)
+    wrong = [(name, target) for name in others for target in graph[name] if floor(target) > floor(name)]
     assert wrong == []
+
+
+def test_no_module_leads_back_to_itself():
+    graphlib.TopologicalSorter(import_graph()).prepare()  # CycleError, which names the circle
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
 
 
 def asserts(test: ast.FunctionDef) -> bool:

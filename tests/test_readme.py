@@ -16,12 +16,12 @@ import pytest
 
 from tests.device.fake_adb import FakePhone, adb_server
 from tests.device.loopback_board import READY, Board
-from toolkit.data import formats
+from toolkit.data.formats import registry
 from toolkit.data.toy import make_toy
 from toolkit.data.toy_faces import make_toy_faces
-from toolkit.detect import save_image
-from toolkit.export import export_model
+from toolkit.export.write import export_model
 from toolkit.models import create_model
+from toolkit.pictures import save_image
 from toolkit.samples import pan_and_zoom, photographs
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def place(zoo, data, tmp_path_factory):
     for shared in data.iterdir():
         if shared.name != "toy":
             (place / "data" / shared.name).symlink_to(shared)
-    formats.write(toy, place / "my-labels", "voc")
+    registry.write(toy, place / "my-labels", "voc")
     make_toy_faces(place / "datasets" / "faces", count=48, size=96)
     (place / "pictures").mkdir()
     for name, image in photographs().items():

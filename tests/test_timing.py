@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.runtime import InputError
-from toolkit.timing import interleave, paired_ratio
+from toolkit.stopwatch import interleave, paired_ratio
 
 
 def test_every_callable_runs_in_turn():

@@ -1,8 +1,7 @@
 """A notebook lab for object detectors that fit a phone."""
 
-from toolkit.detect import detect
-from toolkit.faces import detect_faces
-from toolkit.models import create_model, list_models, load_darknet
+import lazy_loader
 
-__all__ = ["create_model", "detect", "detect_faces", "list_models", "load_darknet"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,25 +20,39 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from toolkit import evaluation, viz
-from toolkit.ablation.report import Effect, write_report
-from toolkit.ablation.study import read_plan, run_study
+from toolkit import viz
+from toolkit.ablation.effects import Effect
+from toolkit.ablation.plan import read_plan
+from toolkit.ablation.report import write_report
+from toolkit.ablation.study import run_study
 from toolkit.data import anchors, curation, doctor
-from toolkit.data.dataset import Dataset, load
+from toolkit.data.catalog import load
+from toolkit.data.dataset import Dataset
 from toolkit.data.toy import make_toy
-from toolkit.detect import Settings, load_image
-from toolkit.detect import run as run_detector
 from toolkit.device import package, timing
-from toolkit.evaluation import detection
-from toolkit.export import export_model, formats_of, ladder, open_export, read_spec, write_threshold
+from toolkit.device.report import NCNN_COLUMN, draw_stages, record, summary, table
+from toolkit.device.settings import Load
+from toolkit.evaluation import average_precision, failures, matching, operating
+from toolkit.evaluation.coco import coco as coco_scores
+from toolkit.evaluation.columns import Truth
+from toolkit.evaluation.score import evaluate, predict
+from toolkit.export import ladder
+from toolkit.export.folder import open_export, read_spec, write_threshold
+from toolkit.export.registry import formats_of
+from toolkit.export.write import export_model
+from toolkit.inference.backend import DetectSettings
+from toolkit.inference.run import run as run_detector
 from toolkit.models import create_model, list_models
 from toolkit.models.cost import measure
 from toolkit.models.detector import Detector
 from toolkit.page import Section, Table, read_section, write_page
+from toolkit.pictures import load_image
 from toolkit.runtime import InputError, MissingExtra, environment, fast, whole_file
 from toolkit.samples import photographs, untrained
 from toolkit.training.checkpoint import trained
-from toolkit.training.loop import VALIDATION, input_size, read_config, train
+from toolkit.training.config import read_config
+from toolkit.training.detection import VALIDATION, input_size
+from toolkit.training.loop import train
 from toolkit.training.recipe import recipe
 
 SEED = 0
@@ -300,15 +314,15 @@ def train_network(output: Path) -> Section:
     )
 
 
-def evaluate(output: Path) -> Section:
+def evaluation_section(output: Path) -> Section:
     folder = output / "evaluate"
     dataset = _data(output).split("val")
-    truth = detection.Truth.from_dataset(dataset)
-    found = evaluation.predict(trained(output / BEST), dataset, VALIDATION)
-    matches = detection.match(truth, found)
-    point = detection.operating_point(matches)
-    coco, voc = detection.coco(truth, found), detection.voc(truth, found)
-    detection.draw(folder, dataset, found, matches, point)
+    truth = Truth.from_dataset(dataset)
+    found = predict(trained(output / BEST), dataset, VALIDATION)
+    matches = matching.match(truth, found)
+    point = operating.operating_point(matches)
+    coco, voc = coco_scores(truth, found), average_precision.voc(truth, found)
+    failures.draw(folder, dataset, found, matches, point)
     names = [f"{c.name} ({c.truths})" for c in voc.per_class]
     figure = viz.bars(names, [c.ap for c in voc.per_class], xlabel="VOC AP50", title="By class (objects)")
     figure.savefig(folder / "classes.png")
@@ -372,7 +386,7 @@ def _difference(facts: Mapping[str, Any], name: str) -> str:
 
 def climb(output: Path) -> Section:
     model, dataset = trained(output / BEST).eval(), _data(output).split("val")
-    score = partial(evaluation.score, dataset=dataset, metric="coco")
+    score = partial(evaluate, dataset=dataset, metric="coco")
     found = ladder.ladder(model, output / EXPORTED, _paths(dataset, 24), score, rounds=scale().rounds)
     ladder.picture(found, "Every format against torch").savefig(output / "ladder/ladder.png")
     figure = viz.bars(
@@ -407,7 +421,10 @@ def build_app(output: Path) -> Section:
     archive = package.zip_project(project)
     folder = project / package.MODELS / network.folder
     images = [load_image(path) for path in _paths(_data(output).split("val"), 5)]
-    backend, settings = open_export(folder, network.formats[0]), Settings(conf=read_spec(folder)["threshold"])
+    backend, settings = (
+        open_export(folder, network.formats[0]),
+        DetectSettings(conf=read_spec(folder)["threshold"]),
+    )
     found = run_detector(backend, images, settings)
     drawn = [
         viz.draw_boxes(image, b.boxes, b.class_ids, b.scores, backend.io.classes, scale=2)
@@ -433,14 +450,14 @@ def build_app(output: Path) -> Section:
 
 def time_here(output: Path) -> Section:
     (picture,) = _paths(_data(output).split("val"), 1)
-    load = timing.Load(loops=scale().loops, cooldown=0)
+    load = Load(loops=scale().loops, cooldown=0)
     found = timing.measure([output / EXPORTED], ["local"], sweep=True, picture=picture, load=load)
     readings = [reading for _, reading in found]
-    timing.draw_stages(readings).savefig(output / "runner/stages.png")
-    _keep(output / "runner/readings.json", [timing.record(*entry) for entry in found])
-    columns = timing.table(found)
+    draw_stages(readings).savefig(output / "runner/stages.png")
+    _keep(output / "runner/readings.json", [record(*entry) for entry in found])
+    columns = table(found)
     hidden = ("network", "score", "device", "cores", "date")
-    fastest = min(timing.summary(reading)[timing.NCNN_COLUMN].p50 for reading in readings)
+    fastest = min(summary(reading)[NCNN_COLUMN].p50 for reading in readings)
     return Section(
         "The program that toolkit time pushes to phones and boards, here on this computer, which is no "
         "phone. Its detections are held against those of ncnn's Python package.",
@@ -461,7 +478,7 @@ def show_published(output: Path) -> Section:
     pictures, drawn, counts = photographs(), {}, {}
     for name in PUBLISHED:
         model: Detector = create_model(name, "published")
-        found = list(run_detector(model, pictures.values(), Settings(conf=0.3)))
+        found = list(run_detector(model, pictures.values(), DetectSettings(conf=0.3)))
         counts[name] = {title: len(b.scores) for title, b in zip(pictures, found, strict=True)}
         drawn[name] = [
             viz.draw_boxes(image, b.boxes, b.class_ids, b.scores, model.io.classes, scale=3)
@@ -527,7 +544,7 @@ STAGES = (
     Stage("anchors", "Anchors", fit_anchors, ("toy",), ("curate",)),
     Stage("ablate", "Ablation", ablate, ("anchors",), ("curate",), resumes=True),
     Stage("train", "Training", train_network, ("anchors",), ("curate",), resumes=True),
-    Stage("evaluate", "Evaluation", evaluate, ("train",)),
+    Stage("evaluate", "Evaluation", evaluation_section, ("train",)),
     Stage("export", "Export", export, ("train",), ("evaluate",)),
     Stage("ladder", "Parity ladder", climb, ("export",)),
     Stage("app", "Android project", build_app, ("export",)),

@@ -18,26 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.boxes import iou
-from toolkit.detect import (
-    Backend,
-    Image,
-    LandmarkBackend,
-    Settings,
-    Video,
-    load_image,
-    preprocess,
-    run,
-    write_video,
-)
+from toolkit.inference.backend import Backend, DetectSettings, LandmarkBackend
+from toolkit.inference.preprocess import preprocess
+from toolkit.inference.run import run
 from toolkit.models import create_model
-from toolkit.models.landmarks import LandmarkIO, decode_points
+from toolkit.models.io import LandmarkIO
+from toolkit.models.landmarks import decode_points
+from toolkit.pictures import Image, Video, load_image, write_video
 from toolkit.runtime import InputError
 
 Floats = NDArray[np.float32]
 
 DETECTOR, LANDMARKS = "yoloface-100k", "landmark106"
 # Boxes at the picture's border stay whole: a face that is half outside is cut half outside.
-FACES = Settings(conf=0.5, clip=False)
+FACES = DetectSettings(conf=0.5, clip=False)
 # Where the bounds of the points lie in a cut, relative to it (x1, y1, x2, y2): there landmark106 puts them on
 # WFLW's faces, and around there its error hardly changes.
 BOUNDS = (0.06, 0.08, 0.94, 0.97)
@@ -123,7 +117,7 @@ def detect_faces(
     image: Image | str | Path,
     detector: Backend | str = DETECTOR,
     landmarks: LandmarkBackend | str = LANDMARKS,
-    settings: Settings = FACES,
+    settings: DetectSettings = FACES,
 ) -> Faces:
     """The faces of one picture (a path or an RGB array) and their points.
 
@@ -202,7 +196,7 @@ class FaceTracker:
 
     detector: Backend
     landmarks: LandmarkBackend
-    settings: Settings = FACES
+    settings: DetectSettings = FACES
     tracking: Tracking = Tracking()
     fps: float = 25.0
     detections: int = 0

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import torch
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -56,6 +56,9 @@ def fast() -> bool:
 
 def seed_everything(seed: int) -> None:
     """Seed Python's, numpy's and torch's global generators."""
+    import numpy as np
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries draw from the global generator)
     torch.manual_seed(seed)
@@ -75,6 +78,8 @@ def keep_freed_memory() -> None:
 
 def pick_device(name: str = "auto") -> torch.device:
     """`auto` takes a GPU where there is one; a device that is not there raises InputError."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -201,6 +206,8 @@ def cpu_name() -> str:
 def environment() -> dict[str, Any]:
     """Versions, machine and date: the stamp that every figure carries."""
     import cv2
+    import numpy as np
+    import torch
 
     stamp: dict[str, Any] = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from toolkit.detect import Image
 from toolkit.faces import cut
 from toolkit.models import create_model
 from toolkit.models.blocks import ConvBNAct
 from toolkit.models.detector import Detector, calibrate
+from toolkit.pictures import Image
 from toolkit.runtime import seed_everything
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit import viz
-from toolkit.data import anchors, cards
+from toolkit.data import anchors, cards, catalog
 from toolkit.data.dataset import Dataset
 from toolkit.models import create_model
 from toolkit.models.cost import Cost, measure
@@ -41,7 +41,7 @@ def data_sets(default: str, made: str = "toy", names: Sequence[str] = ()) -> Dro
     `default` is neither a card nor a folder.
     """
     names = names or cards.names()
-    here = {made, *(name for name in names if cards.locate(name))}
+    here = {made, *(name for name in names if catalog.locate(name))}
     if default in names and default not in here:
         default = made
     elif Path(default).is_dir():

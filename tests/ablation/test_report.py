@@ -8,8 +8,11 @@ import pytest
 from scipy import stats
 
 from tests.benchmarks.studies import simulate, spread_of_seeds
-from toolkit.ablation.report import contrasts, effects, fit, holm, judged, markdown, table, write_report
-from toolkit.ablation.study import Store, cells, read_plan
+from toolkit.ablation.cells import cells
+from toolkit.ablation.effects import contrasts, effects, fit, holm, judged
+from toolkit.ablation.plan import read_plan
+from toolkit.ablation.report import markdown, table, write_report
+from toolkit.ablation.store import Store
 from toolkit.runtime import InputError, whole_file
 
 FACTORS = {"se": [False, True], "csp": [False, True], "input_size": [[128, 128], [160, 160]]}

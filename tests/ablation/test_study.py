@@ -17,23 +17,17 @@ import yaml
 
 from toolkit import create_model
 from toolkit.ablation import study
+from toolkit.ablation.cells import cell_config, cells, matched_width
+from toolkit.ablation.costs import costs, measure_costs
+from toolkit.ablation.plan import read_plan
 from toolkit.ablation.report import runs, write_report
-from toolkit.ablation.study import (
-    CRASHES,
-    TRIES,
-    Store,
-    cell_config,
-    cells,
-    matched_width,
-    measure_costs,
-    read_plan,
-    run_study,
-    work,
-)
-from toolkit.data.dataset import load
+from toolkit.ablation.search import TRIES
+from toolkit.ablation.store import CRASHES, Store
+from toolkit.ablation.study import run_study, work
+from toolkit.data.catalog import load
 from toolkit.data.toy import make_toy
-from toolkit.device import timing
-from toolkit.export import export_model
+from toolkit.device import readings, report
+from toolkit.export.write import export_model
 from toolkit.models.cost import measure
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
@@ -344,12 +338,12 @@ def test_a_search_times_its_networks_on_a_device(toy, tmp_path, quick, monkeypat
     ((_, reading),) = [
         (file, reading)
         for file in (tmp_path / "study" / "networks").glob("*/timing.json")
-        for reading in timing.read_timings(file.parent)
+        for reading in readings.read_timings(file.parent)
     ]
-    took = timing.summary(reading)[timing.NCNN_COLUMN].p50
+    took = report.summary(reading)[report.NCNN_COLUMN].p50
     assert [row["latency_ms"] for row in rows] == [took, took]
     emulated = reading.model_copy(update={"emulated": True})
-    monkeypatch.setattr(timing, "measure", lambda *given: [(None, emulated)])
+    monkeypatch.setattr("toolkit.device.timing.measure", lambda *given: [(None, emulated)])
     with pytest.raises(InputError, match="emulated, not a timing"):
         run_study(searching(toy, 2, latency_ms=1e3, device="local"), tmp_path / "other")
     assert not list((tmp_path / "other" / "networks").glob("*/latency.json"))
@@ -446,7 +440,6 @@ def test_a_heart_beats_on_after_an_error(toy, tmp_path, monkeypatch):
 
 def test_a_network_that_cannot_be_exported_costs_no_study(toy, tmp_path, quick, monkeypatch):
     plan = read_plan(stated(toy, factors={"input_size": [64, 96]}, seeds=[0]))
-    costs = study.costs
 
     def some(config, folder):
         if config.changes["input_size"] == 64:

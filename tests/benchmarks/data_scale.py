@@ -20,9 +20,13 @@ import numpy as np
 
 from tests.benchmarks.evaluators import near
 from tests.benchmarks.record import RESULTS, alone, peak_mb
-from toolkit.data import doctor, formats
-from toolkit.data.dataset import Dataset, load, save
-from toolkit.evaluation.detection import Truth, voc
+from toolkit.data import doctor, importing
+from toolkit.data.catalog import load
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats import registry
+from toolkit.data.formats.canonical import save
+from toolkit.evaluation.average_precision import voc
+from toolkit.evaluation.columns import Truth
 from toolkit.runtime import environment, whole_file
 
 CLASSES = tuple(f"class {i}" for i in range(20))
@@ -90,9 +94,9 @@ def step(action: str, folder: Path, pictures: int, boxes: int) -> int:
         return len(truth.labels)
     if kind == "write":
         dataset = load(folder / "made")
-        formats.write(dataset, folder / name, name)
+        registry.write(dataset, folder / name, name)
         return len(dataset.labels)
-    return len(formats.import_dataset(folder / name, folder / f"from-{name}").labels)
+    return len(importing.import_dataset(folder / name, folder / f"from-{name}").labels)
 
 
 def measured(action: str, folder: Path, pictures: int, boxes: int) -> dict[str, float]:

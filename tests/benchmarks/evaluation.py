@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.record import options, write
-from toolkit.data.dataset import load
-from toolkit.detect import Settings
-from toolkit.evaluation import in_originals, predict, wider_truth, widerface
-from toolkit.evaluation.detection import Truth, darknet
-from toolkit.export import export_model, open_export
+from toolkit.data.catalog import load
+from toolkit.evaluation import widerface
+from toolkit.evaluation.average_precision import darknet
+from toolkit.evaluation.columns import Truth
+from toolkit.evaluation.score import in_originals, predict, wider_truth
+from toolkit.export.folder import open_export
+from toolkit.export.write import export_model
+from toolkit.inference.backend import DetectSettings
 from toolkit.models import create_model
 
 
@@ -46,7 +49,7 @@ def voc() -> dict[str, float]:
     truth = Truth.from_dataset(dataset)
     figures = {}
     for name, nms in product(("nano-voc", "fastest-v2"), ("plain", "diou")):
-        settings = Settings(conf=0.005, nms=nms, resize="darknet", clip=False)
+        settings = DetectSettings(conf=0.005, nms=nms, resize="darknet", clip=False)
         found = predict(create_model(name, "published"), dataset, settings)
         figures[f"{name} {nms}"] = round(
             100 * darknet(truth, found, difficult="dropped").as_dict()["map50"], 3

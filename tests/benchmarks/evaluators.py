@@ -16,9 +16,11 @@ import numpy as np
 from tests.benchmarks.record import alone, options, peak_mb, ratio, spread, write
 from tests.evaluation.retold import darknet_ap, figures, pycocotools, voc_ap, wider_ap
 from toolkit.evaluation import widerface
-from toolkit.evaluation.detection import Detections, Truth, coco, darknet, voc
+from toolkit.evaluation.average_precision import darknet, voc
+from toolkit.evaluation.coco import coco
+from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.widerface import SETTINGS, WiderTruth
-from toolkit.timing import interleave
+from toolkit.stopwatch import interleave
 
 TOLERANCE = 1e-9  # of scores in 0..1
 CLASSES = 20

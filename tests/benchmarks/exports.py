@@ -20,15 +20,21 @@ import torch
 
 from tests.benchmarks.record import ratio, run_part, spread
 from tests.benchmarks.training import wider_split
-from toolkit.data.dataset import Dataset, load
-from toolkit.evaluation import score
-from toolkit.export import FORMATS, export_model, int8, ncnn, open_export, probe_input, read_spec
+from toolkit.data.catalog import load
+from toolkit.data.dataset import Dataset
+from toolkit.evaluation.score import evaluate
+from toolkit.export import int8, ncnn
+from toolkit.export.folder import open_export, read_spec
+from toolkit.export.int8 import pictures, ranges
 from toolkit.export.openvino import load_openvino
+from toolkit.export.parity import probe_input
+from toolkit.export.registry import FORMATS
+from toolkit.export.write import export_model
 from toolkit.models import create_model, list_models
 from toolkit.models.detector import Detector
-from toolkit.models.zoo import published_files
+from toolkit.models.published import published_files
 from toolkit.samples import untrained
-from toolkit.timing import interleave
+from toolkit.stopwatch import interleave
 
 PICTURES = 200
 ENGINES = ("ncnn", "ncnn-fp16", "ncnn-int8", "mnn", "onnx", "openvino", "caffe", "torch")
@@ -79,7 +85,7 @@ def scores(work: Path) -> dict[str, Any]:
             "kept float": parity_of(folder)["ncnn-int8"]["float_layers"],
         }
         for rung, backend in rungs.items():
-            found = score(backend, test, metric, "widerface_val")
+            found = evaluate(backend, test, metric, "widerface_val")
             figures[name][rung] = {key: round(value, 4) for key, value in found.items()}
             print(name, rung, figures[name][rung], file=sys.stderr)
     return figures
@@ -173,7 +179,7 @@ def layers(work: Path) -> dict[str, Any]:
     everything = work / "int8-everything"
     if not everything.exists():
         training, _ = split("yoloface-500k-v2")
-        chosen = [training.path(i) for i in range(0, len(training), len(training) // int8.MINIMUM)]
+        chosen = [training.path(i) for i in range(0, len(training), len(training) // pictures.MINIMUM)]
         export_model(
             model, everything, ["ncnn", "ncnn-int8"], calibration=chosen, method="minmax", float_layers=()
         )
@@ -187,7 +193,7 @@ def layers(work: Path) -> dict[str, Any]:
         if layer.inputs[0] != ncnn.INPUT:
             given = {layer.inputs[0]: float32.extract(x, [layer.inputs[0]], light=False)[0]}
         calls = {
-            kind: partial(int8.extract, engine, given, layer.outputs)
+            kind: partial(ranges.extract, engine, given, layer.outputs)
             for kind, engine in (("fp32", float32), ("int8", quantised))
         }
         times = interleave(calls, rounds=30, warmup=2)

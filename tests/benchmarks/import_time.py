@@ -10,7 +10,7 @@ import sys
 from functools import partial
 
 from tests.benchmarks.record import options, ratio, spread, write
-from toolkit.timing import interleave
+from toolkit.stopwatch import interleave
 
 LIMIT = 1.5
 # What DESIGN forbids, by the names under which they are imported.

@@ -18,18 +18,21 @@ from numpy.typing import NDArray
 
 from tests.benchmarks.record import ratio, run_part, spread
 from toolkit import create_model, detect_faces
-from toolkit.data.cards import locate
-from toolkit.data.dataset import Dataset, load
-from toolkit.detect import load_image
+from toolkit.data.catalog import load, locate
+from toolkit.data.dataset import Dataset
 from toolkit.evaluation import landmarks as evaluation
-from toolkit.export import export_model, formats_of, open_export
+from toolkit.export.folder import open_export
+from toolkit.export.registry import formats_of
+from toolkit.export.write import export_model
 from toolkit.faces import FACES, Faces, FaceTracker, Tracking, face_sizes, windows_of_points
-from toolkit.models.zoo import fetch
+from toolkit.models.published import fetch
+from toolkit.pictures import load_image
 from toolkit.samples import pan_and_zoom
-from toolkit.timing import interleave
+from toolkit.stopwatch import interleave
 from toolkit.training.checkpoint import trained
+from toolkit.training.config import read_config
 from toolkit.training.landmarks import relative_shapes
-from toolkit.training.loop import read_config, train
+from toolkit.training.loop import train
 from toolkit.training.recipe import recipe
 
 TEST, VALIDATION = 0.3, 0.1  # of the source pictures

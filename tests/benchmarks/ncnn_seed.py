@@ -17,15 +17,19 @@ import numpy as np
 
 from tests.benchmarks.record import options, ratio, spread, write
 from toolkit.boxes import iou, nms
-from toolkit.detect import Settings, load_image, preprocess
-from toolkit.export import export_model, probe_input
 from toolkit.export.ncnn import detection_param
+from toolkit.export.parity import probe_input
+from toolkit.export.write import export_model
+from toolkit.inference.backend import DetectSettings
+from toolkit.inference.preprocess import preprocess
 from toolkit.models import create_model
-from toolkit.models.detector import Detector, decode
-from toolkit.models.spec import ModelIO
-from toolkit.models.zoo import fetch, published_files
+from toolkit.models.decode import decode
+from toolkit.models.detector import Detector
+from toolkit.models.io import ModelIO
+from toolkit.models.published import fetch, published_files
+from toolkit.pictures import load_image
 from toolkit.samples import photographs
-from toolkit.timing import interleave
+from toolkit.stopwatch import interleave
 
 LIMIT = 1.02
 WIDEST = 0.05  # an interval wider than this says nothing: the machine was busy or the run too short
@@ -150,7 +154,7 @@ def box_sizes(ours: File, seeds: File, model: Detector) -> dict[str, Any]:
         name: [[] for _ in model.io.heads] for name in (*sources, "ours_from_maps")
     }
     for picture in pictures():
-        chw = preprocess(picture, model.io, Settings())[0]
+        chw = preprocess(picture, model.io, DetectSettings())[0]
         wanted, classes, heads = suppressed(model.predict(chw[None]), model.io)
         found = {}
         for name, file in sources.items():

@@ -15,7 +15,7 @@ import yaml
 
 from tests.benchmarks.record import RESULTS, write
 from tests.benchmarks.training_step import BATCH, SIDE, STEPS
-from toolkit.data import formats
+from toolkit.data.formats import registry
 from toolkit.data.toy import make_toy
 
 PEER = Path(__file__).with_name("peer_ultralytics.py")
@@ -31,7 +31,7 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         toy = make_toy(folder / "toy", given.seed, BATCH * STEPS * 5 // 4, SIDE)
-        formats.write(toy, folder / "yolo", "yolo")
+        registry.write(toy, folder / "yolo", "yolo")
         lists = {"path": str(folder / "yolo"), "train": "train.txt", "val": "valid.txt"}
         for name in ("train.txt", "valid.txt"):  # this peer reads them relative to the list, by "./"
             lines = (folder / "yolo" / name).read_text().splitlines()

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from tests.benchmarks.record import options, write
-from toolkit.data.dataset import load
-from toolkit.detect import load_image, preprocess
-from toolkit.evaluation import PUBLISHED, predict
+from toolkit.data.catalog import load
+from toolkit.evaluation.score import PUBLISHED, predict
+from toolkit.inference.preprocess import preprocess
 from toolkit.models import create_model
+from toolkit.pictures import load_image
 
 
 def overhead(rounds: int) -> dict[str, Any]:

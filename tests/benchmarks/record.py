@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.runtime import environment, whole_file
-from toolkit.timing import paired_ratio
+from toolkit.stopwatch import paired_ratio
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,10 +21,12 @@ from tests.benchmarks.exports import exported, network, serve
 from tests.benchmarks.record import ratio, run_part, spread
 from tests.device.conftest import QEMU
 from tests.device.wheel import Wheel, found_by
-from toolkit.detect import load_image
 from toolkit.device.build import LAYERS, Compiler, build_runner, compiled
-from toolkit.export import export_model, read_spec
-from toolkit.models.zoo import SPECS, fetch, published_files
+from toolkit.export.folder import read_spec
+from toolkit.export.write import export_model
+from toolkit.models.published import fetch, published_files
+from toolkit.models.zoo import SPECS
+from toolkit.pictures import load_image
 
 NETWORKS = ("yoloface-500k-v2", "fastest-v2", "nano-coco")
 TURNS, LOOPS = 16, 25

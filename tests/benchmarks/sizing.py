@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from tests.benchmarks.record import options, spread, write
-from toolkit.data.dataset import load
+from toolkit.data.catalog import load
 from toolkit.widgets import sizing
 
 LIMIT_MS = 200

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.record import RESULTS, run_part
-from toolkit.ablation.report import contrasts, fit, judged, runs, write_report
-from toolkit.ablation.study import read_plan, run_study
+from toolkit.ablation.effects import contrasts, fit, judged
+from toolkit.ablation.plan import read_plan
+from toolkit.ablation.report import runs, write_report
+from toolkit.ablation.study import run_study
 from toolkit.training.recipe import read_yaml
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.record import RESULTS
-from toolkit.export import FORMATS
+from toolkit.export.registry import FORMATS
 from toolkit.models.zoo import SPECS
 
 README = Path(__file__).parents[2] / "README.md"

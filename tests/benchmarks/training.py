@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.record import run_part
-from toolkit.data.cards import locate
-from toolkit.data.dataset import Dataset, load
+from toolkit.data.catalog import load, locate
+from toolkit.data.dataset import Dataset
 from toolkit.data.toy import make_toy
-from toolkit.evaluation import PUBLISHED, in_originals, predict, wider_truth, widerface
-from toolkit.evaluation.detection import Truth, coco
+from toolkit.evaluation import widerface
+from toolkit.evaluation.coco import coco
+from toolkit.evaluation.columns import Truth
+from toolkit.evaluation.score import PUBLISHED, in_originals, predict, wider_truth
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import trained
-from toolkit.training.loop import VALIDATION, Result, read_config, train
+from toolkit.training.config import read_config
+from toolkit.training.detection import VALIDATION
+from toolkit.training.loop import Result, train
 from toolkit.training.recipe import recipe
 
 SEEDS = (0, 1, 2)

@@ -15,7 +15,9 @@ import torch
 from tests.benchmarks.record import options, write
 from toolkit.data.toy import make_toy
 from toolkit.models import create_model
-from toolkit.training.loop import bare_step, read_config, train
+from toolkit.training.autotune import bare_step
+from toolkit.training.config import read_config
+from toolkit.training.loop import train
 from toolkit.training.recipe import recipe
 
 BATCH, SIDE, STEPS = 32, 320, 12

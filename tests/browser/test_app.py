@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from tests.test_readme import WITH_APP
+from toolkit.data.catalog import load
 from toolkit.data.curation import read_record
-from toolkit.data.dataset import load
 from toolkit.data.toy import make_toy
 
 

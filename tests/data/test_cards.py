@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.data.sets import small
-from toolkit.data import cards
-from toolkit.data.dataset import load, save
+from toolkit.data import cards, catalog
+from toolkit.data.catalog import load
+from toolkit.data.formats.canonical import save
 from toolkit.runtime import InputError
 
 EXPECTED = {
@@ -83,15 +84,15 @@ def test_a_data_set_is_found_by_name(tmp_path, monkeypatch):
     save(small(tmp_path / "pictures"), tmp_path / "datasets/mine")  # canonical, whatever the card says
     assert load("mine").classes == ("größe", "wheel", "traffic light", "a & b <c>")
     monkeypatch.setenv("TOOLKIT_DATA", str(tmp_path / "shared"))
-    assert cards.locate("mine") == tmp_path / "datasets/mine"
+    assert catalog.locate("mine") == tmp_path / "datasets/mine"
     (tmp_path / "shared/mine").mkdir(parents=True)
-    assert cards.locate("mine") == tmp_path / "shared/mine"
+    assert catalog.locate("mine") == tmp_path / "shared/mine"
 
 
 def local(name: str) -> Path:
-    if "TOOLKIT_DATA" not in os.environ or cards.locate(name) is None:
+    if "TOOLKIT_DATA" not in os.environ or catalog.locate(name) is None:
         pytest.skip(f"TOOLKIT_DATA names no folder with {name!r}")
-    return cards.locate(name)
+    return catalog.locate(name)
 
 
 @pytest.mark.parametrize(

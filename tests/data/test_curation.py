@@ -369,7 +369,7 @@ def test_a_picture_that_does_not_decode_stops_the_embedding(fiftyone_database, t
 
 
 def test_our_own_networks_embed_and_detect(desk, toy):
-    from toolkit.detect import Settings
+    from toolkit.inference.backend import DetectSettings
     from toolkit.models import create_model
 
     torch.manual_seed(0)
@@ -384,7 +384,7 @@ def test_our_own_networks_embed_and_detect(desk, toy):
     assert not model.stages[-1]._forward_hooks  # the network is left as it was
     added = curation.add_embeddings(desk, embed)
     assert added[:2] == pytest.approx(vectors[:2], rel=1e-4, abs=1e-4)
-    detect = curation.detect_with(model, Settings(conf=0.6))
+    detect = curation.detect_with(model, DetectSettings(conf=0.6))
     curation.add_predictions(desk, detect, classes=model.io.classes)
     assert set(desk.distinct("predictions.detections.label")) <= set(model.io.classes)
     with pytest.raises(InputError, match="create_model"):

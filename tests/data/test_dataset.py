@@ -13,8 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.sets import CLASSES, assert_same, by_split, make, small, specs, thousandths, write_picture
-from toolkit.data import formats
-from toolkit.data.dataset import load, match_classes, save, split_order, unique_names
+from toolkit.data import importing
+from toolkit.data.catalog import load
+from toolkit.data.dataset import match_classes, split_order
+from toolkit.data.folders import unique_names
+from toolkit.data.formats import registry
+from toolkit.data.formats.canonical import save
 from toolkit.runtime import InputError
 
 quick = settings(max_examples=40, deadline=None)
@@ -156,7 +160,7 @@ def test_no_pictures_are_not_saved(tmp_path):
     with pytest.raises(InputError, match="no pictures to save"):
         save(nothing, tmp_path / "out")
     with pytest.raises(InputError, match="no pictures to write"):
-        formats.write(nothing, tmp_path / "out", "voc")
+        registry.write(nothing, tmp_path / "out", "voc")
     assert os.listdir(tmp_path) == ["pictures"]
 
 
@@ -171,7 +175,7 @@ def test_links_and_copies(tmp_path):
 
 def test_load_takes_any_format_and_says_what_it_did_not_find(tmp_path):
     dataset = small(tmp_path / "pictures")
-    formats.write(dataset, tmp_path / "voc", "voc")
+    registry.write(dataset, tmp_path / "voc", "voc")
     assert load(tmp_path / "voc").boxes.tolist() == dataset.boxes.tolist()
     with pytest.raises(InputError, match=r"there is no dataset 'nonsense': .* bccd, coco2017"):
         load("nonsense")
@@ -215,7 +219,7 @@ def test_five_thousand_pictures_stay_small_in_memory(tmp_path):
     for i in range(5000):
         os.link(tmp_path / "base.png", tmp_path / f"yolo/{i:05d}.png")
         (tmp_path / f"yolo/{i:05d}.txt").write_text(label)
-    imported = formats.import_dataset(tmp_path / "yolo", tmp_path / "set")
+    imported = importing.import_dataset(tmp_path / "yolo", tmp_path / "set")
     tracemalloc.start()
     loaded = load(tmp_path / "set")
     _, peak = tracemalloc.get_traced_memory()

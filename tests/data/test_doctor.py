@@ -18,9 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.data import doctor, formats
-from toolkit.data.dataset import Dataset, save
+from toolkit.data import doctor
+from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.boxes import SAME_BOX_IOU
+from toolkit.data.formats import registry
+from toolkit.data.formats.canonical import save
 from toolkit.data.toy import make_toy
 from toolkit.runtime import InputError
 
@@ -244,7 +246,7 @@ def sick(bccd: Path, tmp_path_factory: pytest.TempPathFactory) -> Voc:
 
 @pytest.fixture(scope="module")
 def sick_report(sick: Voc) -> tuple[Dataset, doctor.Report]:
-    dataset = formats.read(sick.root, strict=False)
+    dataset = registry.read(sick.root, strict=False)
     return dataset, doctor.examine(dataset)
 
 
@@ -260,14 +262,14 @@ def test_every_fault_planted_in_voc_files_is_found_and_nothing_else(sick, sick_r
 
 
 def test_what_is_wrong_in_bccd_as_it_stands(bccd):
-    report = doctor.examine(formats.read(bccd))
+    report = doctor.examine(registry.read(bccd))
     assert found(report) == REAL
     assert report.summary["balance"]["ratio"] == pytest.approx(4153 / 361, abs=0.01)
     assert [c["name"] for c in report.summary["balance"]["classes"]] == ["Platelets", "RBC", "WBC"]
 
 
 def test_faults_planted_in_yolo_files(bccd, tmp_path):
-    formats.write(formats.read(bccd), tmp_path / "yolo", "yolo", link=False)
+    registry.write(registry.read(bccd), tmp_path / "yolo", "yolo", link=False)
     data, planted = tmp_path / "yolo" / "obj_data", set()
     stems = iter(
         sorted(
@@ -323,7 +325,7 @@ def test_faults_planted_in_yolo_files(bccd, tmp_path):
         (data / f"{stem}.jpg").write_bytes(content)
         planted.add(("undecodable", f"{stem}.jpg"))
 
-    dataset = formats.read(tmp_path / "yolo", strict=False)
+    dataset = registry.read(tmp_path / "yolo", strict=False)
     report = doctor.examine(dataset)
     assert planted - found(report) == set()
     assert found(report) - planted - REAL == set()
@@ -332,7 +334,7 @@ def test_faults_planted_in_yolo_files(bccd, tmp_path):
 
 
 def test_faults_planted_in_coco_files(bccd, tmp_path):
-    save(formats.read(bccd), tmp_path / "coco", link=False)
+    save(registry.read(bccd), tmp_path / "coco", link=False)
     file = tmp_path / "coco/annotations/train.json"
     coco = json.loads(file.read_text())
     names = {image["id"]: image["file_name"] for image in coco["images"]}
@@ -376,13 +378,13 @@ def test_faults_planted_in_coco_files(bccd, tmp_path):
     planted.add(("size-mismatch", names[wrong]))
     file.write_text(json.dumps(coco))
 
-    report = doctor.examine(formats.read(tmp_path / "coco", strict=False))
+    report = doctor.examine(registry.read(tmp_path / "coco", strict=False))
     assert planted - found(report) == set()
     assert found(report) - planted - allowed - REAL == set()
 
 
 def test_a_set_in_per_cent(bccd):
-    dataset = formats.read(bccd)
+    dataset = registry.read(bccd)
     report = doctor.examine(
         replace(dataset, boxes=(dataset.boxes / [6.4, 4.8, 6.4, 4.8]).astype(np.float32)), pictures=False
     )
@@ -404,7 +406,7 @@ def test_a_mended_copy(sick, sick_report, tmp_path):
     assert before == {path: path.read_bytes() for path in sick.root.rglob("*") if path.is_file()}
     assert json.loads((tmp_path / "mended/fixes.json").read_text()) == json.loads(json.dumps(changes))
 
-    mended = formats.read(tmp_path / "mended")  # strict: nothing unreadable is left
+    mended = registry.read(tmp_path / "mended")  # strict: nothing unreadable is left
     after = doctor.examine(mended)
     left = {(f.fault, Path(f.file).name) for f in report.findings if not f.mend}
     assert found(after) - left == set()

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.sets import CLASSES, assert_same, by_split, make, small, specs, write_picture
-from toolkit.data import formats
+from toolkit.data import importing
+from toolkit.data.formats import registry
 from toolkit.data.formats.coco import split_of, stream_json
 from toolkit.data.formats.common import picture_size
 from toolkit.runtime import InputError
@@ -25,9 +26,9 @@ FEW = ("image_ids", "box_ids", "crowd", "keypoints", "areas", "original_sizes")
 def there_and_back(dataset, format, **options):
     """Through `format` on disk, with the format found out again."""
     folder = dataset.root.parent / "written"
-    formats.write(dataset, folder, format)
-    assert formats.detect_format(folder) == format
-    return formats.read(folder, **options)
+    registry.write(dataset, folder, format)
+    assert registry.detect_format(folder) == format
+    return registry.read(folder, **options)
 
 
 # ---- round trips ----
@@ -108,8 +109,8 @@ def test_widerface_with_several_splits_keeps_boxes_and_splits(tmp_path):
     assert found.files == ["WIDER_train/images/0--Parade/a.png", "WIDER_val/images/0--Parade/b.png"]
     assert found.splits.tolist() == ["train", "val"]
     assert found.boxes.tolist() == [[1, 2, 11, 22], [3, 4, 13, 24]]
-    formats.write(found, tmp_path / "again", "widerface")
-    again = formats.read(tmp_path / "again")
+    registry.write(found, tmp_path / "again", "widerface")
+    again = registry.read(tmp_path / "again")
     assert again.files == found.files
     assert again.ignore.tolist() == [False, True]
 
@@ -148,8 +149,8 @@ def test_names_that_would_fall_together_are_kept_apart(tmp_path, format):
 
 def test_pictures_are_hard_links_unless_told_otherwise(tmp_path):
     dataset = small(tmp_path / "pictures")
-    formats.write(dataset, tmp_path / "linked", "voc")
-    formats.write(dataset, tmp_path / "copied", "voc", link=False)
+    registry.write(dataset, tmp_path / "linked", "voc")
+    registry.write(dataset, tmp_path / "copied", "voc", link=False)
     source = (tmp_path / "pictures/one.png").stat().st_ino
     assert (tmp_path / "linked/JPEGImages/one.png").stat().st_ino == source
     assert (tmp_path / "copied/JPEGImages/one.png").stat().st_ino != source
@@ -185,7 +186,7 @@ def test_cvat_voc(tmp_path):
         labelmap_dot_txt="# label:color_rgb:parts:actions\nbackground:0,0,0::\ndog:1,2,3::\ncat:3,4,5::\n",
     )
     write_picture(tmp_path / "JPEGImages/sub/a.jpg", 40, 30)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.classes == ("dog", "cat")
     assert found.files == ["sub/a.jpg"]
     assert found.splits.tolist() == [""]
@@ -198,7 +199,7 @@ def test_label_studio_voc_has_no_file_for_a_picture_without_boxes(tmp_path):
     files(tmp_path, Annotations__a_dot_xml=VOC_XML.format(filename="a.jpg"))
     for name in ("a", "b"):
         write_picture(tmp_path / f"images/{name}.jpg", 40, 30)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.files == ["a.jpg", "b.jpg"]
     assert found.classes == ("cat", "dog")
     assert np.diff(found.starts).tolist() == [2, 0]
@@ -216,17 +217,17 @@ def test_voc_devkit_lists(tmp_path):
         ImageSets__Main__trainval_dot_txt="a\nb\nc\n",
         ImageSets__Main__cat_train_dot_txt="c -1\na  1\n",
     )
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.files == ["c.jpg", "a.jpg", "b.jpg", "d.jpg"]
     assert found.splits.tolist() == ["train", "train", "train", "test"]
-    shifted = formats.read(tmp_path, one_based=True)
+    shifted = registry.read(tmp_path, one_based=True)
     np.testing.assert_array_equal(found.boxes - shifted.boxes, np.tile([1, 1, 0, 0], (8, 1)))
 
 
 def test_voc_finds_a_picture_by_its_filename_tag(tmp_path):
     files(tmp_path, x0001_dot_xml=VOC_XML.format(filename="holiday.jpg"))
     write_picture(tmp_path / "holiday.jpg", 40, 30)
-    assert formats.read(tmp_path).files == ["holiday.jpg"]
+    assert registry.read(tmp_path).files == ["holiday.jpg"]
 
 
 def test_cvat_yolo(tmp_path):
@@ -240,7 +241,7 @@ def test_cvat_yolo(tmp_path):
     )
     write_picture(tmp_path / "obj_train_data/sub/a.png", 40, 30)
     write_picture(tmp_path / "obj_train_data/b.png", 20, 20)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.files == ["sub/a.png", "b.png"]
     assert found.splits.tolist() == ["train", "train"]
     np.testing.assert_allclose(found.boxes, [[15, 13.5, 25, 16.5]])
@@ -257,7 +258,7 @@ def test_yolo_labels_without_their_pictures_take_them_from_elsewhere(tmp_path):
         obj_train_data__a_dot_txt="0 0.5 0.5 1 1\n",
     )
     write_picture(tmp_path / "mine/a.png", 40, 30)
-    found = formats.read(export, images=tmp_path / "mine")
+    found = registry.read(export, images=tmp_path / "mine")
     assert found.path(0) == tmp_path / "mine/a.png"
     assert found.boxes.tolist() == [[0, 0, 40, 30]]
 
@@ -274,7 +275,7 @@ def test_darknet_lists_from_another_machine(tmp_path):
     )
     for name in "ab":
         write_picture(tmp_path / f"JPEGImages/{name}.jpg", 16, 8)
-    found = formats.read(tmp_path / "voc.data")
+    found = registry.read(tmp_path / "voc.data")
     assert found.files == ["a.jpg", "b.jpg"]
     assert found.splits.tolist() == ["train", "val"]
     assert found.boxes.tolist() == [[4, 2, 12, 6]]
@@ -289,7 +290,7 @@ def test_label_studio_yolo(tmp_path):
     )
     for name in "ab":
         write_picture(tmp_path / f"images/{name}.png", 40, 30)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.files == ["a.png", "b.png"]
     assert found.labels.tolist() == [0]
 
@@ -303,7 +304,7 @@ def test_data_yaml(tmp_path):
     )
     write_picture(tmp_path / "images/train/a.png", 4, 2)
     write_picture(tmp_path / "images/val/b.png", 8, 4)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.files == ["train/a.png", "val/b.png"]
     assert found.splits.tolist() == ["train", "val"]
     assert found.boxes.tolist() == [[0, 0, 4, 2], [0, 0, 8, 4]]
@@ -341,7 +342,7 @@ def test_cvat_coco_of_two_tasks(tmp_path):
     )
     write_picture(tmp_path / "images/train/a.jpg", 40, 30)
     write_picture(tmp_path / "images/val/a.jpg", 40, 30)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.files == ["train/a.jpg", "val/a.jpg"]
     assert found.classes == ("cat", "dog")
     assert found.labels.tolist() == [1, 1]
@@ -370,7 +371,7 @@ def test_coco_layouts(tmp_path, json_name, picture_name, split):
     )
     files(tmp_path, **{json_name.replace("/", "__").replace(".json", "_dot_json"): text})
     write_picture(tmp_path / picture_name, 40, 30)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.splits.tolist() == [split]
     assert found.path(0) == tmp_path / picture_name
     assert found.boxes.tolist() == [[1.5, 2, 5.5, 7]]
@@ -411,7 +412,7 @@ def test_label_studio_export(tmp_path):
     (tmp_path / "project.json").write_text(json.dumps(tasks))
     write_picture(tmp_path / "images/a b.png", 200, 100)
     write_picture(tmp_path / "images/b.png", 50, 60)
-    found = formats.read(tmp_path / "project.json")
+    found = registry.read(tmp_path / "project.json")
     assert found.files == ["a b.png", "b.png"]
     assert found.classes == ("cat", "dog")
     # 20 x 20 px at (100, 50), turned clockwise about that corner
@@ -429,7 +430,7 @@ def test_label_studio_min_json(tmp_path):
     }
     (tmp_path / "min.json").write_text(json.dumps([task]))
     write_picture(tmp_path / "a.png", 200, 100)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     np.testing.assert_allclose(found.boxes, [[20, 20, 80, 60]])
 
 
@@ -440,18 +441,18 @@ def test_prelabelled_pictures_come_back_corrected(tmp_path):
         (np.zeros((0, 4), np.float32), np.zeros(0), np.zeros(0, int)),
         (np.array([[10, 10, 20, 20]], np.float32), np.array([0.25]), np.array([0])),
     ]
-    labelled = formats.prelabel(dataset, detections, ["cat", "dog"], tmp_path / "out")
+    labelled = importing.prelabel(dataset, detections, ["cat", "dog"], tmp_path / "out")
     assert labelled.boxes.tolist() == [[1, 2, 40, 20], [10, 10, 20, 20]]  # cut to the picture
     tasks = json.loads((tmp_path / "out/tasks.json").read_text())
     assert [r["score"] for task in tasks for p in task["predictions"] for r in p["result"]] == [0.9, 0.25]
-    assert_same(formats.read(tmp_path / "out"), labelled, tolerance=1e-5)
+    assert_same(registry.read(tmp_path / "out"), labelled, tolerance=1e-5)
 
     for task in tasks:  # a person moves the first box and throws the other one away
         task["annotations"] = [{"result": task["predictions"][0]["result"], "created_at": "2025-01-01"}]
     tasks[0]["annotations"][0]["result"][0]["value"].update(x=0, y=0, width=50, height=100)
     tasks[2]["annotations"][0]["result"] = []
     (tmp_path / "out/tasks.json").write_text(json.dumps(tasks))
-    corrected = formats.import_dataset(tmp_path / "out", tmp_path / "corrected")
+    corrected = importing.import_dataset(tmp_path / "out", tmp_path / "corrected")
     assert corrected.files == dataset.files
     assert corrected.splits.tolist() == dataset.splits.tolist()
     assert corrected.image_ids.tolist() == dataset.image_ids.tolist()
@@ -463,8 +464,8 @@ def test_prelabelled_pictures_come_back_corrected(tmp_path):
 def test_prelabel_for_cvat(tmp_path, format):
     dataset = small(tmp_path / "pictures")
     detections = [(np.array([[1, 2, 9, 20]]), np.array([0.5]), np.array([1]))] * 3
-    labelled = formats.prelabel(dataset, detections, ["cat", "dog"], tmp_path / "out", format)
-    found = formats.read(tmp_path / "out")
+    labelled = importing.prelabel(dataset, detections, ["cat", "dog"], tmp_path / "out", format)
+    found = registry.read(tmp_path / "out")
     lost = () if format == "coco" else (*FEW, "ignore")
     assert_same(found, labelled, without=lost, tolerance=1e-5)
     if format == "coco":
@@ -480,7 +481,7 @@ def test_landmark_lists(tmp_path):
     name_first = ["x/a.jpg", *(str(v + 0.5) for v in points)]
     listed = " ".join(with_rectangle) + "\n" + " ".join(name_first) + "\n"
     files(tmp_path, WFLW_annotations__list_106pt_rect_attr_test_dot_txt=listed)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert found.files == ["x/a.jpg"]
     assert found.splits.tolist() == ["test"]
     assert found.keypoints.shape == (2, 106, 3)
@@ -493,7 +494,7 @@ def test_widerface_counts_of_zero_have_a_line_of_zeros_or_none(tmp_path):
     files(tmp_path, wider_face_split__wider_face_train_bbx_gt_dot_txt=text)
     for name in "xyz":
         write_picture(tmp_path / f"WIDER_train/images/a/{name}.png", 9, 9)
-    found = formats.read(tmp_path)
+    found = registry.read(tmp_path)
     assert np.diff(found.starts).tolist() == [0, 0, 1]
     assert found.ignore.tolist() == [True]
     assert found.boxes.tolist() == [[1, 2, 4, 6]]
@@ -519,7 +520,7 @@ def test_supervision_reads_our_coco_voc_and_yolo(tmp_path):
 
     dataset = small(tmp_path / "pictures").subset(np.array([0, 1]))
     for format in ("coco", "voc", "yolo"):
-        formats.write(dataset, tmp_path / format, format)
+        registry.write(dataset, tmp_path / format, format)
     (tmp_path / "data.yaml").write_text(
         f"names: {json.dumps(CLASSES, ensure_ascii=False)}\n", encoding="utf-8"
     )
@@ -550,13 +551,13 @@ def test_supervision_reads_our_coco_voc_and_yolo(tmp_path):
 
 def test_classes_are_matched_by_name(tmp_path):
     dataset = small(tmp_path / "pictures")
-    formats.write(dataset, tmp_path / "voc", "voc")
+    registry.write(dataset, tmp_path / "voc", "voc")
     wanted = ["new", *reversed(CLASSES)]
-    found = formats.read(tmp_path / "voc", classes=wanted)
+    found = registry.read(tmp_path / "voc", classes=wanted)
     assert found.classes == tuple(wanted)
     assert [wanted[i] for i in found.labels] == [CLASSES[i] for i in dataset.labels]
     with pytest.raises(InputError, match="class 'wheel', which is not among"):
-        formats.read(tmp_path / "voc", classes=["traffic light", "a & b <c>"])
+        registry.read(tmp_path / "voc", classes=["traffic light", "a & b <c>"])
 
 
 # ---- archives ----
@@ -564,15 +565,15 @@ def test_classes_are_matched_by_name(tmp_path):
 
 def test_a_zip_is_imported(tmp_path):
     dataset = small(tmp_path / "pictures")
-    formats.write(dataset, tmp_path / "written", "coco")
+    registry.write(dataset, tmp_path / "written", "coco")
     with zipfile.ZipFile(tmp_path / "task.zip", "w") as packed:
         for file in (tmp_path / "written").rglob("*"):
             packed.write(file, file.relative_to(tmp_path / "written"))
-    found = formats.import_dataset(tmp_path / "task.zip", tmp_path / "out")
+    found = importing.import_dataset(tmp_path / "task.zip", tmp_path / "out")
     assert_same(found, dataset)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures", "task.zip", "written"]
     with pytest.raises(InputError, match="is an archive"):
-        formats.read(tmp_path / "task.zip")
+        registry.read(tmp_path / "task.zip")
 
 
 @pytest.mark.parametrize(
@@ -586,7 +587,7 @@ def test_a_zip_that_leads_out_is_refused(tmp_path, name):
         packed.writestr(entry, "x")
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="leads out of it"):
-        formats.unpack(tmp_path / "bad.zip", tmp_path / "out")
+        importing.unpack(tmp_path / "bad.zip", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -598,7 +599,7 @@ def test_a_zip_with_a_link_or_without_sense_is_refused(tmp_path):
     (tmp_path / "not.zip").write_bytes(b"PK nonsense")
     for name, words in (("link.zip", "is a link"), ("not.zip", "not a readable")):
         with pytest.raises(InputError, match=words):
-            formats.import_dataset(tmp_path / name, tmp_path / "out")
+            importing.import_dataset(tmp_path / name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -620,7 +621,7 @@ def test_a_zip_that_cannot_be_unpacked_is_refused(offset, value, words, tmp_path
         data[data.index(LOCAL) + 6 + offset] = data[data.index(CENTRAL) + 8 + offset] = value
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(InputError, match=f"a.zip is not a readable .zip archive .*{words}"):
-        formats.import_dataset(tmp_path / "a.zip", tmp_path / "out")
+        importing.import_dataset(tmp_path / "a.zip", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -652,25 +653,25 @@ def broken_voc(folder, old, new):
 def test_bad_voc(tmp_path, old, new, words):
     broken_voc(tmp_path, old, new)
     with pytest.raises(InputError, match=words):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
 
 
 def test_voc_without_its_picture(tmp_path):
     broken_voc(tmp_path, "", "")
     (tmp_path / "JPEGImages/a.jpg").unlink()
     with pytest.raises(InputError, match=r"the picture of .*a\.xml is missing"):
-        formats.read(tmp_path)
-    assert formats.read(tmp_path, strict=False).files == ["a.jpg"]
+        registry.read(tmp_path)
+    assert registry.read(tmp_path, strict=False).files == ["a.jpg"]
 
 
 def test_voc_picture_in_two_splits_or_in_none(tmp_path):
     broken_voc(tmp_path, "", "")
     files(tmp_path, ImageSets__Main__train_dot_txt="a\n", ImageSets__Main__test_dot_txt="a\n")
     with pytest.raises(InputError, match=r"test\.txt, line 1: 'a' is in the split 'train' already"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
     files(tmp_path, ImageSets__Main__test_dot_txt="gone\n")
     with pytest.raises(InputError, match=r"test\.txt, line 1: 'gone' has neither"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -690,39 +691,39 @@ def test_bad_yolo_line(tmp_path, line, words):
     files(tmp_path, classes_dot_txt="cat\ndog\n", labels__a_dot_txt=f"1 .5 .5 .5 .5\n{line}\n")
     write_picture(tmp_path / "images/a.png", 10, 10)
     with pytest.raises(InputError, match=words):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
     if "class" in words and "names" in words and line[0] == "2":
-        assert formats.read(tmp_path, strict=False).labels.tolist() == [1, 2]
+        assert registry.read(tmp_path, strict=False).labels.tolist() == [1, 2]
 
 
 def test_bad_yolo_layouts(tmp_path):
     write_picture(tmp_path / "images/a.png", 10, 10)
     with pytest.raises(InputError, match="no class names"):
-        formats.read(tmp_path, "yolo")
+        registry.read(tmp_path, "yolo")
     files(tmp_path, classes_dot_txt="cat\n")
     with pytest.raises(InputError, match="no YOLO label files"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
     files(tmp_path, labels__b_dot_txt="0 .5 .5 .5 .5\n", labels__a_dot_txt="")
     with pytest.raises(InputError, match=r"the picture of the label file .*b\.txt is missing"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
     (tmp_path / "labels/b.txt").unlink()
-    assert len(formats.read(tmp_path).boxes) == 0
+    assert len(registry.read(tmp_path).boxes) == 0
     files(tmp_path, x_dot_data="names = classes.txt\ntrain = list.txt\n")
     with pytest.raises(InputError, match=r"the list of pictures 'list\.txt' is missing"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
     files(tmp_path, list_dot_txt="images/a.png\n\nimages/c.png\n")
     with pytest.raises(InputError, match=r"list\.txt, line 3: the picture 'images/c\.png' is missing"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
     files(tmp_path, list_dot_txt="\n")
     with pytest.raises(InputError, match="no pictures: expected at least one"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
     files(tmp_path, list_dot_txt="images/a.png\n", x_dot_data="train\n")
     with pytest.raises(InputError, match=r"x\.data, line 1: expected key = value"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
     (tmp_path / "labels/a.txt").write_bytes(b"\xff\xfe\x00")
     files(tmp_path, x_dot_data="names = classes.txt\ntrain = list.txt\n")
     with pytest.raises(InputError, match=r"a\.txt is not a text file"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -736,7 +737,7 @@ def test_bad_yolo_names(tmp_path, text, words):
     files(tmp_path, classes_dot_txt=text)
     write_picture(tmp_path / "a.png", 4, 4)
     with pytest.raises(InputError, match=words):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
 
 
 def test_bad_data_yaml(tmp_path):
@@ -749,7 +750,7 @@ def test_bad_data_yaml(tmp_path):
     ):
         files(tmp_path, data_dot_yaml=text)
         with pytest.raises(InputError, match=words):
-            formats.read(tmp_path)
+            registry.read(tmp_path)
 
 
 def test_what_the_doctor_should_see_is_kept(tmp_path):
@@ -763,13 +764,13 @@ def test_what_the_doctor_should_see_is_kept(tmp_path):
     )
     write_picture(tmp_path / "a.png", 4, 4)
     (tmp_path / "b.png").write_bytes(b"broken")
-    found = formats.read(tmp_path, strict=False)
+    found = registry.read(tmp_path, strict=False)
     assert found.files == ["a.png", "b.png", "c.png"]
     assert found.sizes.tolist() == [[4, 4], [0, 0], [0, 0]]
     assert found.labels.tolist() == [0, 4]
-    assert formats.read(tmp_path, strict=False, classes=["dog", "cat"]).labels.tolist() == [1, -1]
+    assert registry.read(tmp_path, strict=False, classes=["dog", "cat"]).labels.tolist() == [1, -1]
     with pytest.raises(InputError, match=r"c\.png' is missing"):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
 
 
 def one_coco(**changes):
@@ -821,15 +822,15 @@ def test_bad_coco(tmp_path, text, words):
     (tmp_path / "labels.json").write_text(text)
     write_picture(tmp_path / "a.png", 4, 4)
     with pytest.raises(InputError, match=words):
-        formats.read(tmp_path, "coco")
+        registry.read(tmp_path, "coco")
 
 
 def test_unknown_categories_are_kept_for_the_doctor(tmp_path):
     (tmp_path / "labels.json").write_text(one_coco(categories=[{"id": 7, "name": "cat"}]))
-    found = formats.read(tmp_path, "coco", strict=False)
+    found = registry.read(tmp_path, "coco", strict=False)
     assert found.labels.tolist() == [-1]
     with pytest.raises(InputError, match="class is not among"):
-        formats.write(found, tmp_path / "out", "voc")
+        registry.write(found, tmp_path / "out", "voc")
 
 
 @pytest.mark.parametrize(
@@ -849,7 +850,7 @@ def test_bad_widerface(tmp_path, text, words):
     files(tmp_path, wider_face_split__wider_face_val_bbx_gt_dot_txt=text)
     write_picture(tmp_path / "WIDER_val/images/a.png", 9, 9)
     with pytest.raises(InputError, match=words):
-        formats.read(tmp_path)
+        registry.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -864,7 +865,7 @@ def test_bad_landmarks(tmp_path, line, words):
     files(tmp_path, list_test_dot_txt=line)
     write_picture(tmp_path / "a.png", 9, 9)
     with pytest.raises(InputError, match=words):
-        formats.read(tmp_path, "landmarks")
+        registry.read(tmp_path, "landmarks")
 
 
 @pytest.mark.parametrize(
@@ -889,31 +890,31 @@ def test_bad_label_studio(tmp_path, tasks, words):
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     write_picture(tmp_path / "a.png", 9, 9)
     with pytest.raises(InputError, match=words):
-        formats.read(tmp_path / "tasks.json", "label-studio")
+        registry.read(tmp_path / "tasks.json", "label-studio")
 
 
 def test_the_wrong_format_and_nothing_at_all(tmp_path):
     dataset = small(tmp_path / "pictures")
-    formats.write(dataset, tmp_path / "yolo", "yolo")
+    registry.write(dataset, tmp_path / "yolo", "yolo")
     for format, words in (
         ("voc", "no VOC label files"),
         ("widerface", "no WIDER FACE labels"),
         ("coco", "no COCO"),
     ):
         with pytest.raises(InputError, match=words):
-            formats.read(tmp_path / "yolo", format)
+            registry.read(tmp_path / "yolo", format)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no pictures and no labels"):
-        formats.read(tmp_path / "empty")
+        registry.read(tmp_path / "empty")
     with pytest.raises(InputError, match="no pictures: expected at least one"):
-        formats.read(tmp_path / "empty", "folder")
+        registry.read(tmp_path / "empty", "folder")
     with pytest.raises(InputError, match="is not there"):
-        formats.read(tmp_path / "nowhere")
+        registry.read(tmp_path / "nowhere")
     with pytest.raises(InputError, match="there is no format 'kitti': choose one of coco, voc"):
-        formats.read(tmp_path / "yolo", "kitti")
+        registry.read(tmp_path / "yolo", "kitti")
     (tmp_path / "pictures/one.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"one\.png cannot be read"):
-        formats.read(tmp_path / "pictures")
+        registry.read(tmp_path / "pictures")
 
 
 def test_writers_refuse_what_they_cannot_hold_and_leave_nothing(tmp_path):
@@ -924,15 +925,15 @@ def test_writers_refuse_what_they_cannot_hold_and_leave_nothing(tmp_path):
         ("face-crops", "can only be read"),
     ):
         with pytest.raises(InputError, match=words):
-            formats.write(dataset, tmp_path / "out", format)
+            registry.write(dataset, tmp_path / "out", format)
     (tmp_path / "pictures/three.png").unlink()
     with pytest.raises(InputError, match=r"three\.png is missing"):
-        formats.write(dataset, tmp_path / "out", "coco")
+        registry.write(dataset, tmp_path / "out", "coco")
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("precious")
     with pytest.raises(InputError, match="exists already"):
-        formats.write(dataset, tmp_path / "out", "coco")
+        registry.write(dataset, tmp_path / "out", "coco")
     assert (tmp_path / "out/mine.txt").read_text() == "precious"
 
 

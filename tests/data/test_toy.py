@@ -10,7 +10,7 @@ import pytest
 
 from toolkit import boxes as box_formats
 from toolkit.data import cards, toy
-from toolkit.data.dataset import load
+from toolkit.data.catalog import load
 from toolkit.runtime import InputError
 
 

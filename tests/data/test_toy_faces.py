@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from toolkit.data.dataset import load
+from toolkit.data.catalog import load
 from toolkit.data.toy_faces import draw_face, head, make_toy_faces
-from toolkit.detect import load_image
+from toolkit.pictures import load_image
 from toolkit.runtime import InputError
 
 

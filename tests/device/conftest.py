@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from toolkit import create_model
 from toolkit.device.build import ABIS, build_runner
-from toolkit.export import export_model
+from toolkit.export.write import export_model
 from toolkit.faces import windows_of_boxes
 from toolkit.models.landmarks import decode_points
 from toolkit.samples import untrained

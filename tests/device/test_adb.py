@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from tests.device.fake_adb import FakePhone, adb_server
-from toolkit.device.timing import Load, measure, read_timings
+from toolkit.device.readings import read_timings
+from toolkit.device.settings import Load
+from toolkit.device.timing import measure
 from toolkit.runtime import InputError
 
 adbutils = pytest.importorskip("adbutils")

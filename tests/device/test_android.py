@@ -18,13 +18,16 @@ import pytest
 import yaml
 
 from tests.device.conftest import wheel_points
-from toolkit.detect import Settings, save_image, suppress
 from toolkit.device import build, package
 from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
-from toolkit.device.timing import import_readings, read_reading, read_timings
-from toolkit.export import export_model, open_export
+from toolkit.device.readings import import_readings, read_reading, read_timings
+from toolkit.export.folder import open_export
+from toolkit.export.write import export_model
+from toolkit.inference.backend import DetectSettings
+from toolkit.inference.run import suppress
 from toolkit.models import create_model
-from toolkit.models.detector import decode
+from toolkit.models.decode import decode
+from toolkit.pictures import save_image
 from toolkit.runtime import InputError
 from toolkit.samples import photographs
 
@@ -490,7 +493,7 @@ def in_python(folder, fmt, rgb, conf):
     mat = ncnn.Mat.from_pixels_resize(rgb, kind, width, height, w, h)
     mat.substract_mean_normalize([opened.io.mean] * 3, [opened.io.scale] * 3)
     (found,) = decode(opened.predict(np.array(mat)[None]), opened.io, conf)
-    kept = suppress(found, Settings(conf=conf))
+    kept = suppress(found, DetectSettings(conf=conf))
     return np.column_stack([kept.boxes * [width, height, width, height], kept.scores, kept.class_ids])
 
 

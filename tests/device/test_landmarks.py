@@ -8,12 +8,15 @@ import pytest
 
 from tests.device.conftest import wheel_points
 from toolkit import create_model
-from toolkit.detect import load_image, save_image
-from toolkit.device import timing
+from toolkit.device import agreement, readings, report, settings
 from toolkit.device.build import ABIS, layers_of
-from toolkit.device.timing import Load, import_readings, measure, read_reading, read_timings
-from toolkit.export import export_model, open_export
+from toolkit.device.readings import import_readings, read_reading, read_timings
+from toolkit.device.settings import Load
+from toolkit.device.timing import measure
+from toolkit.export.folder import open_export
+from toolkit.export.write import export_model
 from toolkit.faces import detect_faces, windows_of_boxes
+from toolkit.pictures import load_image, save_image
 from toolkit.runtime import InputError
 
 SHORT = Load(warmup=1, loops=3, cooldown=0)
@@ -161,31 +164,33 @@ def test_a_cascade_is_timed_on_this_machine(cascade, photograph, tmp_path):
     for _, reading in found[1:]:
         assert reading.parity["agrees"], reading.parity
         assert reading.parity["points"] < 1e-4
-        stages = timing.summary(reading)
+        stages = report.summary(reading)
         assert stages["landmarks"].p50 > 0
         parts = sum(values[0] for values in reading.samples.stages.values())
         assert stages["total"].first == pytest.approx(parts)
-    columns = timing.table(found)
+    columns = report.table(found)
     assert columns["network"] == ["yoloface-100k", *["yoloface-100k + landmark106"] * 2]
     assert columns["landmarks, ms"][0] == "none"
     assert float(columns["landmarks, ms"][1]) > 0
-    assert "landmarks, ms" not in timing.table(found[:1])
-    axes = timing.draw_stages([reading for _, reading in found]).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(timing.STAGES)
+    assert "landmarks, ms" not in report.table(found[:1])
+    axes = report.draw_stages([reading for _, reading in found]).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(readings.STAGES)
     assert len(axes.get_yticks()) == 3  # the cascade beside the detector alone
-    timing.draw_warming([reading for _, reading in found])
+    report.draw_warming([reading for _, reading in found])
 
 
 def test_agreement_tells_wrong_points(cascade, photograph, execute, tmp_path):
     detector, landmarks = cascade
-    image, _ = timing.load_picture(photograph)
-    task = timing._task(detector, "ncnn", image, landmarks)
+    image, _ = settings.load_picture(photograph)
+    task = agreement.timing_job(detector, "ncnn", image, landmarks)
     words = ("bench", detector, "--landmarks", landmarks, *raw(image, tmp_path / "x.rgb"), "--loops", 1)
     stated = answer(execute("x86_64", *words))
 
     def agrees(change) -> bool:
         rows = [change(row) for row in json.loads(json.dumps(stated["detections"]))]
-        return timing.agreement(task, read_reading({**stated, "detections": rows}, "a test"))["agrees"]
+        return agreement.compare_detections(task, read_reading({**stated, "detections": rows}, "a test"))[
+            "agrees"
+        ]
 
     def moved(row, pixels):
         row["landmarks"][50][1] += pixels

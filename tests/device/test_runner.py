@@ -16,11 +16,13 @@ import pytest
 
 from tests.device.wheel import LEAST, Found, Wheel, found_by
 from toolkit.boxes import iou
-from toolkit.detect import load_image
-from toolkit.detect import run as detect
 from toolkit.device.build import ABIS
-from toolkit.export import export_model, open_export
-from toolkit.models.zoo import SPECS, published_files
+from toolkit.export.folder import open_export
+from toolkit.export.write import export_model
+from toolkit.inference.run import run as detect
+from toolkit.models.published import published_files
+from toolkit.models.zoo import SPECS
+from toolkit.pictures import load_image
 
 FORMATS = ("ncnn", "ncnn-fp16", "ncnn-int8")
 FLOAT32, OTHERS = 1e-4, 0.04  # how far scores and edges may move

@@ -5,7 +5,10 @@ import shutil
 import pytest
 
 from tests.device.loopback_board import READY, Board
-from toolkit.device.timing import Load, measure, read_timings, summary
+from toolkit.device.readings import read_timings
+from toolkit.device.report import summary
+from toolkit.device.settings import Load
+from toolkit.device.timing import measure
 from toolkit.runtime import InputError
 
 if not READY:

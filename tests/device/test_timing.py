@@ -13,10 +13,24 @@ import numpy as np
 import pytest
 
 from toolkit.ablation import report
-from toolkit.detect import Boxes
-from toolkit.device import timing
-from toolkit.device.timing import Load, Reading, import_readings, keep, measure, read_reading, read_timings
-from toolkit.export import export_model, read_spec, write_threshold
+from toolkit.device import agreement, settings, timing
+from toolkit.device.readings import Reading, import_readings, keep, read_reading, read_timings
+from toolkit.device.report import (
+    MNN_COLUMN,
+    NCNN_COLUMN,
+    draw_accuracy,
+    draw_stages,
+    draw_warming,
+    record,
+    summarise,
+    summary,
+    table,
+)
+from toolkit.device.settings import Load
+from toolkit.device.timing import measure
+from toolkit.export.folder import read_spec, write_threshold
+from toolkit.export.write import export_model
+from toolkit.inference.backend import Boxes
 from toolkit.runtime import InputError
 from toolkit.samples import untrained
 
@@ -53,15 +67,15 @@ def write(path, data):
 
 
 def test_statistics_by_hand(stated):
-    found = timing.summary(read_reading(stated, "a test"))
-    inference = found[timing.MNN_COLUMN]
+    found = summary(read_reading(stated, "a test"))
+    inference = found[MNN_COLUMN]
     assert (inference.min, inference.p50, inference.max, inference.mean) == (2, 3.5, 5, 3.5)
     assert inference.p90 == pytest.approx(4.7)
     assert inference.std == pytest.approx(np.sqrt(5 / 3))
     assert (inference.first, inference.last) == (4, 5)
-    assert found[timing.NCNN_COLUMN].p50 == 4.0
+    assert found[NCNN_COLUMN].p50 == 4.0
     assert found["total"].p50 == 5.0
-    assert timing.summarise([2.0]).std == 0
+    assert summarise([2.0]).std == 0
 
 
 def test_app_readings_find_their_network(stated, network, tmp_path):
@@ -72,7 +86,7 @@ def test_app_readings_find_their_network(stated, network, tmp_path):
     kept = read_timings(network)
     assert [reading.date[11:13] for reading in kept] == ["03", "04"]
     assert kept[0].as_dict()["first_ms"] == stated["first_ms"]  # nothing that was measured is lost
-    columns = timing.table([(network, reading) for reading in kept], {"yoloface-50k": 0.5})
+    columns = table([(network, reading) for reading in kept], {"yoloface-50k": 0.5})
     assert columns["device"] == ["Maker Phone"] * 2
     assert columns["score"] == ["0.5"] * 2
     assert [c[0] for name, c in columns.items() if "ms" in name] == ["4", "3.5", "6.2"]
@@ -84,11 +98,11 @@ def test_an_emulators_reading_is_no_timing(stated, network, tmp_path):
     import_readings([write(tmp_path / "one.json", stated)], network.parent)
     (reading,) = read_timings(network)
     assert reading.emulated
-    columns = timing.table([(network, reading)])
+    columns = table([(network, reading)])
     assert {c[0] for name, c in columns.items() if "ms" in name} == {"emulated, not a timing"}
     with pytest.raises(InputError, match="not a timing"):
-        timing.summary(reading)
-    for draw in (timing.draw_stages, timing.draw_warming):
+        summary(reading)
+    for draw in (draw_stages, draw_warming):
         with pytest.raises(InputError, match="no timing to draw"):
             draw([reading])
 
@@ -126,14 +140,16 @@ def test_files_that_are_none(text, said, network, tmp_path):
 
 
 def test_agreement_tells_wrong_detections(network, stated):
-    task = timing._task(network, "ncnn", timing.load_picture()[0])
+    task = agreement.timing_job(network, "ncnn", settings.load_picture()[0])
     rows = [
         {"class": task.classes[c], "score": float(s), "box": [float(v) for v in b]}
         for b, s, c in zip(task.wanted.boxes, task.wanted.scores, task.wanted.class_ids, strict=True)
     ]
 
     def agrees(detections) -> bool:
-        return timing.agreement(task, read_reading({**stated, "detections": detections}, "a test"))["agrees"]
+        return agreement.compare_detections(
+            task, read_reading({**stated, "detections": detections}, "a test")
+        )["agrees"]
 
     assert len(rows) > 5
     assert agrees(rows)
@@ -147,19 +163,19 @@ def test_agreement_tells_wrong_detections(network, stated):
 
 def test_nothing_found_is_nothing_compared(network, stated, tmp_path):
     """A picture without objects: no parity is shown, in words or in JSON, and it is no failure."""
-    task = timing._task(network, "ncnn", timing.load_picture()[0])
+    task = agreement.timing_job(network, "ncnn", settings.load_picture()[0])
     none = replace(task, wanted=Boxes(*(np.array(part)[:0] for part in vars(task.wanted).values())))
 
     def compared(task, detections):
         reading = read_reading({**stated, "detections": detections}, "a test")
-        return reading.model_copy(update={"parity": timing.agreement(task, reading)})
+        return reading.model_copy(update={"parity": agreement.compare_detections(task, reading)})
 
     reading = compared(none, [])
     assert reading.parity["agrees"] is None
     keep(network, [reading])
     (kept,) = read_timings(network)
-    assert timing.table([(network, kept)])["as ncnn here"] == ["nothing to compare"]
-    assert json.loads(json.dumps(timing.record(network, kept)))["parity"]["agrees"] is None
+    assert table([(network, kept)])["as ncnn here"] == ["nothing to compare"]
+    assert json.loads(json.dumps(record(network, kept)))["parity"]["agrees"] is None
     row = {"class": task.classes[0], "score": 0.9, "box": [0, 0, 9, 9]}
     assert compared(none, [row]).parity["agrees"] is False
     assert compared(task, []).parity["agrees"] is False
@@ -183,14 +199,14 @@ def test_on_this_machine(network, tmp_path):
         assert len(reading.samples.start_ms) == 30
     assert readings[0].parity["score"] < 1e-4
     figures = [
-        timing.draw_stages(readings),
-        timing.draw_warming(readings),
-        timing.draw_accuracy(readings, {"yoloface-50k": 0.4}),
+        draw_stages(readings),
+        draw_warming(readings),
+        draw_accuracy(readings, {"yoloface-50k": 0.4}),
     ]
     for figure in figures:
         assert "not a phone" in figure.axes[0].get_title(loc="left")
     with pytest.raises(InputError, match="none of the timed networks has a score"):
-        timing.draw_accuracy(readings, {"other": 0.4})
+        draw_accuracy(readings, {"other": 0.4})
 
 
 def test_sustained(network):
@@ -242,7 +258,7 @@ def test_an_export_into_the_same_folder_keeps_readings_and_threshold(stated, net
     model = untrained("yoloface-50k")
     export_model(model, network, ["ncnn"], name="yoloface-50k")
     (reading,) = read_timings(network)
-    columns = timing.table([(network, reading)])
+    columns = table([(network, reading)])
     assert read_spec(network)["threshold"] == 0.4
     assert (columns["input"], columns["kB"][0].isdigit()) == (["56x56"], True)
 
@@ -250,7 +266,7 @@ def test_an_export_into_the_same_folder_keeps_readings_and_threshold(stated, net
     assert read_timings(network) == [reading]
     assert read_spec(network)["threshold"] == 0.25  # another input, another threshold
     export_model(model, network, ["onnx"], name="another")
-    columns = timing.table([(network, reading)])
+    columns = table([(network, reading)])
     assert (columns["input"], columns["kB"]) == (["other files"], ["other files"])  # than those timed
     assert [c[0] for name, c in columns.items() if "ms" in name] == ["4", "3.5", "6.2"]
 

@@ -7,8 +7,8 @@ import ncnn
 import numpy as np
 
 from toolkit.boxes import nms
-from toolkit.export import open_export
-from toolkit.models.detector import decode
+from toolkit.export.folder import open_export
+from toolkit.models.decode import decode
 
 LEAST = 0.002  # score of a candidate
 

@@ -7,7 +7,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from toolkit.evaluation.detection import CocoScores, Detections, Truth
+from toolkit.evaluation.coco import CocoScores
+from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.widerface import WiderTruth
 
 COCO_NAMES = "ap ap50 ap75 ap_small ap_medium ap_large ar1 ar10 ar_max ar_small ar_medium ar_large".split()

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tests.evaluation.retold import darknet_ap, figures, iou, pycocotools, share_inside, voc_ap
 from toolkit.data.dataset import Dataset
-from toolkit.evaluation import detection
-from toolkit.evaluation.detection import Detections, Truth
+from toolkit.evaluation import average_precision, coco, failures, matching, operating
+from toolkit.evaluation.columns import Detections, Truth
 from toolkit.runtime import InputError
 
 # pycocotools 2.0.11 on scene(0): with `ignore` honoured, with ignored objects as crowds, and as it is.
@@ -117,7 +117,7 @@ def scene(seed: int, pictures: int = 60, classes: int = 4, crowds: bool = True) 
 
 @pytest.mark.parametrize("mode", ["once", "crowd", "counted"])
 def test_coco_gives_the_figures_that_pycocotools_gave(mode):
-    scores = detection.coco(*scene(0), ignored=mode)
+    scores = coco.coco(*scene(0), ignored=mode)
     np.testing.assert_allclose(figures(scores), PYCOCOTOOLS[mode], rtol=0, atol=1e-12)
 
 
@@ -131,7 +131,7 @@ def test_coco_is_identical_to_pycocotools_on_made_sets(seed, mode):
     truth, detections = scene(seed, classes=1 + 9 * seed)
     expected = pycocotools(truth, detections, mode)
     np.testing.assert_allclose(
-        figures(detection.coco(truth, detections, ignored=mode)), expected, rtol=0, atol=1e-12
+        figures(coco.coco(truth, detections, ignored=mode)), expected, rtol=0, atol=1e-12
     )
 
 
@@ -180,12 +180,12 @@ def test_coco_is_identical_to_pycocotools_on_bccd():
     truth = Truth.from_dataset(dataset)
     expected = pycocotools(truth, detections, "counted")
     assert 0.05 < expected[0] < 0.95
-    np.testing.assert_allclose(figures(detection.coco(truth, detections)), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(figures(coco.coco(truth, detections)), expected, rtol=0, atol=1e-12)
 
 
 def test_coco_marks_what_it_cannot_measure():
     truth, detections = one_picture([[0, 0, 200, 200]], [[0, 0, 200, 186]])
-    scores = detection.coco(truth, detections)
+    scores = coco.coco(truth, detections)
     assert scores.ap_small == scores.ap_medium == -1
     assert scores.ap50 == scores.ap_large / 0.9 == pytest.approx(1.0)
     assert scores.per_class["class 0"]["ap75"] == pytest.approx(1.0)
@@ -195,14 +195,14 @@ def test_coco_marks_what_it_cannot_measure():
 
 def test_coco_sizes_follow_given_areas():
     truth, detections = one_picture([[0, 0, 200, 200]], [[0, 0, 200, 200]])
-    scores = detection.coco(replace(truth, areas=np.array([900.0])), detections)
+    scores = coco.coco(replace(truth, areas=np.array([900.0])), detections)
     assert scores.ap_small == pytest.approx(1.0)
     assert scores.ap_large == -1
 
 
 def test_coco_without_detections_is_zero():
     truth, _ = scene(3)
-    assert detection.coco(truth, Detections.from_pictures([])).ap == 0
+    assert coco.coco(truth, Detections.from_pictures([])).ap == 0
 
 
 # ---------------------------------------------------------------- VOC, darknet
@@ -244,9 +244,9 @@ def test_darknet_is_its_loops_retold(seed, points, difficult, coarse):
     known = ~truth.crowd if difficult == "counted" else ~truth.crowd & ~truth.ignore
     if not known.any():
         with pytest.raises(InputError, match="nothing to find"):
-            detection.darknet(truth, detections, points=points, difficult=difficult)
+            average_precision.darknet(truth, detections, points=points, difficult=difficult)
         return
-    scores = detection.darknet(truth, detections, points=points, difficult=difficult)
+    scores = average_precision.darknet(truth, detections, points=points, difficult=difficult)
     assert scores.map == pytest.approx(expected, abs=1e-12)
     assert [np.nan_to_num(c.ap) for c in scores.per_class] == pytest.approx(aps, abs=1e-12)
 
@@ -263,7 +263,7 @@ def test_voc_is_the_devkit_retold(seed, points, difficult, pixel):
     expected = [voc_ap(truth, detections, c, points, difficult, pixel) for c in range(3)]
     if np.isnan(expected).all():
         return
-    scores = detection.voc(truth, detections, points=points, difficult=difficult, pixel=pixel)
+    scores = average_precision.voc(truth, detections, points=points, difficult=difficult, pixel=pixel)
     assert [c.ap for c in scores.per_class] == pytest.approx(expected, abs=1e-12, nan_ok=True)
     assert scores.map == pytest.approx(np.nanmean(expected), abs=1e-12)
 
@@ -272,7 +272,7 @@ def test_a_second_detection_of_an_object_is_wrong():
     truth, detections = one_picture(
         [[0, 0, 10, 10], [50, 50, 60, 60]], [[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]]
     )
-    scores = detection.voc(truth, detections)
+    scores = average_precision.voc(truth, detections)
     assert scores.matches.right.tolist() == [True, False, True]
     assert scores.map == pytest.approx(0.5 + 0.5 * 2 / 3)
     assert scores.as_dict()["map50"] == scores.map
@@ -280,39 +280,43 @@ def test_a_second_detection_of_an_object_is_wrong():
 
 def test_the_protocols_differ_where_the_overlap_is_exactly_the_threshold():
     truth, detections = one_picture([[0, 0, 10, 10]], [[0, 0, 10, 20]])
-    assert detection.voc(truth, detections).map == 1
-    assert detection.darknet(truth, detections).map == 0
+    assert average_precision.voc(truth, detections).map == 1
+    assert average_precision.darknet(truth, detections).map == 0
 
 
 def test_darknet_means_over_classes_without_objects_and_voc_does_not():
     truth, detections = one_picture([[0, 0, 10, 10]], [[0, 0, 10, 10]], classes=4)
-    assert detection.voc(truth, detections).map == 1
-    assert detection.darknet(truth, detections).map == 0.25
-    assert detection.voc(truth, detections).as_dict()["per_class"]["class 3"]["ap"] is None
+    assert average_precision.voc(truth, detections).map == 1
+    assert average_precision.darknet(truth, detections).map == 0.25
+    assert average_precision.voc(truth, detections).as_dict()["per_class"]["class 3"]["ap"] is None
 
 
 def test_difficult_objects_cost_nothing_unless_counted():
     truth, detections = one_picture([[0, 0, 10, 10], [50, 0, 60, 10]], [[50, 0, 60, 10], [0, 0, 10, 10]])
     truth = replace(truth, ignore=np.array([False, True]))
-    assert detection.voc(truth, detections).map == 1
-    assert detection.darknet(truth, detections, difficult="ignored").map == 1
-    assert detection.darknet(truth, detections, difficult="dropped").map == 0.5
-    assert detection.darknet(truth, detections).map == 1
-    assert detection.voc(truth, detections.select([1]), difficult="counted").map == 0.5
+    assert average_precision.voc(truth, detections).map == 1
+    assert average_precision.darknet(truth, detections, difficult="ignored").map == 1
+    assert average_precision.darknet(truth, detections, difficult="dropped").map == 0.5
+    assert average_precision.darknet(truth, detections).map == 1
+    assert average_precision.voc(truth, detections.select([1]), difficult="counted").map == 0.5
 
 
 def test_order_of_pictures_and_detections_does_not_matter():
     truth, detections = scene(7)
     shuffled = detections.select(np.random.default_rng(0).permutation(len(detections)))
-    assert detection.darknet(truth, shuffled).map == pytest.approx(detection.darknet(truth, detections).map)
-    assert detection.voc(truth, shuffled).map == pytest.approx(detection.voc(truth, detections).map)
+    assert average_precision.darknet(truth, shuffled).map == pytest.approx(
+        average_precision.darknet(truth, detections).map
+    )
+    assert average_precision.voc(truth, shuffled).map == pytest.approx(
+        average_precision.voc(truth, detections).map
+    )
 
 
 def test_many_pairs_are_compared_in_parts(monkeypatch):
     truth, detections = scene(8)
-    whole = detection.voc(truth, detections).map
-    monkeypatch.setattr(detection, "_PAIRS_AT_ONCE", 7)
-    assert detection.voc(truth, detections).map == whole
+    whole = average_precision.voc(truth, detections).map
+    monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", 7)
+    assert average_precision.voc(truth, detections).map == whole
 
 
 # ---------------------------------------------------------------- operating points
@@ -320,8 +324,8 @@ def test_many_pairs_are_compared_in_parts(monkeypatch):
 
 def applied(truth: Truth, detections: Detections, threshold: float) -> tuple[float, float, float]:
     """Precision, recall and false positives per picture of what a threshold leaves."""
-    matches = detection.match(truth, detections.select(detections.scores > threshold))
-    same = detection.match(truth, detections.select(detections.scores >= threshold))
+    matches = matching.match(truth, detections.select(detections.scores > threshold))
+    same = matching.match(truth, detections.select(detections.scores >= threshold))
     assert len(same.rows) == len(matches.rows)
     right = matches.right.sum()
     return (
@@ -341,14 +345,14 @@ def applied(truth: Truth, detections: Detections, threshold: float) -> tuple[flo
 def test_an_operating_point_holds_when_applied_and_none_is_better(seed, wish, value, digits):
     truth, detections = scene(seed, pictures=8, classes=2)
     detections = replace(detections, scores=np.round(detections.scores, digits))
-    table = detection.operating_points(detection.match(truth, detections))
+    table = operating.operating_points(matching.match(truth, detections))
     column = {"precision": 1, "recall": 2, "false_positives": 4}[wish]
     fits = table[:, column] <= value if wish == "false_positives" else table[:, column] >= value
     if not fits.any():
         with pytest.raises(InputError, match="no threshold gives"):
-            detection.operating_point(detection.match(truth, detections), **{wish: value})
+            operating.operating_point(matching.match(truth, detections), **{wish: value})
         return
-    point = detection.operating_point(detection.match(truth, detections), **{wish: value})
+    point = operating.operating_point(matching.match(truth, detections), **{wish: value})
     precision, recall, wrong = applied(truth, detections, point.threshold)
     assert (precision, recall, wrong) == pytest.approx((point.precision, point.recall, point.false_positives))
     other = 1 if wish == "recall" else 2
@@ -357,7 +361,7 @@ def test_an_operating_point_holds_when_applied_and_none_is_better(seed, wish, va
 
 def test_the_default_operating_point_has_the_best_f1():
     truth, detections = scene(11)
-    point = detection.operating_point(detection.match(truth, detections))
+    point = operating.operating_point(matching.match(truth, detections))
     for score in np.unique(detections.scores):
         precision, recall, _ = applied(truth, detections, float(score) - 1e-7)
         assert 2 * precision * recall <= (precision + recall) * (point.f1 + 1e-9)
@@ -367,9 +371,9 @@ def test_the_default_operating_point_has_the_best_f1():
 def test_operating_point_takes_one_wish_and_needs_detections():
     truth, detections = scene(12)
     with pytest.raises(InputError, match="one wish"):
-        detection.operating_point(detection.match(truth, detections), precision=0.5, recall=0.5)
+        operating.operating_point(matching.match(truth, detections), precision=0.5, recall=0.5)
     with pytest.raises(InputError, match="found nothing"):
-        detection.operating_point(detection.match(truth, Detections.from_pictures([])))
+        operating.operating_point(matching.match(truth, Detections.from_pictures([])))
 
 
 # ---------------------------------------------------------------- confusion and failures
@@ -406,7 +410,7 @@ def test_confusion_is_the_greedy_pairing_retold(seed, threshold):
                 expected[3, detections.class_ids[d]] += 1
     if not len(truth.labels):
         return
-    np.testing.assert_array_equal(detection.confusion(truth, detections, threshold), expected)
+    np.testing.assert_array_equal(failures.confusion(truth, detections, threshold), expected)
 
 
 def test_failures_are_the_worst_first():
@@ -418,11 +422,11 @@ def test_failures_are_the_worst_first():
         said=[0, 0, 0, 1, 1],
         classes=2,
     )
-    worst = detection.failures(truth, detections, threshold=0.25)
+    worst = failures.failures(truth, detections, threshold=0.25)
     assert worst.false_positives.tolist() == [3, 2]
     assert worst.missed.tolist() == [2, 3]
     assert worst.wrong_class.tolist() == [[1, 1]]
-    assert detection.failures(truth, detections, 0.25, limit=1).false_positives.tolist() == [3]
+    assert failures.failures(truth, detections, 0.25, limit=1).false_positives.tolist() == [3]
     assert json.loads(json.dumps(worst.as_dict()))["missed"] == [2, 3]
 
 
@@ -448,11 +452,11 @@ def test_the_gallery_shows_every_kind(tmp_path):
         truth.crowd,
         truth.ignore,
     )
-    worst = detection.failures(truth, detections, 0.0)
+    worst = failures.failures(truth, detections, 0.0)
     with pytest.raises(InputError, match=r"a\.png is missing or does not decode"):
-        detection.failure_gallery(dataset, detections, worst)
+        failures.failure_gallery(dataset, detections, worst)
     cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64, 3), 200, np.uint8))
-    figure = detection.failure_gallery(dataset, detections, worst)
+    figure = failures.failure_gallery(dataset, detections, worst)
     assert [axes.get_title() for axes in figure.axes] == [
         "false: class 0 0.10",
         "missed: class 1",
@@ -493,14 +497,14 @@ def test_columns_from_pictures():
         ({"boxes": np.full((1, 4), np.inf, np.float32)}, "not a number"),
     ],
 )
-@pytest.mark.parametrize("evaluate", [detection.coco, detection.voc, detection.darknet])
+@pytest.mark.parametrize("evaluate", [coco.coco, average_precision.voc, average_precision.darknet])
 def test_detections_that_do_not_belong_are_refused(evaluate, change, message):
     truth, detections = one_picture([[0, 0, 10, 10]], [[0, 0, 10, 10]])
     with pytest.raises(InputError, match=message):
         evaluate(truth, replace(detections, **change))
 
 
-@pytest.mark.parametrize("evaluate", [detection.coco, detection.voc, detection.darknet])
+@pytest.mark.parametrize("evaluate", [coco.coco, average_precision.voc, average_precision.darknet])
 def test_a_set_without_pictures_or_objects_is_refused(evaluate):
     truth, detections = one_picture([], [])
     with pytest.raises(InputError, match="no labelled objects"):
@@ -512,14 +516,14 @@ def test_a_set_without_pictures_or_objects_is_refused(evaluate):
 def test_unknown_choices_are_refused():
     truth, detections = one_picture([[0, 0, 10, 10]], [[0, 0, 10, 10]])
     with pytest.raises(InputError, match="points must be"):
-        detection.voc(truth, detections, points="12")
+        average_precision.voc(truth, detections, points="12")
     with pytest.raises(InputError, match="points must be"):
-        detection.darknet(truth, detections, points="12")
+        average_precision.darknet(truth, detections, points="12")
     with pytest.raises(InputError, match="difficult must be"):
-        detection.voc(truth, detections, difficult="dropped")
+        average_precision.voc(truth, detections, difficult="dropped")
     with pytest.raises(InputError, match="difficult must be"):
-        detection.darknet(truth, detections, difficult="never")
+        average_precision.darknet(truth, detections, difficult="never")
     with pytest.raises(InputError, match="above 0 and at most at 1"):
-        detection.darknet(truth, detections, iou=0)
+        average_precision.darknet(truth, detections, iou=0)
     with pytest.raises(InputError, match="ignored must be"):
-        detection.coco(truth, detections, ignored="never")
+        coco.coco(truth, detections, ignored="never")

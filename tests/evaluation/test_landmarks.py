@@ -151,7 +151,7 @@ def test_a_map_from_one_numbering_to_another():
 
 def test_landmark106_on_hard_faces(data, zoo):
     from toolkit import create_model
-    from toolkit.data.dataset import load
+    from toolkit.data.catalog import load
 
     dataset = load("wflw98").subset(np.arange(0, 425, 5))
     scores = landmarks.score(create_model("landmark106", "published"), dataset)

@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from tests.evaluation.retold import wider_ap
 from toolkit.evaluation import widerface
-from toolkit.evaluation.detection import Detections
+from toolkit.evaluation.columns import Detections
 from toolkit.evaluation.widerface import WiderTruth
 from toolkit.runtime import InputError
 

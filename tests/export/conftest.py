@@ -2,7 +2,7 @@
 
 import pytest
 
-from toolkit.export import export_model
+from toolkit.export.write import export_model
 
 FORMATS = ("onnx", "ncnn", "ncnn-fp16", "mnn", "mnn-fp16", "caffe", "darknet")
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit import create_model, list_models, load_darknet
-from toolkit.export import caffe, compare, mnn, probe_input
+from toolkit import create_model, list_models
+from toolkit.export import caffe, mnn
+from toolkit.export.parity import output_difference, probe_input
 from toolkit.models.blocks import ConvBNAct, MaxPool, Shortcut
-from toolkit.models.darknet import Concat, ScaleChannels
-from toolkit.models.detector import fold
-from toolkit.models.spec import HeadIO, ModelIO
+from toolkit.models.darknet.network import Concat, ScaleChannels, load_darknet
+from toolkit.models.io import HeadIO, ModelIO
+from toolkit.models.network import fold
 from toolkit.runtime import InputError
 
 
@@ -25,7 +26,7 @@ def in_mnn(folder, io, x, work):
 
 def assert_equal(wanted, found):
     """Within 1e-4, of a tenth of the largest value where that is more than 1."""
-    difference, largest = compare(wanted, found)
+    difference, largest = output_difference(wanted, found)
     assert difference < 1e-4 * max(1, largest / 10)
 
 
@@ -143,7 +144,7 @@ def test_the_seeds_50k_is_the_same_network_with_other_weights(zoo, tmp_path):
     model = create_model("yoloface-50k", "published")
     maps, theirs = published("yoloface-50k", zoo, tmp_path, model)
     x = probe_input(model.io)
-    assert compare(model.predict(x), maps)[0] > 0.1
+    assert output_difference(model.predict(x), maps)[0] > 0.1
     blobs = iter([np.array(b.data, np.float32) for layer in theirs.layer for b in layer.blobs])
     for block in model.modules():
         if isinstance(block, ConvBNAct):

@@ -13,13 +13,17 @@ import pytest
 
 import toolkit.export
 from toolkit.boxes import nms
-from toolkit.detect import Settings, load_image, run
 from toolkit.device.build import LAYERS, ncnn_source
-from toolkit.export import export_model, open_export, probe_input
+from toolkit.export.folder import open_export
+from toolkit.export.parity import probe_input
+from toolkit.export.write import export_model
 from toolkit.faces import detect_faces
+from toolkit.inference.backend import DetectSettings
+from toolkit.inference.run import run
 from toolkit.models import create_model
-from toolkit.models.detector import decode
-from toolkit.models.spec import HeadIO, ModelIO
+from toolkit.models.decode import decode
+from toolkit.models.io import HeadIO, ModelIO
+from toolkit.pictures import load_image
 
 SOURCE = Path(toolkit.export.__file__).parent / "cpp"
 SHIM = r"""
@@ -212,7 +216,7 @@ def test_the_sample_finds_what_python_finds(fmt, sample, exported_for_cpp, zoo, 
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=True)
     rows = [line.split() for line in done.stdout.splitlines()]
     image, model = load_image(picture), open_export(exported_for_cpp, fmt)
-    (wanted,) = run(model, [image], Settings(conf=0.26, clip=False))  # no score is near it
+    (wanted,) = run(model, [image], DetectSettings(conf=0.26, clip=False))  # no score is near it
     names = [model.io.classes[i] for i in wanted.class_ids]
     order = list(range(len(names)))
     scores = [float(row[1]) for row in rows]

@@ -6,9 +6,11 @@ import cv2
 import pytest
 from torch import nn
 
-from toolkit import list_models, load_darknet
-from toolkit.export import compare, probe_input
-from toolkit.models.darknet import save_weights, to_cfg
+from toolkit import list_models
+from toolkit.export.parity import output_difference, probe_input
+from toolkit.models.darknet.network import load_darknet
+from toolkit.models.darknet.weights import save_weights
+from toolkit.models.darknet.write import to_cfg
 
 
 @pytest.mark.parametrize("name", list_models("detection"))
@@ -26,5 +28,5 @@ def test_every_network_in_opencv(name, trained, tmp_path):
     net.setInput(x)
     # the convolutions in front of [yolo]; OpenCV's names carry darknet's layer numbers
     found = net.forward([f"conv_{head - 1}" for head in load_darknet(cfg).heads])
-    difference, largest = compare(model.predict(x), found)
+    difference, largest = output_difference(model.predict(x), found)
     assert difference < 1e-4 * max(1, largest / 10)

@@ -6,11 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from toolkit import create_model, detect, list_models, load_darknet
-from toolkit.detect import Settings, preprocess, run, save_image
-from toolkit.export import compare, export_model, open_export, open_model, parity, probe_input
-from toolkit.models.detector import calibrate, decode
-from toolkit.models.zoo import published_files
+from toolkit import create_model, detect, list_models
+from toolkit.export import parity
+from toolkit.export.folder import open_export
+from toolkit.export.parity import output_difference, probe_input
+from toolkit.export.write import export_model
+from toolkit.inference.backend import DetectSettings
+from toolkit.inference.preprocess import preprocess
+from toolkit.inference.run import run
+from toolkit.models.darknet.network import load_darknet
+from toolkit.models.decode import decode
+from toolkit.models.detector import calibrate
+from toolkit.models.published import published_files
+from toolkit.networks import open_model
+from toolkit.pictures import save_image
 from toolkit.runtime import InputError
 
 
@@ -30,7 +39,7 @@ def test_every_network_at_its_own_size_and_another(name, exported, tmp_path, pic
     limits = {"ncnn": 1e-4, "ncnn-fp16": 0.05, "mnn-fp16": 0.05}
     for fmt in ("onnx", "ncnn", "ncnn-fp16", "mnn", "mnn-fp16", "caffe", "darknet", "openvino"):
         limit = limits.get(fmt, 1e-5)
-        difference, largest = compare(model.predict(x), open_export(folder, fmt).predict(x))
+        difference, largest = output_difference(model.predict(x), open_export(folder, fmt).predict(x))
         assert difference / max(1, largest) < limit, fmt
         if fmt != "openvino":
             assert parity[fmt]["max_difference"] == pytest.approx(difference, rel=0.5)
@@ -39,7 +48,7 @@ def test_every_network_at_its_own_size_and_another(name, exported, tmp_path, pic
     image = np.random.default_rng(0).random((1, 3, size[1], size[0]), np.float32)
     wanted = model.predict(image)
     for backend, limit in ((open_export(tmp_path / "other"), 1e-5), (open_export(folder, "ncnn"), 1e-4)):
-        difference, largest = compare(wanted, backend.predict(image))
+        difference, largest = output_difference(wanted, backend.predict(image))
         assert difference / max(1, largest) < limit
 
 
@@ -153,7 +162,9 @@ def test_bad_input(exported, tmp_path):
     with pytest.raises(InputError, match="has no spec.json"):
         open_export(tmp_path)
     with pytest.raises(InputError, match="takes 112x112, not 128x112"):
-        list(run(open_export(folder, "onnx"), [np.zeros((9, 9, 3), np.uint8)], Settings(size=(128, 112))))
+        list(
+            run(open_export(folder, "onnx"), [np.zeros((9, 9, 3), np.uint8)], DetectSettings(size=(128, 112)))
+        )
     for source, message in (
         ("yolov9", "'yolov9' is no network"),
         ("lite-voc", "lite-voc has no published weights: name a .weights or .pt file"),
@@ -194,7 +205,7 @@ def test_a_nan_in_any_map_is_a_difference():
     for i in range(3):
         bad = [m.copy() for m in maps]
         bad[i][0, 0, 0, 0] = np.nan
-        assert np.isnan(compare(maps, bad)[0])
+        assert np.isnan(output_difference(maps, bad)[0])
 
 
 FOREIGN = """
@@ -249,7 +260,7 @@ def test_a_cfg_of_other_people(tmp_path, pictures):
     formats = ["onnx", "ncnn", "ncnn-int8", "caffe", "darknet"]
     found = export_model(model, tmp_path / "net", formats, calibration=tmp_path / "pictures")
     for fmt in ("onnx", "ncnn", "caffe"):
-        result = parity.compare(model, open_export(tmp_path / "net", fmt), probe_input(model.io))
+        result = parity.layer_parity(model, open_export(tmp_path / "net", fmt), probe_input(model.io))
         assert len(result.layers) == 4
         assert result.first_divergence(1e-4) is None, fmt
     facts = found["ncnn-int8"]

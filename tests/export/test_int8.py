@@ -8,24 +8,15 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from toolkit.detect import preprocess
-from toolkit.export.int8 import (
-    METHODS,
-    Layer,
-    _Bench,
-    calibration_inputs,
-    encode,
-    equalise,
-    integers,
-    on_grid,
-    output_error,
-    picture,
-    quantize,
-    read_model,
-    threshold,
-    weight_scales,
-)
+from toolkit.export.int8 import Layer, read_model
+from toolkit.export.int8.exact import integers, on_grid, weight_scales
+from toolkit.export.int8.file import encode
+from toolkit.export.int8.judge import Bench, output_error
+from toolkit.export.int8.pictures import calibration_inputs
+from toolkit.export.int8.quantize import picture, quantize
+from toolkit.export.int8.ranges import METHODS, equalise, threshold
 from toolkit.export.ncnn import NcnnModel
+from toolkit.inference.preprocess import preprocess
 from toolkit.runtime import InputError
 
 
@@ -340,7 +331,7 @@ def test_named_float_layers(given, tmp_path):
 
 def test_what_came_before_a_layer_need_not_run_again(given, tmp_path, monkeypatch):
     """The sensitivity of each, with what came before taken as known, is what it is from the picture on."""
-    error, pairs = _Bench.error, []
+    error, pairs = Bench.error, []
 
     def both(bench, peaks, floats, start=0):
         found = error(bench, peaks, floats, start)
@@ -348,7 +339,7 @@ def test_what_came_before_a_layer_need_not_run_again(given, tmp_path, monkeypatc
             pairs.append((found, error(bench, peaks, floats)))
         return found
 
-    monkeypatch.setattr(_Bench, "error", both)
+    monkeypatch.setattr(Bench, "error", both)
     rows = quantize(*given("yoloface-100k"), tmp_path, "mse", ()).sensitivity
     assert len(pairs) == len(rows)
     known, whole = zip(*pairs, strict=True)

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit import evaluation
-from toolkit.data.dataset import Columns
-from toolkit.detect import Boxes, Settings, run
-from toolkit.export import export_model, ladder, open_export, parity, probe_input, read_spec
-from toolkit.export.parity import matched
+from toolkit.data.builder import Columns
+from toolkit.evaluation.score import evaluate
+from toolkit.export import ladder, parity
+from toolkit.export.folder import open_export, read_spec
+from toolkit.export.parity import matched, probe_input
+from toolkit.export.write import export_model
+from toolkit.inference.backend import Boxes, DetectSettings
+from toolkit.inference.run import run
 from toolkit.runtime import InputError
 
 
@@ -74,7 +77,7 @@ def labelled(trained, pictures, tmp_path_factory):
     """Photographs whose labels are what fastest-v2 finds in them, so that it scores high."""
     root, columns = tmp_path_factory.mktemp("labelled"), Columns()
     model = trained("fastest-v2").eval()
-    found = run(model, pictures.values(), Settings(conf=0.3))
+    found = run(model, pictures.values(), DetectSettings(conf=0.3))
     for (name, image), boxes in zip(pictures.items(), found, strict=True):
         Image.fromarray(image).save(root / f"{name}.png")
         picture = columns.add_picture(f"{name}.png", (image.shape[1], image.shape[0]))
@@ -85,7 +88,7 @@ def labelled(trained, pictures, tmp_path_factory):
 
 def test_scores_of_every_rung(labelled, exported, tmp_path):
     model, dataset = labelled
-    score = partial(evaluation.score, dataset=dataset, metric="coco")
+    score = partial(evaluate, dataset=dataset, metric="coco")
     faces, of_faces = exported("yoloface-50k")
     with pytest.raises(InputError, match="share no class"):
         ladder.ladder(faces, of_faces, [], score, ["ncnn"])
@@ -101,7 +104,7 @@ def test_scores_of_every_rung(labelled, exported, tmp_path):
     with pytest.raises(InputError, match="holds another network"):
         ladder.ladder(faces, tmp_path / "network", [])
     with pytest.raises(InputError, match="the metric is one of coco, voc, darknet, widerface"):
-        evaluation.score(model, dataset, "accuracy")
+        evaluate(model, dataset, "accuracy")
 
 
 def test_torch_is_scored_at_the_exported_size(exported, tmp_path):
@@ -121,7 +124,7 @@ def test_maps_and_detections_do_not_compare(exported, tmp_path):
     model, _ = exported("yoloface-50k")
     export_model(model, tmp_path / "net", ["onnx-end2end"])
     with pytest.raises(InputError, match="second gives detections, no maps to compare: take onnx"):
-        parity.compare(model, open_export(tmp_path / "net"), probe_input(model.io))
+        parity.layer_parity(model, open_export(tmp_path / "net"), probe_input(model.io))
 
 
 def test_matched():

@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 
 from toolkit import create_model
-from toolkit.detect import save_image
-from toolkit.export import (
-    export_model,
-    formats_of,
-    open_export,
-    open_landmarks,
-    open_model,
-    open_network,
-    parity,
-    read_spec,
-)
-from toolkit.export.int8 import GOOD_DISTANCE
+from toolkit.export import parity
+from toolkit.export.folder import open_export, read_spec
+from toolkit.export.int8.quantize import GOOD_DISTANCE
+from toolkit.export.registry import formats_of
+from toolkit.export.write import export_model
 from toolkit.faces import cut, detect_faces, windows_of_boxes
-from toolkit.models.landmarks import LandmarkIO, decode_points
+from toolkit.models.io import LandmarkIO
+from toolkit.models.landmarks import decode_points
+from toolkit.networks import open_landmarks, open_model, open_network
+from toolkit.pictures import save_image
 from toolkit.runtime import InputError
 
 EXACT = ("onnx", "ncnn", "mnn", "caffe", "openvino")
@@ -97,7 +93,7 @@ def test_layers_agree(exported):
     model = create_model("landmark106", "published")
     x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 112, 112)).astype(np.float32)
     for fmt in ("onnx", "ncnn", "caffe"):
-        result = parity.compare(model, open_export(exported, fmt), x)
+        result = parity.layer_parity(model, open_export(exported, fmt), x)
         assert result.relative < 1e-5
         assert len(result.layers) == 37
         assert max(row.relative for row in result.layers) < 1e-5

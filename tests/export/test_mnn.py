@@ -10,11 +10,13 @@ import torch
 
 import toolkit.export.onnx
 from toolkit import create_model, list_models
-from toolkit.detect import preprocess, run
-from toolkit.export import compare, open_export, probe_input
+from toolkit.export.folder import open_export
 from toolkit.export.mnn import MnnModel, convert, export
 from toolkit.export.openvino import OpenVinoModel
-from toolkit.models.spec import HeadIO, ModelIO
+from toolkit.export.parity import output_difference, probe_input
+from toolkit.inference.preprocess import preprocess
+from toolkit.inference.run import run
+from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 
 
@@ -29,10 +31,10 @@ def test_every_network(name, exported):
     x = np.concatenate((probe_input(model.io), probe_input(model.io)[..., ::-1]))
     wanted = model.predict(x)
     for fmt, limit in {"mnn": 1e-5, "mnn-fp16": 0.03, "onnx": 1e-5, "openvino": 1e-5}.items():
-        difference, largest = compare(wanted, open_export(folder, fmt).predict(x))
+        difference, largest = output_difference(wanted, open_export(folder, fmt).predict(x))
         assert difference / max(1, largest) < limit, fmt
         assert (difference / max(1, largest) > 1e-5) == (fmt == "mnn-fp16"), fmt
-    difference, largest = compare(model.predict(other), open_export(folder, "mnn").predict(other))
+    difference, largest = output_difference(model.predict(other), open_export(folder, "mnn").predict(other))
     assert difference / max(1, largest) < 1e-5
     sizes = [(folder / f"model-{precision}.mnn").stat().st_size for precision in ("fp32", "fp16")]
     assert sizes[1] < 0.8 * sizes[0]

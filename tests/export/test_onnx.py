@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from toolkit.boxes import nms
-from toolkit.detect import Boxes, Settings, preprocess, run
-from toolkit.export import probe_input
 from toolkit.export.onnx import EndToEndModel, OnnxModel, export, export_end2end, export_int8
 from toolkit.export.openvino import load_openvino
-from toolkit.models.detector import decode, fold
-from toolkit.models.spec import HeadIO, ModelIO
+from toolkit.export.parity import probe_input
+from toolkit.inference.backend import Boxes, DetectSettings
+from toolkit.inference.preprocess import preprocess
+from toolkit.inference.run import run
+from toolkit.models.decode import decode
+from toolkit.models.io import HeadIO, ModelIO
+from toolkit.models.network import fold
 from toolkit.runtime import InputError
 
 
@@ -41,7 +44,11 @@ def test_end2end_detects_like_torch(name, trained, tmp_path, pictures):
     end2end = EndToEndModel(path, model.io, 1)
     count = 0
     images = list(pictures.values())
-    for settings in (Settings(), Settings(conf=0.05, iou=0.3), Settings(fit="letterbox", clip=False)):
+    for settings in (
+        DetectSettings(),
+        DetectSettings(conf=0.05, iou=0.3),
+        DetectSettings(fit="letterbox", clip=False),
+    ):
         both = run(model, images, settings), run(end2end, images, settings)
         for image, wanted, found in zip(images, *both, strict=True):
             # pixels of pictures up to 700 wide: 1e-5 of the side is float32's own precision here
@@ -162,7 +169,7 @@ def test_bad_input(small, tmp_path):
         EndToEndModel(source, model.io)
     (path,) = export_end2end(fold(model), tmp_path, size)
     with pytest.raises(InputError, match="has plain suppression inside: 'diou' cannot be chosen"):
-        next(run(EndToEndModel(path, model.io), [np.zeros((9, 9, 3), np.uint8)], Settings(nms="diou")))
+        next(run(EndToEndModel(path, model.io), [np.zeros((9, 9, 3), np.uint8)], DetectSettings(nms="diou")))
     with pytest.raises(InputError, match="takes 56x56, not 64x56"):
         EndToEndModel(path, model.io).find(np.zeros((1, 3, 56, 64), np.float32))
     with pytest.raises(InputError, match="has not one input and 1 outputs"):

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
-from toolkit import create_model, load_darknet
-from toolkit.export import export_model, open_export, probe_input
-from toolkit.export.parity import DarknetReference, Parity, Row, compare, picture
-from toolkit.models.darknet import to_cfg
+from toolkit import create_model
+from toolkit.export.folder import open_export
+from toolkit.export.parity import DarknetReference, Parity, Row, layer_parity, picture, probe_input
+from toolkit.export.write import export_model
+from toolkit.models.darknet.network import load_darknet
+from toolkit.models.darknet.write import to_cfg
 from toolkit.runtime import InputError
 
 
@@ -20,7 +22,7 @@ def made(trained, tmp_path_factory):
 def test_any_two_backends_layer_by_layer(made, pair):
     model, folder = made
     sides = [model if fmt == "torch" else open_export(folder, fmt) for fmt in pair]
-    parity = compare(*sides, probe_input(model.io), pair)
+    parity = layer_parity(*sides, probe_input(model.io), pair)
     assert len(parity.layers) == 61
     assert len(parity.outputs) == 3
     assert parity.first_divergence(2e-5) is None
@@ -30,7 +32,9 @@ def test_any_two_backends_layer_by_layer(made, pair):
 def test_darknet_against_exports(made, reference):
     _, folder = made
     for fmt in ("onnx", "ncnn"):
-        parity = compare(DarknetReference(reference / "yoloface-500k-v2.raw.npz"), open_export(folder, fmt))
+        parity = layer_parity(
+            DarknetReference(reference / "yoloface-500k-v2.raw.npz"), open_export(folder, fmt)
+        )
         assert max(row.difference for row in parity.outputs) < 1e-4
         assert len(parity.layers) == 61
         assert parity.first_divergence(1e-5) is None
@@ -42,7 +46,7 @@ def test_the_first_wrong_layer_is_named(made):
     wrong = create_model(model.spec)
     wrong.load_state_dict(model.state_dict())
     wrong.stages[1].merge.norm.weight.data *= 1.01
-    parity = compare(model, wrong, probe_input(model.io))
+    parity = layer_parity(model, wrong, probe_input(model.io))
     assert parity.first_divergence(1e-4) == "stages.1.merge"
     assert not parity.relative <= 1e-4
 
@@ -57,12 +61,14 @@ def test_spec_and_cfg_builds(made, tmp_path):
     (tmp_path / "a.cfg").write_text(to_cfg(model.spec))
     other = load_darknet(tmp_path / "a.cfg")
     other.load_state_dict(dict(zip(other.state_dict(), model.state_dict().values(), strict=True)))
-    assert compare(model, other, probe_input(model.io)).relative == 0
+    assert layer_parity(model, other, probe_input(model.io)).relative == 0
 
 
 def test_picture_and_dictionary(made, tmp_path):
     model, folder = made
-    parity = compare(model, open_export(folder, "ncnn-fp16"), probe_input(model.io), ("torch", "ncnn-fp16"))
+    parity = layer_parity(
+        model, open_export(folder, "ncnn-fp16"), probe_input(model.io), ("torch", "ncnn-fp16")
+    )
     picture(parity, 1e-5).savefig(tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 5000
     data = parity.as_dict()
@@ -75,11 +81,11 @@ def test_bad_input(made, tmp_path):
     other = create_model("yoloface-100k")
     x = probe_input(model.io)
     with pytest.raises(InputError, match="has 3 outputs and b 1: they are two networks"):
-        compare(model, other, x, ("a", "b"))
+        layer_parity(model, other, x, ("a", "b"))
     with pytest.raises(InputError, match="the shape .* on one side and .* on the other"):
-        compare(model, create_model("yoloface-500k-v2", classes=2), x)
+        layer_parity(model, create_model("yoloface-500k-v2", classes=2), x)
     with pytest.raises(InputError, match="parity needs an input"):
-        compare(model, model)
+        layer_parity(model, model)
     np.savez(tmp_path / "a.npz", x=x)
     with pytest.raises(InputError, match="is no darknet reference"):
         DarknetReference(tmp_path / "a.npz")

@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from toolkit import create_model, list_models, load_darknet
+from toolkit import create_model, list_models
 from toolkit.models.cost import measure
+from toolkit.models.darknet.network import load_darknet
 from toolkit.runtime import InputError
 
 

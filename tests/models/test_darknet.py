@@ -4,9 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from toolkit import create_model, load_darknet
+from toolkit import create_model
 from toolkit.models.blocks import ConvBNAct
-from toolkit.models.darknet import Header, load_weights, parse_cfg, read_names, save_weights
+from toolkit.models.darknet.cfg import parse_cfg, read_names
+from toolkit.models.darknet.network import load_darknet
+from toolkit.models.darknet.weights import Header, load_weights, save_weights
 from toolkit.models.detector import calibrate
 from toolkit.runtime import InputError
 
@@ -146,8 +148,8 @@ def test_new_coords_decode():
     text = (
         section("net", width=64, height=64) + conv(8, 3, 32) + conv(6, activation="logistic", norm=0) + head
     )
-    from toolkit.models.detector import decode
-    from toolkit.models.spec import HeadIO, ModelIO
+    from toolkit.models.decode import decode
+    from toolkit.models.io import HeadIO, ModelIO
 
     io = ModelIO((64, 64), ("thing",), (HeadIO(32, ((16.0, 32.0),), 2.0, True),), 32)
     raw = np.zeros((1, 6, 2, 2), np.float32)

@@ -6,9 +6,9 @@ import pytest
 from toolkit import create_model, list_models
 from toolkit.models.caffe_file import read_caffemodel
 from toolkit.models.cost import measure
-from toolkit.models.detector import fold
-from toolkit.models.landmarks import LandmarkIO, decode_points, load_landmark_weights, read_io
-from toolkit.models.spec import ModelIO
+from toolkit.models.io import LandmarkIO, ModelIO, read_io
+from toolkit.models.landmarks import decode_points, load_landmark_weights
+from toolkit.models.network import fold
 from toolkit.runtime import InputError
 
 CAFFE, NCNN = "landmark106/caffe/landmark106.caffemodel", "landmark106/ncnn/landmark106.param"

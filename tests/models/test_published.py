@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from toolkit import create_model, list_models, load_darknet
-from toolkit.export.parity import DarknetReference, compare
+from toolkit import create_model, list_models
+from toolkit.export.parity import DarknetReference, layer_parity
 from toolkit.models.cost import measure
-from toolkit.models.darknet import load_weights, save_weights, to_cfg
-from toolkit.models.zoo import published_files
+from toolkit.models.darknet.network import load_darknet
+from toolkit.models.darknet.weights import load_weights, save_weights
+from toolkit.models.darknet.write import to_cfg
+from toolkit.models.published import published_files
 
 # name: input, convolutions, depthwise ones, floats in the weights file, BFLOPs
 PUBLISHED = {
@@ -90,7 +92,7 @@ def test_published_weights_in_both_builds(name, zoo, tmp_path):
 def test_raw_maps_as_darknet_has_them(name, build, zoo, reference):
     file = zoo / name / f"{name}.weights"
     model = create_model(name, file) if build == "spec" else load_darknet(zoo / name / f"{name}.cfg", file)
-    parity = compare(DarknetReference(reference / f"{name}.raw.npz"), model)
+    parity = layer_parity(DarknetReference(reference / f"{name}.raw.npz"), model)
     assert max(row.difference for row in parity.outputs) < 1e-4
     assert len(parity.layers) == PUBLISHED[name][1]
     assert max(row.relative for row in parity.layers) < 1e-5
@@ -100,8 +102,8 @@ def test_a_shuffled_weights_file_shows_in_the_parity(zoo, reference, tmp_path):
     name = "fastest-v2"
     model = create_model(name, "published")
     model.stem[0].conv.weight.data = model.stem[0].conv.weight.data.flip(1)  # BGR for RGB
-    parity = compare(DarknetReference(reference / f"{name}.raw.npz"), model)
+    parity = layer_parity(DarknetReference(reference / f"{name}.raw.npz"), model)
     assert parity.first_divergence(1e-5) == "stem.0"
     save_weights(model, tmp_path / "flipped.weights")
     load_weights(model, zoo / name / f"{name}.weights")
-    assert compare(DarknetReference(reference / f"{name}.raw.npz"), model).first_divergence(1e-5) is None
+    assert layer_parity(DarknetReference(reference / f"{name}.raw.npz"), model).first_divergence(1e-5) is None

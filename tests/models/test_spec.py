@@ -5,8 +5,11 @@ import pytest
 
 from toolkit import create_model, list_models
 from toolkit.models.cost import measure
-from toolkit.models.darknet import load_darknet, load_weights, save_weights, to_cfg
-from toolkit.models.spec import ModelIO, change
+from toolkit.models.darknet.network import load_darknet
+from toolkit.models.darknet.weights import load_weights, save_weights
+from toolkit.models.darknet.write import to_cfg
+from toolkit.models.io import ModelIO
+from toolkit.models.spec import change
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
 

@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from toolkit.models.zoo import fetch, published_files, published_weights
+from toolkit.models.published import fetch, published_files
+from toolkit.models.zoo import published_weights
 from toolkit.runtime import InputError
 
 FILE = "yoloface-50k/yoloface-50k.weights"

@@ -8,12 +8,12 @@ import torch
 
 from toolkit import boxes as box_tools
 from toolkit.models import create_model
-from toolkit.models.detector import decode
-from toolkit.models.spec import HeadIO, ModelIO
+from toolkit.models.decode import decode
+from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 from toolkit.training.assign import IOU_KINDS, yolo_layers
-from toolkit.training.loss import darknet_loss
-from toolkit.training.modern import ASSIGNERS, Answer, answers, flatten, modern_loss, pair_iou
+from toolkit.training.losses.darknet import darknet_loss
+from toolkit.training.losses.modern import ASSIGNERS, Answer, answers, flatten, modern_loss, pair_iou
 
 IO = ModelIO(
     (128, 128),

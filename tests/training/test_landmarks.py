@@ -14,20 +14,16 @@ from toolkit.data.augment import Augmentation
 from toolkit.data.toy import make_toy
 from toolkit.data.toy_faces import head, make_toy_faces
 from toolkit.evaluation import landmarks as evaluation
-from toolkit.export import open_landmarks
 from toolkit.faces import windows_of_points
+from toolkit.networks import open_landmarks
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import load_checkpoint, trained
-from toolkit.training.landmarks import (
-    FaceBatch,
-    augment_face,
-    landmark_loss,
-    mirror_map,
-    relative_shapes,
-    repeats,
-)
-from toolkit.training.loop import read_config, task_of, train
+from toolkit.training.config import read_config
+from toolkit.training.landmarks import FaceBatch, augment_face, mirror_map, relative_shapes, repeats
+from toolkit.training.loop import train
+from toolkit.training.losses.points import landmark_loss
 from toolkit.training.recipe import recipe
+from toolkit.training.tasks import task_of
 
 # WFLW's points of the mirrored face: contour, brows, nose, eyes, mouth, pupils
 MIRRORED = [
@@ -57,13 +53,13 @@ def test_points_are_paired_left_and_right(toy_faces):
 
 
 def test_points_of_real_faces_are_paired(data):
-    from toolkit.data.dataset import load
+    from toolkit.data.catalog import load
 
     assert mirror_map(points_of(load("wflw98"))).tolist() == MIRRORED
 
 
 def test_landmark106_pairs_its_own_points(data, zoo):
-    from toolkit.data.dataset import load
+    from toolkit.data.catalog import load
 
     dataset = load("wflw98").subset(np.arange(0, 400, 8))
     found = evaluation.predict(create_model("landmark106", "published"), dataset)

@@ -15,13 +15,14 @@ import torch
 
 from toolkit import create_model, list_models
 from toolkit.data.toy import make_toy
-from toolkit.export import open_model
+from toolkit.networks import open_model
 from toolkit.runtime import InputError
 from toolkit.training.assign import yolo_layers
 from toolkit.training.checkpoint import load_checkpoint, transfer
-from toolkit.training.loop import read_config, train, write_config
-from toolkit.training.loss import darknet_loss
-from toolkit.training.modern import modern_loss
+from toolkit.training.config import read_config, write_config
+from toolkit.training.loop import train
+from toolkit.training.losses.darknet import darknet_loss
+from toolkit.training.losses.modern import modern_loss
 from toolkit.training.recipe import RECIPES, recipe
 
 FIXED = {"precision": "fp32", "memory_format": "channels_last", "validations": 2}

@@ -9,7 +9,8 @@ import torch
 
 from toolkit.models import create_model
 from toolkit.models.blocks import SqueezeExcite
-from toolkit.models.darknet import ScaleChannels, load_darknet, to_cfg
+from toolkit.models.darknet.network import ScaleChannels, load_darknet
+from toolkit.models.darknet.write import to_cfg
 from toolkit.runtime import InputError
 from toolkit.training import darknet_norm
 from toolkit.training.assign import YoloLayer, darknet_matches, yolo_layers
@@ -18,7 +19,7 @@ from toolkit.training.darknet_norm import (
     cpu_build_forward,
     use_darknet_norm,
 )
-from toolkit.training.loss import _iou_delta, darknet_deltas, darknet_loss
+from toolkit.training.losses.darknet import _iou_delta, darknet_deltas, darknet_loss
 
 STEPS = [("nano-voc", "fork"), ("yoloface-50k", "fork"), ("yoloface-50k", "HEAD")]
 

@@ -4,7 +4,8 @@ import torch
 
 from toolkit.data.toy import make_toy
 from toolkit.training.checkpoint import load_checkpoint
-from toolkit.training.loop import read_config, train
+from toolkit.training.config import read_config
+from toolkit.training.loop import train
 from toolkit.training.recipe import recipe
 
 

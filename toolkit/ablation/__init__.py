@@ -1,0 +1,1 @@
+"""Controlled studies of architectures: plan, cells, costs, search, effects and report."""

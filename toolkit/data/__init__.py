@@ -1,0 +1,1 @@
+"""Data sets: reading, checking, curating, splitting, augmenting and making them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +9,15 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from toolkit.data import formats
-from toolkit.data.dataset import Dataset, shown
+from toolkit.data.dataset import shown
+from toolkit.data.formats import registry
 from toolkit.runtime import InputError
 
 FOLDER = (
     Path(__file__).resolve().parents[2] / "datasets"
 )  # beside the package: the project is used from its clone
+
+
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -31,8 +32,8 @@ class Layout(BaseModel):
     @field_validator("format")
     @classmethod
     def _known(cls, format: str) -> str:
-        if format not in formats.FORMATS:
-            raise ValueError(f"expected one of {', '.join(formats.FORMATS)}")
+        if format not in registry.FORMATS:
+            raise ValueError(f"expected one of {', '.join(registry.FORMATS)}")
         return format
 
 
@@ -83,34 +84,3 @@ def card(name: str) -> Card:
     if found.name != name:
         raise InputError(f"{file} is the card of {found.name!r}: name the file after it")
     return found
-
-
-def locate(name: str) -> Path | None:
-    """The folder that holds the data set: below the folder that TOOLKIT_DATA names, or `datasets/<name>`
-    where `data import` or a person put it; None where it is not here."""
-    shared = os.environ.get("TOOLKIT_DATA")
-    places = [Path(shared) / card(name).folder] if shared else []
-    return next((place for place in (*places, FOLDER / name) if place.is_dir()), None)
-
-
-def load(name: str, strict: bool = True) -> Dataset:
-    """The data set of that name, from wherever `locate` finds it, with the classes of its card.
-
-    The toy set is made in `datasets/toy` where it is missing. `strict` as in `formats.read`. InputError with
-    what to do where the data set is not here.
-    """
-    found = card(name)
-    folder = locate(name)
-    if folder is None and name == "toy":
-        from toolkit.data.toy import make_toy  # scikit-learn and scikit-image are slow to import
-
-        folder = FOLDER / name
-        make_toy(folder)
-    if folder is None:
-        raise InputError(
-            f"the data set {name!r} is not here: set TOOLKIT_DATA to the folder that holds {found.folder!r}, "
-            f"or put it into {FOLDER / name} ({' '.join(found.get.split())})"
-        )
-    canonical = any((folder / "annotations").glob("*.json")) and (folder / "images").is_dir()
-    layout = Layout(format="coco") if canonical else found.layout
-    return formats.read(folder, layout.format, classes=found.classes, strict=strict, **layout.options)

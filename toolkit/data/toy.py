@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import boxes as box_formats
-from toolkit.data.dataset import Columns, Dataset, fresh_folder, write_annotations
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset
+from toolkit.data.folders import fresh_folder
+from toolkit.data.formats.canonical import write_annotations
 from toolkit.runtime import InputError, progress
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

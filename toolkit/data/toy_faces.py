@@ -12,7 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Columns, Dataset, fresh_folder, write_annotations
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset
+from toolkit.data.folders import fresh_folder
+from toolkit.data.formats.canonical import write_annotations
 from toolkit.data.toy import Picture, background, photographs_of
 from toolkit.runtime import InputError, progress
 

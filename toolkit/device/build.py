@@ -19,7 +19,7 @@ from urllib.parse import urljoin
 
 from filelock import FileLock
 
-from toolkit.export import read_spec
+from toolkit.export.folder import read_spec
 from toolkit.runtime import InputError, progress, require, whole_folder
 
 NCNN_VERSION = "1.0.20261020"

@@ -15,7 +15,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from toolkit.device.build import NCNN_SHA256, NCNN_VERSION, RUNNER, SHARED, layers_of
-from toolkit.export import open_export, read_spec
+from toolkit.export.folder import open_export, read_spec
 from toolkit.runtime import InputError, whole_file, whole_folder
 
 # ncnn's source in the Python Package Index, which names a file's address by its BLAKE2 hash.

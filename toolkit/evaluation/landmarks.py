@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.data.dataset import Dataset
-from toolkit.detect import LandmarkBackend, load_image
 from toolkit.faces import place_points, windows_of_points
+from toolkit.inference.backend import LandmarkBackend
+from toolkit.pictures import load_image
 from toolkit.runtime import InputError, progress
 
 Ints = NDArray[np.int64]

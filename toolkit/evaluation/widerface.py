@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import boxes as bx
-from toolkit.evaluation.detection import Detections, Truth, average_precision, best_object
+from toolkit.evaluation.average_precision import average_precision
+from toolkit.evaluation.columns import Detections, Truth
+from toolkit.evaluation.matching import best_object
 from toolkit.runtime import InputError, progress, whole_folder
 
 SETTINGS = ("easy", "medium", "hard")

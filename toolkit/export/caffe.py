@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import Node
 
-from toolkit.models.landmarks import NetworkIO, TorchNetwork
+from toolkit.models.io import NetworkIO
+from toolkit.models.zoo import TorchNetwork
 from toolkit.runtime import InputError, require
 
 INPUT = "images"

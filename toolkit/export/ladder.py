@@ -13,14 +13,16 @@ import numpy as np
 import torch
 
 from toolkit import viz
-from toolkit.detect import Image, Settings, run
-from toolkit.export import compare, open_export, probe_input, read_spec
+from toolkit.export.folder import open_export, read_spec
 from toolkit.export.onnx import EndToEndModel
-from toolkit.export.parity import compare as compare_layers
-from toolkit.export.parity import matched
+from toolkit.export.parity import layer_parity as compare_layers
+from toolkit.export.parity import matched, output_difference, probe_input
+from toolkit.inference.backend import DetectSettings
+from toolkit.inference.run import run
 from toolkit.models.detector import Detector
+from toolkit.pictures import Image
 from toolkit.runtime import InputError, progress
-from toolkit.timing import interleave
+from toolkit.stopwatch import interleave
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +81,7 @@ def ladder(
     if first is None or first.io.heads != model.io.heads or first.io.classes != model.io.classes:
         raise InputError(f"{folder} holds another network than the one it is compared with")
     io = first.io
-    settings = Settings(size=io.input_size)
+    settings = DetectSettings(size=io.input_size)
     x = probe_input(io)
     maps = model.predict(x)
     wanted = list(run(model, pictures, settings))
@@ -97,7 +99,7 @@ def ladder(
     for name, backend in progress(list(backends.items()), "rungs"):
         difference = relative = None
         if not isinstance(backend, EndToEndModel):
-            difference, reach = compare(maps, backend.predict(x))
+            difference, reach = output_difference(maps, backend.predict(x))
             relative = difference / max(1.0, reach)
         here = list(run(backend, pictures, settings))
         pairs = sum(matched(a, b) for a, b in zip(wanted, here, strict=True))

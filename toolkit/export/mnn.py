@@ -20,8 +20,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.detect import save_image
-from toolkit.models.landmarks import NetworkIO
+from toolkit.models.io import NetworkIO
+from toolkit.pictures import save_image
 from toolkit.runtime import InputError, require, whole_file
 
 INPUT = "images"

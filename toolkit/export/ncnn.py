@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolkit.models.landmarks import LandmarkIO, NetworkIO, TorchNetwork
-from toolkit.models.spec import ModelIO
+from toolkit.models.io import LandmarkIO, ModelIO, NetworkIO
+from toolkit.models.zoo import TorchNetwork
 from toolkit.runtime import InputError, require
 
 INPUT = "in0"

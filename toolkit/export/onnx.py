@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from toolkit.detect import Boxes, Settings
-from toolkit.models.detector import LARGEST, Detector
-from toolkit.models.landmarks import NetworkIO, TorchNetwork
-from toolkit.models.spec import ModelIO
+from toolkit.inference.backend import Boxes, DetectSettings
+from toolkit.models.decode import LARGEST
+from toolkit.models.detector import Detector
+from toolkit.models.io import ModelIO, NetworkIO
+from toolkit.models.zoo import TorchNetwork
 from toolkit.runtime import InputError, require, whole_file
 
 INPUT = "images"
@@ -68,7 +69,7 @@ def export_end2end(
     suppression (`toolkit.boxes.nms`) have it, without a limit on the number of boxes.
     """
     onnx = require("onnx", "export")
-    Settings(conf=conf, iou=iou)  # checks their ranges
+    DetectSettings(conf=conf, iou=iou)  # checks their ranges
     proto = _to_onnx(Decoded(model).eval(), size, ["boxes_per_cell", "scores_per_class"])
     cells = sum(
         len(head.anchors) * (size[0] // head.stride) * (size[1] // head.stride) for head in model.io.heads

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.export.onnx import check_shape
-from toolkit.models.landmarks import NetworkIO
+from toolkit.models.io import NetworkIO
 from toolkit.runtime import InputError, require
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.boxes import iou
-from toolkit.detect import Backend, Boxes, Suppressing
+from toolkit.inference.backend import Backend, Boxes, Suppressing
 from toolkit.models.blocks import ConvBNAct
-from toolkit.models.landmarks import TorchNetwork
+from toolkit.models.io import NetworkIO
+from toolkit.models.zoo import TorchNetwork
+from toolkit.moved import at_old_place
 from toolkit.runtime import InputError
 
 # One row of a darknet layers.csv: what it says of a layer's output.
@@ -138,7 +140,7 @@ def _rows(names: Sequence[str], a: Sequence[NDArray], b: Sequence[NDArray]) -> t
     return tuple(rows)
 
 
-def compare(
+def layer_parity(
     first: Backend | DarknetReference,
     second: Backend | DarknetReference,
     x: NDArray[np.float32] | None = None,
@@ -214,3 +216,23 @@ def picture(parity: Parity, tolerance: float) -> Any:
         title=f"{parity.first} against {parity.second}",
         log="y",
     )
+
+
+def probe_input(io: NetworkIO) -> np.ndarray:
+    """(1, 3, H, W): a photograph at the network's size, the same for every comparison."""
+    from skimage.data import astronaut
+
+    from toolkit.inference.preprocess import preprocess
+
+    return preprocess(astronaut(), io)[0][None]
+
+
+def output_difference(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Largest absolute difference over all maps, and the largest absolute value wanted."""
+    differences = [np.abs(a - b).max() for a, b in zip(wanted, found, strict=True)]
+    # numpy's maximum: a NaN in any map must come out
+    return float(np.max(differences)), float(np.max([np.abs(a).max() for a in wanted]))
+
+
+if not TYPE_CHECKING:
+    __getattr__ = at_old_place(__name__)

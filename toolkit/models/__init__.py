@@ -1,7 +1,5 @@
 """Networks: specs, blocks, the darknet bridge, costs and the zoo of published detectors."""
 
-from toolkit.models import cost
-from toolkit.models.darknet import load_darknet
-from toolkit.models.zoo import create_model, list_models
+import lazy_loader
 
-__all__ = ["cost", "create_model", "list_models", "load_darknet"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from toolkit.models.blocks import ConvBNAct, LinearBN, MaxPool, Shortcut
-from toolkit.models.landmarks import LandmarkNet, TorchNetwork
+from toolkit.models.landmarks import LandmarkNet
+from toolkit.models.zoo import TorchNetwork
 
 
 @dataclass(frozen=True)

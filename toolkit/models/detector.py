@@ -2,103 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from toolkit.boxes import cxcywh_to_xyxy
 from toolkit.models import spec as specs
-from toolkit.models.blocks import (
-    SPP,
-    ConvBNAct,
-    InvertedResidual,
-    LinearBN,
-    SqueezeExcite,
-    Stage,
-    depthwise,
-)
-from toolkit.models.spec import DetectorSpec, ModelIO
-
-Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Boxes above the threshold in one picture, before suppression; a cell may appear once per class."""
-
-    boxes_norm: NDArray[np.float32]  # (K, 4) xyxy relative to the network input
-    scores: NDArray[np.float32]  # (K,) objectness x class probability, 0..1
-    class_ids: NDArray[np.int64]  # (K,)
-    objectness: NDArray[np.float32]  # (K,)
-
-
-LARGEST = 20.0  # of tw and th, boxes of 5e8 anchors: what exp makes of more, and areas, may be infinite
-
-
-def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        return np.reciprocal(1 + np.exp(-x))
-
-
-def decode(maps: Sequence[Any], io: ModelIO, conf: float) -> list[Candidates]:
-    """Raw head maps, each (N, A * (5 + C), h, w) -> the candidates of each of the N pictures.
-
-    darknet's get_yolo_box and get_yolo_detections: x = (i + sigmoid(tx) s - (s - 1) / 2) / w with
-    s = scale_x_y, width = exp(tw) anchor_w / net_w; new_coords has no sigmoid and (2 tw)^2. A cell counts
-    where its objectness is above `conf`, a class there where objectness x class probability is above `conf`.
-    Unlike darknet's, a box stays finite: tw and th count up to `LARGEST`.
-    """
-    arrays = [m.detach().float().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m) for m in maps]
-    parts: list[list[tuple[NDArray, ...]]] = [[] for _ in range(len(arrays[0]))]
-    for raw, head in zip(arrays, io.heads, strict=True):
-        n, _, h, w = raw.shape
-        cells = raw.reshape(n, len(head.anchors), 5 + len(io.classes), h, w)
-        squash = (lambda x: x) if head.new_coords else _sigmoid
-        image, anchor, row, column = np.nonzero(squash(cells[:, :, 4]) > conf)
-        picked = cells[image, anchor, :, row, column]  # (K, 5 + C)
-        objectness = squash(picked[:, 4])
-        s = np.float32(head.scale_x_y)
-        xy = squash(picked[:, :2]) * s - (s - 1) / 2 + np.stack((column, row), 1)
-        xy = xy / np.array([w, h], np.float32)
-        anchors = np.array(head.anchors, np.float32)[anchor] / np.array([w, h], np.float32) / head.stride
-        wh = picked[:, 2:4]
-        wh = ((2 * wh) ** 2 if head.new_coords else np.exp(np.minimum(wh, LARGEST))) * anchors
-        boxes = cxcywh_to_xyxy(np.concatenate((xy, wh), 1)).astype(np.float32)
-        scores = objectness[:, None] * squash(picked[:, 5:])
-        cell, class_ids = np.nonzero(scores > conf)
-        order = image[cell]
-        for i in range(n):
-            mine = order == i
-            k = cell[mine]
-            parts[i].append((boxes[k], scores[k, class_ids[mine]], class_ids[mine], objectness[k]))
-    return [Candidates(*(np.concatenate(column) for column in zip(*part, strict=True))) for part in parts]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block, the mode it had afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
-def infer(model: nn.Module, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """The outputs of a torch network for (N, 3, H, W), in evaluation mode and without gradients."""
-    with evaluating(model), torch.inference_mode():
-        like = next(model.parameters())
-        batch = torch.from_numpy(x).to(like.device, like.dtype)
-        outputs = model(batch.to(memory_format=torch.channels_last))  # 3 x faster on a CPU
-    return [output.cpu().numpy() for output in outputs]
+from toolkit.models.blocks import SPP, ConvBNAct, InvertedResidual, SqueezeExcite, Stage, depthwise
+from toolkit.models.decode import Candidates, decode
+from toolkit.models.io import ModelIO
+from toolkit.models.network import infer
+from toolkit.models.spec import DetectorSpec
 
 
 class Detector(nn.Module):
@@ -230,25 +147,6 @@ class SpecDetector(Detector):
             raw, x = head(x) if first else head(x, laterals[head_stride])
             maps.append(raw)
         return maps
-
-
-def fold(model: Network) -> Network:
-    """A copy for inference with every batch norm folded, in float64, into the layer before it."""
-    model = copy.deepcopy(model).eval()
-    for block in model.modules():
-        if isinstance(block, (ConvBNAct, LinearBN)) and block.norm is not None:
-            layer, norm = block.conv if isinstance(block, ConvBNAct) else block.linear, block.norm
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-            shift = norm.bias.double() - norm.running_mean.double() * gain
-            if layer.bias is not None:
-                shift += layer.bias.double() * gain
-            per_filter = gain.view(-1, *[1] * (layer.weight.ndim - 1))
-            layer.bias = nn.Parameter(shift.to(layer.weight.dtype))
-            layer.weight = nn.Parameter((layer.weight.double() * per_filter).to(layer.weight.dtype))
-            block.norm = None
-    return model
 
 
 def calibrate(model: Detector, images: Sequence[NDArray[np.uint8]]) -> Detector:

@@ -7,7 +7,7 @@ The published one, landmark106, has MobileNetV2-like bottlenecks with PReLU; it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +18,16 @@ from torch import Tensor, nn
 
 from toolkit.models.blocks import ConvBNAct, InvertedResidual, LinearBN
 from toolkit.models.caffe_file import read_caffemodel
-from toolkit.models.detector import Detector, fold, infer
+from toolkit.models.io import LandmarkIO
 from toolkit.models.ncnn_file import read_model
-from toolkit.models.spec import ModelIO
+from toolkit.models.network import fold, infer
 from toolkit.runtime import InputError
 
 STRIDE = 16  # of the last feature map, which the final convolution takes in whole
+
+
 # Channels and residual blocks of each stage; a depthwise convolution of stride 2 leads from one to the next.
 STAGES = ((8, 1), (16, 2), (32, 3), (64, 2))
-
-
-@dataclass(frozen=True)
-class LandmarkIO:
-    """How to feed a landmark network and read its output: the counterpart of `ModelIO`.
-
-    The input is a face cut out, float32, (pixel - mean) * scale with pixels 0..255. The output (N, 2 points)
-    holds x0 y0 x1 y1 ... relative to that cut, 0..1, beyond it where a point lies outside.
-
-    `crop`: the cut around a face's box of width w and height h, from its centre: crop[0] w to the left and to
-    the right, crop[1] h up and crop[2] h down.
-    """
-
-    input_size: tuple[int, int]  # width, height
-    points: int
-    crop: tuple[float, float, float] = (0.55, 0.35, 0.55)
-    channel_order: str = "BGR"
-    mean: float = 127.5
-    scale: float = 1 / 127.5
-
-    stride = 1  # no other size than `input_size` fits, so there is nothing to be a multiple of
-    outputs = 1
-
-    def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size itself, or InputError where it is not the network's own."""
-        if tuple(size) != self.input_size:
-            raise InputError(
-                f"this landmark network takes {self.input_size[0]}x{self.input_size[1]}, not "
-                f"{size[0]}x{size[1]}: its last layer fits one size only; make another with input_size"
-            )
-        return size
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> LandmarkIO:
-        width, height = data["input_size"]
-        side, up, down = data["crop"]
-        return cls(**{**data, "input_size": (int(width), int(height)), "crop": (side, up, down)})
-
-
-NetworkIO = ModelIO | LandmarkIO
-
-
-def read_io(data: dict[str, Any]) -> NetworkIO:
-    """The `io` in a spec.json: a landmark network's has `points`, a detector's `heads`."""
-    return LandmarkIO.from_dict(data) if "points" in data else ModelIO.from_dict(data)
 
 
 @dataclass(frozen=True)
@@ -172,15 +126,9 @@ class LandmarkNet(nn.Module):
         return infer(self, x)
 
 
-TorchNetwork = Detector | LandmarkNet
-
-
 def decode_points(outputs: Sequence[Any], io: LandmarkIO) -> NDArray[np.float32]:
     """What `predict` gives -> points (N, P, 2), x and y relative to the cut."""
     return np.asarray(outputs[0], np.float32).reshape(-1, io.points, 2)
-
-
-# --- weights from elsewhere --------------------------------------------------------------------------
 
 
 def load_landmark_weights(model: LandmarkNet, path: str | Path) -> LandmarkNet:

@@ -5,72 +5,17 @@ Both are frozen; an architecture change is `change(spec, ...)`, a new spec.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import Any
 
 from toolkit.models.blocks import ACTIVATIONS
+from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 
 
 class WrongKind(InputError):
     """A change whose value is of a kind that its field cannot have, such as a word for a width."""
-
-
-@dataclass(frozen=True)
-class HeadIO:
-    """One output map: cells of `stride` px, `anchors` (w, h) in px of the network input."""
-
-    stride: int
-    anchors: tuple[tuple[float, float], ...]
-    scale_x_y: float = 1.0
-    new_coords: bool = False
-
-
-@dataclass(frozen=True)
-class ModelIO:
-    """How to feed a network and read its outputs: all that evaluation, export and devices may know of it.
-
-    The input is RGB (or `channel_order`), float32, (pixel - mean) * scale with pixels 0..255.
-    `heads` stand in the order of the outputs, coarsest first.
-    """
-
-    input_size: tuple[int, int]  # width, height
-    classes: tuple[str, ...]
-    heads: tuple[HeadIO, ...]
-    stride: int  # the deepest; sides of the input must be multiples of it
-    channel_order: str = "RGB"
-    mean: float = 0.0
-    scale: float = 1 / 255
-
-    def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size itself, or InputError where it is no positive multiple of the stride."""
-        if any(side <= 0 or side % self.stride for side in size):
-            raise InputError(
-                f"the input size {size[0]}x{size[1]} is no multiple of this network's stride {self.stride}: "
-                f"use for example {max(1, round(size[0] / self.stride)) * self.stride}"
-                f"x{max(1, round(size[1] / self.stride)) * self.stride}"
-            )
-        return size
-
-    @property
-    def outputs(self) -> int:
-        """How many maps the network gives."""
-        return len(self.heads)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ModelIO:
-        heads = tuple(
-            HeadIO(**{**head, "anchors": tuple((float(w), float(h)) for w, h in head["anchors"])})
-            for head in data["heads"]
-        )
-        width, height = data["input_size"]
-        return cls(
-            **{**data, "input_size": (width, height), "classes": tuple(data["classes"]), "heads": heads}
-        )
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import os
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from toolkit.models.darknet import load_weights
-from toolkit.models.detector import SpecDetector
+from toolkit.models.darknet.weights import load_weights
+from toolkit.models.detector import Detector, SpecDetector
 from toolkit.models.landmarks import (
     LANDMARK_SPECS,
     LandmarkNet,
@@ -20,6 +14,7 @@ from toolkit.models.landmarks import (
     change_landmarks,
     load_landmark_weights,
 )
+from toolkit.models.published import fetch, published_files
 from toolkit.models.spec import (
     SE,
     Conv,
@@ -35,10 +30,15 @@ from toolkit.models.spec import (
 )
 from toolkit.runtime import InputError
 
+TorchNetwork = Detector | LandmarkNet
+
+
 VOC = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow "
     "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor"
 ).split()
+
+
 COCO = (
     "person,bicycle,car,motorbike,aeroplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,"
     "parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,"
@@ -49,8 +49,13 @@ COCO = (
     "hair drier,toothbrush"
 ).split(",")
 
+
 VOC_ANCHORS = ((26, 48), (67, 84), (72, 175), (189, 126), (137, 236), (265, 259))
+
+
 COCO_ANCHORS = ((12, 18), (37, 49), (52, 132), (115, 74), (119, 199), (243, 238))
+
+
 SPP_ANCHORS = (
     (13, 20),
     (34, 47),
@@ -62,31 +67,44 @@ SPP_ANCHORS = (
     (163, 294),
     (328, 341),
 )
+
+
 FACE_ANCHORS = ((4, 6), (7, 10), (11, 15), (16, 24), (33, 25), (26, 41), (47, 60), (83, 97), (141, 149))
+
+
 FACE_SE_ANCHORS = (
     *((4, 6), (6, 9), (8, 13), (12, 10), (13, 19), (19, 25)),
     *((26, 42), (38, 28), (42, 60), (71, 76), (101, 122), (162, 163)),
 )
 
+
 # fmt: off
 LITE_BACKBONE = (Stem(32, 16, expand=True), (
     Stage(96, 24, 144, 1), Stage(144, 32, 192, 2), Stage(192, 64, 384, 3, stride=1),
     Stage(384, 96, 576, 2), Stage(576, 160, 960, 2)))
+
+
 NANO_BACKBONE = (Stem(16, 8), (
     Stage(48, 12, 72, 1), Stage(72, 16, 96, 2), Stage(96, 32, 192, 3),
     Stage(192, 48, 288, 2, stride=1), Stage(288, 80, 480, 2)))
+
+
 FASTEST_BACKBONE = (Stem(8, 4), (
     Stage(24, 6, 36, 1), Stage(36, 8, 48, 2), Stage(48, 16, 96, 3),
     Stage(96, 24, 144, 2, stride=1), Stage(144, 40, 240, 2)))
+
+
 CSP_BACKBONE = (Stem(8, 4), (
     Stage(18, 6, 36, 1, csp=2), Stage(24, 8, 48, 2, csp=2), Stage(48, 16, 96, 3, csp=2),
     Stage(96, 24, 144, 2, csp=2)))
 
+
 LITE_BODIES = ((Conv(288), Depthwise(), Conv(96), Conv(384)),
                (Conv(80), Conv(288), Depthwise(), Conv(192), Conv(288)))
+
+
 FASTEST_BODIES = ((Conv(144), Depthwise(), Conv(48), Conv(144)),
                   (Conv(40), Conv(96), Depthwise(), Conv(48), Conv(96)))
-# fmt: on
 
 
 def _spec(
@@ -318,85 +336,6 @@ def load_state(model: SpecDetector | LandmarkNet, path: Path, known: str) -> Non
             f"{path.name} belongs to another network than {model.spec.name}: "
             f"{str(error).splitlines()[-1].strip()}"
         ) from None
-
-
-# --- published files ---------------------------------------------------------------------------------
-
-RAW_HOST = "https://raw.githubusercontent.com"
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """A file of the seed at a fixed commit."""
-
-    file: str
-    bytes: int
-    sha256: str
-    repository: str
-    commit: str
-    path: str
-
-    def url(self, host: str) -> str:
-        return f"{host}/{self.repository}/{self.commit}/{self.path}"
-
-
-@cache
-def published_files() -> dict[str, PublishedFile]:
-    """Every published file by its name here, such as `nano-voc/nano-voc.weights`."""
-    text = (files("toolkit.models") / "published.csv").read_text()
-    rows = csv.DictReader(text.splitlines())
-    return {row["file"]: PublishedFile(**{**row, "bytes": int(row["bytes"])}) for row in rows}  # type: ignore[arg-type]
-
-
-def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
-    """The local path of a published file, checked by sha256.
-
-    TOOLKIT_ZOO names a folder that has the files already; otherwise they come from `host` (the seed's
-    repository, or TOOLKIT_ZOO_HOST) once and stay in the user's cache. Raises InputError with the reason
-    where the file cannot be had: no network, a wrong checksum, a time-out after `timeout` seconds.
-    """
-    entry = published_files().get(file)
-    if entry is None:
-        raise InputError(f"{file} is not among the published files")
-    folder = os.environ.get("TOOLKIT_ZOO")
-    if folder:
-        path = Path(folder) / file
-        if not path.is_file():
-            raise InputError(f"{file} is missing in TOOLKIT_ZOO={folder}: unset TOOLKIT_ZOO to download it")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-            raise InputError(
-                f"{path} differs from the published file: its sha256 is not {entry.sha256[:12]}..."
-            )
-        return path
-
-    import pooch
-    import requests
-
-    host = host or os.environ.get("TOOLKIT_ZOO_HOST", RAW_HOST)
-    url = entry.url(host)
-    try:
-        path = pooch.retrieve(
-            url,
-            known_hash=f"sha256:{entry.sha256}",
-            fname=Path(file).name,
-            path=pooch.os_cache("toolkit") / Path(file).parent,
-            downloader=pooch.HTTPDownloader(timeout=timeout),
-        )
-    except requests.exceptions.HTTPError as error:
-        status = error.response.status_code if error.response is not None else "nothing"
-        raise InputError(f"cannot download {url}: the server answers {status}") from None
-    except requests.exceptions.Timeout:
-        raise InputError(f"cannot download {url}: no answer in {timeout:g} seconds") from None
-    except (requests.exceptions.RequestException, OSError) as error:
-        raise InputError(
-            f"cannot download {url} ({type(error).__name__}): connect to a network, or let TOOLKIT_ZOO "
-            "name a folder that has the files"
-        ) from None
-    except ValueError:
-        raise InputError(
-            f"the download of {url} differs from the published file (sha256): try again"
-        ) from None
-    return Path(path)
 
 
 def published_weights(name: str) -> Path:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from toolkit.models.darknet import CfgDetector, Section
+from toolkit.models.darknet.cfg import Section
+from toolkit.models.darknet.network import CfgDetector
 from toolkit.models.detector import SpecDetector
 from toolkit.runtime import InputError
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.models.blocks import ConvBNAct, SqueezeExcite
-from toolkit.models.darknet import CfgDetector, ScaleChannels
+from toolkit.models.darknet.network import CfgDetector, ScaleChannels
 
 
 class _Normalise(torch.autograd.Function):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from toolkit.models.spec import ModelIO
+from toolkit.models.io import ModelIO
 from toolkit.runtime import InputError
-from toolkit.training.modern import flatten, pair_iou
+from toolkit.training.losses.modern import flatten, pair_iou
 
 
 def check_teacher(student: ModelIO, teacher: ModelIO) -> None:

@@ -7,42 +7,36 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolkit import viz
 from toolkit.data.augment import Augmentation, draw_colours, recolour
 from toolkit.data.dataset import Dataset
-from toolkit.detect import Image, load_image
 from toolkit.evaluation import landmarks as evaluation
 from toolkit.faces import BOUNDS, OUTSIDE, windows_of_points
 from toolkit.models import create_model
-from toolkit.models.landmarks import LandmarkIO, LandmarkNet
+from toolkit.models.landmarks import LandmarkNet
+from toolkit.pictures import Image, load_image
 from toolkit.runtime import InputError, seed_everything
 from toolkit.training.checkpoint import trained
+from toolkit.training.config import Config
 from toolkit.training.loader import PictureCache, Work
-from toolkit.training.loss import Losses
-
-if TYPE_CHECKING:
-    from toolkit.training.loop import Config
+from toolkit.training.losses.common import Losses
+from toolkit.training.losses.points import landmark_loss
 
 Floats = NDArray[np.float32]
 
-LOSSES = ("wing", "smooth-l1", "gaussian")
+
 SYMMETRY = 0.15  # of the cut: how far a mean face may be from its own mirror image
-WING, CURVATURE = 10.0, 2.0  # px of the cut: width and curvature of the wing loss
-
-
-# --- shapes ------------------------------------------------------------------------------------------
 
 
 def relative_shapes(points: Floats) -> Floats:
@@ -84,9 +78,6 @@ def repeats(points: Floats, poses: float) -> NDArray[np.int64]:
     turn = np.abs(centred @ axes[0])
     far = turn / max(float(turn.std()), 1e-6) - 1
     return 1 + np.rint(np.clip(poses * far, 0, 3)).astype(np.int64)
-
-
-# --- faces -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,39 +190,6 @@ def _hide(picture: Any, rng: np.random.Generator) -> None:
     cv2.fillPoly(picture, [np.rint(corners).astype(np.int32)], rng.integers(256, size=3).tolist())
 
 
-# --- losses ------------------------------------------------------------------------------------------
-
-
-def landmark_loss(outputs: Sequence[Tensor], batch: FaceBatch, io: LandmarkIO, kind: str) -> Losses:
-    """The sum over the faces of the mean over their labelled points, with distances in px of the cut.
-
-    "wing": logarithmic within 10 px and linear beyond, for x and y each (Feng et al., arXiv:1711.06753).
-    "smooth-l1": quadratic within 1 px. "gaussian": minus the logarithm of a normal density around each point,
-    whose spread the network gives beside it, so that points it cannot know weigh less (Kendall and Gal,
-    arXiv:1703.04977), times that spread, without which hard points are given up (Seitzer et al.,
-    arXiv:2203.09168).
-    """
-    side = torch.tensor(io.input_size, device=outputs[0].device)
-    apart = (outputs[0].float().view(-1, io.points, 2) - batch.points) * side
-    if kind == "wing":
-        far = apart.abs()
-        offset = WING - WING * math.log(1 + WING / CURVATURE)
-        near = WING * torch.log1p(far / CURVATURE)
-        each = torch.where(far < WING, near, far - offset).mean(2)
-    elif kind == "smooth-l1":
-        each = F.smooth_l1_loss(apart, torch.zeros_like(apart), reduction="none").mean(2)
-    else:
-        spread = outputs[1].float().clamp(-3, 5)  # logarithm of px
-        each = apart.square().sum(2) * torch.exp(-2 * spread) / 2 + 2 * spread
-        each = each * spread.detach().exp()
-    known = batch.labelled
-    total = ((each * known).sum(1) / known.sum(1).clamp_min(1)).sum()
-    return Losses(total, torch.tensor(float(len(known)), device=total.device), {kind: total.detach()})
-
-
-# --- what the loop asks ------------------------------------------------------------------------------
-
-
 def complete(config: Config, dataset: Dataset) -> Config:
     """The configuration with the number of points written into `changes`. Raises InputError where the data
     set has no landmarks, others than `changes` says, or none to validate with; says how many faces the
@@ -263,7 +221,7 @@ def complete(config: Config, dataset: Dataset) -> Config:
 
 def parts(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
     """The faces to train on and those to validate with, as toolkit.training.loop.splits has them."""
-    from toolkit.training.loop import splits
+    from toolkit.training.splits import splits
 
     assert dataset.keypoints is not None
     # two labelled points at least, or there is nothing to cut out

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from toolkit.data.augment import Augmentation, Batch, Sample, augment, make_batch
 from toolkit.data.dataset import Dataset
-from toolkit.detect import Image, load_image
+from toolkit.pictures import Image, load_image
 from toolkit.runtime import InputError, progress, whole_file
 
 CACHE_VERSION = 1  # part of the key: raise it when what is stored changes

@@ -6,7 +6,6 @@ very weights of one that was not. Lightning Fabric carries it from one CPU to se
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import signal
@@ -14,28 +13,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from toolkit.data import anchors as anchor_tools
-from toolkit.data import cards
-from toolkit.data.augment import Augmentation, Batch
-from toolkit.data.dataset import Dataset, load, match_classes
-from toolkit.detect import Settings, load_image
-from toolkit.evaluation import detection, predict
-from toolkit.models import create_model, list_models
-from toolkit.models.darknet import save_darknet
-from toolkit.models.detector import SpecDetector
-from toolkit.models.landmarks import LANDMARK_SPECS, NetworkIO, TorchNetwork
+from toolkit.data.augment import Augmentation
+from toolkit.data.catalog import load
+from toolkit.data.dataset import Dataset
+from toolkit.models import create_model
+from toolkit.models.io import NetworkIO
+from toolkit.moved import at_old_place
+from toolkit.pictures import load_image
 from toolkit.runtime import (
     InputError,
     environment,
@@ -43,74 +37,15 @@ from toolkit.runtime import (
     pick_device,
     progress,
     require,
-    seed_everything,
     whole_file,
 )
-from toolkit.training import landmarks
-from toolkit.training.assign import yolo_layers
-from toolkit.training.checkpoint import (
-    load_checkpoint,
-    open_teacher,
-    save_checkpoint,
-    start_from,
-    trained,
-    transfer,
-)
-from toolkit.training.darknet_norm import use_darknet_norm
-from toolkit.training.distill import check_teacher, distill_loss
-from toolkit.training.loader import BatchMaker, Maker, PictureCache, batches, steps_per_epoch
-from toolkit.training.loss import Losses, darknet_loss
-from toolkit.training.modern import modern_loss
-from toolkit.training.recipe import Recipe, default_recipe, first_fault, read_yaml, recipe
-from toolkit.training.show import draw_run
+from toolkit.training.autotune import autotuned
+from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
+from toolkit.training.config import Config, read_config, write_config
+from toolkit.training.loader import batches, steps_per_epoch
+from toolkit.training.tasks import TrainingTask, task_of
 
-VALIDATION = Settings(conf=0.001, clip=False)
-HALF_GAIN = 1.25
 SAVE_EVERY = 300  # seconds between two checkpoints, if no validation comes first
-
-
-class Config(BaseModel):
-    """A whole run, as its config.yaml holds it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    data: str
-    model: str
-    recipe: Recipe
-    changes: dict[str, Any] = {}  # of the network's spec (toolkit.models.spec.change), such as se or width
-    weights: str | None = None  # to start from: "published", or a .weights or .pt file
-    size: tuple[int, int] | None = None  # of the network's input; None: see `input_size`
-    # auto: those of `weights` for the same classes; else fitted where under 98 % of the objects are reached
-    anchors: Literal["auto", "keep", "fit"] = "auto"
-    train_split: str = "train"
-    val_split: str = "val"
-    teacher: str | None = None
-    seed: int = 0
-    order: int | None = None  # a seed of its own for the order and augmentation of the pictures
-    validations: int = Field(10, ge=1)  # over the whole run
-    device: str = "auto"
-    devices: int = Field(1, ge=1)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    threads: int = 0  # of torch on a CPU; 0: as it is
-    workers: int = 0
-    compile: bool = False
-    cache_gb: float = 8.0
-    stop_at: int | None = None  # leave after this step as if asked to by a signal
-
-
-def read_config(source: dict[str, Any] | str | Path) -> Config:
-    """A Config from a mapping or from a YAML file; `recipe` may be a name or a mapping of levers with a name.
-
-    Raises InputError with the first field that does not fit.
-    """
-    data = source if isinstance(source, dict) else read_yaml(source, f"there is no settings file {source}")
-    data = dict(data)
-    chosen = recipe(data.pop("recipe", default_recipe(str(data.get("model", "")))))
-    try:
-        return Config(**data, recipe=chosen)
-    except ValidationError as error:
-        raise InputError(first_fault("the settings", error)) from None
 
 
 @dataclass(frozen=True)
@@ -130,47 +65,6 @@ class Result:
     pictures_per_second: float
     best_weights: str
     finished: bool
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the loop asks about a kind of network.
-
-    `metric` names the figure by which weights are chosen, `sign` is -1 where the least is best. `complete`
-    fills in what follows from the data; `parts`: pictures to train on and to validate with; `build`: the
-    network with the weights that it starts from; `maker`: its batches, whose `images` are (N, H, W, 3) uint8
-    RGB; `losses(config, model, training pictures, device)` -> (outputs, batch, x) -> Losses; `validate`: the
-    metric; `save`: files of the best weights beside best.pt; `draw`: pictures of a finished run; `best`: the
-    file of the best weights that other commands take.
-    """
-
-    metric: str
-    sign: int
-    complete: Callable[[Config, Dataset], Config]
-    parts: Callable[[Config, Dataset], tuple[Dataset, Dataset]]
-    build: Callable[[Config], Any]
-    maker: Callable[[Config, Any, Dataset], Maker]
-    losses: Callable[[Config, Any, Dataset, torch.device], Callable[[list[Tensor], Any, Tensor], Losses]]
-    validate: Callable[[Any, Dataset], float]
-    save: Callable[[Any, Path], Any]
-    draw: Callable[[Path, list[dict[str, Any]], Any, Dataset], None]
-    best: str
-
-
-def task_of(config: Config) -> Task:
-    """Detection or landmarks, by the network. InputError for an unknown one and for a loss of the other."""
-    if config.model not in list_models():
-        raise InputError(f"unknown network {config.model!r}: known are {', '.join(list_models())}")
-    if config.model in LANDMARK_SPECS:
-        task, losses, name = LANDMARKS, landmarks.LOSSES, "landmarks"
-    else:
-        task, losses, name = DETECTION, ("modern", "darknet", "darknet-fork"), "modern"
-    if config.recipe.loss not in losses:
-        raise InputError(
-            f"the loss {config.recipe.loss!r} does not fit {config.model}, which has {', '.join(losses)}: "
-            f"train with the recipe {name}"
-        )
-    return task
 
 
 def train(
@@ -212,7 +106,7 @@ def train(
     if resume:
         config = _resumed(config, output)
     else:
-        config = _measured(task_of(config).complete(config, dataset))
+        config = autotuned(task_of(config).complete(config, dataset))
         write_config(output / "config.yaml", config)
         _write_json(output / "environment.json", environment())
     if config.threads:
@@ -238,119 +132,6 @@ def train(
     return Result(**json.loads((output / "result.json").read_text()))
 
 
-# --- before the run --------------------------------------------------------------------------------------
-
-
-def input_size(dataset: Dataset, own: tuple[int, int], stride: int) -> tuple[int, int]:
-    """The network's own input (w, h), or, where the middle one of the pictures is smaller, that picture's
-    sides rounded up to the stride: enlarged pictures cost time and show nothing new."""
-    known = dataset.sizes[(dataset.sizes > 0).all(1)]
-    if not len(known):
-        return own
-    middle = np.ceil(np.median(known, axis=0) / stride).astype(int) * stride
-    width, height = (min(a, int(b)) for a, b in zip(own, middle, strict=True))
-    return width, height
-
-
-def splits(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """The pictures to train on and those to validate with; without a validation split, a tenth of the
-    training pictures, the same for every seed. Raises InputError where either has no objects."""
-    train_set, val_set = dataset.split(config.train_split), dataset.split(config.val_split)
-    if not len(train_set):
-        have = ", ".join(sorted({str(s) or "(none)" for s in dataset.splits}))
-        raise InputError(f"{config.data} has no split {config.train_split!r}: it has {have}")
-    if not len(val_set):
-        order = np.random.default_rng(0).permutation(len(train_set))
-        held = max(1, len(order) // 10)
-        train_set, val_set = train_set.subset(np.sort(order[held:])), train_set.subset(np.sort(order[:held]))
-    for name, part in (("training", train_set), ("validation", val_set)):
-        if not (~(part.ignore | part.crowd)).any():
-            raise InputError(f"the {name} pictures of {config.data} have no objects: nothing to learn from")
-    return train_set, val_set
-
-
-def complete(config: Config, dataset: Dataset) -> Config:
-    """The configuration with the classes of the data set, the network's input size and anchors that fit
-    written into `changes`. Raises InputError for settings that do not fit the data."""
-    if config.teacher and config.recipe.loss != "modern":
-        raise InputError(
-            f"the loss {config.recipe.loss!r} learns from labels alone: leave out the teacher, or train with "
-            "the recipe modern"
-        )
-    train_set, _ = splits(config, dataset)
-    changes = {"classes": list(dataset.classes), **config.changes}
-    if config.size is not None:
-        changes["input_size"] = list(config.size)
-    spec = create_model(config.model, **changes).spec
-    match_classes(dataset, spec.classes)
-    if "input_size" not in changes:
-        changes["input_size"] = list(input_size(train_set, spec.input_size, spec.stride))
-        spec = create_model(config.model, **changes).spec
-    if config.weights and "anchors" not in changes and config.anchors == "auto":
-        source = start_from(config.weights, config.model)
-        if source.io.classes == spec.classes:  # its boxes go on as they are
-            changes["anchors"] = [list(a) for head in reversed(source.spec.heads) for a in head.anchors]
-    if config.anchors != "keep" and "anchors" not in changes:
-        sizes = anchor_tools.object_sizes(train_set, spec.input_size)
-        own = [anchor for head in spec.heads for anchor in head.anchors]
-        if config.anchors == "fit" or anchor_tools.fit(sizes, own).recall < 0.98:
-            found = anchor_tools.find(sizes, len(own))
-            changes["anchors"] = [[max(1, round(float(w))), max(1, round(float(h)))] for w, h in found]
-    levers = config.recipe
-    if config.data in cards.names() and not cards.card(config.data).mirrored:
-        plain = replace(levers.augmentation, flip=0.0)  # a mirrored digit is no digit
-        levers = levers.model_copy(update={"augmentation": plain})
-    return config.model_copy(update={"changes": changes, "recipe": levers})
-
-
-def _measured(config: Config) -> Config:
-    """The configuration with memory format and precision chosen by a few steps each, in turns: the fastest,
-    where half precision counts only if it is faster by HALF_GAIN, since it also costs some accuracy."""
-    config = config.model_copy(update={"threads": config.threads or torch.get_num_threads()})
-    formats = [config.memory_format] if config.memory_format != "auto" else ["channels_last", "contiguous"]
-    kinds = [config.precision] if config.precision != "auto" else ["fp32", "bf16"]
-    choices = list(itertools.product(formats, kinds))
-    if len(choices) > 1:
-        steps = {}
-        for layout, kind in choices:
-            model = create_model(config.model, **config.changes).train()
-            steps[layout, kind] = bare_step(
-                model, config.recipe.batch, layout, kind, pick_device(config.device)
-            )
-        costs = dict.fromkeys(steps, math.inf)
-        for _ in range(4):
-            for (layout, kind), step in steps.items():
-                begin = time.perf_counter()
-                step()
-                cost = (time.perf_counter() - begin) * (HALF_GAIN if kind != "fp32" else 1)
-                costs[layout, kind] = min(costs[layout, kind], cost)
-        choices = [min(costs, key=lambda choice: costs[choice])]
-    return config.model_copy(update={"memory_format": choices[0][0], "precision": choices[0][1]})
-
-
-def bare_step(
-    model: TorchNetwork, batch: int, memory_format: str, precision: str, device: torch.device
-) -> Callable[[], None]:
-    """One forward, backward and optimiser step on random pictures in memory, as a function to time."""
-    layout = getattr(torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format)
-    model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(model.parameters(), 1e-6, 0.9)
-    width, height = model.io.input_size
-    x = torch.rand(batch, 3, height, width, device=device).to(memory_format=layout)
-    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-    def step() -> None:
-        with torch.autocast(device.type, kinds[precision]) if precision in kinds else nullcontext():
-            maps = model(x)
-        optimizer.zero_grad()
-        torch.stack([m.float().square().mean() for m in maps]).sum().backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return step
-
-
 def _resumed(config: Config, output: Path) -> Config:
     """The run's own configuration; only what does not change the result may differ."""
     stored = read_config(output / "config.yaml")
@@ -365,56 +146,9 @@ def _resumed(config: Config, output: Path) -> Config:
     return stored.model_copy(update={name: getattr(config, name) for name in free})
 
 
-def write_config(path: Path, config: Config) -> None:
-    """What `read_config` reads."""
-    data = config.model_dump()
-    data["recipe"]["augmentation"] = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in asdict(config.recipe.augmentation).items()
-    }
-    data["size"] = list(config.size) if config.size else None
-    with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(data, sort_keys=False))
-
-
 def _write_json(path: Path, data: dict[str, Any]) -> None:
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(data, indent=1) + "\n")
-
-
-# --- the network -----------------------------------------------------------------------------------------
-
-
-def build(config: Config) -> SpecDetector:
-    """The network of a run, with the weights that it starts from: of `config.weights`, everything that fits,
-    with the outputs of classes that have the same names; the rest is fresh."""
-    seed_everything(config.seed)
-    model = create_model(config.model, **config.changes)
-    modern = config.recipe.loss == "modern"
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            if modern:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            else:  # darknet's make_convolutional_layer
-                bound = math.sqrt(2 / module.weight[0].numel())
-                nn.init.uniform_(module.weight, -bound, bound)
-    with torch.no_grad():
-        for head in model.heads:
-            bias = head.out.conv.bias.view(-1, 5 + len(model.io.classes))  # type: ignore[union-attr, operator]
-            bias.zero_()
-            if modern:
-                head.out.conv.weight.mul_(0.1)  # type: ignore[union-attr, operator]
-                bias[:, 4:] = -math.log(99)  # an object is expected in one cell of a hundred
-    if config.weights:
-        transfer(model, config.weights, config.model)
-    return model
-
-
-def balanced(dataset: Dataset) -> Tensor:
-    """(C,) weights by 1 / sqrt(objects of the class), with mean 1 over the objects."""
-    counts = np.bincount(dataset.labels[~(dataset.ignore | dataset.crowd)], minlength=len(dataset.classes))
-    weights = 1 / np.sqrt(np.maximum(counts, 1))
-    return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
 
 
 def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -422,9 +156,6 @@ def parameter_groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     convolutions = [p for p in model.parameters() if p.ndim == 4]
     others = [p for p in model.parameters() if p.ndim != 4]
     return [{"params": convolutions, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-# --- the run ---------------------------------------------------------------------------------------------
 
 
 def _run(
@@ -642,7 +373,9 @@ def _averaged(config: Config, model: nn.Module, average: dict[str, Tensor] | Non
     return network
 
 
-def _save_best(output: Path, config: Config, task: Task, network: Any, step: int, score: float) -> None:
+def _save_best(
+    output: Path, config: Config, task: TrainingTask, network: Any, step: int, score: float
+) -> None:
     state = {"model_name": config.model, "changes": config.changes, "model": network.state_dict()}
     save_checkpoint(output / "best.pt", {**state, "step": step, task.metric: score})
     task.save(network, output)
@@ -653,76 +386,5 @@ def _record(output: Path, history: list[dict[str, Any]]) -> None:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
 
 
-# --- detection -------------------------------------------------------------------------------------------
-
-
-def _detection_parts(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
-    return splits(config, match_classes(dataset, config.changes["classes"]))
-
-
-def _detection_maker(config: Config, model: SpecDetector, train_set: Dataset) -> BatchMaker:
-    side = round(max(model.io.input_size) * (1 + config.recipe.multi_scale))
-    cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
-    return BatchMaker(train_set, cache, config.seed if config.order is None else config.order)
-
-
-def _detection_losses(
-    config: Config, model: SpecDetector, train_set: Dataset, device: torch.device
-) -> Callable[[list[Tensor], Batch, Tensor], Losses]:
-    levers = config.recipe
-    darknet = levers.loss != "modern"
-    if darknet:
-        use_darknet_norm(model, levers.loss == "darknet-fork")
-    layers = yolo_layers(model) if darknet else ()
-    classes = balanced(train_set).to(device) if levers.class_weights == "balanced" else None
-    teacher = None
-    if config.teacher:
-        teacher = open_teacher(config.teacher).to(device)
-        check_teacher(model.io, teacher.io)
-
-    def losses(maps: list[Tensor], batch: Batch, x: Tensor) -> Losses:
-        truths = (batch.boxes, batch.labels, batch.picture, batch.ignore)
-        if darknet:
-            size = (x.shape[3], x.shape[2])
-            return darknet_loss(maps, *truths, layers, size, levers.loss == "darknet-fork")
-        found = modern_loss(
-            maps,
-            *truths,
-            model.io,
-            levers.assigner,
-            levers.iou_kind,
-            levers.iou_aware,
-            levers.label_smoothing,
-            classes,
-            levers.box_weight,
-            levers.obj_weight,
-            levers.cls_weight,
-        )
-        if teacher is None or not levers.distill_weight:
-            return found
-        with torch.no_grad():
-            taught = teacher(x)
-        lesson = levers.distill_weight * distill_loss(maps, taught, model.io, teacher.io)
-        return Losses(found.total + lesson, found.positives, {**found.parts, "distill": lesson.detach()})
-
-    return losses
-
-
-def _map50(network: SpecDetector, val_set: Dataset) -> float:
-    """COCO's mAP at IoU .5 on the validation pictures."""
-    found = predict(network, val_set, VALIDATION)
-    return float(detection.coco(detection.Truth.from_dataset(val_set), found).ap50)
-
-
-def _save_darknet(network: SpecDetector, output: Path) -> None:
-    save_darknet(network, output, "best")
-
-
-DETECTION = Task(
-    "map50", 1, complete, _detection_parts, build, _detection_maker, _detection_losses, _map50, _save_darknet,
-    draw_run, "best.weights",
-)  # fmt: skip
-LANDMARKS = Task(
-    "nme", -1, landmarks.complete, landmarks.parts, landmarks.build, landmarks.maker, landmarks.losses,
-    landmarks.validate, landmarks.save, landmarks.draw, "best.pt",
-)  # fmt: skip
+if not TYPE_CHECKING:
+    __getattr__ = at_old_place(__name__)

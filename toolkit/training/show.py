@@ -13,11 +13,14 @@ from toolkit import viz
 from toolkit.boxes import cxcywh_to_xyxy
 from toolkit.data.augment import Augmentation, Batch
 from toolkit.data.dataset import Dataset
-from toolkit.detect import Settings, load_image, run
-from toolkit.models.detector import Detector, evaluating
+from toolkit.inference.backend import DetectSettings
+from toolkit.inference.run import run
+from toolkit.models.detector import Detector
+from toolkit.models.network import evaluating
+from toolkit.pictures import load_image
 from toolkit.training.assign import yolo_layers
 from toolkit.training.loader import BatchMaker, PictureCache, batches
-from toolkit.training.modern import answers
+from toolkit.training.losses.modern import answers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +99,7 @@ def found_grid(model: Detector, dataset: Dataset, count: int = 6) -> Figure:
     ]
     found = [
         viz.draw_boxes(image, boxes.boxes, boxes.class_ids, boxes.scores, model.io.classes, scale=2)
-        for image, boxes in zip(images, run(model, images, Settings(conf=0.25)), strict=True)
+        for image, boxes in zip(images, run(model, images, DetectSettings(conf=0.25)), strict=True)
     ]
     titles = ["labelled"] * len(images) + ["found"] * len(images)
     return viz.image_grid(labelled + found, titles, len(images))

@@ -11,7 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.data.curation.desk import TRUTH, asks_database, fiftyone
-from toolkit.detect import Backend, Settings, load_image, preprocess, run
+from toolkit.inference.backend import Backend, DetectSettings
+from toolkit.inference.preprocess import preprocess
+from toolkit.inference.run import run
+from toolkit.pictures import load_image
 from toolkit.runtime import InputError, progress
 
 if TYPE_CHECKING:
@@ -43,11 +46,11 @@ def embed_with(model: Any, cells: int = 4) -> Embed:
     return embed
 
 
-def detect_with(model: Backend, settings: Settings | None = None) -> Detect:
+def detect_with(model: Backend, settings: DetectSettings | None = None) -> Detect:
     """Any backend's detections in the form that `add_predictions` takes; conf .1 by default."""
 
     def detect(images: Images) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-        found = run(model, images, settings or Settings(conf=0.1))
+        found = run(model, images, settings or DetectSettings(conf=0.1))
         return [(boxes.boxes, boxes.scores, boxes.class_ids) for boxes in found]
 
     return detect

@@ -10,7 +10,8 @@ from typing import Any
 from toolkit.data.curation.desk import curated, fiftyone, saving, to_fiftyone
 from toolkit.data.curation.explore import detect_with, embed_with, grid, prepare
 from toolkit.data.curation.record import export_record
-from toolkit.data.dataset import Dataset, save
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats.canonical import save
 from toolkit.data.mongod import database
 from toolkit.runtime import InputError
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data.dataset import Dataset, fresh_folder, save
+from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.findings import Report
 from toolkit.data.doctor.pictures import EXIF_ORIENTATION
+from toolkit.data.folders import fresh_folder
+from toolkit.data.formats.canonical import save
 from toolkit.runtime import InputError
 
 

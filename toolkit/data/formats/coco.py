@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -14,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import boxes as box_formats
-from toolkit.data.dataset import SPLITS, Columns, Dataset, split_order
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import SPLITS, Dataset, split_order
+from toolkit.data.folders import place_pictures, unique_names
+from toolkit.data.formats.common import filled_sizes
 from toolkit.runtime import InputError, progress
 
 T = TypeVar("T")
@@ -362,3 +366,18 @@ def _short(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     short = np.round(exact, 4)
     same = (box_formats.xywh_to_xyxy(short).astype(np.float32) == boxes).all(axis=1)
     return np.where(same[:, None], short, exact)
+
+
+def write_coco_folder(
+    dataset: Dataset, folder: Path, link: bool, scores: NDArray[np.floating] | None = None
+) -> None:
+    """`annotations/instances_<split>.json` (default: no split) and `images/`, as CVAT has them."""
+    names = unique_names(dataset.files)
+    place_pictures(dataset, folder / "images", names, link)
+    (folder / "annotations").mkdir()
+    dataset = replace(filled_sizes(dataset), files=names)
+    for split in split_order(dataset.splits.tolist()):
+        chosen = np.flatnonzero(dataset.splits == split)
+        rows = np.isin(np.repeat(np.arange(len(dataset)), np.diff(dataset.starts)), chosen)
+        target = folder / "annotations" / f"instances_{split or 'default'}.json"
+        write_coco(dataset.subset(chosen), target, None if scores is None else scores[rows])

@@ -17,13 +17,9 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import (
-    Columns,
-    Dataset,
-    match_classes,
-    place_pictures,
-    unique_names,
-)
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset, match_classes
+from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.coco import stream_json
 from toolkit.data.formats.common import (
     common_root,

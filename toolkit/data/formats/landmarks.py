@@ -8,13 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.data.dataset import (
-    Columns,
-    Dataset,
-    place_pictures,
-    split_order,
-    unique_names,
-)
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset, split_order
+from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.coco import stream_json
 from toolkit.data.formats.common import (
     list_files,

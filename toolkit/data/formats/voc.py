@@ -12,14 +12,9 @@ from xml.sax.saxutils import escape
 import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
-from toolkit.data.dataset import (
-    Columns,
-    Dataset,
-    match_classes,
-    place_pictures,
-    split_order,
-    unique_names,
-)
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset, match_classes, split_order
+from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.coco import split_of
 from toolkit.data.formats.common import (
     filled_sizes,

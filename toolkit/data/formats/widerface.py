@@ -11,13 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from toolkit import boxes as box_formats
-from toolkit.data.dataset import (
-    Columns,
-    Dataset,
-    place_pictures,
-    split_order,
-    unique_names,
-)
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset, split_order
+from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.coco import split_of
 from toolkit.data.formats.common import (
     filled_sizes,

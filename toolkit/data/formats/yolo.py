@@ -12,14 +12,9 @@ import numpy as np
 import yaml
 
 from toolkit import boxes as box_formats
-from toolkit.data.dataset import (
-    Columns,
-    Dataset,
-    place_pictures,
-    shown,
-    split_order,
-    unique_names,
-)
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset, shown, split_order
+from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.coco import SPLIT_WORDS, split_of
 from toolkit.data.formats.common import (
     common_root,

@@ -1,40 +1,15 @@
-"""Losses on raw head maps: darknet's own, exactly, and a modern one over the same anchors.
-
-Truths come as a Batch holds them: `boxes` (M, 4) cxcywh relative to the network's input, 0..1; `labels` (M,);
-`picture` (M,), the index of each one's picture, rising; `ignore` (M,), True for a region that is neither a
-truth nor background. All sums, never means: the training loop divides.
-"""
+"""darknet's own loss, with its hand-written gradient (yolo_layer.c, today's and the seed's fork)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from toolkit.training.assign import YoloLayer, darknet_matches
-
-PAIRS = 1 << 22  # boxes compared at once; more would only take memory
-
-
-@dataclass(frozen=True)
-class Losses:
-    """`total` (scalar, with gradient) is a sum; divide it by the sum of `positives` over all that one step of
-    the optimiser sees. `parts`: what it consists of, without gradient."""
-
-    total: Tensor
-    positives: Tensor
-    parts: dict[str, Tensor]
-
-
-def wide(raw: Tensor) -> Tensor:
-    """Losses are computed in float32 whatever the network runs in (float64 stays)."""
-    return raw if raw.dtype == torch.float64 else raw.float()
-
-
-# --- darknet ---------------------------------------------------------------------------------------------
+from toolkit.training.losses.common import Losses, best_overlap, wide
 
 
 class _MinusDelta(torch.autograd.Function):
@@ -191,31 +166,6 @@ def _box_delta(
         step[:, 2:] *= raw_wh[row].exp()
     step = torch.nan_to_num(step * layer.iou_normalizer, nan=0.0, posinf=0.0, neginf=0.0)
     return step.clamp(-layer.max_delta, layer.max_delta)
-
-
-def best_overlap(predicted: Tensor, boxes: Tensor, picture: Tensor, inside: bool = False) -> Tensor:
-    """(N, K, 4) and (M, 4) cxcywh -> (N, K), the best IoU with a box of the same picture, 0 without any;
-    `inside` measures the share of the predicted box that lies in the other instead."""
-    n, k, _ = predicted.shape
-    best = predicted.new_zeros(n, k)
-    low = (predicted[..., :2] - predicted[..., 2:] / 2).unbind(-1)
-    high = (predicted[..., :2] + predicted[..., 2:] / 2).unbind(-1)
-    area = predicted[..., 2] * predicted[..., 3]
-    for some, where in zip(boxes.split(max(1, PAIRS // k)), picture.split(max(1, PAIRS // k)), strict=True):
-        centre, half = some[:, :2, None], some[:, 2:, None] / 2
-        sides = [
-            (
-                torch.minimum(high[d][where], centre[:, d] + half[:, d])
-                - torch.maximum(low[d][where], centre[:, d] - half[:, d])
-            ).clamp_min_(0)
-            for d in (0, 1)
-        ]
-        shared = sides[0].mul_(sides[1])  # (m, K)
-        mine = area[where]
-        whole = mine if inside else mine + some[:, 2:].prod(1)[:, None] - shared
-        overlap = torch.where(shared > 0, shared / whole, 0)
-        best.scatter_reduce_(0, where[:, None].expand_as(overlap), overlap, "amax")
-    return best
 
 
 def _iou_delta(box: Tensor, truth: Tensor, kind: str) -> Tensor:

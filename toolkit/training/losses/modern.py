@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from toolkit.models.spec import ModelIO
+from toolkit.models.io import ModelIO
 from toolkit.runtime import InputError
 from toolkit.training.assign import IOU_KINDS, YoloLayer, darknet_matches, own_cells, shape_iou
-from toolkit.training.loss import Losses, best_overlap, wide
+from toolkit.training.losses.common import Losses, best_overlap, wide
 
 ASSIGNERS = ("anchor", "simota", "tal")
 SHAPE_IOU = 0.2  # least overlap of widths and heights of an anchor that may answer for a truth

@@ -1,0 +1,133 @@
+"""The cells of a study: combinations of levels, with matched widths where asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.ablation.plan import LEVERS, RUN, STRUCTURE, Plan, spec_changes
+from toolkit.data.dataset import Dataset
+from toolkit.models import create_model
+from toolkit.models.cost import Cost, measure
+from toolkit.models.detector import SpecDetector
+from toolkit.runtime import InputError
+from toolkit.training.config import Config, read_config
+from toolkit.training.detection import complete
+from toolkit.training.recipe import recipe
+from toolkit.training.splits import splits
+
+TOLERANCE = 0.02  # of BFLOPs, where networks are matched by width
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study. `matching`: "base" (nothing to match), "as-is" or "width"."""
+
+    levels: dict[str, Any]
+    matching: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """A name for its folder: the levels in words, with what makes them unique."""
+        text = json.dumps([self.levels, self.matching, self.seed], sort_keys=True)
+        words = "-".join(f"{k}={v}" for k, v in self.levels.items())
+        plain = "".join(c if c.isalnum() or c in "=-." else "_" for c in words)[:80]
+        return f"{plain}-{self.matching}-s{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def cells(plan: Plan) -> list[Cell]:
+    """All cells of the factorial, seed by seed, so that a study that is stopped early is balanced."""
+    names, found = list(plan.factors), []
+    for seed in plan.seeds:
+        for indices in itertools.product(*(range(len(levels)) for levels in plan.factors.values())):
+            if sum(indices) % plan.fraction:
+                continue
+            levels = {name: plan.factors[name][i] for name, i in zip(names, indices, strict=True)}
+            found += [Cell(levels, matching, seed) for matching in _matchings(plan, levels)]
+    return found
+
+
+def _matchings(plan: Plan, levels: dict[str, Any]) -> tuple[str, ...]:
+    """A cell whose network is the base's own at that input size, or costs the same, needs no matching."""
+    plain = {name: level for name, level in levels.items() if name not in STRUCTURE}
+    try:
+        own, base = (create_model(plan.model, **spec_changes(plan, part)) for part in (levels, plain))
+        if own.spec == base.spec:
+            return ("base",)
+        if plan.matching == "as-is":
+            return ("as-is",)
+        if abs(network_cost(own).bflops / network_cost(base).bflops - 1) <= TOLERANCE:
+            return ("base",)
+    except InputError:
+        return ("as-is",)  # which will be marked as one that cannot be built
+    return ("as-is", "width") if plan.matching == "both" else ("width",)
+
+
+def network_cost(model: SpecDetector) -> Cost:
+    try:
+        return measure(model)
+    except (RuntimeError, TypeError) as error:  # torch's, of a pooling window of 0 or 2.5 px and the like
+        raise InputError(f"{model.spec.name} cannot be run with these changes: {first_line(error)}") from None
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def matched_width(model: str, changes: dict[str, Any], bflops: float) -> float:
+    """The width multiplier that brings the network to `bflops`, within TOLERANCE; else InputError."""
+
+    def cost(width: float) -> float:
+        return network_cost(create_model(model, **changes, width=width)).bflops
+
+    low, high = 0.25, 4.0
+    tried: dict[float, float] = {}
+    for _ in range(14):
+        middle = round((low * high) ** 0.5, 4)
+        tried[middle] = cost(middle)
+        if abs(tried[middle] / bflops - 1) < TOLERANCE / 8:
+            break
+        low, high = (middle, high) if tried[middle] < bflops else (low, middle)
+    best = min(tried, key=lambda width: abs(tried[width] / bflops - 1))
+    if abs(tried[best] / bflops - 1) > TOLERANCE:
+        raise InputError(
+            f"no width brings {model} with {changes} to {bflops:.4f} BFLOPs: {tried[best]:.4f} is nearest"
+        )
+    return best
+
+
+def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
+    """The settings of a cell's training. Raises InputError for a cell that cannot be built."""
+    changes = spec_changes(plan, cell.levels)
+    levers = {name: value for name, value in cell.levels.items() if name in LEVERS}
+    run = {name: value for name, value in cell.levels.items() if name in RUN}
+    if plan.budget.epochs is not None:
+        levers["epochs"] = plan.budget.epochs
+    base = {
+        "data": plan.data, "model": plan.model, "weights": plan.weights, "seed": cell.seed, **run,
+        "val_split": plan.val_split, "validations": plan.validations,
+        "precision": "fp32", "memory_format": "channels_last",
+    }  # fmt: skip
+    config = complete(
+        read_config({**base, "changes": changes, "recipe": recipe(plan.recipe, **levers)}), dataset
+    )
+    if cell.matching == "width":
+        plain = {
+            name: value
+            for name, value in config.changes.items()
+            if name not in cell.levels or name not in STRUCTURE
+        }
+        target = network_cost(create_model(plan.model, **plain)).bflops
+        width = matched_width(plan.model, config.changes, target)
+        config = config.model_copy(update={"changes": {**config.changes, "width": width}})
+    if plan.budget.steps is not None:
+        train_set, _ = splits(config, dataset)
+        per_step = config.recipe.batch * config.recipe.accumulate
+        epochs = plan.budget.steps / max(1, len(train_set) // per_step)
+        config = config.model_copy(update={"recipe": recipe(config.recipe, epochs=epochs)})
+    network_cost(create_model(config.model, **config.changes))
+    return config

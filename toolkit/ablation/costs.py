@@ -1,0 +1,99 @@
+"""What a network of a study costs: multiply-adds, size, milliseconds; measured once and kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.ablation.cells import cell_config, cells, network_cost
+from toolkit.ablation.plan import Plan
+from toolkit.data.dataset import Dataset
+from toolkit.device import report, timing
+from toolkit.export.folder import open_export
+from toolkit.export.write import export_model
+from toolkit.models import create_model
+from toolkit.runtime import InputError, progress, whole_file
+from toolkit.stopwatch import interleave
+from toolkit.training.config import Config
+
+
+def network_key(config: Config) -> str:
+    return json.dumps([config.model, config.changes], sort_keys=True)
+
+
+def costs(config: Config, folder: Path) -> dict[str, Any]:
+    """Parameters, MACs, BFLOPs and the size of the half-precision ncnn file of a run's network, exported into
+    `folder` with the weights that it starts from, and the folder's name ("network")."""
+    model = create_model(config.model, **config.changes)
+    cost = network_cost(model)
+    if not (folder / "spec.json").exists():
+        export_model(model, folder, ["ncnn", "ncnn-fp16"])
+    size = sum(path.stat().st_size for path in folder.glob("*fp16*"))
+    return {
+        "params": cost.params,
+        "macs": cost.macs,
+        "bflops": cost.bflops,
+        "kilobytes": size / 1000,
+        "network": folder.name,
+    }
+
+
+def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
+    """Median milliseconds of exported networks on this machine, one thread, measured in turns."""
+    calls = {}
+    for folder in folders:
+        model = open_export(folder, "ncnn", threads=1)
+        width, height = model.io.input_size
+        x = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+        calls[str(folder)] = partial(model.predict, x)
+    times = interleave(calls, rounds=rounds)
+    return [float(np.median(times[str(folder)])) for folder in folders]
+
+
+def measure_latency(network: Path, device: str) -> float:
+    """Milliseconds of an exported network, measured once and kept beside it: all trials are held to one
+    figure. On a device with postprocessing, here without."""
+    file = network / "latency.json"
+    if not file.exists():
+        if device:
+            ((_, reading),) = timing.measure([network], [device])
+            found = report.summary(reading)[report.NCNN_COLUMN].p50
+        else:
+            (found,) = latencies([network])
+        with whole_file(file) as temporary:
+            temporary.write_text(json.dumps({"latency_ms": found}))
+    return float(json.loads(file.read_text())["latency_ms"])
+
+
+def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
+    """costs.json: every network of the study, exported and timed side by side, before anything else runs."""
+    file = folder / "costs.json"
+    if file.exists():
+        return
+    networks: dict[str, Config] = {}
+    for cell in progress([c for c in cells(plan) if c.seed == plan.seeds[0]], "building the cells"):
+        try:
+            config = cell_config(plan, cell, dataset)
+        except InputError:
+            continue  # its own run will say so
+        networks.setdefault(network_key(config), config)
+    paths = [folder / "networks" / str(i) for i in range(len(networks))]
+    found: dict[str, dict[str, Any]] = {}
+    for (key, config), path in progress(
+        list(zip(networks.items(), paths, strict=True)), "exporting the networks"
+    ):
+        try:
+            found[key] = costs(config, path)
+        except InputError as error:
+            print(f"no costs of {key}: {error}", file=sys.stderr)
+    exported = [folder / "networks" / cost["network"] for cost in found.values()]
+    for cost, latency in zip(found.values(), latencies(exported) if exported else (), strict=True):
+        cost["latency_ms"] = latency
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(found, indent=1))

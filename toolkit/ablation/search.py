@@ -1,0 +1,172 @@
+"""Search for the best network under a budget (TPE or NSGA-II), instead of all combinations."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from toolkit.ablation.cells import Cell, cell_config
+from toolkit.ablation.costs import costs, measure_latency, network_key
+from toolkit.ablation.run_cell import run_cell
+from toolkit.ablation.store import HEARTBEAT, Store, over_budget, quiet_optuna
+from toolkit.data.dataset import Dataset
+from toolkit.runtime import InputError
+
+if TYPE_CHECKING:
+    import optuna
+
+
+TRIES = 10  # cells that a search looks at, for each that it is to train
+
+
+def _in_order(levels: Sequence[Any]) -> bool:
+    """Whether levels are numbers from small to large, so that a sampler may reason from neighbours."""
+    numbers = all(type(level) in (int, float) for level in levels)
+    return numbers and list(levels) == sorted(levels)
+
+
+def _parameter(level: Any, levels: Sequence[Any]) -> Any:
+    return list(levels).index(level) if _in_order(levels) else json.dumps(level)
+
+
+def _suggest(trial: optuna.Trial, name: str, levels: Sequence[Any]) -> Any:
+    if _in_order(levels):
+        return levels[trial.suggest_int(name, 0, len(levels) - 1)]
+    return json.loads(str(trial.suggest_categorical(name, [json.dumps(level) for level in levels])))
+
+
+def _steps(a: dict[str, Any], b: dict[str, Any], factors: dict[str, Any]) -> int:
+    """How far two cells lie apart: levels of ordered factors, and one for each other that differs."""
+    total = 0
+    for name, levels in factors.items():
+        apart = abs(list(levels).index(a[name]) - list(levels).index(b[name]))
+        total += apart if _in_order(levels) else min(apart, 1)
+    return total
+
+
+class _NoTrial(Exception):
+    """A sampler drew a cell again, or others run all that are left to be trained."""
+
+
+def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
+    plan, search = store.plan, store.plan.search
+    assert search is not None
+    states = store.optuna.trial.TrialState
+    ended = (states.COMPLETE, states.PRUNED)
+    rng = random.Random(store.seed)
+    for part in ("cells", "networks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    factorial = [
+        Cell(dict(zip(plan.factors, levels, strict=True)), "as-is", plan.seeds[0])
+        for levels in itertools.product(*plan.factors.values())
+    ]
+
+    def known(*states: Any) -> list[optuna.trial.FrozenTrial]:
+        return store.study.get_trials(deepcopy=False, states=states)
+
+    def trained() -> int:
+        return sum(max(over_budget(trial)) <= 0 for trial in known(*ended))
+
+    def full(number: float) -> bool:
+        """Whether those that began before trial `number` are enough, if the running ones fit the limits."""
+        return trained() + sum(t.number < number for t in known(states.RUNNING)) >= search.trials
+
+    def objective(trial: optuna.Trial) -> float:
+        if full(trial.number):
+            raise _NoTrial
+        levels = {name: _suggest(trial, name, choices) for name, choices in plan.factors.items()}
+        cell = Cell(levels, "as-is", plan.seeds[0])
+        tried: set[str] = set()
+        try:
+            with FileLock(folder / "cells" / f".{cell.key}.lock", timeout=0), store.heartbeat(trial):
+                taken = known(*ended, states.RUNNING)
+                # without its own number: what a killed worker left comes back with its key
+                tried |= {t.user_attrs.get("key", "") for t in taken if t.number != trial.number}
+                if cell.key not in tried:
+                    return _trial(store, trial, cell, dataset, folder)
+        except Timeout:  # another worker was quicker
+            raise _NoTrial from None
+        # it would give the same: try the nearest that is left instead
+        left = [other for other in factorial if other.key not in tried]
+        if left:
+            rng.shuffle(left)
+            nearest = min(left, key=lambda other: _steps(levels, other.levels, plan.factors))
+            store.study.enqueue_trial(
+                {name: _parameter(level, plan.factors[name]) for name, level in nearest.levels.items()}
+            )
+        else:
+            time.sleep(HEARTBEAT)  # others run the last ones; a cell whose worker dies comes back
+        raise _NoTrial
+
+    while len(known(*ended)) < min(len(factorial), TRIES * search.trials) and trained() < search.trials:
+        with quiet_optuna():
+            if full(math.inf):
+                time.sleep(HEARTBEAT / 10)
+                store.optuna.storages.fail_stale_trials(store.study)
+            else:
+                store.study.optimize(objective, n_trials=1, catch=_NoTrial)
+
+
+def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, folder: Path) -> float:
+    """Train a cell that a sampler chose, if its network is within the limits -> its score."""
+    plan, search = store.plan, store.plan.search
+    assert search is not None
+
+    def note(facts: dict[str, Any]) -> None:
+        for name, value in facts.items():
+            trial.set_user_attr(name, value)
+
+    note({"key": cell.key, "levels": cell.levels, "seed": cell.seed})
+    try:
+        config = cell_config(plan, cell, dataset)
+        network = folder / "networks" / hashlib.sha256(network_key(config).encode()).hexdigest()[:12]
+        lock = FileLock(network.with_name(f".{network.name}.lock"))  # cells share networks
+        with lock:
+            found = costs(config, network)
+    except InputError as error:
+        note({"fault": str(error), "over": [1.0]})
+        raise store.optuna.TrialPruned from None
+    if search.latency_ms is not None:
+        with lock:  # a device that fails ends the search: it is no fault of the cell's
+            found["latency_ms"] = measure_latency(network, search.device)
+    over = [
+        found[name] / limit - 1
+        for name in ("latency_ms", "bflops", "kilobytes")
+        if (limit := getattr(search, name)) is not None
+    ]
+    note({**found, "over": over or [0.0]})
+    if max(over, default=0.0) > 0:
+        raise store.optuna.TrialPruned
+
+    def report(history: list[dict[str, Any]]) -> None:
+        trial.report(history[-1]["map50"], history[-1]["step"])
+        if search.prune and trial.should_prune():
+            raise store.optuna.TrialPruned
+
+    try:
+        answer = run_cell(config, dataset, folder / "cells" / cell.key, plan, report)
+    except store.optuna.TrialPruned:
+        raise
+    except KeyboardInterrupt:  # Optuna ends this trial: another goes on with its cell
+        store.study.enqueue_trial(trial.params)
+        raise
+    except InputError as error:
+        note({"fault": str(error)})
+        raise store.optuna.TrialPruned from None
+    except Exception as error:
+        crash = store.crash(cell.key, error)
+        note(crash)
+        if "crash" in crash:
+            raise
+        raise store.optuna.TrialPruned from None
+    note(answer)
+    return float(answer["score"])

@@ -1,0 +1,238 @@
+"""A study's trials in Optuna's storage: claimed by one worker each, with a heartbeat."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from toolkit.ablation.cells import Cell, first_line
+from toolkit.ablation.plan import Plan, Search, plan_record
+from toolkit.runtime import InputError, require
+
+if TYPE_CHECKING:
+    import optuna
+
+
+HEARTBEAT, GRACE = 10, 40  # seconds
+RETRIES = 5  # of a cell whose worker dies, in one go; the next run of the study begins anew
+CRASHES = 3  # unexpected errors of a cell, after which it counts as failed
+
+
+class Store:
+    """A study in Optuna's store: its cells, who runs them, what they came to."""
+
+    def __init__(self, plan: Plan, url: str, worker: int = 0):
+        """Raises InputError for a database that cannot be used, and where the study began with another plan.
+        `worker`: its number, for a sampler that draws otherwise than the others'."""
+        self.optuna = require("optuna", "search")
+        self.optuna.logging.set_verbosity(self.optuna.logging.ERROR)
+        self.plan, self.url = plan, url
+        with quiet_optuna(), self._reachable():
+            callback = self.optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+            self.storage = self.optuna.storages.RDBStorage(
+                url,
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=callback,
+            )
+            self.study = self.optuna.create_study(
+                study_name=plan.name,
+                storage=self.storage,
+                direction="maximize",
+                load_if_exists=True,
+                pruner=self.optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0),
+            )
+            self._claims()
+            begun = len(self.study.get_trials(deepcopy=False))
+            # one worker draws the same each time; others, and one that goes on, draw something else
+            sequence = np.random.SeedSequence([plan.seeds[0] % 2**32, worker, begun])
+            self.seed = int(sequence.generate_state(1)[0])
+            self.study.sampler = _sampler(self.optuna, plan.search, self.seed)
+        self._same_plan()
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """What a database's driver says of an address, as bad input."""
+        import sqlalchemy
+
+        kind, where = self.url.split(":")[0], self.url.split("@")[-1]  # without a password
+        try:
+            yield
+        except ImportError as error:
+            module = str(getattr(error.__cause__, "name", None) or error)
+            package = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+            raise InputError(
+                f"a {kind} database needs the Python package {module}, which is not installed: "
+                f'run pip install "{package.get(module, module)}"'
+            ) from None
+        except (sqlalchemy.exc.SQLAlchemyError, self.optuna.exceptions.OptunaError, RuntimeError) as error:
+            said = error.__cause__ if error.__cause__ is not None else error
+            raise InputError(
+                f"the database {where} cannot be used ({first_line(said)}): expected an address such as "
+                "sqlite:////folder/study.db or postgresql://user@host/name, and a database there"
+            ) from None
+
+    def _same_plan(self) -> None:
+        text = json.dumps(plan_record(self.plan), sort_keys=True)
+        stored = self.study.user_attrs.get("plan")
+        if stored is None:
+            self.study.set_user_attr("plan", text)
+        elif stored != text:
+            now, then = json.loads(text), json.loads(stored)
+            changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+            raise InputError(
+                f"the study {self.plan.name} began with another {', '.join(changed)}: restore it, "
+                "or give the study a new name"
+            )
+
+    def _claims(self) -> None:
+        """Optuna's own change of state is not atomic on SQLite: a row that can be entered once is."""
+        import sqlalchemy
+
+        self.claimed = sqlalchemy.Table(
+            "toolkit_claims",
+            sqlalchemy.MetaData(),
+            sqlalchemy.Column("trial_id", sqlalchemy.Integer, primary_key=True, autoincrement=False),
+        )
+        try:
+            self.claimed.create(self.storage.engine, checkfirst=True)
+        except sqlalchemy.exc.OperationalError:  # another worker was quicker
+            self.claimed.create(self.storage.engine, checkfirst=True)
+
+    def _counts(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether a trial stands for its cell: not one whose worker died, nor a second entry, dropped."""
+        states = self.optuna.trial.TrialState
+        return trial.state not in (states.FAIL, states.PRUNED) or "fault" in trial.user_attrs
+
+    def missing(self, wanted: Sequence[Cell]) -> list[Cell]:
+        """The cells that neither wait nor run nor are finished."""
+        trials = self.study.get_trials(deepcopy=False)
+        entered = {trial.user_attrs.get("key") for trial in trials if self._counts(trial)}
+        return [cell for cell in wanted if cell.key not in entered]
+
+    def enter(self, wanted: Sequence[Cell]) -> None:
+        """Add the cells that are missing."""
+        distribution = self.optuna.distributions.CategoricalDistribution
+        for cell in self.missing(wanted):
+            named = {name: json.dumps(level) for name, level in cell.levels.items()}
+            choices = {name: tuple(map(json.dumps, levels)) for name, levels in self.plan.factors.items()}
+            self.study.add_trial(
+                self.optuna.trial.create_trial(
+                    state=self.optuna.trial.TrialState.WAITING,
+                    params=named,
+                    distributions={name: distribution(values) for name, values in choices.items()},
+                    user_attrs={
+                        "key": cell.key, "levels": cell.levels, "matching": cell.matching, "seed": cell.seed
+                    },
+                )
+            )  # fmt: skip
+
+    def take(self) -> optuna.trial.FrozenTrial | None:
+        """The next cell, now this worker's alone; None where none waits. Cells of dead workers wait again."""
+        import sqlalchemy
+
+        states = self.optuna.trial.TrialState
+        with quiet_optuna():
+            self.optuna.storages.fail_stale_trials(self.study)
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state != states.WAITING:
+                continue
+            try:
+                self.storage.record_heartbeat(trial._trial_id)
+                if not self.storage.set_trial_state_values(trial._trial_id, states.RUNNING):
+                    continue
+                with self.storage.engine.begin() as connection:
+                    connection.execute(self.claimed.insert().values(trial_id=trial._trial_id))
+            except (sqlalchemy.exc.IntegrityError, self.optuna.exceptions.UpdateFinishedTrialError):
+                continue  # another worker was quicker
+            if self._is_first(trial):
+                return trial
+            self.storage.set_trial_state_values(trial._trial_id, states.PRUNED)
+        return None
+
+    def _is_first(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Two workers that begin a study together may enter a cell twice: the first one counts."""
+        same = (
+            other.number
+            for other in self.study.get_trials(deepcopy=False)
+            if other.user_attrs.get("key") == trial.user_attrs["key"] and self._counts(other)
+        )
+        return min(same) == trial.number
+
+    def finish(self, trial: optuna.trial.FrozenTrial, answer: dict[str, Any]) -> None:
+        """Keep what a cell came to: its scores, or the fault or crash that ended it."""
+        states = self.optuna.trial.TrialState
+        try:
+            for name, value in answer.items():
+                self.storage.set_trial_user_attr(trial._trial_id, name, value)
+            if "score" in answer:
+                self.storage.set_trial_state_values(trial._trial_id, states.COMPLETE, [answer["score"]])
+            else:
+                self.storage.set_trial_state_values(trial._trial_id, states.FAIL)
+        except self.optuna.exceptions.UpdateFinishedTrialError:
+            pass  # this worker was taken for dead, and another has taken over
+
+    def crash(self, key: str, error: Exception) -> dict[str, str]:
+        """What to keep of an unexpected error: a "crash", after which the next run tries the cell again, or,
+        when it happens for the CRASHES-th time, its "fault"."""
+        same = [t for t in self.study.get_trials(deepcopy=False) if t.user_attrs.get("key") == key]
+        before = sum("crash" in trial.user_attrs for trial in same)
+        return {"crash" if before + 1 < CRASHES else "fault": f"{type(error).__name__}: {first_line(error)}"}
+
+    def unfinished(self) -> bool:
+        states = self.optuna.trial.TrialState
+        open_states = (states.WAITING, states.RUNNING)
+        return bool(self.study.get_trials(deepcopy=False, states=open_states))
+
+    @contextmanager
+    def heartbeat(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> Iterator[None]:
+        """Tell the others that this worker lives."""
+        over = threading.Event()
+
+        def beat() -> None:
+            pause = HEARTBEAT
+            while not over.wait(pause):
+                try:
+                    self.storage.record_heartbeat(trial._trial_id)
+                    pause = HEARTBEAT
+                except Exception:  # a database that is locked or out of reach for a moment
+                    pause = 1
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Without Optuna's remarks that heartbeats are experimental."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _sampler(optuna: Any, search: Search | None, seed: int) -> Any:
+    if search is None or search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed)
+    if search.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(constraints_func=over_budget, population_size=10, seed=seed)
+    return optuna.samplers.TPESampler(
+        constraints_func=over_budget, n_startup_trials=5, multivariate=True, seed=seed
+    )
+
+
+def over_budget(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
+    """Above 0 for a network that costs too much."""
+    return trial.user_attrs.get("over", [0.0])

@@ -1,0 +1,173 @@
+"""`toolkit detect` and `toolkit landmarks`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.answer import print_answer, print_message, table
+from toolkit.cli.options import Json, Model, Size, Weights, parse_size
+from toolkit.pictures import Video
+from toolkit.runtime import InputError, progress
+
+
+def _moving(source: str, frames: int, folder: Path) -> tuple[Video, Path] | None:
+    """The video or camera that `source` names, and the file in `folder` for its annotated copy. None where
+    it names pictures."""
+    from toolkit.pictures import VIDEO_SUFFIXES, Video
+
+    camera = source.isdigit() and not Path(source).exists()
+    if not camera and Path(source).suffix.lower() not in VIDEO_SUFFIXES:
+        return None
+    if camera and not frames:
+        raise InputError("a camera has no end: say how many frames with --frames")
+    video = Video(int(source) if camera else source)
+    return video, folder / f"{'camera' if camera else Path(source).stem}.mp4"
+
+
+app = typer.Typer()
+
+
+@app.command()
+def detect(
+    source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
+    model: Model = "nano-coco",
+    weights: Weights = None,
+    conf: Annotated[float, typer.Option(help="Threshold on the score, 0..1.")] = 0.25,
+    iou: Annotated[float, typer.Option(help="Suppress above this overlap, 0..1.")] = 0.45,
+    nms: Annotated[str, typer.Option(help="plain or diou (newer darknet's greedynms).")] = "plain",
+    resize: Annotated[str, typer.Option(help="bilinear (OpenCV) or darknet (exact).")] = "bilinear",
+    fit: Annotated[str, typer.Option(help="stretch or letterbox.")] = "stretch",
+    size: Size = "",
+    output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
+    coco: Annotated[Path | None, typer.Option(help="Write detections as a COCO results file.")] = None,
+    frames: Annotated[
+        int, typer.Option(help="Stop a video or camera after so many frames; 0: at its end.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Find objects in a picture, a folder, a video or a camera."""
+    from toolkit.inference.backend import DetectSettings
+    from toolkit.inference.results import annotate, as_coco, as_records
+    from toolkit.inference.run import annotate_video, run
+    from toolkit.networks import open_model
+    from toolkit.pictures import find_images, load_image, save_image
+    from toolkit.runtime import whole_file
+
+    settings = DetectSettings(conf, iou, nms, resize, fit, parse_size(size))
+    network = open_model(model, weights)
+    begin = time.perf_counter()
+    if moving := _moving(source, frames, output or Path("detections")):
+        video, target = moving
+        found = annotate_video(network, video, target, frames, settings)
+        names = [f"frame {i}" for i in range(len(found))]
+        print_message(f"wrote {target}")
+    else:
+        paths = find_images(source)
+        names = [str(path) for path in paths]
+        found = list(progress(run(network, paths, settings), "pictures", len(paths)))
+        if output is not None:
+            root = Path(source) if Path(source).is_dir() else Path(source).parent
+            for path, boxes in zip(paths, found, strict=True):
+                picture = annotate(load_image(path), boxes, network.io)
+                save_image(output / path.relative_to(root), picture)
+    seconds = time.perf_counter() - begin
+    if coco is not None:
+        rows = [row for i, boxes in enumerate(found) for row in as_coco(boxes, i + 1)]
+        with whole_file(coco) as temporary:
+            temporary.write_text(json.dumps(rows))
+    records = [(name, as_records(boxes, network.io)) for name, boxes in zip(names, found, strict=True)]
+    lines = [
+        [name, d["class"], f"{d['score']:.3f}", " ".join(f"{v:.0f}" for v in d["box"])]
+        for name, detections in records
+        for d in detections
+    ]
+    if len(lines) > 200:
+        print_message(f"the table shows the first 200 of {len(lines)} detections: --json has all")
+    fps = len(found) / seconds
+    print_message(f"{len(found)} pictures, {len(lines)} detections, {seconds:.2f} s, {fps:.1f} pictures/s")
+    print_answer(
+        {
+            "results": [{"image": name, "detections": detections} for name, detections in records],
+            "seconds": seconds,
+            "pictures_per_second": fps,
+        },
+        as_json,
+        table("", ["picture", "class", "score", "x1 y1 x2 y2 (px)"], lines[:200]),
+    )
+
+
+@app.command()
+def landmarks(
+    source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
+    detector: Annotated[
+        str, typer.Option(help="A network that finds faces, as for detect.")
+    ] = "yoloface-100k",
+    points: Annotated[
+        str, typer.Option(help="A landmark network of the zoo or an exported folder (FOLDER:FORMAT).")
+    ] = "landmark106",
+    weights: Annotated[
+        Path | None, typer.Option(help="Of the landmark network: a .caffemodel, .param or .pt file.")
+    ] = None,
+    conf: Annotated[float, typer.Option(help="Threshold on a face's score, 0..1.")] = 0.5,
+    size: Annotated[str, typer.Option(help="The detector's input, one side or WIDTHxHEIGHT.")] = "",
+    every: Annotated[
+        int, typer.Option(help="In a video, look for new faces after so many frames; 1: in every frame.")
+    ] = 30,
+    smoothing: Annotated[
+        float, typer.Option(help="In a video, the filter's cut-off in Hz on still points; 0: none.")
+    ] = 3.0,
+    output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
+    frames: Annotated[
+        int, typer.Option(help="Stop a video or camera after so many frames; 0: at its end.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Faces and their landmarks in a picture, a folder, a video or a camera; in a video they are followed."""
+    from dataclasses import replace
+
+    from toolkit import faces
+    from toolkit.networks import open_landmarks, open_model
+    from toolkit.pictures import find_images, load_image, save_image
+
+    settings = replace(faces.FACES, conf=conf, size=parse_size(size))
+    networks = open_model(detector), open_landmarks(points, weights)
+    begin = time.perf_counter()
+    if moving := _moving(source, frames, output or Path("landmarks")):
+        video, target = moving
+        tracking = faces.Tracking(every=every, smoothing=smoothing)
+        tracker = faces.FaceTracker(*networks, settings, tracking, video.fps)
+        found = faces.annotate_faces_video(tracker, video, target, frames)
+        names = [f"frame {i}" for i in range(len(found))]
+        print_message(f"wrote {target}; the detector ran on {tracker.detections} of {len(found)} frames")
+    else:
+        paths = find_images(source)
+        names = [str(path) for path in paths]
+        found = [faces.detect_faces(path, *networks, settings) for path in progress(paths, "pictures")]
+        if output is not None:
+            root = Path(source) if Path(source).is_dir() else Path(source).parent
+            for path, each in zip(paths, found, strict=True):
+                save_image(output / path.relative_to(root), faces.annotate_faces(load_image(path), each))
+    seconds = time.perf_counter() - begin
+    records = [(name, faces.as_records(each)) for name, each in zip(names, found, strict=True)]
+    rows = [
+        [name, f"{face['score']:.3f}", " ".join(f"{v:.0f}" for v in face["box"])]
+        for name, each in records
+        for face in each
+    ]
+    print_message(
+        f"{len(found)} pictures, {len(rows)} faces, {seconds:.2f} s, {len(found) / seconds:.1f} pictures/s"
+    )
+    print_answer(
+        {
+            "results": [{"image": name, "faces": each} for name, each in records],
+            "seconds": seconds,
+            "pictures_per_second": len(found) / seconds,
+        },
+        as_json,
+        table("", ["picture", "score", "x1 y1 x2 y2 (px)"], rows[:200]),
+    )

@@ -1,0 +1,135 @@
+"""`toolkit parity`: compare two networks, or all formats of one."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toolkit.cli.answer import print_answer, print_message, table
+from toolkit.cli.options import Json, Model, Weights, drawable
+from toolkit.runtime import InputError
+
+app = typer.Typer(no_args_is_help=True, help="Prove that two backends of one network agree.")
+
+
+@app.command("ladder")
+def parity_ladder(
+    model: Model,
+    weights: Weights = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="What toolkit export made; exports/NETWORK unless given.")
+    ] = None,
+    rungs: Annotated[
+        str, typer.Option(help="Formats, by commas, and openvino; all in the folder unless given.")
+    ] = "",
+    images: Annotated[Path | None, typer.Option(help="Picture or folder to compare detections on.")] = None,
+    data: Annotated[str, typer.Option(help="A data set to score every rung on.")] = "",
+    split: Annotated[str, typer.Option(help="Its split; all pictures unless given.")] = "",
+    metric: Annotated[str, typer.Option(help="coco, voc, darknet or widerface.")] = "coco",
+    threads: Annotated[int, typer.Option(help="Of every engine, for the timing.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Of timing, after a first.")] = 30,
+    picture: Annotated[
+        Path | None, typer.Option(callback=drawable, help="Draw the differences into this file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """All formats of an exported network beside torch: outputs, detections, score, size, time.
+
+    Exit code 1 where a rung falls short; the table says where it begins.
+    """
+    from toolkit.export import ladder
+    from toolkit.models.detector import Detector
+    from toolkit.networks import open_model
+    from toolkit.pictures import find_images
+    from toolkit.samples import photographs
+
+    network = open_model(model, weights)
+    if not isinstance(network, Detector):
+        raise InputError(f"{model} is exported already: name the network or cfg that it came from")
+    score = None
+    if data:
+        from toolkit.data.catalog import load
+        from toolkit.evaluation.score import evaluate
+
+        dataset = load(data).split(split) if split else load(data)
+        score = partial(evaluate, dataset=dataset, metric=metric, name=data)
+    pictures = list(photographs().values()) if images is None else find_images(images)
+    wanted = [rung for rung in rungs.split(",") if rung]
+    folder = folder or Path("exports") / Path(model).stem
+    found = ladder.ladder(network, folder, pictures, score, wanted, threads, rounds)
+    columns = ladder.table(found)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    print_answer({"rungs": [rung.as_dict() for rung in found]}, as_json, table(model, list(columns), rows))
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        ladder.picture(found, Path(model).stem).savefig(picture)
+    if any(rung.fault for rung in found):
+        raise typer.Exit(1)
+
+
+@app.command("compare")
+def parity_compare(
+    first: Annotated[str, typer.Argument(help="A network as for --model, or a darknet reference .npz.")],
+    second: Annotated[str, typer.Argument(help="The same, to hold against it.")],
+    weights: Weights = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Picture to run; a photograph of scikit-image unless given.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest relative difference that passes.")] = 1e-5,
+    picture: Annotated[
+        Path | None, typer.Option(callback=drawable, help="Draw the difference per layer into this file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two of {darknet reference, torch, onnx, ncnn}: layer by layer where both show layers.
+
+    Exit code 1 where they differ by more than the tolerance.
+    """
+    from toolkit.export import parity
+    from toolkit.export.parity import probe_input
+    from toolkit.inference.preprocess import preprocess
+    from toolkit.models import list_models
+    from toolkit.networks import open_network
+    from toolkit.pictures import load_image
+
+    def open_side(source: str) -> Any:
+        if source.endswith(".npz"):
+            return parity.DarknetReference(source)
+        own = source in list_models() or source.endswith(".cfg")
+        return open_network(source, weights if own else None)
+
+    sides = [open_side(source) for source in (first, second)]
+    x = None
+    ios = [side.io for side in sides if hasattr(side, "io")]
+    if len(ios) == len(sides):
+        x = probe_input(ios[0]) if image is None else preprocess(load_image(image), ios[0])[0][None]
+    elif not ios:
+        raise InputError("two darknet references cannot be run: name a network on one side")
+    result = parity.layer_parity(sides[0], sides[1], x, (Path(first).name, Path(second).name))
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        parity.picture(result, tolerance).savefig(picture)
+    diverging = result.first_divergence(tolerance)
+    good = result.relative <= tolerance
+    rows = [
+        [r.name, f"{r.difference:.2e}", f"{r.largest:.2f}", f"{r.relative:.2e}"]
+        for r in (*result.layers, *result.outputs)
+    ]
+    print_answer(
+        {**result.as_dict(), "tolerance": tolerance, "passed": good, "first_divergence": diverging},
+        as_json,
+        table(
+            f"{result.first} against {result.second}",
+            ["layer", "max difference", "largest value", "relative"],
+            rows,
+        ),
+    )
+    if not good:
+        print_message(
+            f"the outputs differ by {result.relative:.2e}, more than {tolerance:g}; first at {diverging}"
+        )
+        raise typer.Exit(1)
+    print_message(f"equal within {tolerance:g}: the outputs differ by {result.relative:.2e}")

@@ -1,0 +1,61 @@
+"""Data sets by the name of a card, or by path."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from toolkit.data.cards import FOLDER, Layout, card, names
+from toolkit.data.dataset import Dataset, shown
+from toolkit.data.formats import registry
+from toolkit.runtime import InputError
+
+
+def locate(name: str) -> Path | None:
+    """The folder that holds the data set: below the folder that TOOLKIT_DATA names, or `datasets/<name>`
+    where `data import` or a person put it; None where it is not here."""
+    shared = os.environ.get("TOOLKIT_DATA")
+    places = [Path(shared) / card(name).folder] if shared else []
+    return next((place for place in (*places, FOLDER / name) if place.is_dir()), None)
+
+
+def load(source: str | Path, strict: bool = True) -> Dataset:
+    """A dataset by name or from a folder.
+
+    `source` is the name of a card in `datasets/` ("bccd", "toy", ...: read from the folder that TOOLKIT_DATA
+    names, or from `datasets/<name>`, in whatever format it has; the toy set is made where it is missing) or a
+    path: the canonical folder, or any format that `formats.detect_format` knows. A folder with the name of a
+    card is given as "./name". `strict` as in `formats.read`. InputError where nothing is found.
+    """
+    text = str(source)
+    if isinstance(source, str) and re.fullmatch(r"\w+", text) and text in names():
+        return _load_card(text, strict)
+    if not Path(source).exists():
+        raise InputError(
+            f"there is no dataset {text!r}: neither a file or folder nor one of {shown(names(), 20)}"
+        )
+    return registry.read(source, strict=strict)
+
+
+def _load_card(name: str, strict: bool = True) -> Dataset:
+    """The data set of that name, from wherever `locate` finds it, with the classes of its card.
+
+    The toy set is made in `datasets/toy` where it is missing. `strict` as in `formats.read`. InputError with
+    what to do where the data set is not here.
+    """
+    found = card(name)
+    folder = locate(name)
+    if folder is None and name == "toy":
+        from toolkit.data.toy import make_toy  # scikit-learn and scikit-image are slow to import
+
+        folder = FOLDER / name
+        make_toy(folder)
+    if folder is None:
+        raise InputError(
+            f"the data set {name!r} is not here: set TOOLKIT_DATA to the folder that holds {found.folder!r}, "
+            f"or put it into {FOLDER / name} ({' '.join(found.get.split())})"
+        )
+    canonical = any((folder / "annotations").glob("*.json")) and (folder / "images").is_dir()
+    layout = Layout(format="coco") if canonical else found.layout
+    return registry.read(folder, layout.format, classes=found.classes, strict=strict, **layout.options)

@@ -1,0 +1,44 @@
+"""The canonical folder: COCO JSON for each split, beside its pictures."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from toolkit.data.dataset import Dataset, split_order
+from toolkit.data.folders import fresh_folder, place_pictures, unique_names
+from toolkit.runtime import InputError
+
+
+def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: bool = False) -> Dataset:
+    """Write the canonical folder, whole or not at all, and return the dataset as it now lies there.
+
+    Pictures are hard links to the sources where the file system allows it (`link=False` copies: do that
+    before editing pictures in place). Identifiers, crowd, ignore, keypoints, areas, sizes and splits are
+    kept; on loading, pictures come split by split (`split_order`), within one in the order they have here.
+    InputError for a folder that holds something already, a missing picture, no pictures, or a split name that
+    cannot be a file name.
+    """
+    folder = Path(folder)
+    if not len(dataset):
+        raise InputError(f"there are no pictures to save to {folder}: expected at least one")
+    names = unique_names(dataset.files)
+    with fresh_folder(folder, overwrite) as temporary:
+        placed = replace(dataset, files=names)
+        place_pictures(dataset, temporary / "images", names, link)
+        write_annotations(placed, temporary)
+    return replace(placed, root=folder / "images")
+
+
+def write_annotations(dataset: Dataset, folder: Path) -> None:
+    """The `annotations` of a canonical folder whose `images` are there already."""
+    from toolkit.data.formats.coco import split_of, write_coco  # builds on this module
+
+    (folder / "annotations").mkdir()
+    for split in split_order(dataset.splits.tolist()):
+        if split != "" and (split_of(split) != split or re.fullmatch(r"[\w.-]+", split) is None):
+            raise InputError(
+                f"{split!r} cannot name a split on disk: use train, val, test or another plain word"
+            )
+        write_coco(dataset.split(split), folder / "annotations" / f"{split or 'all'}.json")

@@ -1,0 +1,126 @@
+"""A device's detections compared with those of the same file on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.boxes import iou
+from toolkit.device.readings import Reading
+from toolkit.device.settings import TOLERANCES, timed_formats
+from toolkit.export.folder import open_export, read_spec
+from toolkit.faces import OUTSIDE, windows_of_boxes
+from toolkit.inference.backend import Boxes, LandmarkBackend
+from toolkit.inference.backend import DetectSettings as Rules
+from toolkit.inference.run import suppress
+from toolkit.models.decode import decode
+from toolkit.models.io import ModelIO
+from toolkit.models.landmarks import decode_points
+from toolkit.pictures import Image
+from toolkit.runtime import require
+
+
+@dataclass(frozen=True)
+class TimingJob:
+    """One network at one setting, and the detections of the ncnn wheel on this machine; of a cascade both
+    networks, and the points (K, P, 2) px of each detection."""
+
+    folder: Path
+    format: str
+    wanted: Boxes
+    classes: tuple[str, ...]
+    conf: float
+    landmarks: Path | None = None
+    points: NDArray[np.float32] | None = None
+
+
+def timing_job(folder: Path, fmt: str, image: Image, landmarks: Path | None = None) -> TimingJob:
+    """Opens the files, which checks their sha256, and asks the ncnn wheel for its detections and their
+    points. The picture is resized by ncnn, as the runner does it."""
+    model: Any = open_export(folder, fmt, 1)
+    io: ModelIO = model.io
+    ncnn = require("ncnn", "export")
+    order = ncnn.Mat.PixelType.PIXEL_RGB2BGR if io.channel_order == "BGR" else ncnn.Mat.PixelType.PIXEL_RGB
+    height, width = image.shape[:2]
+    mat = ncnn.Mat.from_pixels_resize(np.ascontiguousarray(image), order, width, height, *io.input_size)
+    mat.substract_mean_normalize([io.mean] * 3, [io.scale] * 3)
+    conf = float(read_spec(folder)["threshold"])
+    (candidates,) = decode(model.predict(np.array(mat)[None]), io, conf)
+    found = suppress(candidates, Rules(conf=conf))
+    boxes = found.boxes * np.array([width, height, width, height], np.float32)
+    task = TimingJob(folder, fmt, Boxes(boxes, found.scores, found.class_ids), tuple(io.classes), conf)
+    if landmarks is None:
+        return task
+    timed_formats(landmarks, [fmt], sweep=False)  # that it has this one
+    network = open_export(landmarks, fmt, 1)
+    return replace(task, landmarks=landmarks, points=_points(image, boxes, network))
+
+
+def _points(image: Image, boxes: NDArray[np.float32], network: LandmarkBackend) -> NDArray[np.float32]:
+    """Landmarks (K, P, 2) px in boxes (K, 4) px. Faces are cut out in floats, as the runner does it:
+    `toolkit.faces.cut` rounds to bytes, which in a face of a few pixels is seen."""
+    from skimage.transform import warp
+
+    io = network.io
+    windows = windows_of_boxes(boxes, io)
+    start, size = windows[:, :2], np.maximum(windows[:, 2:] - windows[:, :2], 1)
+    step = size / io.input_size  # px of the picture to one of the cut
+    x = np.empty((len(windows), 3, *io.input_size[::-1]), np.float32)
+    pixels = (image[..., ::-1] if io.channel_order == "BGR" else image).astype(np.float32)
+    for i, shift in enumerate(start + step / 2 - 0.5):  # warp counts from the centres of pixels
+        matrix = np.diag([*step[i], 1.0])
+        matrix[:2, 2] = shift
+        face = warp(pixels, matrix, output_shape=x.shape[2:], cval=OUTSIDE, clip=False, preserve_range=True)
+        x[i] = (face.transpose(2, 0, 1) - io.mean) * io.scale
+    relative = decode_points(network.predict(x), io) if len(x) else np.empty((0, io.points, 2), np.float32)
+    return start[:, None] + relative * size[:, None]
+
+
+def compare_detections(task: TimingJob, reading: Reading) -> dict[str, Any]:
+    """A reading's detections beside the ncnn wheel's: how many of each, how many matched (same class, IoU
+    above .5, each once), the largest differences among these, and whether all is within TOLERANCES ("agrees":
+    None where neither side found anything to compare). One whose score is that near to the threshold may be
+    found by one side alone."""
+    tolerance = TOLERANCES[task.format]
+    left = list(reading.detections)
+    scores, boxes, reach, points, lost = [0.0], [0.0], [0.0], [0.0], []
+    for i, (box, score, class_id) in enumerate(
+        zip(task.wanted.boxes, task.wanted.scores, task.wanted.class_ids, strict=True)
+    ):
+        same = [d for d in left if d.label == task.classes[class_id]]
+        overlaps = iou(box[None], np.array([d.box for d in same], np.float32))[0] if same else np.zeros(0)
+        if not same or not overlaps.max() > 0.5:
+            lost.append(float(score))
+            continue
+        mate = same[int(overlaps.argmax())]
+        left.remove(mate)
+        scores.append(abs(mate.score - float(score)))
+        boxes.append(float(np.abs(np.array(mate.box, np.float32) - box).max()))
+        long_side = max(reading.input.width, reading.input.height, *np.abs(box[2:] - box[:2]))
+        reach.append(boxes[-1] / float(long_side))
+        if task.points is not None:
+            found = np.array(mate.landmarks or [], np.float32).reshape(-1, 2)
+            side = float(max(1, *(box[2:] - box[:2])))  # that much off are points that are not there
+            whole = found.shape == task.points[i].shape
+            points.append(float(np.abs(found - task.points[i]).max()) / side if whole else 1.0)
+    alone = [*lost, *(d.score for d in left)]
+    return {
+        "wanted": len(task.wanted.scores),
+        "found": len(reading.detections),
+        "matched": len(scores) - 1,
+        "score": float(np.max(scores)),
+        "box_px": float(np.max(boxes)),
+        **({} if task.points is None else {"points": float(np.max(points))}),
+        "agrees": None
+        if len(scores) == 1 and not alone
+        else bool(
+            np.max(scores) <= tolerance
+            and np.max(reach) <= tolerance
+            and np.max(points) <= tolerance
+            and all(score <= task.conf + tolerance for score in alone)
+        ),
+    }

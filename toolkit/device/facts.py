@@ -1,0 +1,102 @@
+"""What a device says about itself: processor, cores, governor, temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from toolkit.device.connect import Device
+from toolkit.runtime import InputError
+
+_ASK = r"""
+echo "machine=$(uname -m)"; echo "kernel=$(uname -sr)"; echo "shell=$(readlink /proc/$$/exe)"
+for key in ro.product.manufacturer ro.product.model ro.build.version.release ro.product.cpu.abilist \
+    ro.soc.model ro.kernel.qemu ro.boot.qemu; do echo "$key=$(getprop $key 2>/dev/null)"; done
+echo "board=$(cat /proc/device-tree/model 2>/dev/null | tr -d '\000')"
+echo "os=$(. /etc/os-release 2>/dev/null; echo "$PRETTY_NAME")"
+echo "cpu=$(grep -m1 -i -E '^(model name|hardware)' /proc/cpuinfo | cut -d: -f2-)"
+echo "implementer=$(grep -m1 -i '^CPU implementer' /proc/cpuinfo | cut -d: -f2-)"
+for cpu in /sys/devices/system/cpu/cpu[0-9]*; do
+    echo "core=1"; f=$cpu/cpufreq
+    echo "max_khz=$(cat $f/cpuinfo_max_freq 2>/dev/null)"; echo "khz=$(cat $f/scaling_cur_freq 2>/dev/null)"
+    echo "governor=$(cat $f/scaling_governor 2>/dev/null)"
+done
+for zone in /sys/class/thermal/thermal_zone*; do
+    echo "zone=$(cat $zone/type 2>/dev/null) $(cat $zone/temp 2>/dev/null)"
+done
+echo "free_kb=$(df -kP . 2>/dev/null | tail -n 1 | tr -s ' ' | cut -d' ' -f4)"
+"""
+
+_ABIS = {
+    "aarch64": "arm64-v8a", "arm64": "arm64-v8a", "armv8l": "armeabi-v7a", "armv7l": "armeabi-v7a",
+    "x86_64": "x86_64",
+}  # fmt: skip
+
+
+def ask_device(device: Device) -> dict[str, list[str]]:
+    answer: dict[str, list[str]] = {}
+    for line in device.run(_ASK, 60).stdout.splitlines():
+        key, _, value = line.partition("=")
+        if value.strip():
+            answer.setdefault(key, []).append(value.strip())
+    return answer
+
+
+def device_state(answer: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What changes while a device works: governor, frequencies, temperatures, where it lets them be read."""
+    zones = [zone.rpartition(" ") for zone in answer.get("zone", ())]
+    temperatures = {name: int(value) for name, _, value in zones if value.lstrip("-").isdigit()}
+    return {
+        "governor": sorted(set(answer.get("governor", ()))),
+        "khz": [int(v) for v in answer.get("khz", ()) if v.isdigit()],
+        # the kernel's unit is a thousandth of a degree; some vendors give degrees
+        "celsius": {name: v / 1000 if abs(v) > 1000 else float(v) for name, v in temperatures.items()},
+    }
+
+
+def device_facts(device: Device) -> dict[str, Any]:
+    """What a device says of itself: model, system, ABI of the runner it takes, processor, cores. Raises
+    InputError where no runner exists for it."""
+    answer = ask_device(device)
+
+    def one(key: str) -> str:
+        return answer.get(key, [""])[0]
+
+    machine, kernel = one("machine"), one("kernel")
+    offered = [abi for abi in one("ro.product.cpu.abilist").split(",") if abi in _ABIS.values()]
+    abi = offered[0] if offered else _ABIS.get(machine)
+    if abi is None or not kernel.startswith("Linux"):
+        raise InputError(
+            f"{device.name} is a {kernel or 'machine without uname'} on {machine or 'an unknown processor'}: "
+            "there are runners for Linux and Android on arm64, armv7 and x86_64"
+        )
+    kind = device.name.partition(":")[0]
+    phone = " ".join(
+        dict.fromkeys(answer.get("ro.product.manufacturer", []) + answer.get("ro.product.model", []))
+    )
+    cpu = one("ro.soc.model") or one("cpu") or machine
+    android = one("ro.build.version.release")
+    frequencies = [int(v) for v in answer.get("max_khz", ()) if v.isdigit()]
+    return {
+        "address": device.name,
+        "kind": kind,
+        "model": phone or one("board") or f"{cpu} ({device.name})",
+        "system": f"Android {android}" if android else one("os") or kernel,
+        "abi": abi,
+        "cpu": cpu,
+        "cores": len(answer.get("core", ())) or 1,
+        "max_khz": frequencies,
+        "emulated": _emulated(answer, abi),
+        "free_kb": int(one("free_kb")) if one("free_kb").isdigit() else None,
+    }
+
+
+def _emulated(answer: Mapping[str, Sequence[str]], abi: str) -> bool:
+    """Whether the processor is imitated by software: Android's emulators say so; a shell under qemu's user
+    mode is qemu's process; ARM code on another processor (qemu's user mode, native bridges) finds no
+    implementer in /proc/cpuinfo, or qemu's own, 0."""
+    if "1" in (*answer.get("ro.kernel.qemu", ()), *answer.get("ro.boot.qemu", ())):
+        return True
+    if any("qemu" in shell for shell in answer.get("shell", ())):
+        return True
+    return abi != "x86_64" and answer.get("implementer", ["0x00"])[0] == "0x00"

@@ -1,0 +1,199 @@
+"""Readings as the table of the seed, and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from toolkit import viz
+from toolkit.device.readings import STAGES, Reading, files_fingerprint
+from toolkit.export.folder import read_spec
+from toolkit.runtime import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+# The seed's NCNN column times forward and post-processing, its MNN column the forward pass alone.
+NCNN_COLUMN, MNN_COLUMN = "inference + postprocess", "inference"
+CORES = ("all", "little", "big")  # by ncnn's number for it, "powersave"
+NOT_A_TIMING = "emulated, not a timing"
+REPLACED = "other files"  # the folder was exported again since
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of the timed loops, in milliseconds."""
+
+    min: float
+    p50: float
+    p90: float
+    max: float
+    mean: float
+    std: float
+    first: float
+    last: float
+
+
+def summarise(samples: ArrayLike) -> Summary:
+    """Statistics of (N,) milliseconds in the order in which they were measured; `std` of one is 0."""
+    x = np.asarray(samples, float)
+    p50, p90 = np.percentile(x, [50, 90])
+    values = (x.min(), p50, p90, x.max(), x.mean(), x.std(ddof=1) if x.size > 1 else 0.0, x[0], x[-1])
+    return Summary(*map(float, values))
+
+
+def summary(reading: Reading) -> dict[str, Summary]:
+    """Statistics of every stage, of `NCNN_COLUMN`, and of all stages together ("total"). Raises InputError
+    for an emulated reading, which is no timing."""
+    if reading.emulated:
+        raise InputError(f"the reading of {reading.model.name} from {reading.date} is {NOT_A_TIMING}")
+    stages = reading.samples.stages
+    parts = {
+        **stages,
+        NCNN_COLUMN: stages["inference"] + stages["postprocess"],
+        "total": np.sum(list(stages.values()), axis=0),
+    }
+    return {name: summarise(samples) for name, samples in parts.items()}
+
+
+def table(
+    readings: Sequence[tuple[str | Path, Reading]], scores: Mapping[str, float] = {}
+) -> dict[str, list[str]]:
+    """Columns of text, a row for each (folder, reading): the seed's table with both of its conventions.
+    `scores`: {network: score}, where known. An emulated reading has no times. Landmarks have a column where
+    any reading has them; size and input are of the files that were timed, where these are still there."""
+    columns: dict[str, list[str]] = {}
+    cascade = any(reading.landmarks for _, reading in readings)
+    for folder, reading in readings:
+        spec = read_spec(folder)
+        files = spec["formats"].get(reading.model.format, {"files": {}})["files"]
+        hashes = {name: device_facts["sha256"] for name, device_facts in files.items()}
+        present = files_fingerprint(hashes) == files_fingerprint(reading.model.sha256)
+        score = scores.get(reading.model.name)
+        row = {
+            "network": reading.network,
+            "score": "not measured" if score is None else f"{score:.4g}",
+            "format": reading.model.format,
+            "input": "x".join(map(str, spec["io"]["input_size"])) if present else REPLACED,
+            "kB": f"{sum(device_facts['bytes'] for device_facts in files.values()) / 1000:.0f}"
+            if present
+            else REPLACED,
+            "device": reading.machine,
+            "threads": str(reading.settings.threads),
+            "cores": CORES[reading.settings.powersave],
+            **_times(reading, cascade),
+            "as ncnn here": parity_text(reading),
+            "date": reading.date[:10],
+        }
+        for name, cell in row.items():
+            columns.setdefault(name, []).append(cell)
+    return columns
+
+
+def record(folder: str | Path, reading: Reading) -> dict[str, Any]:
+    """A reading for machines: statistics in milliseconds instead of samples, None where it is emulated."""
+    times = None if reading.emulated else {name: asdict(s) for name, s in summary(reading).items()}
+    wanted = ("model", "landmarks", "settings", "device", "date", "emulated", "parity")
+    kept = {key: value for key, value in reading.as_dict().items() if key in wanted}
+    return {"folder": str(folder), **kept, "milliseconds": times}
+
+
+def _times(reading: Reading, cascade: bool) -> dict[str, str]:
+    shown = {
+        "forward + post-processing, ms (seed's NCNN column)": (NCNN_COLUMN, "p50"),
+        "forward only, ms (its MNN column)": (MNN_COLUMN, "p50"),
+        **({"landmarks, ms": ("landmarks", "p50")} if cascade else {}),
+        "p90 of all, ms": ("total", "p90"),
+    }
+    if reading.emulated:
+        return dict.fromkeys(shown, NOT_A_TIMING)
+    found = summary(reading)
+    return {
+        title: f"{getattr(found[stage], statistic):.3g}" if stage in found else "none"
+        for title, (stage, statistic) in shown.items()
+    }
+
+
+def parity_text(reading: Reading) -> str:
+    """Matched detections, how far off they are and whether they agree, in words."""
+    p = reading.parity
+    if not p:
+        return "not compared"
+    if not p["wanted"] and not p["found"]:
+        return "nothing to compare"
+    text = f"{p['matched']} of {p['wanted']}, score {p['score']:.1g} off"
+    if "points" in p:
+        text += f", points {p['points']:.1g} of a face"
+    return text if p["agrees"] else f"DISAGREES: {text}, {p['found']} found"
+
+
+def _threads(reading: Reading) -> str:
+    count = reading.settings.threads
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def _label(reading: Reading, differ: Collection[str]) -> str:
+    cores = reading.settings.powersave
+    words = [f"{reading.network} {reading.model.format}"]
+    words += [f"{CORES[cores]} cores"] * bool(cores) + ["Vulkan"] * reading.settings.vulkan
+    words += [word for word in (_threads(reading), reading.machine) if word in differ]
+    return ", ".join(words)
+
+
+def _shown(readings: Sequence[Reading]) -> tuple[dict[str, Reading], str]:
+    """The latest timing by its label, and in words the machines, and the threads where all have as many.
+    Raises InputError where there is none."""
+    timed = [reading for reading in readings if not reading.emulated]
+    if not timed:
+        raise InputError("there is no timing to draw: readings from an emulated processor are none")
+    machines = list(dict.fromkeys(reading.machine for reading in timed))
+    threads = list(dict.fromkeys(map(_threads, timed)))
+    differ = {word for words in (machines, threads) if len(words) > 1 for word in words}
+    title = "; ".join([*machines, *(threads if len(threads) == 1 else ())])
+    return {_label(reading, differ): reading for reading in timed}, title
+
+
+def draw_stages(readings: Sequence[Reading]) -> Figure:
+    """Median milliseconds of each stage, stacked, for every setting."""
+    shown, machines = _shown(readings)
+    stages = {label: summary(reading) for label, reading in shown.items()}
+    parts = {
+        stage: [found[stage].p50 if stage in found else 0.0 for found in stages.values()]
+        for stage in STAGES
+        if any(stage in found for found in stages.values())
+    }
+    return viz.stacked(list(shown), parts, "milliseconds, medians", machines)
+
+
+def draw_accuracy(readings: Sequence[Reading], scores: Mapping[str, float], name: str = "score") -> Figure:
+    """Forward and post-processing against the score, for networks in `scores` {network: score}. Raises
+    InputError where none was timed."""
+    shown, machines = _shown(readings)
+    points = {
+        label: (summary(r)[NCNN_COLUMN].p50, scores[r.model.name])
+        for label, r in shown.items()
+        if r.model.name in scores
+    }
+    if not points:
+        raise InputError("none of the timed networks has a score: give one as NETWORK=SCORE")
+    return viz.pareto(points, "forward + post-processing, ms", name, machines)
+
+
+def draw_warming(readings: Sequence[Reading], points: int = 60) -> Figure:
+    """All stages together over the seconds of each run: medians of up to `points` parts, with bands from the
+    10th to the 90th percentile."""
+    shown, machines = _shown(readings)
+    lines, bands = {}, {}
+    for label, reading in shown.items():
+        total = np.sum(list(reading.samples.stages.values()), axis=0)
+        parts = np.array_split(np.arange(len(total)), min(points, len(total)))
+        seconds = [np.mean(np.array(reading.samples.start_ms)[part]) / 1000 for part in parts]
+        low, middle, high = np.array([np.percentile(total[part], [10, 50, 90]) for part in parts]).T
+        lines[label], bands[label] = (seconds, middle), (low, high)
+    return viz.curves(lines, "seconds", "milliseconds for one picture", machines, bands)

@@ -1,0 +1,151 @@
+"""Average precision as PASCAL VOC and darknet's `detector map` compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from toolkit.evaluation.columns import Detections, Floats, Truth, check_columns
+from toolkit.evaluation.matching import Matches, best_object, mark_matches, match, touches
+from toolkit.runtime import InputError
+
+
+def precision_recall(matches: Matches, class_id: int | None = None) -> tuple[Floats, Floats, Floats]:
+    """Recall, precision and score (each (j,)) after each detection of one class, or of all pooled."""
+    chosen = slice(None) if class_id is None else matches.class_ids == class_id
+    right = np.cumsum(matches.right[chosen])
+    total = matches.truths.sum() if class_id is None else matches.truths[class_id]
+    ranks = np.arange(1, len(right) + 1)
+    recall = right / total if total else np.zeros(len(right))
+    return recall, right / ranks, matches.scores[chosen].astype(np.float64)
+
+
+def average_precision(recall: Floats, precision: Floats, levels: Floats | None = None) -> float:
+    """Area under the falling hull of a precision-recall curve in rank order, or, with `levels`, the mean of
+    the best precision at or beyond each of those recalls."""
+    if not len(recall):
+        return 0.0
+    hull = np.maximum.accumulate(precision[::-1])[::-1]
+    if levels is None:
+        return float(np.sum(np.diff(recall, prepend=0.0) * hull))
+    at = np.searchsorted(recall, levels, "left")
+    return float(np.mean(np.append(hull, 0.0)[at]))
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScore:
+    """One class; the three columns are its precision-recall curve, by falling score."""
+
+    name: str
+    truths: int
+    detections: int
+    ap: float  # 0..1, NaN where there is no object to find
+    recall: Floats
+    precision: Floats
+    scores: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class MapScores:
+    """Mean average precision at one IoU."""
+
+    protocol: str  # "voc" or "darknet"
+    iou: float
+    points: str
+    difficult: str
+    map: float  # 0..1
+    per_class: tuple[ClassScore, ...]
+    matches: Matches
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: `map50` (named after the IoU), the choices, and AP and counts per class."""
+        return {
+            f"map{100 * self.iou:g}": self.map,
+            "protocol": self.protocol,
+            "iou": self.iou,
+            "points": self.points,
+            "difficult": self.difficult,
+            "pictures": self.matches.pictures,
+            "per_class": {
+                c.name: {"ap": _known(c.ap), "truths": c.truths, "detections": c.detections}
+                for c in self.per_class
+            },
+        }
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _class_scores(matches: Matches, classes: Sequence[str], levels: Floats | None) -> tuple[ClassScore, ...]:
+    if not matches.truths.any():
+        raise InputError("every object of the data set is marked to be ignored: nothing to find")
+    scores = []
+    for c, name in enumerate(classes):
+        recall, precision, at = precision_recall(matches, c)
+        ap = average_precision(recall, precision, levels) if matches.truths[c] else float("nan")
+        scores.append(ClassScore(name, int(matches.truths[c]), len(at), ap, recall, precision, at))
+    return tuple(scores)
+
+
+def voc(
+    truth: Truth,
+    detections: Detections,
+    iou: float = 0.5,
+    points: str = "area",
+    difficult: str = "ignored",
+    pixel: float = 0.0,
+) -> MapScores:
+    """PASCAL VOC's AP per class and its mean over the classes that have objects; matching as in `match`.
+
+    `points`: "area" (VOC2010 and later) or "11" (VOC2007: the mean precision at recalls 0, .1, ... 1).
+    Source: the VOC devkit's VOCevaldet.m. InputError where there is nothing to find.
+    """
+    if points not in ("area", "11"):
+        raise InputError(f"points must be 'area' or '11' for VOC, not {points!r}")
+    matches = match(truth, detections, iou, difficult, pixel)
+    # The devkit's recall levels carry the rounding of 0:.1:1; a recall of exactly .3 misses the fourth.
+    levels = None if points == "area" else np.arange(11) * 0.1
+    per_class = _class_scores(matches, truth.classes, levels)
+    mean = float(np.nanmean([c.ap for c in per_class]))
+    return MapScores("voc", iou, points, difficult, mean, per_class, matches)
+
+
+def darknet(
+    truth: Truth,
+    detections: Detections,
+    iou: float = 0.5,
+    points: str = "area",
+    difficult: str = "counted",
+) -> MapScores:
+    """What `darknet detector map` prints, from detections above .005 after NMS: one per box *and* class, and
+    *not* clipped to the picture (clipping raises the mAP of the published networks by .5 to .8 points).
+
+    Each detection takes the object of its class that it overlaps most, if the IoU is above `iou`; by falling
+    score over all pictures the first to take an object is right, later ones are wrong. The mean is over *all*
+    classes, those without an object counting 0.
+
+    `points`: "area" (`-points 0`), "11" or "101". `difficult` says what an object of `Truth.ignore` is:
+    "counted": an object as any other (darknet knows no difference); "dropped": absent from the labels, as
+    darknet's voc_label.py leaves them out, so that its detection is wrong; "ignored" (a `difficult=` list in
+    the .data file): absent, and a detection that finds no other object and overlaps it is dropped.
+    Source: validate_detector_map in darknet's detector.c. InputError where there is nothing to find.
+    """
+    if points not in ("area", "11", "101"):
+        raise InputError(f"points must be 'area', '11' or '101' for darknet, not {points!r}")
+    if difficult not in ("counted", "dropped", "ignored"):
+        raise InputError(f"difficult must be 'counted', 'dropped' or 'ignored', not {difficult!r}")
+    check_columns(truth, detections, iou)
+    countable = ~truth.crowd if difficult == "counted" else ~truth.crowd & ~truth.ignore
+    best = best_object(truth, detections, countable, iou, strict=True)
+    dropped = (best < 0) & touches(truth, detections, truth.crowd, iou, of_detection=True)
+    if difficult == "ignored":
+        dropped |= (best < 0) & (best_object(truth, detections, truth.ignore, iou, strict=True) >= 0)
+    matches = mark_matches(truth, detections, best, dropped, countable)
+    levels = None if points == "area" else np.arange(int(points)) / (int(points) - 1)
+    per_class = _class_scores(matches, truth.classes, levels)
+    mean = float(np.mean([np.nan_to_num(c.ap) for c in per_class]))
+    return MapScores("darknet", iou, points, difficult, mean, per_class, matches)

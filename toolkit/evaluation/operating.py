@@ -1,0 +1,75 @@
+"""Operating points: the threshold for a wanted precision, recall or rate of false positives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.evaluation.average_precision import precision_recall
+from toolkit.evaluation.matching import Matches
+from toolkit.runtime import InputError
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a detector does when it shows detections of `threshold` and above, all classes pooled."""
+
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+    false_positives: float  # per picture
+
+    def as_dict(self) -> dict[str, float]:
+        return dict(self.__dict__)
+
+
+def operating_points(matches: Matches) -> NDArray[np.float64]:
+    """(t, 5) threshold, precision, recall, F1 and false positives per picture at every distinct score, from
+    the highest. The threshold lies half way to the next lower score, so that > and >= do the same."""
+    if not len(matches.scores):
+        return np.zeros((0, 5))
+    recall, precision, scores = precision_recall(matches)
+    last = np.flatnonzero(np.append(np.diff(scores) < 0, True))  # equal scores stand or fall together
+    recall, precision, scores = recall[last], precision[last], scores[last]
+    lowest = np.nextafter(np.float32(scores[-1]), np.float32(-1))
+    thresholds = np.append((scores[:-1] + scores[1:]) / 2, lowest)
+    wrong = (last + 1) * (1 - precision) / matches.pictures
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return np.stack((thresholds, precision, recall, f1, wrong), axis=1)
+
+
+def operating_point(
+    matches: Matches,
+    precision: float | None = None,
+    recall: float | None = None,
+    false_positives: float | None = None,
+) -> OperatingPoint:
+    """The threshold for a wanted precision (the one with the highest recall), a wanted recall (the one with
+    the highest precision), at most `false_positives` per picture (the one with the highest recall), or,
+    nothing wanted, for the best F1. InputError where none reaches it, saying how far the detector gets.
+    """
+    wanted = {"precision": precision, "recall": recall, "false_positives": false_positives}
+    chosen = {name: value for name, value in wanted.items() if value is not None}
+    if len(chosen) > 1:
+        raise InputError(f"an operating point takes one wish, not {len(chosen)}: {', '.join(chosen)}")
+    table = operating_points(matches)
+    if not len(table):
+        raise InputError("the detector found nothing at all: there is no operating point to choose")
+    if not chosen:
+        return OperatingPoint(*table[np.argmax(table[:, 3])].tolist())
+    ((name, value),) = chosen.items()
+    if name == "false_positives":
+        column, unit, best, fits = 4, "false positives per picture", table[:, 4].min(), table[:, 4] <= value
+    else:
+        column = 1 if name == "precision" else 2
+        unit, best, fits = name, table[:, column].max(), table[:, column] >= value
+    if not fits.any():
+        raise InputError(
+            f"no threshold gives {value:g} {unit}: the nearest this detector gets is {best:.4f}; ask for that"
+        )
+    rows = np.flatnonzero(fits)
+    rank = table[rows, 1 if name == "recall" else 2]
+    return OperatingPoint(*table[rows[np.argmax(rank)]].tolist())

@@ -1,0 +1,1 @@
+"""NCNN int8: calibrated, quantised and compared here, with the same bits on every processor."""

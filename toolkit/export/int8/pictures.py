@@ -1,0 +1,100 @@
+"""Calibration pictures: reading them, and warnings about pictures that do not suit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.export.int8.judge import cell_scores, head_cells
+from toolkit.export.ncnn import NcnnModel
+from toolkit.inference.preprocess import preprocess
+from toolkit.models.io import ModelIO, NetworkIO
+from toolkit.models.ncnn_file import Floats
+from toolkit.pictures import find_images, load_image
+from toolkit.runtime import InputError, progress
+
+MINIMUM = 8  # calibration pictures
+
+
+def calibration_inputs(
+    pictures: str | Path | Sequence[str | Path], io: NetworkIO, limit: int = 200
+) -> Floats:
+    """(N, 3, H, W) float32 for `quantize`, by `toolkit.detect.preprocess`.
+
+    `pictures`: a folder, a .txt with one path a line (relative to itself), or paths; `limit` of them, evenly
+    spread, where there are more. Raises InputError where a picture is missing or does not decode, and for
+    fewer than `MINIMUM`.
+    """
+    paths: list[str | Path]
+    if not isinstance(pictures, (str, Path)):
+        paths = list(pictures)
+    elif Path(pictures).suffix == ".txt":
+        try:
+            lines = Path(pictures).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the list of pictures {pictures}: {error}") from None
+        paths = [Path(pictures).parent / line.strip() for line in lines if line.strip()]
+    else:
+        paths = list(find_images(pictures))
+    if min(len(paths), limit) < MINIMUM:
+        raise InputError(
+            f"calibration needs at least {MINIMUM} pictures, better 200, and {min(len(paths), limit)} were "
+            "given: name a folder or a list with pictures like those the network will see"
+        )
+    chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
+    return np.stack(
+        [preprocess(load_image(paths[i]), io)[0] for i in progress(chosen, "reading calibration pictures")]
+    )
+
+
+def checked_samples(samples: Floats, io: NetworkIO) -> Floats:
+    samples = np.asarray(samples)
+    if samples.ndim != 4 or samples.shape[1] != 3 or samples.dtype != np.float32:
+        raise InputError(
+            f"calibration takes float32 (N, 3, H, W), found {samples.dtype} {samples.shape}: "
+            "make it with calibration_inputs"
+        )
+    if len(samples) < MINIMUM:
+        raise InputError(f"calibration needs at least {MINIMUM} pictures, {len(samples)} were given")
+    io.check_size((samples.shape[3], samples.shape[2]))
+    low, high = (0 - io.mean) * io.scale, (255 - io.mean) * io.scale
+    least, most = float(samples.min()), float(samples.max())
+    if not low - 1e-3 <= least <= most <= high + 1e-3:
+        raise InputError(
+            f"this network takes values in {low:g}..{high:g}, the calibration pictures lie in "
+            f"{least:g}..{most:g}: make them with calibration_inputs"
+        )
+    return np.ascontiguousarray(samples)
+
+
+def warn_of_colours(model: NcnnModel, io: ModelIO, samples: Floats) -> None:
+    """The files cannot say in which order their colours stand, but the network can: it was trained on one."""
+    grey = np.abs(samples - samples[:, :1]).max((1, 2, 3)) < 1e-3
+    if grey.mean() > 0.5:
+        warnings.warn(
+            f"{grey.sum()} of {len(grey)} calibration pictures are grey: ranges found on them may not fit "
+            "coloured ones",
+            stacklevel=3,
+        )
+        return
+    as_given, exchanged = (_best_scores(model, io, x) for x in (samples, samples[:, ::-1]))
+    if exchanged.mean() > 1.1 * as_given.mean() and (exchanged > as_given).mean() > 0.7:
+        warnings.warn(
+            f"the network is surer of the calibration pictures with red and blue exchanged (best score "
+            f"{exchanged.mean():.2f} on average, not {as_given.mean():.2f}): are they "
+            f"{io.channel_order}?",
+            stacklevel=3,
+        )
+
+
+def _best_scores(model: NcnnModel, io: ModelIO, samples: Floats) -> NDArray[np.float64]:
+    """(N,): the best score in each picture."""
+    best = []
+    for x in samples:
+        maps = zip(model.predict(x[None]), io.heads, strict=True)
+        best.append(max(cell_scores(head_cells(m, head, io), head.new_coords).max() for m, head in maps))
+    return np.array(best)

@@ -1,0 +1,193 @@
+"""NCNN int8 from the float .param and .bin and calibration pictures, in one call."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.export.int8.file import encode
+from toolkit.export.int8.graph import DEPTHWISE, source_of
+from toolkit.export.int8.judge import Bench, Sensitivity, evenly, open_files
+from toolkit.export.int8.pictures import MINIMUM, checked_samples, warn_of_colours
+from toolkit.export.int8.ranges import (
+    METHODS,
+    equalise,
+    extract,
+    measure_channel_peaks,
+    measure_statistics,
+    threshold,
+)
+from toolkit.export.ncnn import INPUT, NcnnModel
+from toolkit.models.io import LandmarkIO, ModelIO, NetworkIO
+from toolkit.models.ncnn_file import Floats, Layer, read_model
+from toolkit.runtime import InputError, progress, whole_file
+
+# Multiply-adds that calibration and each layer's sensitivity may take: about 5 and 10 s on one x86 core.
+CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
+JUDGES = 16  # pictures on which outputs are compared, at most
+# Depthwise layers stay float: with a scale for each channel they are as large in int8, they take longer on
+# x86_64, and there ncnn divides by their scales with an approximate reciprocal. Of the others, the most
+# sensitive first, as many as it takes for the outputs to be this close to float32 (detections, landmarks) ...
+GOOD_ERROR, GOOD_DISTANCE = 0.08, 0.004
+# ... or until this part of all layers is float besides, or the files reach that part of the float32 files.
+FLOAT_PART, SIZE_PART = 1 / 6, 0.345
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """`errors`: `output_error` of every method tried with all layers int8 but those named by the caller, or
+    the depthwise ones; `error`: of what was written. `bytes` and `float_bytes`: both files, int8 and
+    float32."""
+
+    files: tuple[Path, Path]
+    method: str
+    float_layers: tuple[str, ...]
+    errors: dict[str, float]
+    error: float
+    sensitivity: tuple[Sensitivity, ...]
+    pictures: int
+    bytes: int
+    float_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "files": [file.name for file in self.files]}
+
+
+def quantize(
+    param: str | Path,
+    binary: str | Path,
+    io: NetworkIO,
+    samples: Floats,
+    folder: str | Path,
+    method: str = "best",
+    float_layers: Sequence[str] | None = None,
+) -> Quantized:
+    """Write model-int8.param and model-int8.bin into `folder` from a float32 ncnn model of ours.
+
+    `samples`: (N, 3, H, W) float32, preprocessed as `io` says (`calibration_inputs`), at least `MINIMUM`;
+    of large networks an even part is used. `method`: how the range of an input is found, one of `METHODS`, or
+    "best", which tries all and keeps the one with the least `output_error`. `float_layers`: names in the
+    .param that stay float; None keeps depthwise layers and lets the sensitivities choose others
+    (`GOOD_ERROR`, `FLOAT_PART`, `SIZE_PART`), () quantises everything. Both files appear whole.
+
+    Raises InputError for bad samples, an unknown method or layer, and files that are no float32 model; warns
+    where the pictures are grey or seem to have red and blue exchanged.
+    """
+    param, binary, folder = Path(param), Path(binary), Path(folder)
+    if method not in ("best", *METHODS):
+        raise InputError(f"unknown method {method!r}: known are best, {', '.join(METHODS)}")
+    samples = checked_samples(samples, io)
+    layers = read_model(param, binary)
+    source = source_of(layers)
+    weighted = {layer.name: source[layer.inputs[0]] for layer in layers if layer.quantisable}
+    unknown = sorted(set(float_layers or ()) - set(weighted))
+    if unknown:
+        raise InputError(
+            f"{param.name} has no layer {unknown[0]!r} to quantise: it has {', '.join(weighted)}"
+        )
+    read = list(dict.fromkeys(weighted.values()))
+    model = NcnnModel(param, io, "fp32", threads=1)
+    if isinstance(io, ModelIO):
+        warn_of_colours(model, io, evenly(samples, JUDGES))
+    macs = _macs(layers, model, samples[0])
+    seen = evenly(samples, max(MINIMUM, CALIBRATION_MACS / macs))
+    judges = evenly(samples, np.clip(SENSITIVITY_MACS / macs / len(weighted), 2, JUDGES))
+
+    with tempfile.TemporaryDirectory() as work:
+        layers, channels = equalise(layers, measure_channel_peaks(model, read, seen))
+        tops = {blob: max(float(peak.max()), 1e-12) for blob, peak in channels.items()}
+        equal = open_files(*encode(layers, {}, ()), io, Path(work))
+        histograms, means = measure_statistics(equal, tops, seen)
+        layers = [
+            replace(layer, input_mean=means[weighted[layer.name]], input_peak=tops[weighted[layer.name]])
+            if layer.quantisable
+            else layer
+            for layer in layers
+        ]
+        blobs = [blob for layer in layers for blob in layer.outputs]
+        bench = Bench(layers, io, Path(work), [extract(equal, {INPUT: x}, blobs) for x in judges])
+
+        if float_layers is None:
+            floats = {each.name for each in layers if each.quantisable and each.kind == DEPTHWISE}
+        else:
+            floats = set(float_layers)
+        tried = {
+            name: {blob: threshold(histograms[blob], tops[blob], name) for blob in read}
+            for name in (METHODS if method == "best" else (method,))
+        }
+        errors = {name: bench.error(peaks, floats) for name, peaks in tried.items()}
+        method = min(errors, key=lambda name: errors[name])
+        peaks = tried[method]
+        rows = []
+        for i, layer in enumerate(progress(layers, "sensitivity of each layer")):
+            if layer.quantisable and layer.weight is not None:
+                # without the others' peaks these are plain float, not rounded to a grid
+                own = {weighted[layer.name]: peaks[weighted[layer.name]]}
+                alone = bench.error(own, {*weighted} - {layer.name}, i)
+                rows.append(Sensitivity(layer.name, layer.kind, layer.weight.size, alone))
+        float_bytes = param.stat().st_size + binary.stat().st_size
+        error = errors[method]
+        if float_layers is None:
+            floats, error = _sensitive(bench, peaks, rows, floats, error, SIZE_PART * float_bytes)
+        text, data = bench.encode(peaks, floats)
+
+    files = folder / "model-int8.param", folder / "model-int8.bin"
+    with whole_file(files[0]) as new_param, whole_file(files[1]) as new_binary:
+        new_param.write_text(text)
+        new_binary.write_bytes(data)
+    kept = tuple(name for name in weighted if name in floats)
+    return Quantized(
+        files, method, kept, errors, error, tuple(rows), len(seen), len(text) + len(data), float_bytes
+    )
+
+
+def _sensitive(
+    bench: Bench,
+    peaks: Mapping[str, float],
+    rows: Sequence[Sensitivity],
+    floats: set[str],
+    error: float,
+    limit: float,
+) -> tuple[set[str], float]:
+    """`floats` and the layers that stay float besides, and the error then: the most sensitive first, each
+    only where the files stay below `limit` bytes."""
+
+    def size(floats: Collection[str]) -> int:
+        return sum(map(len, bench.encode(peaks, floats)))
+
+    # of a tiny network the .param is a good part: a twentieth more is allowed
+    limit = limit if size(floats) <= limit else 1.05 * size(floats)
+    good = GOOD_DISTANCE if isinstance(bench.io, LandmarkIO) else GOOD_ERROR
+    most = len(floats) + FLOAT_PART * len(rows)
+    for row in sorted((row for row in rows if row.name not in floats), key=lambda row: -row.error):
+        if error <= good or len(floats) + 1 > most:
+            break
+        if size({*floats, row.name}) <= limit:
+            floats = {*floats, row.name}
+            error = bench.error(peaks, floats)
+    return floats, error
+
+
+def _macs(layers: Sequence[Layer], model: NcnnModel, x: Floats) -> float:
+    """Multiply-adds of one picture."""
+    weighted = {layer.outputs[0]: layer.weight for layer in layers if layer.weight is not None}
+    blobs = extract(model, {INPUT: x}, weighted)
+    return float(sum(weight[0].size * blobs[blob].size for blob, weight in weighted.items()))
+
+
+def picture(quantized: Quantized) -> Any:
+    """The layers in running order as columns: the error each makes alone, int8 and kept float in two
+    colours."""
+    from toolkit import viz
+
+    return viz.layer_profile(
+        ["kept float" if row.name in quantized.float_layers else "int8" for row in quantized.sensitivity],
+        {"error of the outputs with this layer alone in int8": [row.error for row in quantized.sensitivity]},
+        xlabel="layer in running order",
+        title=f"Sensitivity to int8, ranges by {quantized.method}",
+    )

@@ -1,0 +1,158 @@
+"""Networks as darknet cfg, weights and names files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from toolkit.models import spec as specs
+from toolkit.models.darknet.cfg import section_text
+from toolkit.models.darknet.network import CfgDetector
+from toolkit.models.darknet.weights import save_weights
+from toolkit.models.detector import Detector, SpecDetector
+from toolkit.models.spec import DetectorSpec
+from toolkit.runtime import whole_file
+
+
+def save_darknet(
+    model: Detector, folder: str | Path, stem: str = "model", size: tuple[int, int] | None = None
+) -> list[Path]:
+    """Write `stem`.cfg, .weights and .names into `folder`, which darknet, OpenCV and `load_darknet` read, for
+    the input `size` (w, h), the network's own unless given. -> the files, the cfg first.
+
+    Batch norms stay as they are; a network made from a cfg keeps that cfg's options.
+    """
+    size = size or model.io.input_size
+    if isinstance(model, CfgDetector):
+        net, *layers = model.sections
+        net = replace(net, options={**net.options, "width": str(size[0]), "height": str(size[1])})
+        text = "\n".join(section_text(section.kind, section.options) for section in (net, *layers))
+    else:
+        assert isinstance(model, SpecDetector)
+        text = to_cfg(specs.change(model.spec, input_size=size))
+    cfg, weights, names = (Path(folder) / f"{stem}.{suffix}" for suffix in ("cfg", "weights", "names"))
+    save_weights(model, weights)
+    for path, content in ((cfg, text), (names, "\n".join(model.io.classes) + "\n")):
+        with whole_file(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return [cfg, weights, names]
+
+
+def to_cfg(spec: DetectorSpec) -> str:
+    """The cfg that darknet, OpenCV and `load_darknet` read as the same network."""
+    sections: list[str] = []  # [net] stands outside, so a section's index is its layer's
+
+    def add(kind: str, **options: Any) -> int:
+        sections.append(section_text(kind, options))
+        return len(sections) - 1
+
+    def conv(
+        filters: int, size: int = 1, stride: int = 1, groups: int = 1, activation: str = spec.activation
+    ):
+        options = {"filters": filters, "size": size, "groups": groups, "stride": stride, "pad": 1}
+        return add("convolutional", **options, batch_normalize=1, activation=activation)
+
+    def residual(c_in: int, hidden: int) -> int:
+        conv(hidden)
+        conv(hidden, 3, groups=hidden)
+        conv(c_in, activation="linear")
+        return add("shortcut", **{"from": -4, "activation": "linear"})
+
+    def squeeze_excite(channels: int, ratio: int) -> int:
+        add("avgpool")
+        add("convolutional", filters=max(1, channels // ratio), size=1, stride=1, activation="relu")
+        add("convolutional", filters=channels, size=1, stride=1, activation="logistic")
+        return add("scale_channels", **{"from": -4})
+
+    n = spec.scaled
+    c = n(spec.stem.channels)
+    conv(c, 3, 2)
+    if spec.stem.expand:
+        conv(c)
+    conv(c, 3, groups=c)
+    last = conv(n(spec.stem.out), activation="linear")
+
+    stride, laterals = 2, {}
+    for stage in spec.stages:
+        hidden = n(stage.hidden)
+        wide = conv(hidden)
+        conv(hidden, 3, stage.stride, hidden)
+        last = conv(n(stage.channels), activation="linear")
+        for _ in range(stage.repeats):
+            last = residual(n(stage.channels), n(stage.block_hidden))
+        if stage.csp:
+            merged = conv(hidden)
+            add("route", layers=wide)
+            pooled = add("maxpool", size=stage.csp, stride=stage.stride)
+            last = add("route", layers=f"{pooled},{merged}")
+        if stage.stride == 2:
+            laterals[stride] = wide
+        stride *= stage.stride
+
+    if spec.neck.spp:
+        pools = []
+        for i, size in enumerate(spec.neck.spp):
+            if i:
+                add("route", layers=last)
+            pools.append(add("maxpool", size=size, stride=1))
+        last = add("route", layers=",".join(str(k) for k in [*pools[::-1], last]))
+    if spec.neck.top:
+        last = conv(n(spec.neck.top))
+
+    anchors = [anchor for head in reversed(spec.heads) for anchor in head.anchors]
+    end = len(anchors)
+    for i, (head, head_stride) in enumerate(zip(spec.heads, spec.strides, strict=True)):
+        if i or spec.neck.top:
+            if i:
+                add("route", layers=last)
+            if head.reduce:
+                conv(n(head.reduce))
+            upsampled = add("upsample", stride=2)
+            add("route", layers=f"{upsampled},{laterals[head_stride]}")
+        tap = c = 0
+        for k, layer in enumerate(head.body):
+            match layer:
+                case specs.Conv(channels, linear):
+                    c = n(channels)
+                    index = conv(c, activation="linear" if linear else spec.activation)
+                case specs.Depthwise():
+                    index = conv(c, 3, groups=c)
+                case specs.SE(ratio):
+                    index = squeeze_excite(c, ratio)
+                case specs.Residual(hidden):
+                    index = residual(c, n(hidden))
+            if k == head.tap:
+                tap = index
+        add(
+            "convolutional",
+            filters=len(head.anchors) * (5 + len(spec.classes)),
+            size=1,
+            stride=1,
+            pad=1,
+            activation="linear",
+        )
+        start = end - len(head.anchors)
+        add(
+            "yolo",
+            mask=",".join(str(k) for k in range(start, end)),
+            anchors=", ".join(f"{w:g},{h:g}" for w, h in anchors),
+            classes=len(spec.classes),
+            num=len(anchors),
+            jitter=0.1,
+            ignore_thresh=0.5,
+            truth_thresh=1,
+            random=0,
+            scale_x_y=head.scale_x_y,
+            iou_thresh=0.213,
+            cls_normalizer=1.0,
+            iou_normalizer=0.07,
+            iou_loss="ciou",
+        )
+        end, last = start, tap
+
+    width, height = spec.input_size
+    net = f"[net]\nbatch=64\nsubdivisions=1\nwidth={width}\nheight={height}\nchannels=3\nmomentum=0.949\n"
+    net += "decay=0.0005\nlearning_rate=0.001\nburn_in=1000\nmax_batches=50200\npolicy=steps\n"
+    net += "steps=40000,45000\nscales=.1,.1\n"
+    return f"# {spec.name}\n" + "\n".join([net, *sections])

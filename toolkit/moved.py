@@ -1,0 +1,94 @@
+"""Names at the places where version 0.1 had them; each use says where it is now. To be removed after 0.2."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+_EVALUATION = "toolkit.evaluation"
+MOVED: dict[str, dict[str, str]] = {
+    "toolkit.detect": {
+        "Settings": "toolkit.inference.backend.DetectSettings",
+        "annotate": "toolkit.inference.results.annotate",
+        "detect": "toolkit.inference.run.detect",
+        "find_images": "toolkit.pictures.find_images",
+        "load_image": "toolkit.pictures.load_image",
+        "run": "toolkit.inference.run.run",
+        "save_image": "toolkit.pictures.save_image",
+    },
+    "toolkit.timing": {
+        "interleave": "toolkit.stopwatch.interleave",
+        "paired_ratio": "toolkit.stopwatch.paired_ratio",
+    },
+    "toolkit.ablation.study": {
+        "Store": "toolkit.ablation.store.Store",
+        "cell_config": "toolkit.ablation.cells.cell_config",
+        "cells": "toolkit.ablation.cells.cells",
+        "read_plan": "toolkit.ablation.plan.read_plan",
+    },
+    "toolkit.data.dataset": {
+        "load": "toolkit.data.catalog.load",
+        "save": "toolkit.data.formats.canonical.save",
+    },
+    "toolkit.device.timing": {
+        "Load": "toolkit.device.settings.Load",
+        "load_picture": "toolkit.device.settings.load_picture",
+        **{
+            name: f"toolkit.device.report.{name}"
+            for name in ("draw_accuracy", "draw_stages", "draw_warming", "parity_text", "summary", "table")
+        },
+    },
+    "toolkit.evaluation.detection": {
+        "Truth": f"{_EVALUATION}.columns.Truth",
+        "coco": f"{_EVALUATION}.coco.coco",
+        "match": f"{_EVALUATION}.matching.match",
+        **{
+            name: f"{_EVALUATION}.average_precision.{name}" for name in ("darknet", "precision_recall", "voc")
+        },
+        **{name: f"{_EVALUATION}.failures.{name}" for name in ("confusion", "failure_gallery", "failures")},
+        **{name: f"{_EVALUATION}.operating.{name}" for name in ("operating_point", "operating_points")},
+    },
+    "toolkit.evaluation": {"score": f"{_EVALUATION}.score.evaluate"},
+    "toolkit.export": {
+        "open_landmarks": "toolkit.networks.open_landmarks",
+        "open_model": "toolkit.networks.open_model",
+    },
+    "toolkit.export.parity": {"compare": "toolkit.export.parity.layer_parity"},
+    "toolkit.training.loop": {
+        "VALIDATION": "toolkit.training.detection.VALIDATION",
+        "build": "toolkit.training.detection.build",
+        "complete": "toolkit.training.detection.complete",
+        "read_config": "toolkit.training.config.read_config",
+        "splits": "toolkit.training.splits.splits",
+    },
+}
+
+
+def at_old_place(module: str) -> Callable[[str], Any]:
+    """A `__getattr__` (PEP 562) for `module` that hands on the names of `MOVED` with a DeprecationWarning."""
+
+    def __getattr__(name: str) -> Any:
+        if name not in MOVED[module]:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, _, new = MOVED[module][name].rpartition(".")
+        warnings.warn(
+            f"{module}.{name} is now {place}.{new}: import it from there", DeprecationWarning, stacklevel=2
+        )
+        return getattr(importlib.import_module(place), new)
+
+    return __getattr__
+
+
+def callable_as(module: str, target: str) -> None:
+    """Let `module` be called as the function `target` of it, which had that name before: importing a
+    submodule hides a function of the same name in its package."""
+
+    class Callable(types.ModuleType):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return getattr(self, target)(*args, **kwargs)
+
+    sys.modules[module].__class__ = Callable
