@@ -8,11 +8,11 @@ import torch
 
 from toolkit import create_model, detect
 from toolkit.boxes import cxcywh_to_xyxy, nms
-from toolkit.inference.backend import Boxes, DetectSettings
+from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess, resize_darknet
 from toolkit.inference.results import as_coco, as_records
 from toolkit.inference.run import annotate_video, run
-from toolkit.models.decode import decode
+from toolkit.models.decode import Boxes, decode
 from toolkit.pictures import Video, find_images, load_image
 from toolkit.runtime import InputError
 from toolkit.samples import untrained
@@ -146,7 +146,7 @@ def test_run_equals_detect_for_any_batch(faces, pictures):
 
 def test_other_input_sizes(faces, pictures):
     assert len(detect(faces, pictures["astronaut"], size=(480, 416))) == 1
-    with pytest.raises(InputError, match="481x416 is no multiple of this network's stride 32"):
+    with pytest.raises(InputError, match="481x416 is not a multiple of this network's stride 32"):
         detect(faces, pictures["astronaut"], size=(481, 416))
 
 

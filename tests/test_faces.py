@@ -1,5 +1,6 @@
 """The face cascade: cuts, faces that are hard to cut, tracking in a generated video, drawing, the command."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import cv2
@@ -27,7 +28,7 @@ from toolkit.faces import (
     windows_of_boxes,
     windows_of_points,
 )
-from toolkit.inference.backend import Boxes
+from toolkit.models.decode import Boxes
 from toolkit.models.io import LandmarkIO
 from toolkit.pictures import Video, load_image, save_image
 from toolkit.runtime import InputError
@@ -69,7 +70,10 @@ class Finds:
     def __init__(self, *boxes):
         self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
 
-    def find(self, x, conf, iou):
+    def at_once(self):
+        return nullcontext(1)
+
+    def find(self, x, settings):
         count = len(self.boxes)
         return [Boxes(self.boxes, np.ones(count, np.float32), np.zeros(count, np.int64))] * len(x)
 

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.boxes import iou
-from toolkit.inference.backend import Backend, DetectSettings, LandmarkBackend
+from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess
 from toolkit.inference.run import run
 from toolkit.models import create_model
 from toolkit.models.io import LandmarkIO
-from toolkit.models.landmarks import decode_points
+from toolkit.models.network import Detecting, Landmarking
 from toolkit.pictures import Image, Video, load_image, write_video
 from toolkit.runtime import InputError
 
@@ -94,7 +94,7 @@ def cut(image: Image, window: NDArray[np.floating], size: tuple[int, int]) -> Im
     )  # type: ignore[return-value]
 
 
-def place_points(image: Image, windows: Floats, network: LandmarkBackend) -> tuple[Floats, Floats]:
+def place_points(image: Image, windows: Floats, network: Landmarking) -> tuple[Floats, Floats]:
     """The points (K, P, 2) px that the network finds in windows (K, 4) of a picture, and what it was shown
     (K, 3, H, W)."""
     io = network.io
@@ -103,7 +103,7 @@ def place_points(image: Image, windows: Floats, network: LandmarkBackend) -> tup
         x[i] = preprocess(cut(image, window, io.input_size), io)[0]
     if not len(windows):
         return np.empty((0, io.points, 2), np.float32), x
-    relative = decode_points(network.predict(x), io)
+    relative = io.points_of(network.predict(x))
     start, size = windows[:, None, :2], np.maximum(windows[:, None, 2:] - windows[:, None, :2], 1)
     return (start + relative * size).astype(np.float32), x
 
@@ -115,8 +115,8 @@ def _published(name: str) -> Any:
 
 def detect_faces(
     image: Image | str | Path,
-    detector: Backend | str = DETECTOR,
-    landmarks: LandmarkBackend | str = LANDMARKS,
+    detector: Detecting | str = DETECTOR,
+    landmarks: Landmarking | str = LANDMARKS,
     settings: DetectSettings = FACES,
 ) -> Faces:
     """The faces of one picture (a path or an RGB array) and their points.
@@ -194,8 +194,8 @@ class FaceTracker:
     often it ran, `.detected` says whether on the last frame.
     """
 
-    detector: Backend
-    landmarks: LandmarkBackend
+    detector: Detecting
+    landmarks: Landmarking
     settings: DetectSettings = FACES
     tracking: Tracking = Tracking()
     fps: float = 25.0

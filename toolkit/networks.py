@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.export.folder import open_export
-from toolkit.inference.backend import Backend, LandmarkBackend
 from toolkit.models.darknet.network import load_darknet
-from toolkit.models.io import LandmarkIO
+from toolkit.models.network import Detecting, Landmarking
 from toolkit.models.zoo import create_model, has_published_weights, list_models
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import trained
 
 
-def open_model(source: str, weights: str | Path | None = None, threads: int = 0) -> Backend:
+def open_model(source: str, weights: str | Path | None = None, threads: int = 0) -> Detecting:
     """The detector that `open_network` finds. Raises InputError where it is none."""
     network = open_network(source, weights, threads)
-    if isinstance(network.io, LandmarkIO):
+    if network.io.task != "detection":
         raise InputError(
             f"{source} places landmarks and finds no objects: name one of "
             f"{', '.join(list_models('detection'))}, a .cfg file or an exported detector"
@@ -25,10 +24,10 @@ def open_model(source: str, weights: str | Path | None = None, threads: int = 0)
     return network
 
 
-def open_landmarks(source: str, weights: str | Path | None = None, threads: int = 0) -> LandmarkBackend:
+def open_landmarks(source: str, weights: str | Path | None = None, threads: int = 0) -> Landmarking:
     """The landmark network that `open_network` finds. Raises InputError where it is none."""
     network = open_network(source, weights, threads)
-    if not isinstance(network.io, LandmarkIO):
+    if network.io.task != "landmarks":
         raise InputError(
             f"{source} finds objects and places no landmarks: name {', '.join(list_models('landmarks'))} or "
             "an exported landmark network"
@@ -37,7 +36,7 @@ def open_landmarks(source: str, weights: str | Path | None = None, threads: int 
 
 
 def open_network(source: str, weights: str | Path | None = None, threads: int = 0) -> Any:
-    """What people name on the command line, a `Backend` or a `LandmarkBackend`:
+    """What people name on the command line, a `Detecting` or a `Landmarking`:
 
     a network of the zoo (`fastest-v2`; published weights where there are any and none are given), a darknet
     .cfg (with the .weights and .names of its name, or the only .names, beside it), a checkpoint of a training

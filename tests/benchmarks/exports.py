@@ -23,7 +23,7 @@ from tests.benchmarks.training import wider_split
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
 from toolkit.evaluation.score import evaluate
-from toolkit.export import int8, ncnn
+from toolkit.export import ncnn
 from toolkit.export.folder import open_export, read_spec
 from toolkit.export.int8 import pictures, ranges
 from toolkit.export.openvino import load_openvino
@@ -32,6 +32,7 @@ from toolkit.export.registry import FORMATS
 from toolkit.export.write import export_model
 from toolkit.models import create_model, list_models
 from toolkit.models.detector import Detector
+from toolkit.models.ncnn_file import read_model
 from toolkit.models.published import published_files
 from toolkit.samples import untrained
 from toolkit.stopwatch import interleave
@@ -185,7 +186,7 @@ def layers(work: Path) -> dict[str, Any]:
         )
     quantised = open_export(everything, "ncnn-int8", threads=1)
     figures: dict[str, Any] = {}
-    rows = int8.read_model(folder / "model-fp32.param", folder / "model-fp32.bin")
+    rows = read_model(folder / "model-fp32.param", folder / "model-fp32.bin")
     for layer in rows:
         if layer.weight is None:
             continue
@@ -212,7 +213,7 @@ def stages(work: Path) -> dict[str, Any]:
     for threads in (1, 2):
         engine = open_export(folder, "ncnn", threads)
         x = probe_input(engine.io)
-        rows = int8.read_model(folder / "model-fp32.param", folder / "model-fp32.bin")
+        rows = read_model(folder / "model-fp32.param", folder / "model-fp32.bin")
         blobs = [layer.outputs[0] for layer in rows if layer.weight is not None]
         heights = [blob.shape[1] for blob in engine.extract(x[0], blobs, light=False)]
         # what the heads come back to is in "rest"

@@ -12,7 +12,6 @@ from toolkit import create_model
 from toolkit.device.build import ABIS, build_runner
 from toolkit.export.write import export_model
 from toolkit.faces import windows_of_boxes
-from toolkit.models.landmarks import decode_points
 from toolkit.samples import untrained
 
 QEMU = {"arm64-v8a": "qemu-aarch64-static", "armeabi-v7a": "qemu-arm-static"}
@@ -85,4 +84,4 @@ def wheel_points(image, boxes, network):
             ]
         )
     cuts = (np.array(x) - io.mean) * io.scale
-    return start + decode_points(network.predict(cuts.astype(np.float32)), io) * size, size
+    return start + io.points_of(network.predict(cuts.astype(np.float32))) * size, size

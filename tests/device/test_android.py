@@ -24,9 +24,8 @@ from toolkit.device.readings import import_readings, read_reading, read_timings
 from toolkit.export.folder import open_export
 from toolkit.export.write import export_model
 from toolkit.inference.backend import DetectSettings
-from toolkit.inference.run import suppress
 from toolkit.models import create_model
-from toolkit.models.decode import decode
+from toolkit.models.decode import decode, suppress
 from toolkit.pictures import save_image
 from toolkit.runtime import InputError
 from toolkit.samples import photographs

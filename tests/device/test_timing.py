@@ -30,7 +30,7 @@ from toolkit.device.settings import Load
 from toolkit.device.timing import measure
 from toolkit.export.folder import read_spec, write_threshold
 from toolkit.export.write import export_model
-from toolkit.inference.backend import Boxes
+from toolkit.models.decode import Boxes
 from toolkit.runtime import InputError
 from toolkit.samples import untrained
 

@@ -153,7 +153,7 @@ def test_bad_input(exported, tmp_path):
     model, folder = exported("yoloface-100k")
     with pytest.raises(InputError, match="unknown format tflite: known are onnx, onnx-end2end, onnx-int8"):
         export_model(model, tmp_path / "a", ["tflite"])
-    with pytest.raises(InputError, match="no multiple of this network's stride 16"):
+    with pytest.raises(InputError, match="not a multiple of this network's stride 16"):
         export_model(model, tmp_path / "a", ["ncnn"], (100, 112))
     with pytest.raises(InputError, match="has no ncnn-int8: it has onnx, ncnn, ncnn-fp16, mnn"):
         open_export(folder, "ncnn-int8")

@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d
 from toolkit.export.int8 import Layer, read_model
 from toolkit.export.int8.exact import integers, on_grid, weight_scales
 from toolkit.export.int8.file import encode
-from toolkit.export.int8.judge import Bench, output_error
+from toolkit.export.int8.judge import Bench
 from toolkit.export.int8.pictures import calibration_inputs
 from toolkit.export.int8.quantize import picture, quantize
 from toolkit.export.int8.ranges import METHODS, equalise, threshold
@@ -305,7 +305,7 @@ def test_defaults(quantized, given, pictures):
     both = NcnnModel(param, io, threads=1), NcnnModel(quantized.files[0], io, "int8", threads=1)
     x, _ = preprocess(pictures["astronaut"], io)
     wanted, found = (model.predict(x[None]) for model in both)
-    assert 0 < output_error([wanted], [found], io) < 3 * quantized.error
+    assert 0 < io.output_error([wanted], [found]) < 3 * quantized.error
     stored = [line.split() for line in quantized.files[0].read_text().splitlines()[2:]]
     int8 = {words[1] for words in stored if {"8=1", "8=101"} & {*words}}
     assert int8 == {*names} - {*quantized.float_layers}
@@ -401,7 +401,7 @@ def test_bad_input(given, tmp_path):
         ({"samples": samples[:0]}, "at least 8 pictures, 0 were given"),
         ({"samples": samples * 255}, "takes values in 0..1, the calibration pictures lie in"),
         ({"samples": samples.astype(np.float64)}, "takes float32"),
-        ({"samples": samples[..., :50]}, "no multiple of this network's stride"),
+        ({"samples": samples[..., :50]}, "not a multiple of this network's stride"),
         ({"binary": tmp_path / "none.bin"}, "cannot read the ncnn model"),
     ):
         given = {"param": param, "binary": binary, "io": io, "samples": samples, **change}

@@ -8,12 +8,10 @@ import pytest
 from toolkit import create_model
 from toolkit.export import parity
 from toolkit.export.folder import open_export, read_spec
-from toolkit.export.int8.quantize import GOOD_DISTANCE
 from toolkit.export.registry import formats_of
 from toolkit.export.write import export_model
 from toolkit.faces import cut, detect_faces, windows_of_boxes
 from toolkit.models.io import LandmarkIO
-from toolkit.models.landmarks import decode_points
 from toolkit.networks import open_landmarks, open_model, open_network
 from toolkit.pictures import save_image
 from toolkit.runtime import InputError
@@ -50,7 +48,7 @@ def test_outputs_as_the_reference_has_them(fmt, exported, reference):
     assert np.abs(found[0] - known["rand_output"]).max() < 1e-4
     x = np.stack([known["face0_input"], known["face1_input"]])
     wanted = np.stack([known["face0_points_norm"], known["face1_points_norm"]])
-    assert np.abs(decode_points(network.predict(x), network.io) - wanted).max() < 1e-4
+    assert np.abs(network.io.points_of(network.predict(x)) - wanted).max() < 1e-4
 
 
 # largest difference of a point, in sides of the cut
@@ -63,14 +61,14 @@ def test_smaller_formats_stay_near(fmt, most, exported, reference):
     network = open_export(exported, fmt, threads=1)
     x = np.stack([known["face0_input"], known["face1_input"]])
     wanted = np.stack([known["face0_points_norm"], known["face1_points_norm"]])
-    differences = np.abs(decode_points(network.predict(x), network.io) - wanted)
+    differences = np.abs(network.io.points_of(network.predict(x)) - wanted)
     assert 1e-7 < differences.max() < most
 
 
 def test_int8_says_what_it_did(exported):
     told = json.loads((exported / "parity.json").read_text())["ncnn-int8"]
     assert told["error"] < max(told["errors"].values()) + 1e-9
-    assert told["error"] < 3 * GOOD_DISTANCE
+    assert told["error"] < 3 * LandmarkIO.good_error
     assert told["bytes"] < 0.4 * told["float_bytes"]
 
 

@@ -185,7 +185,7 @@ def test_bad_input(exported, tmp_path):
         convert(source, tmp_path / "a.mnn", "CAFFE")
     assert [p.name for p in tmp_path.iterdir()] == ["damaged.onnx"]
     (path,) = export(source, tmp_path, "fp32", io)
-    with pytest.raises(InputError, match="no multiple of this network's stride"):
+    with pytest.raises(InputError, match="not a multiple of this network's stride"):
         MnnModel(path, io).predict(np.zeros((1, 3, 56, 57), np.float32))
     with pytest.raises(InputError, match="there is no .*a.mnn"):
         MnnModel(tmp_path / "a.mnn", io)

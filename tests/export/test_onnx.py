@@ -10,10 +10,10 @@ from toolkit.boxes import nms
 from toolkit.export.onnx import EndToEndModel, OnnxModel, export, export_end2end, export_int8
 from toolkit.export.openvino import load_openvino
 from toolkit.export.parity import probe_input
-from toolkit.inference.backend import Boxes, DetectSettings
+from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess
 from toolkit.inference.run import run
-from toolkit.models.decode import decode
+from toolkit.models.decode import Boxes, decode
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.models.network import fold
 from toolkit.runtime import InputError
@@ -108,9 +108,11 @@ def test_end2end_in_onnxruntime_and_openvino(new_coords, tmp_path):
         for i, picture in enumerate(wanted):
             mine = batch_index == i
             assert_same(picture, Boxes(boxes[mine], scores[mine], labels[mine]), 1e-5)
-    for picture, found in zip(wanted, EndToEndModel(path, model.io).find(x, 0.3, 0.4), strict=True):
+    for picture, found in zip(
+        wanted, EndToEndModel(path, model.io).find(x, DetectSettings(conf=0.3, iou=0.4)), strict=True
+    ):
         assert_same(picture, found, 1e-5)
-    nothing = EndToEndModel(path, model.io).find(x, 1.0)
+    nothing = EndToEndModel(path, model.io).find(x, DetectSettings(conf=1.0))
     assert [len(found.scores) for found in nothing] == [0, 0, 0]
 
 
@@ -121,7 +123,7 @@ def test_boxes_beyond_all_numbers_are_finite_at_the_end(tmp_path):
     x = np.random.default_rng(1).random((1, 3, 96, 64), np.float32)
     (found,) = decode(model.predict(x), model.io, 0.3)
     keep = nms(found.boxes_norm, found.scores, found.class_ids, 0.4)
-    (boxes,) = EndToEndModel(path, model.io).find(x, 0.3, 0.4)
+    (boxes,) = EndToEndModel(path, model.io).find(x, DetectSettings(conf=0.3, iou=0.4))
     assert np.isfinite(boxes.boxes).all()
     assert boxes.boxes.max() > 1e7
     np.testing.assert_allclose(boxes.boxes, found.boxes_norm[keep], rtol=1e-4, atol=1e-4)
@@ -171,7 +173,7 @@ def test_bad_input(small, tmp_path):
     with pytest.raises(InputError, match="has plain suppression inside: 'diou' cannot be chosen"):
         next(run(EndToEndModel(path, model.io), [np.zeros((9, 9, 3), np.uint8)], DetectSettings(nms="diou")))
     with pytest.raises(InputError, match="takes 56x56, not 64x56"):
-        EndToEndModel(path, model.io).find(np.zeros((1, 3, 56, 64), np.float32))
+        EndToEndModel(path, model.io).find(np.zeros((1, 3, 56, 64), np.float32), DetectSettings())
     with pytest.raises(InputError, match="has not one input and 1 outputs"):
         OnnxModel(path, model.io)
     damaged = tmp_path / "damaged.onnx"

@@ -54,7 +54,7 @@ def test_cost_follows_the_input_size():
     assert full.macs == pytest.approx(4 * half.macs, rel=1e-9)
     assert full.peak_memory == 4 * half.peak_memory
     assert half.params == full.params
-    with pytest.raises(InputError, match="no multiple of this network's stride 32"):
+    with pytest.raises(InputError, match="not a multiple of this network's stride 32"):
         measure(model, (170, 160))
 
 

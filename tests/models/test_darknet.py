@@ -213,7 +213,7 @@ BAD_CFGS = {
     ),
     "no number": (GOOD.replace("filters=8", "filters=many"), "filters=many is not a number"),
     "missing width": (GOOD.replace("width=64", ""), "width= is missing"),
-    "stride": (GOOD.replace("width=64", "width=70"), "no multiple of this network's stride"),
+    "stride": (GOOD.replace("width=64", "width=70"), "not a multiple of this network's stride"),
     "grey": (GOOD.replace("[net]\n", "[net]\nchannels=1\n"), "expected 3"),
     "shortcut size": (
         section("net", width=64, height=64) + conv(8, 3, 2) + conv(8, 3, 2) + section("shortcut", from_=-2),

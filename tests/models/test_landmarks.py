@@ -7,7 +7,7 @@ from toolkit import create_model, list_models
 from toolkit.models.caffe_file import read_caffemodel
 from toolkit.models.cost import measure
 from toolkit.models.io import LandmarkIO, ModelIO, read_io
-from toolkit.models.landmarks import decode_points, load_landmark_weights
+from toolkit.models.landmarks import load_landmark_weights
 from toolkit.models.network import fold
 from toolkit.runtime import InputError
 
@@ -23,7 +23,7 @@ def test_outputs_as_the_published_ncnn_model_has_them(weights, zoo, reference):
         assert found.shape == (1, 212)
         np.testing.assert_allclose(found[0], known["rand_output"], atol=1e-5, rtol=0)
         faces = network.predict(np.stack([known["face0_input"], known["face1_input"]]))
-        points = decode_points(faces, network.io)
+        points = network.io.points_of(faces)
         wanted = np.stack([known["face0_points_norm"], known["face1_points_norm"]])
         np.testing.assert_allclose(points, wanted, atol=1e-5, rtol=0)
 

@@ -65,8 +65,8 @@ def test_anchors_and_classes():
     ("changes", "message"),
     [
         ({"wide": 2}, "unknown change 'wide'"),
-        ({"input_size": 100}, "the input size 100x100 is no multiple .* use for example 96x96"),
-        ({"input_size": 0}, "no multiple"),
+        ({"input_size": 100}, "the input size 100x100 is not a multiple .* use for example 96x96"),
+        ({"input_size": 0}, "multiple of"),
         ({"classes": []}, "at least one class"),
         ({"anchors": [(1, 2)]}, "has 6 anchors, 1 were given"),
         ({"se": (1, 2, 3)}, "se takes one value or 2 of them, 3 were given"),

@@ -107,7 +107,7 @@ def export(
     """Write a network in every format that is asked for, each file checked against torch."""
     from toolkit.export.registry import formats_of
     from toolkit.export.write import export_model
-    from toolkit.models.zoo import TorchNetwork
+    from toolkit.models.network import TorchNetwork
     from toolkit.networks import open_network
 
     network = open_network(model, weights)

@@ -14,12 +14,10 @@ from toolkit.device.readings import Reading
 from toolkit.device.settings import TOLERANCES, timed_formats
 from toolkit.export.folder import open_export, read_spec
 from toolkit.faces import OUTSIDE, windows_of_boxes
-from toolkit.inference.backend import Boxes, LandmarkBackend
 from toolkit.inference.backend import DetectSettings as Rules
-from toolkit.inference.run import suppress
-from toolkit.models.decode import decode
+from toolkit.models.decode import Boxes, decode, suppress
 from toolkit.models.io import ModelIO
-from toolkit.models.landmarks import decode_points
+from toolkit.models.network import Landmarking
 from toolkit.pictures import Image
 from toolkit.runtime import require
 
@@ -60,7 +58,7 @@ def timing_job(folder: Path, fmt: str, image: Image, landmarks: Path | None = No
     return replace(task, landmarks=landmarks, points=_points(image, boxes, network))
 
 
-def _points(image: Image, boxes: NDArray[np.float32], network: LandmarkBackend) -> NDArray[np.float32]:
+def _points(image: Image, boxes: NDArray[np.float32], network: Landmarking) -> NDArray[np.float32]:
     """Landmarks (K, P, 2) px in boxes (K, 4) px. Faces are cut out in floats, as the runner does it:
     `toolkit.faces.cut` rounds to bytes, which in a face of a few pixels is seen."""
     from skimage.transform import warp
@@ -76,7 +74,7 @@ def _points(image: Image, boxes: NDArray[np.float32], network: LandmarkBackend) 
         matrix[:2, 2] = shift
         face = warp(pixels, matrix, output_shape=x.shape[2:], cval=OUTSIDE, clip=False, preserve_range=True)
         x[i] = (face.transpose(2, 0, 1) - io.mean) * io.scale
-    relative = decode_points(network.predict(x), io) if len(x) else np.empty((0, io.points, 2), np.float32)
+    relative = io.points_of(network.predict(x)) if len(x) else np.empty((0, io.points, 2), np.float32)
     return start[:, None] + relative * size[:, None]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from toolkit.data.dataset import Dataset
 from toolkit.faces import place_points, windows_of_points
-from toolkit.inference.backend import LandmarkBackend
+from toolkit.models.network import Landmarking
 from toolkit.pictures import load_image
 from toolkit.runtime import InputError, progress
 
@@ -162,7 +162,7 @@ def evaluate(
     )
 
 
-def predict(network: LandmarkBackend, dataset: Dataset) -> NDArray[np.float32]:
+def predict(network: Landmarking, dataset: Dataset) -> NDArray[np.float32]:
     """The network's points (m, P, 2) px for every labelled face of a data set, each cut out by the bounds of
     its true points (`toolkit.faces.windows_of_points`), as benchmarks of landmarks have it: without a
     detector. Raises InputError where a picture does not decode or the data set has no landmarks."""
@@ -183,7 +183,7 @@ def _window(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def score(
-    network: LandmarkBackend,
+    network: Landmarking,
     dataset: Dataset,
     normaliser: str = "",
     point_map: PointMap | None = None,

@@ -13,8 +13,9 @@ from toolkit.evaluation import widerface
 from toolkit.evaluation.average_precision import darknet, voc
 from toolkit.evaluation.coco import coco
 from toolkit.evaluation.columns import Detections, Truth
-from toolkit.inference.backend import Backend, DetectSettings
+from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run
+from toolkit.models.network import Detecting
 from toolkit.moved import callable_as
 from toolkit.runtime import InputError, progress
 
@@ -24,7 +25,7 @@ METRICS = ("coco", "voc", "darknet", "widerface")
 
 
 def predict(
-    model: Backend, dataset: Dataset, settings: DetectSettings = PUBLISHED, batch: int = 8
+    model: Detecting, dataset: Dataset, settings: DetectSettings = PUBLISHED, batch: int = 8
 ) -> Detections:
     """Detections of every picture of `dataset`, class ids by name in the order of `dataset.classes`.
 
@@ -57,7 +58,7 @@ def in_originals(detections: Detections, dataset: Dataset) -> Detections:
 
 
 def evaluate(
-    model: Backend, dataset: Dataset, metric: str, name: str = "", size: tuple[int, int] | None = None
+    model: Detecting, dataset: Dataset, metric: str, name: str = "", size: tuple[int, int] | None = None
 ) -> dict[str, float]:
     """The figures by which networks are compared: "coco" -> AP, AP50; "voc" and "darknet" -> mAP50 in points
     (difficult objects left out); "widerface" -> easy, medium, hard, with `name` the data set's. `size`:

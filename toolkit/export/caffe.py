@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from toolkit.models.io import NetworkIO
-from toolkit.models.zoo import TorchNetwork
+from toolkit.models.network import FromMaps, TorchNetwork
 from toolkit.runtime import InputError, require
 
 INPUT = "images"
@@ -342,7 +342,7 @@ def _add_max_pool(net: Any, node: Node, values: dict[Any, Any], top: str) -> str
     return _add_convolution(net, every, top, (pick,), stride, 0, channels)
 
 
-class CaffeModel:
+class CaffeModel(FromMaps):
     """A .caffemodel, its .prototxt beside it, in OpenCV 4: `.io` and `.predict` as every backend has them.
 
     `threads` holds for all of OpenCV while the network runs; 0 means as many as OpenCV has now.
@@ -384,7 +384,7 @@ class CaffeModel:
             cv2.setNumThreads(before)
         return [np.concatenate(maps) for maps in zip(*rows, strict=True)]
 
-    def layers(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def layer_outputs(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What every convolution gives after its activation, in the order in which they run."""
         text, weights = self.path.with_suffix(".prototxt"), self.path.with_suffix(".caffemodel")
         net = net_parameter()()

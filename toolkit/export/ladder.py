@@ -122,7 +122,9 @@ def ladder(
 
 
 def _call(backend: Any) -> Callable[[Any], Any]:
-    return backend.find if isinstance(backend, EndToEndModel) else backend.predict
+    if isinstance(backend, EndToEndModel):
+        return partial(backend.find, settings=DetectSettings())
+    return backend.predict
 
 
 def _fault(

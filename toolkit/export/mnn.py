@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.models.io import NetworkIO
+from toolkit.models.network import FromMaps
 from toolkit.pictures import save_image
 from toolkit.runtime import InputError, require, whole_file
 
@@ -156,7 +157,7 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-class MnnModel:
+class MnnModel(FromMaps):
     """A .mnn file in MNN's wheel: `.io` and `.predict` as every backend has them."""
 
     def __init__(self, path: Path, io: NetworkIO, threads: int = 0):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.models.io import LandmarkIO, ModelIO, NetworkIO
-from toolkit.models.zoo import TorchNetwork
+from toolkit.models.network import FromMaps, TorchNetwork
 from toolkit.runtime import InputError, require
 
 INPUT = "in0"
@@ -103,7 +103,7 @@ def detection_param(param: str, io: ModelIO, conf: float = 0.25, iou: float = 0.
     return "\n".join([magic, f"{layer_count + 1} {blob_count + 1}", *layers, " ".join(line)]) + "\n"
 
 
-class NcnnModel:
+class NcnnModel(FromMaps):
     """A .param with its .bin in the ncnn wheel: `.io` and `.predict` as every backend has them."""
 
     def __init__(self, path: Path, io: NetworkIO, precision: str = "fp32", threads: int = 0):
@@ -151,7 +151,7 @@ class NcnnModel:
         rows = [self.extract(chw, self.outputs) for chw in x]
         return [np.stack(maps) for maps in zip(*rows, strict=True)]
 
-    def layers(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def layer_outputs(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What every convolution gives after its activation, in the order in which they run."""
         rows = _read(self.path)
         blobs = []

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from toolkit.inference.backend import Boxes, DetectSettings
-from toolkit.models.decode import LARGEST
+from toolkit.inference.backend import DetectSettings
+from toolkit.models.decode import Boxes, Suppression, decode_boxes, probabilities
 from toolkit.models.detector import Detector
 from toolkit.models.io import ModelIO, NetworkIO
-from toolkit.models.zoo import TorchNetwork
+from toolkit.models.network import FromMaps, TorchNetwork
 from toolkit.runtime import InputError, require, whole_file
 
 INPUT = "images"
@@ -91,7 +91,7 @@ def export_end2end(
 
 
 class Decoded(nn.Module):
-    """A detector with `toolkit.models.detector.decode` behind it, dense and in torch, for tracing."""
+    """A detector with `toolkit.models.decode.decode` behind it, dense and in torch, for tracing."""
 
     def __init__(self, model: Detector):
         super().__init__()
@@ -103,19 +103,15 @@ class Decoded(nn.Module):
         for raw, head in zip(self.model(x), self.model.io.heads, strict=True):
             h, w = raw.shape[2:]
             cells = raw.reshape(-1, len(head.anchors), 5 + len(self.model.io.classes), h, w)
-            sides = torch.tensor([w, h], dtype=torch.float32).reshape(2, 1, 1)
             row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-            grid = torch.stack((column, row)).float()  # (2, h, w)
-            anchors = torch.tensor(head.anchors).reshape(-1, 2, 1, 1) / sides / head.stride  # (A, 2, 1, 1)
-            xy, answers = cells[:, :, :2], cells[:, :, 4:]
-            if not head.new_coords:
-                xy, answers = xy.sigmoid(), answers.sigmoid()
-            s = head.scale_x_y
-            xy = (xy * s - (s - 1) / 2 + grid) / sides  # (N, A, 2, h, w)
-            wh = cells[:, :, 2:4]
-            wh = ((2 * wh).square() if head.new_coords else wh.clamp(max=LARGEST).exp()) * anchors
-            corners = torch.cat((xy - wh / 2, xy + wh / 2), 2)  # (N, A, 4, h, w)
-            boxes.append(corners.permute(0, 1, 3, 4, 2).flatten(1, 3))
+            corner = torch.stack((column, row), -1).float()  # (h, w, 2)
+            anchors = torch.from_numpy(head.relative_anchors((w, h)))[:, None, None]  # (A, 1, 1, 2)
+            grid = torch.tensor([w, h], dtype=torch.float32)
+            raw_boxes = cells[:, :, :4].permute(0, 1, 3, 4, 2)  # (N, A, h, w, 4)
+            _, box = decode_boxes(raw_boxes, corner, grid, anchors, head)
+            half = box[..., 2:] / 2
+            boxes.append(torch.cat((box[..., :2] - half, box[..., :2] + half), -1).flatten(1, 3))
+            answers = probabilities(cells[:, :, 4:], head)
             scores.append((answers[:, :, :1] * answers[:, :, 1:]).transpose(1, 2).flatten(2))
         return torch.cat(boxes, 1), torch.cat(scores, 2)
 
@@ -228,7 +224,7 @@ def check_shape(path: Path, shape: tuple[int, ...], x: NDArray[np.float32]) -> N
         )
 
 
-class OnnxModel:
+class OnnxModel(FromMaps):
     """An ONNX file in onnxruntime: `.io` and `.predict` as every backend has them."""
 
     def __init__(self, path: Path, io: NetworkIO, threads: int = 0):
@@ -247,7 +243,7 @@ class OnnxModel:
         check_shape(self.path, self.shape, x)
         return self.session.run(None, {self.input: np.ascontiguousarray(x)})
 
-    def layers(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def layer_outputs(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What every convolution gives after its activation, in the order in which they run."""
         onnx = require("onnx", "export")
         runtime = require("onnxruntime", "export")
@@ -276,7 +272,7 @@ class OnnxModel:
         return session.run(names, {self.input: x})
 
 
-class EndToEndModel:
+class EndToEndModel(FromMaps):
     """A `model-end2end.onnx` in onnxruntime, which `toolkit.detect.run` takes as any other network."""
 
     def __init__(self, path: Path, io: ModelIO, threads: int = 0):
@@ -287,13 +283,21 @@ class EndToEndModel:
         if names != ["boxes", "scores", "labels", "batch_index"]:
             raise InputError(f"{path} gives {', '.join(names)}: it is no model-end2end.onnx of this toolkit")
 
-    def find(self, x: NDArray[np.float32], conf: float = 0.25, iou: float = 0.45) -> list[Boxes]:
+    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The raw maps stay inside the file: InputError."""
+        raise InputError(
+            f"{self.path.name} gives detections, not maps to compare: name onnx, or use toolkit parity ladder"
+        )
+
+    def find(self, x: NDArray[np.float32], settings: Suppression) -> list[Boxes]:
         """(N, 3, H, W) at the exported size -> detections of each picture, boxes relative to the input."""
+        if settings.nms != "plain":
+            raise InputError(f"this network has plain suppression inside: {settings.nms!r} cannot be chosen")
         check_shape(self.path, self.shape, x)
         given = {
             INPUT: np.ascontiguousarray(x),
-            "conf": np.array(conf, np.float32),
-            "iou": np.array(iou, np.float32),
+            "conf": np.array(settings.conf, np.float32),
+            "iou": np.array(settings.iou, np.float32),
         }
         boxes, scores, labels, batch_index = self.session.run(None, given)
         mine = [batch_index == i for i in range(len(x))]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.export.onnx import check_shape
 from toolkit.models.io import NetworkIO
+from toolkit.models.network import FromMaps
 from toolkit.runtime import InputError, require
 
 
@@ -20,7 +21,7 @@ def load_openvino() -> ModuleType:
     return require("openvino", "openvino")
 
 
-class OpenVinoModel:
+class OpenVinoModel(FromMaps):
     """A `model.onnx` in OpenVINO on the CPU, in float32: `.io` and `.predict` as every backend has them."""
 
     def __init__(self, path: Path, io: NetworkIO, threads: int = 0):

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.boxes import iou
-from toolkit.inference.backend import Backend, Boxes, Suppressing
-from toolkit.models.blocks import ConvBNAct
+from toolkit.models.decode import Boxes
 from toolkit.models.io import NetworkIO
-from toolkit.models.zoo import TorchNetwork
+from toolkit.models.network import Network, ShowsLayers, TorchNetwork
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError
 
@@ -108,25 +107,6 @@ def statistics(feature: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.array([flat.mean(), np.abs(flat).mean(), flat.min(), flat.max(), *flat[:4]])
 
 
-def torch_layers(model: TorchNetwork, x: NDArray[np.float32]) -> tuple[list[str], list[NDArray[np.float32]]]:
-    """Names and outputs of every convolution (after its activation), in the order in which they run."""
-    names, found, hooks = [], [], []
-    for name, module in model.named_modules():
-        if isinstance(module, ConvBNAct):
-
-            def keep(_module: Any, _inputs: Any, output: Any, name: str = name) -> None:
-                names.append(name)
-                found.append(output.detach().float().cpu().numpy().copy())
-
-            hooks.append(module.register_forward_hook(keep))
-    try:
-        model.predict(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return names, found
-
-
 def _rows(names: Sequence[str], a: Sequence[NDArray], b: Sequence[NDArray]) -> tuple[Row, ...]:
     rows = []
     for name, p, q in zip(names, a, b, strict=True):
@@ -141,8 +121,8 @@ def _rows(names: Sequence[str], a: Sequence[NDArray], b: Sequence[NDArray]) -> t
 
 
 def layer_parity(
-    first: Backend | DarknetReference,
-    second: Backend | DarknetReference,
+    first: Network | DarknetReference,
+    second: Network | DarknetReference,
     x: NDArray[np.float32] | None = None,
     names: tuple[str, str] = ("first", "second"),
 ) -> Parity:
@@ -151,11 +131,6 @@ def layer_parity(
     for side in (first, second):
         if isinstance(side, DarknetReference):
             x = side.x
-    for side, name in zip((first, second), names, strict=True):
-        if isinstance(side, Suppressing):
-            raise InputError(
-                f"{name} gives detections, no maps to compare: take onnx, or toolkit parity ladder"
-            )
     if x is None:
         raise InputError("parity needs an input: give x, or a darknet reference, which has its own")
     a, b = first.predict(x), second.predict(x)
@@ -164,13 +139,14 @@ def layer_parity(
     outputs = _rows([f"output {i}" for i in range(len(a))], a, b)
 
     labels: list[str] = []
-    features: list[list[NDArray] | None] = []
+    features: list[list[NDArray[Any]] | None] = []
     for side in (first, second):
         if isinstance(side, TorchNetwork):
-            labels, found = torch_layers(side, x)
-            features.append(list(found))
+            named = side.named_layers(x)
+            labels = list(named)
+            features.append(list(named.values()))
         else:
-            features.append(side.layers(x) if hasattr(side, "layers") else None)
+            features.append(side.layer_outputs(x) if isinstance(side, ShowsLayers) else None)
     references = [side.statistics if isinstance(side, DarknetReference) else [] for side in (first, second)]
     if any(references):
         known = references[0] or references[1]

@@ -19,7 +19,7 @@ from toolkit.models.darknet.network import load_darknet
 from toolkit.models.darknet.write import save_darknet
 from toolkit.models.detector import Detector
 from toolkit.models.io import ModelIO, NetworkIO
-from toolkit.models.zoo import TorchNetwork
+from toolkit.models.network import TorchNetwork
 
 
 @dataclass(frozen=True)

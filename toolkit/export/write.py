@@ -21,12 +21,11 @@ from toolkit.export.int8 import pictures
 from toolkit.export.parity import matched, output_difference, probe_input
 from toolkit.export.registry import CALIBRATED, DEFAULT, FOR_DETECTORS, FORMATS, PACKAGES, Job
 from toolkit.inference.backend import DetectSettings
-from toolkit.inference.run import suppress
+from toolkit.models.decode import suppress
 from toolkit.models.detector import Detector
 from toolkit.models.io import ModelIO, NetworkIO
 from toolkit.models.landmarks import LandmarkNet
-from toolkit.models.network import fold
-from toolkit.models.zoo import TorchNetwork
+from toolkit.models.network import TorchNetwork, fold
 from toolkit.runtime import InputError, environment, progress, whole_folder
 
 # Difference to torch that passes beside `Format.tolerance`, in units of torch's own distance from float64: a
@@ -152,7 +151,7 @@ def _same_detections(model: Detector, opened: onnx.EndToEndModel, x: NDArray[np.
     settings = DetectSettings(conf=float(best[: 300 + 1][-1])) if len(best) else DetectSettings()
     (candidates,) = model.decode(model.predict(x), settings.conf)
     wanted = suppress(candidates, settings)
-    (found,) = opened.find(x, settings.conf, settings.iou)
+    (found,) = opened.find(x, settings)
     pairs = matched(wanted, found)
     if pairs < 0.98 * max(len(wanted.scores), len(found.scores)):
         raise InputError(

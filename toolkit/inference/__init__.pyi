@@ -1,4 +1,3 @@
-from .backend import Boxes as Boxes
 from .backend import DetectSettings as DetectSettings
 from .preprocess import preprocess as preprocess
 from .results import annotate as annotate

@@ -1,16 +1,11 @@
-"""What an inference engine offers, the settings of a detection, and its result."""
+"""The settings of a detection; what an engine offers is in toolkit.models.network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.boxes import NMS_KINDS, Placement, letterbox, stretch
-from toolkit.models.io import LandmarkIO, ModelIO
 from toolkit.runtime import InputError
 
 RESIZES = ("bilinear", "darknet")
@@ -18,34 +13,6 @@ FITS: dict[str, Callable[[tuple[int, int], tuple[int, int]], Placement]] = {
     "stretch": stretch,
     "letterbox": letterbox,
 }
-
-
-class Backend(Protocol):
-    @property
-    def io(self) -> ModelIO: ...
-
-    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
-
-
-class LandmarkBackend(Protocol):
-    """A network that places points in a face cut out; `predict` gives [(N, 2 points)]."""
-
-    @property
-    def io(self) -> LandmarkIO: ...
-
-    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
-
-
-@runtime_checkable
-class Suppressing(Protocol):
-    """A network with decoding and plain suppression inside, such as a model-end2end.onnx."""
-
-    @property
-    def io(self) -> ModelIO: ...
-
-    def find(self, x: NDArray[np.float32], conf: float, iou: float) -> list[Boxes]:
-        """(N, 3, H, W) -> detections of each picture, boxes xyxy relative to the input."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -81,12 +48,3 @@ class DetectSettings:
         for name, number in (("conf", self.conf), ("iou", self.iou)):
             if not isinstance(number, (int, float)) or not 0 <= number <= 1:
                 raise InputError(f"{name} is a number between 0 and 1, {number!r} was given")
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Detections of one picture, by falling score."""
-
-    boxes: NDArray[np.float32]  # (K, 4) xyxy in pixels of the picture
-    scores: NDArray[np.float32]  # (K,)
-    class_ids: NDArray[np.int64]  # (K,)

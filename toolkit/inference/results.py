@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.inference.backend import Boxes
+from toolkit.models.decode import Boxes
 from toolkit.models.io import ModelIO
 from toolkit.pictures import Image
 

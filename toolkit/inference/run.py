@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
@@ -16,24 +15,17 @@ import cv2
 import numpy as np
 import torch
 
-from toolkit.boxes import Placement, clip, nms
-from toolkit.inference.backend import Backend, Boxes, DetectSettings, Suppressing
+from toolkit.boxes import Placement, clip
+from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess
 from toolkit.inference.results import annotate, to_supervision
-from toolkit.models.decode import Candidates, decode
-from toolkit.models.detector import Detector
-from toolkit.models.network import evaluating
+from toolkit.models.decode import Boxes
+from toolkit.models.network import Detecting
 from toolkit.pictures import Image, Video, load_image, write_video
 from toolkit.runtime import InputError
 
 if TYPE_CHECKING:
     import supervision
-
-
-def suppress(candidates: Candidates, settings: DetectSettings) -> Boxes:
-    """Candidates of one picture -> what is left of them, by falling score, still relative to the input."""
-    keep = nms(candidates.boxes_norm, candidates.scores, candidates.class_ids, settings.iou, settings.nms)
-    return Boxes(candidates.boxes_norm[keep], candidates.scores[keep], candidates.class_ids[keep])
 
 
 def place(found: Boxes, placement: Placement, settings: DetectSettings) -> Boxes:
@@ -43,7 +35,7 @@ def place(found: Boxes, placement: Placement, settings: DetectSettings) -> Boxes
 
 
 def run(
-    model: Backend | Suppressing,
+    model: Detecting,
     images: Iterable[Image | str | Path],
     settings: DetectSettings = DetectSettings(),
     batch: int = 1,
@@ -55,14 +47,11 @@ def run(
     runs in one at a time while the others read and decode. Inputs of different sizes (`long_side`) run one
     by one.
     """
-    if isinstance(model, Suppressing) and settings.nms != "plain":
-        raise InputError(f"this network has plain suppression inside: {settings.nms!r} cannot be chosen")
     if settings.long_side is not None:
         batch = 1
     items = iter(images)
     chunks = iter(lambda: list(islice(items, batch)), [])
-    turn, mine = threading.Lock(), threading.local()
-    spread = isinstance(model, Detector) and next(model.parameters()).device.type == "cpu"
+    turns, mine = threading.Semaphore(1), threading.local()
 
     def work(chunk: list[Image | str | Path]) -> list[Boxes]:
         pictures = [load_image(item) if isinstance(item, (str, Path)) else item for item in chunk]
@@ -79,14 +68,9 @@ def run(
                 for picture, out in zip(pictures, pixels, strict=True)
             ]
             x = pixels.transpose(0, 3, 1, 2)
-        if isinstance(model, Suppressing):
-            with turn:
-                found = model.find(x, settings.conf, settings.iou)
-        else:
-            with nullcontext() if spread else turn:
-                maps = model.predict(x)
-            found = [suppress(c, settings) for c in decode(maps, model.io, settings.conf)]
-        return [place(f, p, settings) for f, p in zip(found, placements, strict=True)]
+        with turns:
+            found = model.find(x, settings)
+        return [place(each, p, settings) for each, p in zip(found, placements, strict=True)]
 
     first = list(islice(chunks, 2))
     if len(first) < 2:  # one picture or one batch: all cores on it
@@ -95,11 +79,12 @@ def run(
         return
     cores, threads = torch.get_num_threads(), cv2.getNumThreads()
     cv2.setNumThreads(1)  # for one small picture its threads only take the cores from the network
-    if spread:
-        pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
-    else:
-        pool = ThreadPoolExecutor(3)
-    with evaluating(model) if isinstance(model, Detector) else nullcontext():
+    with model.at_once() as many:
+        if many > 1:
+            turns = threading.Semaphore(many)
+            pool = ThreadPoolExecutor(many, initializer=torch.set_num_threads, initargs=(1,))
+        else:
+            pool = ThreadPoolExecutor(3)
         try:
             waiting = deque(pool.submit(work, chunk) for chunk in (*first, *islice(chunks, cores)))
             while waiting:
@@ -113,7 +98,7 @@ def run(
 
 
 def detect(
-    model: Backend, image: Image | str | Path, conf: float = 0.25, iou: float = 0.45, **settings: Any
+    model: Detecting, image: Image | str | Path, conf: float = 0.25, iou: float = 0.45, **settings: Any
 ) -> supervision.Detections:
     """Detections in one picture (a path or an RGB array), with `data["class_name"]`.
 
@@ -129,7 +114,7 @@ def detect(
 
 
 def annotate_video(
-    model: Backend,
+    model: Detecting,
     video: Video,
     path: Path,
     frames: int = 0,

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from toolkit.models.blocks import ConvBNAct, LinearBN, MaxPool, Shortcut
-from toolkit.models.landmarks import LandmarkNet
-from toolkit.models.zoo import TorchNetwork
+from toolkit.models.network import TorchNetwork
 
 
 @dataclass(frozen=True)
@@ -197,13 +196,9 @@ def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> C
                 )
             )
     outputs = nodes[-1].all_input_nodes
-    heads = (
-        ()
-        if isinstance(model, LandmarkNet)
-        else tuple(
-            HeadCost(head.stride, _receptive_field(node, nodes), node.meta["shape"])
-            for head, node in zip(model.io.heads, outputs, strict=True)
-        )
+    heads = tuple(
+        HeadCost(head.stride, _receptive_field(node, nodes), node.meta["shape"])
+        for head, node in zip(model.io.heads, outputs, strict=False)  # landmarks have an output and no head
     )
     return Cost(
         input_size=size,

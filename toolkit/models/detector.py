@@ -1,9 +1,8 @@
-"""The detector module built from a spec, and the one decoding of raw head maps."""
+"""Detectors in torch: what all share, and the one that is built from a spec."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,24 +11,21 @@ from torch import Tensor, nn
 
 from toolkit.models import spec as specs
 from toolkit.models.blocks import SPP, ConvBNAct, InvertedResidual, SqueezeExcite, Stage, depthwise
-from toolkit.models.decode import Candidates, decode
+from toolkit.models.decode import Candidates, Floats, decode
 from toolkit.models.io import ModelIO
-from toolkit.models.network import infer
+from toolkit.models.network import FromMaps, TorchNetwork
 from toolkit.models.spec import DetectorSpec
 
 
-class Detector(nn.Module):
+class Detector(TorchNetwork, FromMaps):
     """What every torch detector here offers. `forward(x)`: (N, 3, H, W) in 0..1 -> list of raw head maps
     (N, A * (5 + C), H / stride, W / stride), coarsest first."""
 
     io: ModelIO
 
-    def decode(self, maps: Sequence[Any], conf: float = 0.25) -> list[Candidates]:
+    def decode(self, maps: Sequence[Tensor] | Sequence[Floats], conf: float = 0.25) -> list[Candidates]:
+        """Raw head maps -> the boxes above `conf` in each picture, before suppression."""
         return decode(maps, self.io, conf)
-
-    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Numpy in, numpy out, in evaluation mode and without gradients: the call every backend has."""
-        return infer(self, x)
 
 
 class DetectionHead(nn.Module):

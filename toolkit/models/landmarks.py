@@ -20,7 +20,7 @@ from toolkit.models.blocks import ConvBNAct, InvertedResidual, LinearBN
 from toolkit.models.caffe_file import read_caffemodel
 from toolkit.models.io import LandmarkIO
 from toolkit.models.ncnn_file import read_model
-from toolkit.models.network import fold, infer
+from toolkit.models.network import TorchNetwork, fold
 from toolkit.runtime import InputError
 
 STRIDE = 16  # of the last feature map, which the final convolution takes in whole
@@ -80,7 +80,7 @@ def change_landmarks(spec: LandmarkSpec, **changes: Any) -> LandmarkSpec:
     return replace(spec, **changes)
 
 
-class LandmarkNet(nn.Module):
+class LandmarkNet(TorchNetwork):
     """The network of a `LandmarkSpec`. Shapes are those of landmark106."""
 
     def __init__(self, spec: LandmarkSpec):
@@ -120,15 +120,6 @@ class LandmarkNet(nn.Module):
         features = self.features(x)
         points = self.points(features)
         return [points] if self.spread is None else [points, self.spread(features)]
-
-    def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Numpy in, numpy out, in evaluation mode and without gradients: the call every backend has."""
-        return infer(self, x)
-
-
-def decode_points(outputs: Sequence[Any], io: LandmarkIO) -> NDArray[np.float32]:
-    """What `predict` gives -> points (N, P, 2), x and y relative to the cut."""
-    return np.asarray(outputs[0], np.float32).reshape(-1, io.points, 2)
 
 
 def load_landmark_weights(model: LandmarkNet, path: str | Path) -> LandmarkNet:

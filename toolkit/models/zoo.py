@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from toolkit.models.darknet.weights import load_weights
-from toolkit.models.detector import Detector, SpecDetector
+from toolkit.models.detector import SpecDetector
 from toolkit.models.landmarks import (
     LANDMARK_SPECS,
     LandmarkNet,
@@ -29,9 +29,6 @@ from toolkit.models.spec import (
     change,
 )
 from toolkit.runtime import InputError
-
-TorchNetwork = Detector | LandmarkNet
-
 
 VOC = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow "
@@ -243,14 +240,15 @@ def _published() -> list[DetectorSpec]:
 
 
 SPECS = {spec.name: spec for spec in _published()}
+ZOO: dict[str, DetectorSpec | LandmarkSpec] = {**SPECS, **LANDMARK_SPECS}
 
 
 def list_models(task: str = "") -> list[str]:
     """Names that `create_model` knows: of "detection", of "landmarks", or all."""
-    tasks: dict[str, list[str]] = {"detection": list(SPECS), "landmarks": list(LANDMARK_SPECS)}
+    tasks = list(dict.fromkeys(spec.io.task for spec in ZOO.values()))
     if task and task not in tasks:
         raise InputError(f"unknown task {task!r}: known are {', '.join(tasks)}")
-    return tasks[task] if task else [name for names in tasks.values() for name in names]
+    return [name for name, spec in ZOO.items() if task in ("", spec.io.task)]
 
 
 @overload
@@ -279,18 +277,26 @@ def create_model(
     Raises InputError for an unknown name or change, for a value that a network cannot have (WrongKind where
     it is a word for a number, say) and for weights that do not fit.
     """
-    spec = SPECS.get(name) or LANDMARK_SPECS.get(name) if isinstance(name, str) else name
+    spec = ZOO.get(name) if isinstance(name, str) else name
     if spec is None:
         raise InputError(f"unknown network {name!r}: known are {', '.join(list_models())}")
     if weights == "published":
         weights = published_weights(spec.name)
     if isinstance(spec, LandmarkSpec):
-        points = LandmarkNet(change_landmarks(spec, **changes))
-        if weights is not None and Path(weights).suffix in (".caffemodel", ".param"):
-            points = load_landmark_weights(points, weights)
-        elif weights is not None:
-            load_state(points, Path(weights), ".caffemodel, .param or .pt")
-        return points.eval()
+        return _landmarks(spec, weights, changes)
+    return _detector(spec, weights, changes)
+
+
+def _landmarks(spec: LandmarkSpec, weights: str | Path | None, changes: dict[str, Any]) -> LandmarkNet:
+    model = LandmarkNet(change_landmarks(spec, **changes))
+    if weights is not None and Path(weights).suffix in (".caffemodel", ".param"):
+        model = load_landmark_weights(model, weights)
+    elif weights is not None:
+        load_state(model, Path(weights), ".caffemodel, .param or .pt")
+    return model.eval()
+
+
+def _detector(spec: DetectorSpec, weights: str | Path | None, changes: dict[str, Any]) -> SpecDetector:
     try:
         model = SpecDetector(change(spec, **changes) if changes else spec)
     except InputError:
@@ -353,4 +359,6 @@ def has_published_weights(name: str) -> bool:
 
 
 def _weights_file(name: str) -> str:
-    return f"{name}/caffe/{name}.caffemodel" if name in LANDMARK_SPECS else f"{name}/{name}.weights"
+    """darknet's file where the seed published one, else Caffe's."""
+    darknet = f"{name}/{name}.weights"
+    return darknet if darknet in published_files() else f"{name}/caffe/{name}.caffemodel"

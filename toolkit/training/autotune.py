@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import torch
 
 from toolkit.models import create_model
-from toolkit.models.zoo import TorchNetwork
+from toolkit.models.network import TorchNetwork
 from toolkit.runtime import pick_device
 from toolkit.training.config import Config
 

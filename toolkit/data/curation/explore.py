@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.data.curation.desk import TRUTH, asks_database, fiftyone
-from toolkit.inference.backend import Backend, DetectSettings
+from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess
 from toolkit.inference.run import run
+from toolkit.models.network import Detecting
 from toolkit.pictures import load_image
 from toolkit.runtime import InputError, progress
 
@@ -46,7 +47,7 @@ def embed_with(model: Any, cells: int = 4) -> Embed:
     return embed
 
 
-def detect_with(model: Backend, settings: DetectSettings | None = None) -> Detect:
+def detect_with(model: Detecting, settings: DetectSettings | None = None) -> Detect:
     """Any backend's detections in the form that `add_predictions` takes; conf .1 by default."""
 
     def detect(images: Images) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:

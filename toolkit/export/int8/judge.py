@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.export.int8.file import encode
 from toolkit.export.int8.ranges import extract
 from toolkit.export.ncnn import INPUT, NcnnModel
-from toolkit.models.io import HeadIO, LandmarkIO, ModelIO, NetworkIO
-from toolkit.models.landmarks import decode_points
+from toolkit.models.io import NetworkIO
 from toolkit.models.ncnn_file import Floats, Layer
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What quantising this layer alone does to the outputs (`output_error`)."""
+    """What quantising this layer alone does to the outputs (`NetworkIO.output_error`)."""
 
     name: str
     kind: str
@@ -46,8 +43,8 @@ class Bench:
         return encode(self.layers, peaks, [name for name in self.weighted if name not in floats])
 
     def error(self, peaks: Mapping[str, float], floats: Collection[str], start: int = 0) -> float:
-        """`output_error` with all layers int8 but `floats`; those before `start`, which must be float, do not
-        run: what they gave is known."""
+        """`NetworkIO.output_error` with all layers int8 but `floats`; those before `start`, which must be
+        float, do not run: what they gave is known."""
         model = open_files(*self.encode(peaks, floats), self.io, self.folder)
         outputs = _outputs(self.io)
         known = {INPUT, *(blob for layer in self.layers[:start] for blob in layer.outputs)}
@@ -57,7 +54,7 @@ class Bench:
             list(extract(model, {blob: blobs[blob] for blob in needed}, outputs).values())
             for blobs in self.inside
         ]
-        return output_error(wanted, found, self.io)
+        return self.io.output_error(wanted, found)
 
 
 def _outputs(io: NetworkIO) -> list[str]:
@@ -75,37 +72,3 @@ def evenly(samples: Floats, count: float) -> Floats:
     """At most `count` of the pictures, evenly spread."""
     wanted = min(int(count), len(samples))
     return samples[np.linspace(0, len(samples) - 1, wanted).round().astype(int)]
-
-
-def output_error(
-    wanted: Sequence[Sequence[Floats]], found: Sequence[Sequence[Floats]], io: NetworkIO
-) -> float:
-    """How far the outputs are from float32's. Of landmarks: the mean distance of the points, in sides of the
-    cut. Of detections their raw material, over all cells and anchors of all pictures:
-
-    sum(|score - score'| + score x mean |box - box'|) / sum(score), where a score is objectness x class
-    probability and a box its four raw numbers. 0 is equal; cells that nobody would look at weigh nothing.
-    """
-    if isinstance(io, LandmarkIO):
-        steps = [decode_points(a, io) - decode_points(b, io) for a, b in zip(wanted, found, strict=True)]
-        return float(np.linalg.norm(steps, axis=-1).mean())
-    apart = total = 0.0
-    for picture, other in zip(wanted, found, strict=True):
-        for a, b, head in zip(picture, other, io.heads, strict=True):
-            p, q = head_cells(a, head, io), head_cells(b, head, io)
-            score, score2 = (cell_scores(m, head.new_coords) for m in (p, q))
-            boxes = np.abs(p[:, :4] - q[:, :4]).mean(1)
-            apart += float(np.abs(score - score2).sum() + (score.sum(1) * boxes).sum())
-            total += float(score.sum())
-    return apart / max(total, 1e-12)
-
-
-def head_cells(raw: Floats, head: HeadIO, io: ModelIO) -> NDArray[np.float64]:
-    """Raw head map of one picture -> (A, 5 + C, cells)."""
-    return raw.reshape(len(head.anchors), 5 + len(io.classes), -1).astype(np.float64)
-
-
-def cell_scores(cells: NDArray[Any], probabilities: bool) -> NDArray[Any]:
-    """(A, 5 + C, cells) -> objectness x class probability (A, C, cells)."""
-    p = cells[:, 4:] if probabilities else 1 / (1 + np.exp(-np.clip(cells[:, 4:], -60, 60)))
-    return p[:, :1] * p[:, 1:]

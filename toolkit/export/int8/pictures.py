@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.export.int8.judge import cell_scores, head_cells
 from toolkit.export.ncnn import NcnnModel
 from toolkit.inference.preprocess import preprocess
-from toolkit.models.io import ModelIO, NetworkIO
+from toolkit.models.io import NetworkIO
 from toolkit.models.ncnn_file import Floats
 from toolkit.pictures import find_images, load_image
 from toolkit.runtime import InputError, progress
@@ -71,7 +70,7 @@ def checked_samples(samples: Floats, io: NetworkIO) -> Floats:
     return np.ascontiguousarray(samples)
 
 
-def warn_of_colours(model: NcnnModel, io: ModelIO, samples: Floats) -> None:
+def warn_of_colours(model: NcnnModel, io: NetworkIO, samples: Floats) -> None:
     """The files cannot say in which order their colours stand, but the network can: it was trained on one."""
     grey = np.abs(samples - samples[:, :1]).max((1, 2, 3)) < 1e-3
     if grey.mean() > 0.5:
@@ -91,10 +90,10 @@ def warn_of_colours(model: NcnnModel, io: ModelIO, samples: Floats) -> None:
         )
 
 
-def _best_scores(model: NcnnModel, io: ModelIO, samples: Floats) -> NDArray[np.float64]:
+def _best_scores(model: NcnnModel, io: NetworkIO, samples: Floats) -> NDArray[np.float64]:
     """(N,): the best score in each picture."""
     best = []
     for x in samples:
         maps = zip(model.predict(x[None]), io.heads, strict=True)
-        best.append(max(cell_scores(head_cells(m, head, io), head.new_coords).max() for m, head in maps))
+        best.append(max(head.cell_scores(head.cells(m)).max() for m, head in maps))
     return np.array(best)

@@ -23,7 +23,7 @@ from toolkit.export.int8.ranges import (
     threshold,
 )
 from toolkit.export.ncnn import INPUT, NcnnModel
-from toolkit.models.io import LandmarkIO, ModelIO, NetworkIO
+from toolkit.models.io import NetworkIO
 from toolkit.models.ncnn_file import Floats, Layer, read_model
 from toolkit.runtime import InputError, progress, whole_file
 
@@ -32,8 +32,7 @@ CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
 JUDGES = 16  # pictures on which outputs are compared, at most
 # Depthwise layers stay float: with a scale for each channel they are as large in int8, they take longer on
 # x86_64, and there ncnn divides by their scales with an approximate reciprocal. Of the others, the most
-# sensitive first, as many as it takes for the outputs to be this close to float32 (detections, landmarks) ...
-GOOD_ERROR, GOOD_DISTANCE = 0.08, 0.004
+# sensitive first, as many as it takes for the outputs to be as close to float32 as `NetworkIO.good_error` ...
 # ... or until this part of all layers is float besides, or the files reach that part of the float32 files.
 FLOAT_PART, SIZE_PART = 1 / 6, 0.345
 
@@ -73,7 +72,7 @@ def quantize(
     of large networks an even part is used. `method`: how the range of an input is found, one of `METHODS`, or
     "best", which tries all and keeps the one with the least `output_error`. `float_layers`: names in the
     .param that stay float; None keeps depthwise layers and lets the sensitivities choose others
-    (`GOOD_ERROR`, `FLOAT_PART`, `SIZE_PART`), () quantises everything. Both files appear whole.
+    (`NetworkIO.good_error`, `FLOAT_PART`, `SIZE_PART`), () quantises everything. Both files appear whole.
 
     Raises InputError for bad samples, an unknown method or layer, and files that are no float32 model; warns
     where the pictures are grey or seem to have red and blue exchanged.
@@ -92,7 +91,7 @@ def quantize(
         )
     read = list(dict.fromkeys(weighted.values()))
     model = NcnnModel(param, io, "fp32", threads=1)
-    if isinstance(io, ModelIO):
+    if io.heads:
         warn_of_colours(model, io, evenly(samples, JUDGES))
     macs = _macs(layers, model, samples[0])
     seen = evenly(samples, max(MINIMUM, CALIBRATION_MACS / macs))
@@ -162,10 +161,9 @@ def _sensitive(
 
     # of a tiny network the .param is a good part: a twentieth more is allowed
     limit = limit if size(floats) <= limit else 1.05 * size(floats)
-    good = GOOD_DISTANCE if isinstance(bench.io, LandmarkIO) else GOOD_ERROR
     most = len(floats) + FLOAT_PART * len(rows)
     for row in sorted((row for row in rows if row.name not in floats), key=lambda row: -row.error):
-        if error <= good or len(floats) + 1 > most:
+        if error <= bench.io.good_error or len(floats) + 1 > most:
             break
         if size({*floats, row.name}) <= limit:
             floats = {*floats, row.name}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.models.decode import decode_boxes, probabilities
 from toolkit.training.assign import YoloLayer, darknet_matches
 from toolkit.training.losses.common import Losses, best_overlap, wide
 
@@ -102,26 +103,21 @@ def _layer_delta(
     n, channels, h, w = raw.shape
     a = len(layer.mask)
     cells = wide(raw).view(n, a, channels // a, h * w)
-    squash = torch.nn.Identity() if layer.new_coords else torch.sigmoid
     delta = torch.zeros_like(cells)
     grid = cells.new_tensor([w, h])
     anchors = cells.new_tensor([layer.anchors[m] for m in layer.mask]) / cells.new_tensor(input_size)
 
-    def decode(raw_xywh: Tensor, anchor: Tensor, corner: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., 4) -> x, y in the cell and the box cxcywh (..., 4)."""
-        xy = squash(raw_xywh[..., :2]) * layer.scale_x_y - (layer.scale_x_y - 1) / 2
-        wh = 4 * raw_xywh[..., 2:].square() if layer.new_coords else raw_xywh[..., 2:].exp()
-        return xy, torch.cat(((corner + xy) / grid, wh * anchor), -1)
-
     index = torch.arange(h * w, device=raw.device)
     corners = torch.stack((index % w, index // w), -1)  # (h w, 2)
-    _, predicted = decode(cells[:, :, :4].transpose(2, 3), anchors[:, None], corners)
+    _, predicted = decode_boxes(
+        cells[:, :, :4].transpose(2, 3), corners, grid, anchors[:, None], layer, cap=None
+    )
     predicted = predicted.flatten(1, 2)  # (N, A h w, 4)
-    sure = squash(cells[:, :, 5:].amax(2)) > 0.25
+    sure = probabilities(cells[:, :, 5:].amax(2), layer) > 0.25
     spared = sure & (best_overlap(predicted, boxes, picture) > layer.ignore_thresh).view_as(sure)
     if len(regions):
         spared |= (best_overlap(predicted, regions.to(boxes), in_regions, inside=True) > 0.5).view_as(sure)
-    delta[:, :, 4] = torch.where(spared, 0, -norm * squash(cells[:, :, 4]))
+    delta[:, :, 4] = torch.where(spared, 0, -norm * probabilities(cells[:, :, 4], layer))
 
     truth, anchor, cell = darknet_matches(boxes, layer, input_size, (w, h))
     # Several truths may share an anchor and cell: one row of `place` each, `row` points into it.
@@ -129,12 +125,12 @@ def _layer_delta(
     where = (place // (h * w * a), place // (h * w) % a, slice(None), place % (h * w))
     values = cells[where]  # (K, 5 + C)
     answer = torch.zeros_like(values)
-    xy, box = decode(values[:, :4], anchors[where[1]], corners[where[3]])
+    xy, box = decode_boxes(values[:, :4], corners[where[3]], grid, anchors[where[1]], layer, cap=None)
     box_delta = _box_delta(xy, box, values[:, 2:4], boxes[truth], row, corners, where, anchors, grid, layer)
     answer[:, :4].index_add_(0, row, box_delta)
-    answer[:, 4] = norm * (1 - squash(values[:, 4]))
+    answer[:, 4] = norm * (1 - probabilities(values[:, 4], layer))
     answer[row, 5 + labels[truth]] = 1
-    answer[:, 5:] -= squash(values[:, 5:])
+    answer[:, 5:] -= probabilities(values[:, 5:], layer)
     if layer.iou_thresh < 1:  # averages_yolo_deltas
         classes = torch.where(answer[:, 4] != 0, (answer[:, 5:] > 0).sum(1), 1)
         answer[:, :4] /= classes.clamp_min(1)[:, None]

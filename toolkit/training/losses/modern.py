@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from toolkit.models.decode import decode_boxes
 from toolkit.models.io import ModelIO
 from toolkit.runtime import InputError
 from toolkit.training.assign import IOU_KINDS, YoloLayer, darknet_matches, own_cells, shape_iou
@@ -21,6 +22,7 @@ SHAPE_IOU = 0.2  # least overlap of widths and heights of an anchor that may ans
 ANCHOR_IOU = 0.5  # the same for "anchor", where shape alone decides
 TOP = 10  # "simota": best overlaps that decide how many answer; "tal": how many answer
 ALPHA, BETA = 1.0, 6.0  # "tal": powers of score and overlap (arXiv:2108.07755)
+CAP = 8.0  # of tw and th: boxes of 3,000 anchors
 LEAST_WEIGHT = 0.1  # "tal": so that an object which nothing sees yet teaches something
 
 
@@ -54,7 +56,8 @@ def flatten(maps: Sequence[Tensor], io: ModelIO) -> tuple[Tensor, Tensor, Tensor
     (N, K, 1 + C); and of each candidate its anchor (K, 2), relative to the input's width and height, and
     where it lies (K, 4): head, anchor within the head, row, column.
 
-    Boxes are decoded as `toolkit.models.detector.decode` does; float32 whatever the network runs in.
+    Boxes are decoded by `toolkit.models.decode.decode_boxes`, with tw and th up to `CAP`, beyond which a
+    gradient would only be noise; float32 whatever the network runs in.
     """
     boxes, logits, anchors, origins = [], [], [], []
     for i, (raw, head) in enumerate(zip(maps, io.heads, strict=True)):
@@ -66,11 +69,8 @@ def flatten(maps: Sequence[Tensor], io: ModelIO) -> tuple[Tensor, Tensor, Tensor
         origin = origin.view(-1, 4) + origin.new_tensor([i, 0, 0, 0])
         corner = origin[: h * w, [3, 2]].view(h, w, 2)
         size = flat.new_tensor(head.anchors) / (grid * head.stride)  # (A, 2)
-        s = head.scale_x_y
-        squashed = flat[..., :2] if head.new_coords else flat[..., :2].sigmoid()
-        xy = (corner + squashed * s - (s - 1) / 2) / grid
-        wh = 4 * flat[..., 2:4].square() if head.new_coords else flat[..., 2:4].clamp(max=8).exp()
-        boxes.append(torch.cat((xy, wh * size[:, None, None]), -1).reshape(n, -1, 4))
+        _, box = decode_boxes(flat[..., :4], corner, grid, size[:, None, None], head, cap=CAP)
+        boxes.append(box.reshape(n, -1, 4))
         answers = flat[..., 4:].logit(1e-6) if head.new_coords else flat[..., 4:]  # there already squashed
         logits.append(answers.reshape(n, a * h * w, -1))
         anchors.append(size.repeat_interleave(h * w, 0))
