@@ -187,10 +187,10 @@ def test_folders_and_bad_pictures(faces, tmp_path, pictures):
         ({"resize": "cubic"}, "resize must be one of bilinear, darknet"),
         ({"fit": "crop"}, "fit must be one of stretch, letterbox"),
         ({"nms": "soft"}, "nms must be one of plain, diou"),
-        ({"conf": 25}, "conf is a number between 0 and 1, 25 was given"),
-        ({"conf": "0.5"}, "conf is a number between 0 and 1"),
-        ({"iou": -1}, "iou is a number between 0 and 1"),
-        ({"tresh": 0.1}, "unknown setting"),
+        ({"conf": 25}, "conf .* between 0 and 1.* 25"),
+        ({"conf": "0.5"}, "conf .* between 0 and 1.* '0.5'"),
+        ({"iou": -1}, "iou .* between 0 and 1.* -1"),
+        ({"tresh": 0.1}, "unknown setting 'tresh'.* conf, iou, nms"),
     ],
 )
 def test_bad_settings(faces, pictures, settings, message):

@@ -70,7 +70,7 @@ class Finds:
     def __init__(self, *boxes):
         self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
 
-    def at_once(self):
+    def concurrency(self):
         return nullcontext(1)
 
     def find(self, x, settings):

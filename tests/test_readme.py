@@ -115,7 +115,7 @@ def test_command(command, shell, place):
 @pytest.mark.parametrize("text", PYTHON)
 def test_python(text, shell):
     run = shell(
-        sys.executable, "-c", f"{text}\nprint(len(found), small.spec.input_size, len(other.io.classes))"
+        sys.executable, "-c", f"{text}\nprint(len(detections), small.spec.input_size, len(other.io.classes))"
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()

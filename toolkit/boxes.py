@@ -87,6 +87,29 @@ def iou(a: Floats, b: Floats, kind: str = "iou") -> Floats:
     return iou_aligned(a[:, None], b[None], kind)
 
 
+def match_greedily(overlaps: Floats, threshold: float) -> NDArray[np.intp]:
+    """Pair rows with columns, each column once: rows in order take their best free column.
+
+    Args:
+        overlaps: (N, M), such as the IoU of N detections by falling score with M objects.
+        threshold: a pair overlaps by strictly more.
+
+    Returns:
+        (N,) the column of each row, -1 where none is left.
+
+    >>> match_greedily(np.array([[0.9, 0.6], [0.8, 0.7], [0.9, 0.4]]), 0.5)
+    array([ 0,  1, -1])
+    """
+    free = np.array(overlaps, dtype=np.float64, copy=True)
+    columns = np.full(len(free), -1, np.intp)
+    for i in range(len(free) if free.size else 0):
+        best = int(free[i].argmax())
+        if free[i, best] > threshold:
+            columns[i] = best
+            free[:, best] = -np.inf
+    return columns
+
+
 def nms(
     boxes: Floats, scores: Floats, class_ids: NDArray[np.integer], threshold: float, kind: str = "plain"
 ) -> NDArray[np.intp]:

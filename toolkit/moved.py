@@ -60,8 +60,8 @@ MOVED: dict[str, dict[str, str]] = {
     "toolkit.export.parity": {"compare": "toolkit.export.parity.layer_parity"},
     "toolkit.training.loop": {
         "VALIDATION": "toolkit.training.detection.VALIDATION",
-        "build": "toolkit.training.detection.build",
-        "complete": "toolkit.training.detection.complete",
+        "build": "toolkit.training.tasks.build",
+        "complete": "toolkit.training.tasks.complete",
         "read_config": "toolkit.training.config.read_config",
         "splits": "toolkit.training.splits.splits",
     },

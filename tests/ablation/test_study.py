@@ -571,6 +571,7 @@ def test_a_search_ends_where_every_training_diverges(toy, tmp_path):
         ({"factors": {"stem": [1, 2]}}, "unknown factor 'stem'"),
         ({"budget": {"steps": 3, "epochs": 1}}, "one of epochs, steps and seconds"),
         ({"model": "yolo-9000"}, "unknown network"),
+        ({"recipe": "landmarks"}, "trains detectors.*landmarks"),
         ({"fraction": 2}, "fewer than three"),
         ({"matching": "width", "factors": {"width": [1, 2]}}, "cannot be a factor"),
         ({"seeds": []}, "seeds"),

@@ -24,11 +24,11 @@ from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
 from toolkit.evaluation.score import evaluate
 from toolkit.export import ncnn
-from toolkit.export.folder import open_export, read_spec
+from toolkit.export.folder import Exported, open_export
 from toolkit.export.int8 import pictures, ranges
 from toolkit.export.openvino import load_openvino
 from toolkit.export.parity import probe_input
-from toolkit.export.registry import FORMATS
+from toolkit.export.registry import FORMATS, written_formats
 from toolkit.export.write import export_model
 from toolkit.models import create_model, list_models
 from toolkit.models.detector import Detector
@@ -63,13 +63,13 @@ def exported(name: str, work: Path) -> tuple[Detector, Path, float]:
     training, _ = split(name)
     chosen = np.linspace(0, len(training) - 1, PICTURES).round().astype(int)
     begin = time.perf_counter()
-    export_model(model, folder, list(FORMATS), calibration=[training.path(int(i)) for i in chosen])
+    export_model(model, folder, written_formats(), calibration=[training.path(int(i)) for i in chosen])
     return model, folder, time.perf_counter() - begin
 
 
 def bytes_of(folder: Path) -> dict[str, int]:
-    formats = read_spec(folder)["formats"]
-    return {fmt: sum(f["bytes"] for f in entry["files"].values()) for fmt, entry in formats.items()}
+    exported = Exported.read(folder)
+    return {fmt: exported.bytes(fmt) for fmt in exported.formats}
 
 
 def scores(work: Path) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def scores(work: Path) -> dict[str, Any]:
         model, folder, _ = exported(name, work)
         _, test = split(name)
         metric = "widerface" if "face" in name else "darknet"
-        rungs = {"torch": model, **{fmt: open_export(folder, fmt) for fmt in (*FORMATS, "openvino")}}
+        rungs = {"torch": model, **{fmt: open_export(folder, fmt) for fmt in FORMATS}}
         figures[name] = {
             "metric": metric,
             "pictures": len(test),

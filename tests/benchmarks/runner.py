@@ -22,7 +22,7 @@ from tests.benchmarks.record import ratio, run_part, spread
 from tests.device.conftest import QEMU
 from tests.device.wheel import Wheel, found_by
 from toolkit.device.build import LAYERS, Compiler, build_runner, compiled
-from toolkit.export.folder import read_spec
+from toolkit.export.folder import Exported
 from toolkit.export.write import export_model
 from toolkit.models.published import fetch, published_files
 from toolkit.models.zoo import SPECS
@@ -97,7 +97,7 @@ def int8(work: Path) -> dict[str, Any]:
         raw.write_bytes(image.tobytes())
         size = f"{image.shape[1]}x{image.shape[0]}"
         wheel = Wheel(folder, "ncnn-int8", image)
-        conf = min(read_spec(folder)["threshold"], wheel.conf())
+        conf = min(Exported.read(folder).threshold, wheel.conf())
         words = ["detect", folder, "--raw", raw, "--size", size, "--format", "ncnn-int8", "--conf", conf]
         figures[name] = {}
         for abi, emulator in QEMU.items():

@@ -141,7 +141,7 @@ def rungs() -> str:
         "nano-voc, VOC mAP50",
     )
     rows = []
-    for rung in ("torch", *FORMATS, "openvino"):
+    for rung in ("torch", *FORMATS):
         cells = []
         for name in names:
             found = kept.get(name, {}).get(rung)

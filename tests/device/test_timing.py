@@ -28,7 +28,7 @@ from toolkit.device.report import (
 )
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
-from toolkit.export.folder import read_spec, write_threshold
+from toolkit.export.folder import Exported, write_threshold
 from toolkit.export.write import export_model
 from toolkit.models.decode import Boxes
 from toolkit.runtime import InputError
@@ -56,8 +56,8 @@ STATED = {
 @pytest.fixture
 def stated(network):
     """What an app would write of the network."""
-    files = read_spec(network)["formats"]["ncnn"]["files"]
-    hashes = {name: facts["sha256"] for name, facts in files.items()}
+    files = Exported.read(network).facts("ncnn")
+    hashes = {name: facts.sha256 for name, facts in files.items()}
     return {**STATED, "model": {"name": "yoloface-50k", "format": "ncnn", "sha256": hashes}}
 
 
@@ -180,7 +180,7 @@ def test_nothing_found_is_nothing_compared(network, stated, tmp_path):
     assert compared(none, [row]).parity["agrees"] is False
     assert compared(task, []).parity["agrees"] is False
 
-    spec = read_spec(network)
+    spec = Exported.read(network).as_dict()
     write(network / "spec.json", {**spec, "threshold": 1.0})
     command = [sys.executable, "-m", "toolkit.cli", "time", str(network), "--device", "local", "--loops", "1"]
     run = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=tmp_path)
@@ -259,12 +259,12 @@ def test_an_export_into_the_same_folder_keeps_readings_and_threshold(stated, net
     export_model(model, network, ["ncnn"], name="yoloface-50k")
     (reading,) = read_timings(network)
     columns = table([(network, reading)])
-    assert read_spec(network)["threshold"] == 0.4
+    assert Exported.read(network).threshold == 0.4
     assert (columns["input"], columns["kB"][0].isdigit()) == (["56x56"], True)
 
     export_model(model, network, ["ncnn"], (64, 64), name="yoloface-50k")
     assert read_timings(network) == [reading]
-    assert read_spec(network)["threshold"] == 0.25  # another input, another threshold
+    assert Exported.read(network).threshold == 0.25  # another input, another threshold
     export_model(model, network, ["onnx"], name="another")
     columns = table([(network, reading)])
     assert (columns["input"], columns["kB"]) == (["other files"], ["other files"])  # than those timed

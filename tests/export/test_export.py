@@ -126,7 +126,7 @@ def test_exports_replace_exports_and_nothing_else(tmp_path):
     model = create_model("yoloface-50k")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    with pytest.raises(InputError, match="exists and is no exported network"):
+    with pytest.raises(InputError, match="mine exists and is not an exported network"):
         export_model(model, tmp_path / "mine", ["ncnn"])
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
     for formats in (["ncnn"], ["ncnn-fp16"]):

@@ -10,7 +10,7 @@ from PIL import Image
 from toolkit.data.builder import Columns
 from toolkit.evaluation.score import evaluate
 from toolkit.export import ladder, parity
-from toolkit.export.folder import open_export, read_spec
+from toolkit.export.folder import Exported, open_export
 from toolkit.export.parity import matched, probe_input
 from toolkit.export.write import export_model
 from toolkit.inference.backend import DetectSettings
@@ -56,7 +56,7 @@ def test_a_wrong_file_is_named_with_its_first_layer(exported, tmp_path, pictures
     layers = read_model(copy / "model-fp32.param", copy / "model-fp32.bin")
     weighted = [i for i, layer in enumerate(layers) if layer.weight is not None]
     layers[weighted[9]].weight[0] *= -1
-    spec = read_spec(copy)
+    spec = Exported.read(copy).as_dict()
     data = (copy / "model-fp32.bin").read_bytes()
     offset = 0
     for layer in layers[: weighted[9]]:

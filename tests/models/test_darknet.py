@@ -191,7 +191,10 @@ BAD_CFGS = {
     "empty": ("", "does not begin with"),
     "no net": (conv(8), "does not begin with"),
     "no yolo": (section("net", width=64, height=64) + conv(8), "no .yolo. section"),
-    "unknown layer": (GOOD.replace("[yolo]", "[lstm]\n[yolo]"), "unknown layer; known are"),
+    "unknown layer": (
+        GOOD.replace("[yolo]", "[lstm]\n[yolo]"),
+        "lstm.* unknown layer.* convolutional, maxpool, ",
+    ),
     "unknown activation": (GOOD.replace("leaky", "wavy"), "unknown activation 'wavy'"),
     "cyclic route": (GOOD.replace("[yolo]", "[route]\nlayers=2\n[yolo]"), "layers=2 means layer 2"),
     "route too far": (
@@ -206,7 +209,7 @@ BAD_CFGS = {
     "odd anchors": (GOOD.replace(ANCHORS, ANCHORS + ", 7"), "13 numbers, expected pairs"),
     "wrong num": (GOOD.replace("num=6", "num=5"), "num=5, but anchors= has 6"),
     "mask too far": (GOOD.replace("mask=0,1,2", "mask=4,5,6"), "points beyond the 6 anchors"),
-    "filters": (GOOD.replace("filters=24", "filters=25"), "need 24 channels, it gets 25"),
+    "filters": (GOOD.replace("filters=24", "filters=25"), "need 24 channels.* 25"),
     "groups": (
         section("net", width=64, height=64) + conv(8, 3, 2) + conv(9, 3, groups=3),
         "groups=3 .* do not fit 8 input channels",
@@ -250,7 +253,7 @@ def test_missing_cfg_and_names(tmp_path):
     names, cfg = tmp_path / "a.names", tmp_path / "a.cfg"
     names.write_text("cat\ndog\n\n")
     cfg.write_text(GOOD)
-    with pytest.raises(InputError, match="classes=3, 2 names were given"):
+    with pytest.raises(InputError, match="classes=3.* 2 class names"):
         load_darknet(cfg, names=names)
     names.write_text("cat\ndog\ncow\n")
     assert load_darknet(cfg, names=names).io.classes == ("cat", "dog", "cow")
@@ -262,10 +265,10 @@ def test_bad_weights_leave_the_network_as_it_was(tmp_path):
     good = path.read_bytes()
     before = model.stem[0].conv.weight.clone()
     faults = {
-        "truncated or of another network": good[:-400],
-        "over-long or of another network": good + b"\0" * 8,
+        "truncated or belongs to another network": good[:-400],
+        "over-long or belongs to another network": good + b"\0" * 8,
         "11247.2 floats, this network needs 11248": good[:-3],
-        "it is truncated": good[:7],
+        "7 bytes and is truncated": good[:7],
         "negative variances or values that are not finite": good[:20] + b"\xff" * (len(good) - 20),
     }
     for message, data in faults.items():
@@ -275,7 +278,7 @@ def test_bad_weights_leave_the_network_as_it_was(tmp_path):
     with pytest.raises(InputError, match="cannot read the weights"):
         load_weights(model, tmp_path / "none.weights")
     path.write_bytes(good)
-    with pytest.raises(InputError, match="holds 11248 floats, this network needs 27320"):
+    with pytest.raises(InputError, match="11248 floats.* needs 27320"):
         load_weights(create_model("yoloface-100k"), path)
     assert (model.stem[0].conv.weight == before).all()
 

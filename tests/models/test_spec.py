@@ -79,14 +79,14 @@ def test_changes_that_do_not_fit(changes, message):
 
 
 def test_unknown_names_and_weights(tmp_path):
-    with pytest.raises(InputError, match="unknown network 'yolov9': known are lite-voc"):
+    with pytest.raises(InputError, match="unknown network 'yolov9'.* lite-voc, lite-coco"):
         create_model("yolov9")
-    with pytest.raises(InputError, match="lite-voc has no published weights; these have: nano-voc"):
+    with pytest.raises(InputError, match="lite-voc has no published weights.* nano-voc, nano-coco"):
         create_model("lite-voc", "published")
     for name, content, message in (
         ("a.onnx", b"x", "expected a .weights or .pt file"),
-        ("a.pt", b"not a checkpoint", "a.pt is no checkpoint of this toolkit"),
-        ("a.weights", b"1234", "4 bytes: expected a darknet weights file"),
+        ("a.pt", b"not a checkpoint", "a.pt is not a checkpoint"),
+        ("a.weights", b"1234", "4 bytes.* expected a darknet weights file"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=message):

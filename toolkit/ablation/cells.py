@@ -1,4 +1,4 @@
-"""The cells of a study: combinations of levels, with matched widths where asked for."""
+"""The cells of a study: combinations of levels and seeds, and the training settings of each."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from toolkit.models.cost import Cost, measure
 from toolkit.models.detector import SpecDetector
 from toolkit.runtime import InputError
 from toolkit.training.config import Config, read_config
-from toolkit.training.detection import complete
 from toolkit.training.recipe import recipe
 from toolkit.training.splits import splits
+from toolkit.training.tasks import complete
 
-TOLERANCE = 0.02  # of BFLOPs, where networks are matched by width
+TOLERANCE = 0.02  # relative, of BFLOPs, when networks are matched by width
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of a study. `matching`: "base" (nothing to match), "as-is" or "width"."""
+    """One training of a study.
+
+    Attributes:
+        levels: factor -> its level in this cell.
+        matching: "as-is", "width" (the width is changed until the network costs as much as the base), or
+            "base" (the network is the base itself or costs the same, so there is nothing to match).
+        seed: of the training.
+    """
 
     levels: dict[str, Any]
     matching: str
@@ -32,7 +39,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """A name for its folder: the levels in words, with what makes them unique."""
+        """Name of its folder: the levels in words and a hash that makes it unique."""
         text = json.dumps([self.levels, self.matching, self.seed], sort_keys=True)
         words = "-".join(f"{k}={v}" for k, v in self.levels.items())
         plain = "".join(c if c.isalnum() or c in "=-." else "_" for c in words)[:80]
@@ -40,19 +47,26 @@ class Cell:
 
 
 def cells(plan: Plan) -> list[Cell]:
-    """All cells of the factorial, seed by seed, so that a study that is stopped early is balanced."""
-    names, found = list(plan.factors), []
+    """All cells of a study, seed by seed, so that a study that is stopped early is balanced.
+
+    >>> from toolkit.ablation.plan import read_plan
+    >>> factors = {"se": [False, True], "ema": [0, 0.99]}
+    >>> plan = read_plan({"name": "se", "factors": factors, "budget": {"steps": 9}, "seeds": [0, 1]})
+    >>> len(cells(plan)), cells(plan)[0].levels
+    (8, {'se': False, 'ema': 0})
+    """
+    names, factorial = list(plan.factors), []
     for seed in plan.seeds:
         for indices in itertools.product(*(range(len(levels)) for levels in plan.factors.values())):
             if sum(indices) % plan.fraction:
                 continue
             levels = {name: plan.factors[name][i] for name, i in zip(names, indices, strict=True)}
-            found += [Cell(levels, matching, seed) for matching in _matchings(plan, levels)]
-    return found
+            factorial += [Cell(levels, matching, seed) for matching in _matchings(plan, levels)]
+    return factorial
 
 
 def _matchings(plan: Plan, levels: dict[str, Any]) -> tuple[str, ...]:
-    """A cell whose network is the base's own at that input size, or costs the same, needs no matching."""
+    """How a combination is matched: not at all if its network is the base, or costs the same."""
     plain = {name: level for name, level in levels.items() if name not in STRUCTURE}
     try:
         own, base = (create_model(plan.model, **spec_changes(plan, part)) for part in (levels, plain))
@@ -63,14 +77,15 @@ def _matchings(plan: Plan, levels: dict[str, Any]) -> tuple[str, ...]:
         if abs(network_cost(own).bflops / network_cost(base).bflops - 1) <= TOLERANCE:
             return ("base",)
     except InputError:
-        return ("as-is",)  # which will be marked as one that cannot be built
+        return ("as-is",)  # its run will report that it cannot be built
     return ("as-is", "width") if plan.matching == "both" else ("width",)
 
 
 def network_cost(model: SpecDetector) -> Cost:
+    """Cost of a network. Raises InputError if its changes make it impossible to run."""
     try:
         return measure(model)
-    except (RuntimeError, TypeError) as error:  # torch's, of a pooling window of 0 or 2.5 px and the like
+    except (RuntimeError, TypeError) as error:  # from torch, such as for a pooling window of 0 or 2.5 px
         raise InputError(f"{model.spec.name} cannot be run with these changes: {first_line(error)}") from None
 
 
@@ -79,29 +94,29 @@ def first_line(error: BaseException) -> str:
 
 
 def matched_width(model: str, changes: dict[str, Any], bflops: float) -> float:
-    """The width multiplier that brings the network to `bflops`, within TOLERANCE; else InputError."""
+    """The width multiplier with which the network costs `bflops`. InputError if none is within TOLERANCE."""
 
     def cost(width: float) -> float:
         return network_cost(create_model(model, **changes, width=width)).bflops
 
     low, high = 0.25, 4.0
-    tried: dict[float, float] = {}
+    bflops_at: dict[float, float] = {}
     for _ in range(14):
         middle = round((low * high) ** 0.5, 4)
-        tried[middle] = cost(middle)
-        if abs(tried[middle] / bflops - 1) < TOLERANCE / 8:
+        bflops_at[middle] = cost(middle)
+        if abs(bflops_at[middle] / bflops - 1) < TOLERANCE / 8:
             break
-        low, high = (middle, high) if tried[middle] < bflops else (low, middle)
-    best = min(tried, key=lambda width: abs(tried[width] / bflops - 1))
-    if abs(tried[best] / bflops - 1) > TOLERANCE:
+        low, high = (middle, high) if bflops_at[middle] < bflops else (low, middle)
+    best = min(bflops_at, key=lambda width: abs(bflops_at[width] / bflops - 1))
+    if abs(bflops_at[best] / bflops - 1) > TOLERANCE:
         raise InputError(
-            f"no width brings {model} with {changes} to {bflops:.4f} BFLOPs: {tried[best]:.4f} is nearest"
+            f"no width brings {model} with {changes} to {bflops:.4f} BFLOPs: the nearest is {bflops_at[best]:.4f}"
         )
     return best
 
 
 def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
-    """The settings of a cell's training. Raises InputError for a cell that cannot be built."""
+    """Settings of a cell's training. Raises InputError for a network that cannot be built."""
     changes = spec_changes(plan, cell.levels)
     levers = {name: value for name, value in cell.levels.items() if name in LEVERS}
     run = {name: value for name, value in cell.levels.items() if name in RUN}

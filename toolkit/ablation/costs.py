@@ -1,4 +1,4 @@
-"""What a network of a study costs: multiply-adds, size, milliseconds; measured once and kept."""
+"""What the networks of a study cost: multiply-adds, file size, milliseconds; measured once and kept."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ from toolkit.training.config import Config
 
 
 def network_key(config: Config) -> str:
+    """Equal for all cells that share a network."""
     return json.dumps([config.model, config.changes], sort_keys=True)
 
 
 def costs(config: Config, folder: Path) -> dict[str, Any]:
-    """Parameters, MACs, BFLOPs and the size of the half-precision ncnn file of a run's network, exported into
-    `folder` with the weights that it starts from, and the folder's name ("network")."""
+    """Costs of the network of a run, which is exported into `folder` with random weights.
+
+    Returns "params", "macs", "bflops", "kilobytes" (of the fp16 ncnn files) and "network", the folder's name.
+    """
     model = create_model(config.model, **config.changes)
     cost = network_cost(model)
     if not (folder / "spec.json").exists():
@@ -45,7 +48,7 @@ def costs(config: Config, folder: Path) -> dict[str, Any]:
 
 
 def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
-    """Median milliseconds of exported networks on this machine, one thread, measured in turns."""
+    """Median milliseconds of exported networks on this machine, one thread, interleaved."""
     calls = {}
     for folder in folders:
         model = open_export(folder, "ncnn", threads=1)
@@ -57,22 +60,22 @@ def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
 
 
 def measure_latency(network: Path, device: str) -> float:
-    """Milliseconds of an exported network, measured once and kept beside it: all trials are held to one
-    figure. On a device with postprocessing, here without."""
+    """Milliseconds of an exported network, measured once and kept in its folder: all trials compare with one
+    figure. On a device with postprocessing, on this machine without."""
     file = network / "latency.json"
     if not file.exists():
         if device:
             ((_, reading),) = timing.measure([network], [device])
-            found = report.summary(reading)[report.NCNN_COLUMN].p50
+            latency = report.summary(reading)[report.NCNN_COLUMN].p50
         else:
-            (found,) = latencies([network])
+            (latency,) = latencies([network])
         with whole_file(file) as temporary:
-            temporary.write_text(json.dumps({"latency_ms": found}))
+            temporary.write_text(json.dumps({"latency_ms": latency}))
     return float(json.loads(file.read_text())["latency_ms"])
 
 
 def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
-    """costs.json: every network of the study, exported and timed side by side, before anything else runs."""
+    """Write costs.json: every network of the study, exported and timed before any training runs."""
     file = folder / "costs.json"
     if file.exists():
         return
@@ -81,19 +84,20 @@ def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
         try:
             config = cell_config(plan, cell, dataset)
         except InputError:
-            continue  # its own run will say so
+            continue  # the run of the cell will report it
         networks.setdefault(network_key(config), config)
     paths = [folder / "networks" / str(i) for i in range(len(networks))]
-    found: dict[str, dict[str, Any]] = {}
+    network_costs: dict[str, dict[str, Any]] = {}
     for (key, config), path in progress(
         list(zip(networks.items(), paths, strict=True)), "exporting the networks"
     ):
         try:
-            found[key] = costs(config, path)
+            network_costs[key] = costs(config, path)
         except InputError as error:
-            print(f"no costs of {key}: {error}", file=sys.stderr)
-    exported = [folder / "networks" / cost["network"] for cost in found.values()]
-    for cost, latency in zip(found.values(), latencies(exported) if exported else (), strict=True):
+            print(f"cannot measure the costs of {key}: {error}", file=sys.stderr)
+    exported = [folder / "networks" / cost["network"] for cost in network_costs.values()]
+    times = latencies(exported) if exported else []
+    for cost, latency in zip(network_costs.values(), times, strict=True):
         cost["latency_ms"] = latency
     with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(found, indent=1))
+        temporary.write_text(json.dumps(network_costs, indent=1))

@@ -1,4 +1,4 @@
-"""The plan of a study: factors, levels, seeds, budget, as study.yaml holds them."""
+"""The plan of a study: factors, levels, seeds and budget, as read from study.yaml."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from toolkit.models.spec import KINDS, WrongKind
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
 from toolkit.training.config import read_config
-from toolkit.training.recipe import Recipe, first_fault, read_yaml, recipe
+from toolkit.training.recipe import DetectionRecipe, first_fault, read_yaml, recipe
 
 STRUCTURE = ("se", "csp", "spp", "activation")  # may be matched by width
 SHAPE = (*STRUCTURE, "width", "input_size")
-RUN = ("order",)  # fields of a run: the order of the data alone
-LEVERS = (*Recipe.model_fields, *(field.name for field in fields(Augmentation)))
+RUN = ("order",)  # settings of a run that are not in its recipe
+LEVERS = (*DetectionRecipe.model_fields, *(field.name for field in fields(Augmentation)))
 BUDGETED = ("batch", "accumulate")  # change what a number of steps or epochs means
 
 
 class Budget(BaseModel):
-    """What every cell gets. One of the three is given."""
+    """How long every cell trains: exactly one of the three is set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,23 +35,25 @@ class Budget(BaseModel):
 
 
 class Search(BaseModel):
-    """Let a sampler choose the cells, within limits on what a network costs. `trials` counts the cells that
-    are trained: one over the limit is known before its training. After `TRIES` times as many the search ends
-    with what it has."""
+    """A sampler chooses the cells, within limits on the cost of a network.
+
+    `trials` counts the cells that are trained; a network over a limit is rejected before its training. The
+    search ends after `TRIES` times as many cells, trained or rejected.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     trials: int = Field(ge=1)
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     latency_ms: float | None = Field(None, gt=0)  # of ncnn, one thread
-    device: str = ""  # where that is timed, as `toolkit time --device` has it; "": ncnn's wheel here
+    device: str = ""  # where it is timed, as in `toolkit time --device`; "": ncnn's wheel on this machine
     bflops: float | None = Field(None, gt=0)
     kilobytes: float | None = Field(None, gt=0)
-    prune: bool = True  # stop what is worse than half of the others at the same step
+    prune: bool = True  # stop a training that is worse than half of the others at the same step
 
 
 class Plan(BaseModel):
-    """A study as its YAML file states it."""
+    """A study as its YAML file describes it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -60,63 +62,81 @@ class Plan(BaseModel):
     model: str = "fastest-v2"
     changes: dict[str, Any] = {}  # of the base network
     weights: str | None = None
-    recipe: Recipe
-    factors: dict[str, list[Any]]  # each with its levels
+    recipe: DetectionRecipe
+    factors: dict[str, list[Any]]  # name -> levels
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     budget: Budget
-    fraction: Literal[1, 2] = 1  # 2: half of the factorial, where the levels' indices sum to an even number
+    fraction: Literal[1, 2] = 1  # 2: only the half whose level indices have an even sum
     matching: Literal["as-is", "width", "both"] = "as-is"
     score: Literal["map50", "widerface"] = "map50"
-    test_split: str = ""  # scored once with the best checkpoint; otherwise the validation's own figure counts
+    test_split: str = ""  # scored once with the best checkpoint; "": the validation score counts
     val_split: str = "val"
     validations: int = Field(4, ge=1)
     search: Search | None = None
 
 
 def read_plan(source: dict[str, Any] | str | Path) -> Plan:
-    """A Plan from a mapping or a YAML file. Raises InputError with the first thing that does not fit."""
+    """Read and check a study.
+
+    Args:
+        source: a mapping, or the path of a YAML file, with the fields of `Plan`; `recipe` may be a name.
+
+    Returns:
+        The plan, frozen.
+
+    Raises:
+        InputError: the first field, factor or level that is missing, unknown or out of range.
+
+    >>> plan = read_plan({"name": "se", "factors": {"se": [False, True]}, "budget": {"steps": 100}})
+    >>> plan.model, plan.seeds, plan.budget.steps
+    ('fastest-v2', [0, 1, 2], 100)
+    """
     data = dict(source if isinstance(source, dict) else read_yaml(source, f"there is no study file {source}"))
     base = recipe(data.pop("recipe", "modern"))
+    if not isinstance(base, DetectionRecipe):
+        raise InputError(f"a study trains detectors, the recipe {base.name} is for {base.task}: use modern")
     try:
         plan = Plan(**data, recipe=base)
     except ValidationError as error:
         raise InputError(first_fault("the study", error)) from None
     if plan.model not in SPECS:
-        raise InputError(f"unknown network {plan.model!r}: known are {', '.join(SPECS)}")
+        raise InputError(f"unknown network {plan.model!r}: expected one of {', '.join(SPECS)}")
     if "epochs" in plan.factors:
         raise InputError("epochs cannot be a factor, as the budget sets them: run a study for each budget")
-    known = {*SHAPE, *RUN, *LEVERS} - {"name", "augmentation", "kind", "epochs"}
+    names = {*SHAPE, *RUN, *LEVERS} - {"name", "augmentation", "kind", "epochs"}
     for name, levels in plan.factors.items():
-        if name not in known:
-            raise InputError(f"unknown factor {name!r}: known are {', '.join(sorted(known))}")
+        if name not in names:
+            raise InputError(f"unknown factor {name!r}: expected one of {', '.join(sorted(names))}")
         try:
             different = len({json.dumps(level) for level in levels})
-        except TypeError:  # such as a date, which YAML knows
+        except TypeError:  # such as a date, which YAML has
             raise InputError(
-                f"the levels of {name} are to be numbers, words or lists: found {levels}"
+                f"the levels of {name} must be numbers, words or lists, found {levels}"
             ) from None
         if len(levels) < 2 or different < len(levels):
-            raise InputError(f"the factor {name} needs two or more levels, all different: found {levels}")
+            raise InputError(f"the factor {name} needs two or more different levels, found {levels}")
     if not plan.factors:
         raise InputError("a study needs a factor, such as `se: [false, true]`")
-    given = [name for name, value in plan.budget if value is not None]
-    if len(given) != 1:
-        raise InputError(f"a budget is one of epochs, steps and seconds: found {', '.join(given) or 'none'}")
+    units = [name for name, value in plan.budget if value is not None]
+    if len(units) != 1:
+        raise InputError(f"a budget is one of epochs, steps and seconds, found {', '.join(units) or 'none'}")
     touched = sorted(set(plan.factors) & set(BUDGETED))
-    if touched and given != ["seconds"]:
+    if touched and units != ["seconds"]:
         raise InputError(
-            f"the factor {touched[0]} changes how many steps or pictures a cell gets, so a budget of "
-            f"{given[0]} would not be matched: give the budget in seconds"
+            f"the factor {touched[0]} changes how many steps or pictures a cell gets, so a budget in "
+            f"{units[0]} would not be the same for all cells: give the budget in seconds"
         )
     if plan.fraction == 2 and len(plan.factors) < 3:
-        raise InputError("half of a factorial mixes up its factors where there are fewer than three: run all")
+        raise InputError("half of a factorial cannot separate fewer than three factors: set fraction to 1")
     if plan.matching != "as-is" and "width" in plan.factors:
-        raise InputError("width cannot be a factor where networks are matched by width: choose one")
+        raise InputError(
+            "width cannot be a factor while networks are matched by width: remove one of the two"
+        )
     return plan
 
 
 def stored_plan(folder: str | Path) -> Plan:
-    """The plan of a study's folder. Raises InputError where it holds none or a damaged one."""
+    """The plan kept in a study's folder. Raises InputError if there is none or it is damaged."""
     file = Path(folder) / "plan.json"
     if not file.is_file():
         raise InputError(f"{folder} holds no study: expected the folder that `toolkit ablate run` wrote")
@@ -130,9 +150,11 @@ def stored_plan(folder: str | Path) -> Plan:
 
 
 def check(plan: Plan) -> None:
-    """Raises InputError for a level that no cell can have: a lever out of its range, or what is of the wrong
-    kind for a network. A network that cannot be built for another reason, such as an input beside the stride,
-    is the fault of its cell, which is kept, and the rest goes on."""
+    """Raise InputError for a level that no cell can have: a value out of range or of the wrong type.
+
+    A network that cannot be built for another reason, such as an input size that is not a multiple of the
+    stride, is a fault of its cell only: the cell is marked and the others run.
+    """
     for name, levels in [("", [None]), *plan.factors.items()]:
         for level in levels:
             try:
@@ -159,10 +181,13 @@ def check(plan: Plan) -> None:
 
 
 def spec_changes(plan: Plan, levels: dict[str, Any]) -> dict[str, Any]:
+    """Changes of the network: those of the plan, and the levels that concern its shape."""
     return {**plan.changes, **{name: level for name, level in levels.items() if name in SHAPE}}
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON has it; `read_plan` reads it back."""
     data = plan.model_dump()
     data["recipe"]["augmentation"] = vars(plan.recipe.augmentation)
-    return json.loads(json.dumps(data))
+    record: dict[str, Any] = json.loads(json.dumps(data))
+    return record

@@ -1,4 +1,4 @@
-"""Search for the best network under a budget (TPE or NSGA-II), instead of all combinations."""
+"""Search for the best network within limits on its cost, by a sampler, instead of all combinations."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ from toolkit.runtime import InputError
 if TYPE_CHECKING:
     import optuna
 
-
-TRIES = 10  # cells that a search looks at, for each that it is to train
+TRIES = 10  # cells that a search considers, per cell that it trains
 
 
 def _in_order(levels: Sequence[Any]) -> bool:
-    """Whether levels are numbers from small to large, so that a sampler may reason from neighbours."""
+    """Whether levels are ascending numbers, so that a sampler can learn from neighbours."""
     numbers = all(type(level) in (int, float) for level in levels)
     return numbers and list(levels) == sorted(levels)
 
@@ -45,19 +44,20 @@ def _suggest(trial: optuna.Trial, name: str, levels: Sequence[Any]) -> Any:
 
 
 def _steps(a: dict[str, Any], b: dict[str, Any], factors: dict[str, Any]) -> int:
-    """How far two cells lie apart: levels of ordered factors, and one for each other that differs."""
+    """Distance of two cells: steps between ordered levels, plus one for every other factor that differs."""
     total = 0
     for name, levels in factors.items():
-        apart = abs(list(levels).index(a[name]) - list(levels).index(b[name]))
-        total += apart if _in_order(levels) else min(apart, 1)
+        distance = abs(list(levels).index(a[name]) - list(levels).index(b[name]))
+        total += distance if _in_order(levels) else min(distance, 1)
     return total
 
 
 class _NoTrial(Exception):
-    """A sampler drew a cell again, or others run all that are left to be trained."""
+    """A sampler drew a cell again, or other workers run all that are left."""
 
 
 def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
+    """Run trials until the search has trained its number of cells; what a worker of a search does."""
     plan, search = store.plan, store.plan.search
     assert search is not None
     states = store.optuna.trial.TrialState
@@ -70,32 +70,33 @@ def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
         for levels in itertools.product(*plan.factors.values())
     ]
 
-    def known(*states: Any) -> list[optuna.trial.FrozenTrial]:
-        return store.study.get_trials(deepcopy=False, states=states)
+    def trials_in(*states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:
+        trials: list[optuna.trial.FrozenTrial] = store.study.get_trials(deepcopy=False, states=states)
+        return trials
 
     def trained() -> int:
-        return sum(max(over_budget(trial)) <= 0 for trial in known(*ended))
+        return sum(max(over_budget(trial)) <= 0 for trial in trials_in(*ended))
 
     def full(number: float) -> bool:
-        """Whether those that began before trial `number` are enough, if the running ones fit the limits."""
-        return trained() + sum(t.number < number for t in known(states.RUNNING)) >= search.trials
+        """Whether the trials before `number` are enough, if the running ones are within the limits."""
+        return trained() + sum(t.number < number for t in trials_in(states.RUNNING)) >= search.trials
 
     def objective(trial: optuna.Trial) -> float:
         if full(trial.number):
             raise _NoTrial
         levels = {name: _suggest(trial, name, choices) for name, choices in plan.factors.items()}
         cell = Cell(levels, "as-is", plan.seeds[0])
-        tried: set[str] = set()
+        tried: set[str] = set()  # keys of cells
         try:
             with FileLock(folder / "cells" / f".{cell.key}.lock", timeout=0), store.heartbeat(trial):
-                taken = known(*ended, states.RUNNING)
-                # without its own number: what a killed worker left comes back with its key
-                tried |= {t.user_attrs.get("key", "") for t in taken if t.number != trial.number}
+                others = trials_in(*ended, states.RUNNING)
+                # without its own number: a trial that a killed worker left comes back with its key
+                tried |= {t.user_attrs.get("key", "") for t in others if t.number != trial.number}
                 if cell.key not in tried:
                     return _trial(store, trial, cell, dataset, folder)
-        except Timeout:  # another worker was quicker
+        except Timeout:  # another worker was faster
             raise _NoTrial from None
-        # it would give the same: try the nearest that is left instead
+        # the result would be the same: try the nearest cell that is left instead
         left = [other for other in factorial if other.key not in tried]
         if left:
             rng.shuffle(left)
@@ -104,10 +105,10 @@ def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
                 {name: _parameter(level, plan.factors[name]) for name, level in nearest.levels.items()}
             )
         else:
-            time.sleep(HEARTBEAT)  # others run the last ones; a cell whose worker dies comes back
+            time.sleep(HEARTBEAT)  # other workers run the last cells; a cell whose worker dies comes back
         raise _NoTrial
 
-    while len(known(*ended)) < min(len(factorial), TRIES * search.trials) and trained() < search.trials:
+    while len(trials_in(*ended)) < min(len(factorial), TRIES * search.trials) and trained() < search.trials:
         with quiet_optuna():
             if full(math.inf):
                 time.sleep(HEARTBEAT / 10)
@@ -117,7 +118,7 @@ def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
 
 
 def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, folder: Path) -> float:
-    """Train a cell that a sampler chose, if its network is within the limits -> its score."""
+    """Train a cell that a sampler chose, if its network is within the limits, and return its score."""
     plan, search = store.plan, store.plan.search
     assert search is not None
 
@@ -131,19 +132,19 @@ def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, fold
         network = folder / "networks" / hashlib.sha256(network_key(config).encode()).hexdigest()[:12]
         lock = FileLock(network.with_name(f".{network.name}.lock"))  # cells share networks
         with lock:
-            found = costs(config, network)
+            cost = costs(config, network)
     except InputError as error:
         note({"fault": str(error), "over": [1.0]})
         raise store.optuna.TrialPruned from None
     if search.latency_ms is not None:
-        with lock:  # a device that fails ends the search: it is no fault of the cell's
-            found["latency_ms"] = measure_latency(network, search.device)
+        with lock:  # a device that fails ends the search: it is not a fault of the cell
+            cost["latency_ms"] = measure_latency(network, search.device)
     over = [
-        found[name] / limit - 1
+        cost[name] / limit - 1
         for name in ("latency_ms", "bflops", "kilobytes")
         if (limit := getattr(search, name)) is not None
     ]
-    note({**found, "over": over or [0.0]})
+    note({**cost, "over": over or [0.0]})
     if max(over, default=0.0) > 0:
         raise store.optuna.TrialPruned
 
@@ -156,7 +157,7 @@ def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, fold
         answer = run_cell(config, dataset, folder / "cells" / cell.key, plan, report)
     except store.optuna.TrialPruned:
         raise
-    except KeyboardInterrupt:  # Optuna ends this trial: another goes on with its cell
+    except KeyboardInterrupt:  # Optuna ends this trial: another one continues its cell
         store.study.enqueue_trial(trial.params)
         raise
     except InputError as error:

@@ -1,4 +1,4 @@
-"""A study's trials in Optuna's storage: claimed by one worker each, with a heartbeat."""
+"""The cells of a study in Optuna's storage: each is claimed by one worker, which sends a heartbeat."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ from toolkit.runtime import InputError, require
 if TYPE_CHECKING:
     import optuna
 
-
 HEARTBEAT, GRACE = 10, 40  # seconds
-RETRIES = 5  # of a cell whose worker dies, in one go; the next run of the study begins anew
+RETRIES = 5  # of a cell whose worker dies, within one run of the study
 CRASHES = 3  # unexpected errors of a cell, after which it counts as failed
 
 
 class Store:
-    """A study in Optuna's store: its cells, who runs them, what they came to."""
+    """The store of a study: its cells, which worker runs them, and their results.
+
+    Args:
+        plan: the study.
+        url: any SQLAlchemy address, such as sqlite:////folder/study.db.
+        worker: number of this worker; samplers of different workers draw differently.
+
+    Raises:
+        InputError: the database cannot be used, or the study began with another plan.
+    """
 
     def __init__(self, plan: Plan, url: str, worker: int = 0):
-        """Raises InputError for a database that cannot be used, and where the study began with another plan.
-        `worker`: its number, for a sampler that draws otherwise than the others'."""
         self.optuna = require("optuna", "search")
         self.optuna.logging.set_verbosity(self.optuna.logging.ERROR)
         self.plan, self.url = plan, url
@@ -49,7 +55,7 @@ class Store:
             )
             self._claims()
             begun = len(self.study.get_trials(deepcopy=False))
-            # one worker draws the same each time; others, and one that goes on, draw something else
+            # the same worker draws the same from a new study; other workers, and resumed ones, draw differently
             sequence = np.random.SeedSequence([plan.seeds[0] % 2**32, worker, begun])
             self.seed = int(sequence.generate_state(1)[0])
             self.study.sampler = _sampler(self.optuna, plan.search, self.seed)
@@ -57,10 +63,10 @@ class Store:
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
-        """What a database's driver says of an address, as bad input."""
+        """Errors of the database or its driver as InputError."""
         import sqlalchemy
 
-        kind, where = self.url.split(":")[0], self.url.split("@")[-1]  # without a password
+        kind, address = self.url.split(":")[0], self.url.split("@")[-1]  # without the password
         try:
             yield
         except ImportError as error:
@@ -71,10 +77,10 @@ class Store:
                 f'run pip install "{package.get(module, module)}"'
             ) from None
         except (sqlalchemy.exc.SQLAlchemyError, self.optuna.exceptions.OptunaError, RuntimeError) as error:
-            said = error.__cause__ if error.__cause__ is not None else error
+            cause = error.__cause__ if error.__cause__ is not None else error
             raise InputError(
-                f"the database {where} cannot be used ({first_line(said)}): expected an address such as "
-                "sqlite:////folder/study.db or postgresql://user@host/name, and a database there"
+                f"the database {address} cannot be used ({first_line(cause)}): expected the address of a database, "
+                "such as sqlite:////folder/study.db or postgresql://user@host/name"
             ) from None
 
     def _same_plan(self) -> None:
@@ -86,12 +92,12 @@ class Store:
             now, then = json.loads(text), json.loads(stored)
             changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
             raise InputError(
-                f"the study {self.plan.name} began with another {', '.join(changed)}: restore it, "
+                f"the study {self.plan.name} began with other values of {', '.join(changed)}: restore them, "
                 "or give the study a new name"
             )
 
     def _claims(self) -> None:
-        """Optuna's own change of state is not atomic on SQLite: a row that can be entered once is."""
+        """Table of claims. Optuna's change of a state is not atomic on SQLite; inserting a unique row is."""
         import sqlalchemy
 
         self.claimed = sqlalchemy.Table(
@@ -101,30 +107,30 @@ class Store:
         )
         try:
             self.claimed.create(self.storage.engine, checkfirst=True)
-        except sqlalchemy.exc.OperationalError:  # another worker was quicker
+        except sqlalchemy.exc.OperationalError:  # another worker was faster
             self.claimed.create(self.storage.engine, checkfirst=True)
 
     def _counts(self, trial: optuna.trial.FrozenTrial) -> bool:
-        """Whether a trial stands for its cell: not one whose worker died, nor a second entry, dropped."""
+        """Whether a trial represents its cell: not if its worker died or it was a duplicate."""
         states = self.optuna.trial.TrialState
         return trial.state not in (states.FAIL, states.PRUNED) or "fault" in trial.user_attrs
 
-    def missing(self, wanted: Sequence[Cell]) -> list[Cell]:
-        """The cells that neither wait nor run nor are finished."""
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells that are neither waiting nor running nor finished."""
         trials = self.study.get_trials(deepcopy=False)
         entered = {trial.user_attrs.get("key") for trial in trials if self._counts(trial)}
-        return [cell for cell in wanted if cell.key not in entered]
+        return [cell for cell in cells if cell.key not in entered]
 
-    def enter(self, wanted: Sequence[Cell]) -> None:
+    def enter(self, cells: Sequence[Cell]) -> None:
         """Add the cells that are missing."""
         distribution = self.optuna.distributions.CategoricalDistribution
-        for cell in self.missing(wanted):
-            named = {name: json.dumps(level) for name, level in cell.levels.items()}
+        for cell in self.missing(cells):
+            params = {name: json.dumps(level) for name, level in cell.levels.items()}
             choices = {name: tuple(map(json.dumps, levels)) for name, levels in self.plan.factors.items()}
             self.study.add_trial(
                 self.optuna.trial.create_trial(
                     state=self.optuna.trial.TrialState.WAITING,
-                    params=named,
+                    params=params,
                     distributions={name: distribution(values) for name, values in choices.items()},
                     user_attrs={
                         "key": cell.key, "levels": cell.levels, "matching": cell.matching, "seed": cell.seed
@@ -133,13 +139,13 @@ class Store:
             )  # fmt: skip
 
     def take(self) -> optuna.trial.FrozenTrial | None:
-        """The next cell, now this worker's alone; None where none waits. Cells of dead workers wait again."""
+        """Claim the next waiting cell; None if there is none. Cells of dead workers wait again."""
         import sqlalchemy
 
         states = self.optuna.trial.TrialState
         with quiet_optuna():
             self.optuna.storages.fail_stale_trials(self.study)
-        trials = self.study.get_trials(deepcopy=False)
+        trials: list[optuna.trial.FrozenTrial] = self.study.get_trials(deepcopy=False)
         for trial in trials:
             if trial.state != states.WAITING:
                 continue
@@ -150,23 +156,23 @@ class Store:
                 with self.storage.engine.begin() as connection:
                     connection.execute(self.claimed.insert().values(trial_id=trial._trial_id))
             except (sqlalchemy.exc.IntegrityError, self.optuna.exceptions.UpdateFinishedTrialError):
-                continue  # another worker was quicker
+                continue  # another worker was faster
             if self._is_first(trial):
                 return trial
             self.storage.set_trial_state_values(trial._trial_id, states.PRUNED)
         return None
 
     def _is_first(self, trial: optuna.trial.FrozenTrial) -> bool:
-        """Two workers that begin a study together may enter a cell twice: the first one counts."""
+        """Two workers that begin a study together may enter a cell twice: the first entry counts."""
         same = (
             other.number
             for other in self.study.get_trials(deepcopy=False)
             if other.user_attrs.get("key") == trial.user_attrs["key"] and self._counts(other)
         )
-        return min(same) == trial.number
+        return bool(min(same) == trial.number)
 
     def finish(self, trial: optuna.trial.FrozenTrial, answer: dict[str, Any]) -> None:
-        """Keep what a cell came to: its scores, or the fault or crash that ended it."""
+        """Keep the result of a cell: its scores, or the fault or crash that ended it."""
         states = self.optuna.trial.TrialState
         try:
             for name, value in answer.items():
@@ -176,23 +182,24 @@ class Store:
             else:
                 self.storage.set_trial_state_values(trial._trial_id, states.FAIL)
         except self.optuna.exceptions.UpdateFinishedTrialError:
-            pass  # this worker was taken for dead, and another has taken over
+            pass  # this worker was considered dead, and another one has taken over
 
     def crash(self, key: str, error: Exception) -> dict[str, str]:
-        """What to keep of an unexpected error: a "crash", after which the next run tries the cell again, or,
-        when it happens for the CRASHES-th time, its "fault"."""
+        """The entry for an unexpected error: a "crash" lets the next run try the cell again; the CRASHES-th
+        one is the cell's "fault"."""
         same = [t for t in self.study.get_trials(deepcopy=False) if t.user_attrs.get("key") == key]
         before = sum("crash" in trial.user_attrs for trial in same)
         return {"crash" if before + 1 < CRASHES else "fault": f"{type(error).__name__}: {first_line(error)}"}
 
     def unfinished(self) -> bool:
+        """Whether cells are waiting or running."""
         states = self.optuna.trial.TrialState
         open_states = (states.WAITING, states.RUNNING)
         return bool(self.study.get_trials(deepcopy=False, states=open_states))
 
     @contextmanager
     def heartbeat(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> Iterator[None]:
-        """Tell the others that this worker lives."""
+        """Tell the other workers that this one is alive."""
         over = threading.Event()
 
         def beat() -> None:
@@ -201,7 +208,7 @@ class Store:
                 try:
                     self.storage.record_heartbeat(trial._trial_id)
                     pause = HEARTBEAT
-                except Exception:  # a database that is locked or out of reach for a moment
+                except Exception:  # a database that is locked or unreachable for a moment
                     pause = 1
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -215,7 +222,7 @@ class Store:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Without Optuna's remarks that heartbeats are experimental."""
+    """Silence Optuna's warnings that heartbeats are experimental."""
     import warnings
 
     with warnings.catch_warnings():
@@ -234,5 +241,6 @@ def _sampler(optuna: Any, search: Search | None, seed: int) -> Any:
 
 
 def over_budget(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
-    """Above 0 for a network that costs too much."""
-    return trial.user_attrs.get("over", [0.0])
+    """Optuna's constraints: relative excess over each limit, above 0 for a network that costs too much."""
+    excess: Sequence[float] = trial.user_attrs.get("over", [0.0])
+    return excess

@@ -1,8 +1,8 @@
-"""A controlled study: factors and a budget in, one trained cell for each combination and seed out.
+"""Running a study: workers that share the cells of its store.
 
-Optuna's store holds the cells, so that any number of workers on any number of machines share them. Each cell
-is one trial that is entered once; a worker takes it, keeps a heartbeat while it trains, and what a killed
-worker held is taken up again. Nothing that is finished runs twice.
+Any number of workers on any number of machines may run. Each cell is one trial of Optuna, entered once; a
+worker takes it and sends a heartbeat while it trains, and the cell of a killed worker is resumed by another.
+No finished cell runs twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from toolkit.runtime import InputError, require, whole_file
 def work(plan: Plan, url: str, folder: Path, threads: int = 0, worker: int = 0) -> None:
     """Run cells until none is left: what every worker does, on any machine that reaches the store.
 
-    An unexpected error ends the worker and leaves its cell to the next run, CRASHES times in all."""
+    An unexpected error ends the worker and leaves its cell to the next run, up to CRASHES times.
+    """
     store = Store(plan, url, worker)
     if threads:
         torch.set_num_threads(threads)
@@ -68,9 +69,10 @@ def work(plan: Plan, url: str, folder: Path, threads: int = 0, worker: int = 0) 
 def _attempt(plan: Plan, cell: Cell, dataset: Dataset, folder: Path) -> dict[str, Any]:
     try:
         config = cell_config(plan, cell, dataset)
-        known = json.loads((folder / "costs.json").read_text()) if (folder / "costs.json").exists() else {}
+        file = folder / "costs.json"
+        network_costs = json.loads(file.read_text()) if file.exists() else {}
         answer = run_cell(config, dataset, folder / "cells" / cell.key, plan)
-        return {**answer, **known.get(network_key(config), {})}
+        return {**answer, **network_costs.get(network_key(config), {})}
     except InputError as error:
         return {"fault": str(error)}
 
@@ -83,19 +85,27 @@ def run_study(
     use_ray: bool = False,
     quiet: bool = False,
 ) -> Store:
-    """Run what is left of a study in its folder, and return its store.
+    """Run what is left of a study.
 
-    `url`: any SQLAlchemy address, by default a SQLite file in the folder; the same study may be run from
-    several machines at once, if they share the folder as well. `workers`: processes on this machine, which
-    share its cores, or Ray tasks; `quiet` sends what several processes say to workers.log in the folder, for
-    a notebook that shows the store itself.
+    Args:
+        plan: the study, from `read_plan`.
+        folder: of the study: networks, checkpoints, store. Several machines may run the same study at the
+            same time if they share this folder and the database.
+        workers: processes on this machine, which share its cores, or Ray tasks.
+        url: SQLAlchemy address of the database; by default a SQLite file in the folder.
+        use_ray: start the workers through Ray.
+        quiet: send the messages of several processes to workers.log in the folder.
 
-    Raises InputError, and writes nothing, for levels that no cell can have, where the data or the database
-    cannot be used and where the study began with another plan; later, where cells did not finish.
+    Returns:
+        The store; `toolkit.ablation.report.runs` lists its cells.
+
+    Raises:
+        InputError: a level that no cell can have, data or a database that cannot be used, or a study that
+            began with another plan (nothing is written); or, at the end, cells that did not finish.
     """
     check(plan)
     dataset = load(plan.data)
-    wanted = cells(plan) if plan.search is None else []
+    factorial = cells(plan) if plan.search is None else []
     folder = Path(folder).absolute()
     if not url:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +115,7 @@ def run_study(
         temporary.write_text(json.dumps(plan_record(plan), indent=1))
     if plan.search is None:
         measure_costs(plan, folder, dataset)
-        store.enter(wanted)
+        store.enter(factorial)
     threads = max(1, torch.get_num_threads() // max(1, workers))
     if use_ray:
         _work_on_ray(plan, url, folder, threads, workers)
@@ -113,7 +123,7 @@ def run_study(
         work(plan, url, folder)
     else:
         command = [sys.executable, "-m", "toolkit.ablation.study", str(folder), url, str(threads)]
-        # threads that spin while they wait would take the cores from the other workers
+        # threads that spin while they wait would occupy the cores of the other workers
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "OMP_NUM_THREADS": str(threads)}
         with (folder / "workers.log").open("ab") if quiet else nullcontext() as log:
             processes = [
@@ -127,8 +137,8 @@ def run_study(
             raise
         if any(codes) and (plan.search is not None or store.unfinished()):
             raise InputError(f"{sum(map(bool, codes))} of {workers} workers ended early: run the study again")
-    if left := store.missing(wanted):
-        raise InputError(f"{len(left)} of {len(wanted)} cells did not finish: run the study again")
+    if left := store.missing(factorial):
+        raise InputError(f"{len(left)} of {len(factorial)} cells did not finish: run the study again")
     return store
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,62 +27,46 @@ from toolkit.cli.options import (
 )
 from toolkit.runtime import InputError
 
+if TYPE_CHECKING:
+    from toolkit.evaluation.average_precision import MapScores
+    from toolkit.evaluation.coco import CocoScores
+    from toolkit.evaluation.columns import Detections, Truth
+    from toolkit.inference.backend import DetectSettings
+
 app = typer.Typer(no_args_is_help=True, help="Score a network by the protocols of published tables.")
 
 
-def _operating_point(wish: str, matches: Any) -> dict[str, float]:
-    from toolkit.evaluation.operating import operating_point
-
-    name, _, value = wish.partition("=")
-    keys = {"precision": "precision", "recall": "recall", "fp": "false_positives"}
-    if name == "f1":
-        return operating_point(matches).as_dict()
-    try:
-        return operating_point(matches, **{keys[name]: float(value)}).as_dict()
-    except (KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"--operating-point takes precision=, recall=, fp= or f1, not {wish!r}") from None
-
-
 def _evaluate(
-    protocol: str,
+    name: str,
+    protocol: Callable[[Truth, Detections], MapScores | CocoScores],
     model: str,
     weights: Path | None,
     data: str,
     split: str,
-    settings: Any,
-    score: Any,
+    settings: DetectSettings,
     wish: str,
     pictures: Path | None,
     as_json: bool,
 ) -> None:
-    """Detect, score by `score(truth, detections)`, and what every protocol offers beside its figures."""
-    from toolkit.data.catalog import load
-    from toolkit.evaluation import columns, failures, matching, operating
-    from toolkit.evaluation.score import predict
+    from toolkit.data.catalog import load_part
+    from toolkit.evaluation.operating import operating_point_for
+    from toolkit.evaluation.score import evaluate_by
     from toolkit.export.folder import write_threshold
     from toolkit.networks import open_model
 
-    network, dataset = open_model(model, weights), load(data)
-    if split:
-        dataset = dataset.split(split)
-    if not len(dataset):
-        raise InputError(f"{data} has no pictures in the split {split!r}: nothing to evaluate")
-    truth, found = columns.Truth.from_dataset(dataset), predict(network, dataset, settings)
-    scores = score(truth, found)
-    result = {"protocol": protocol, "model": model, "data": data, "split": split, **scores.as_dict()}
-    matches = matching.match(truth, found)
-    if wish:
-        result["operating_point"] = _operating_point(wish, matches)
-        write_threshold(model, result["operating_point"]["threshold"])
+    evaluation = evaluate_by(protocol, open_model(model, weights), load_part(data, split), settings)
+    scores = evaluation.scores.as_dict()
+    result = {"protocol": name, "model": model, "data": data, "split": split, **scores}
+    point = operating_point_for(wish, evaluation.matches) if wish else None
+    if point is not None:
+        result["operating_point"] = point.as_dict()
+        write_threshold(model, point.threshold)
     if pictures is not None:
-        best = result.get("operating_point") or _operating_point("f1", matches)
-        failures.draw(pictures, dataset, found, matches, operating.OperatingPoint(**best))
-    flat = {k: v for k, v in result.items() if isinstance(v, float)}
-    rows = [[name, f"{value:.4f}"] for name, value in flat.items()]
-    rows += [[f"at {k}", f"{v:.4f}"] for k, v in result.get("operating_point", {}).items()]
-    print_answer(result, as_json, table(f"{protocol}: {model} on {data} {split}", ["", ""], rows))
+        evaluation.draw(pictures, point or operating_point_for("f1", evaluation.matches))
+    figures = {key: value for key, value in result.items() if isinstance(value, float)}
+    rows = [[key, f"{value:.4f}"] for key, value in figures.items()]
+    rows += [[f"at {key}", f"{value:.4f}"] for key, value in result.get("operating_point", {}).items()]
+    print_answer(result, as_json, table(f"{name}: {model} on {data} {split}", ["", ""], rows))
 
 
 @app.command("coco")
@@ -102,14 +87,14 @@ def evaluate_coco(
     as_json: Json = False,
 ) -> None:
     """COCO's average precision, per class and per size."""
-    from toolkit.evaluation import coco
+    from toolkit.evaluation.coco import coco
     from toolkit.inference.backend import DetectSettings
 
-    def score(truth: Any, found: Any) -> Any:
-        return coco.coco(truth, found, ignored, max_detections)
+    def protocol(truth: Truth, detections: Detections) -> CocoScores:
+        return coco(truth, detections, ignored, max_detections)
 
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size))
-    _evaluate("coco", model, weights, data, split, settings, score, operating_point, pictures, as_json)
+    _evaluate("coco", protocol, model, weights, data, split, settings, operating_point, pictures, as_json)
 
 
 @app.command("voc")
@@ -131,14 +116,14 @@ def evaluate_voc(
     as_json: Json = False,
 ) -> None:
     """PASCAL VOC's average precision."""
-    from toolkit.evaluation import average_precision
+    from toolkit.evaluation.average_precision import voc
     from toolkit.inference.backend import DetectSettings
 
-    def score(truth: Any, found: Any) -> Any:
-        return average_precision.voc(truth, found, iou, points, difficult)
+    def protocol(truth: Truth, detections: Detections) -> MapScores:
+        return voc(truth, detections, iou, points, difficult)
 
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size))
-    _evaluate("voc", model, weights, data, split, settings, score, operating_point, pictures, as_json)
+    _evaluate("voc", protocol, model, weights, data, split, settings, operating_point, pictures, as_json)
 
 
 @app.command("darknet")
@@ -163,14 +148,14 @@ def evaluate_darknet(
     as_json: Json = False,
 ) -> None:
     """darknet's own mAP (detector map): boxes not clipped, the resize and duplicates as it has them."""
-    from toolkit.evaluation import average_precision
+    from toolkit.evaluation.average_precision import darknet
     from toolkit.inference.backend import DetectSettings
 
-    def score(truth: Any, found: Any) -> Any:
-        return average_precision.darknet(truth, found, iou, points, difficult)
+    def protocol(truth: Truth, detections: Detections) -> MapScores:
+        return darknet(truth, detections, iou, points, difficult)
 
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size), clip=False)
-    _evaluate("darknet", model, weights, data, split, settings, score, operating_point, pictures, as_json)
+    _evaluate("darknet", protocol, model, weights, data, split, settings, operating_point, pictures, as_json)
 
 
 @app.command("widerface")
@@ -195,7 +180,7 @@ def evaluate_widerface(
 ) -> None:
     """WIDER FACE easy, medium and hard by the official protocol."""
     from toolkit import viz
-    from toolkit.data.catalog import load
+    from toolkit.data.catalog import load_part
     from toolkit.evaluation import widerface
     from toolkit.evaluation.score import in_originals, predict, wider_truth
     from toolkit.inference.backend import DetectSettings
@@ -206,11 +191,7 @@ def evaluate_widerface(
         raise InputError(f"--protocol is one of {', '.join(sides)}, not {protocol!r}")
     if bool(model) == bool(detections):
         raise InputError("name a network with --model or finished detections with --detections, one of them")
-    dataset = load(data)
-    if split:
-        dataset = dataset.split(split)
-    if not len(dataset):
-        raise InputError(f"{data} has no pictures in the split {split!r}: nothing to evaluate")
+    dataset = load_part(data, split)
     truth = wider_truth(data, dataset)
     if detections is not None:
         found = widerface.read_detections(detections, truth)
@@ -254,27 +235,19 @@ def evaluate_landmarks(
     A network sees each face cut out by the bounds of its true points; 106 points are scored on 98 by the map
     of their numbers.
     """
-    import numpy as np
-
-    from toolkit.data.catalog import load
+    from toolkit.data.catalog import load_part
     from toolkit.evaluation import landmarks
     from toolkit.networks import open_landmarks
 
     if bool(model) == bool(predictions):
         raise InputError("name a network with --model or finished points with --predictions, one of them")
-    dataset = load(data)
-    if split:
-        dataset = dataset.split(split)
+    dataset = load_part(data, split)
     if dataset.keypoints is None:
         raise InputError(f"{data} has no landmarks: nothing to evaluate")
     if predictions is None:
         scores = landmarks.score(open_landmarks(model, weights), dataset, normaliser)
     else:
-        try:
-            points = np.asarray(np.load(predictions), np.float64)
-        except (OSError, ValueError, TypeError, EOFError) as error:
-            raise InputError(f"cannot read {predictions} as .npy: {error}") from None
-        scores = landmarks.score_points(points, dataset, normaliser)
+        scores = landmarks.score_points(landmarks.read_points(predictions), dataset, normaliser)
     if scores.left_out:
         print_message(f"{scores.left_out} faces without labels for the {normaliser} length are left out")
     result = scores.as_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,6 +104,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a network in every format that is asked for, each file checked against torch."""
+    from toolkit.export.folder import Exported
     from toolkit.export.registry import formats_of
     from toolkit.export.write import export_model
     from toolkit.models.network import TorchNetwork
@@ -120,10 +120,10 @@ def export(
     parity = export_model(
         network, folder, formats, parse_size(size), calibration, detection_output, method, floats, cpp, name
     )
-    spec = json.loads((folder / "spec.json").read_text())
-    if spec.get("threshold", 0.25) != 0.25:
-        print_message(f"{folder} keeps the threshold that was chosen for it, {spec['threshold']:.4g}")
-    sizes = {f: sum(v["bytes"] for v in spec["formats"][f]["files"].values()) for f in parity}
+    exported = Exported.read(folder)
+    if exported.threshold is not None and exported.threshold != exported.io.threshold:
+        print_message(f"{folder} keeps the threshold that was chosen for it, {exported.threshold:.4g}")
+    sizes = {fmt: exported.bytes(fmt) for fmt in parity}
     rows = [
         [fmt, f"{sizes[fmt] / 1000:.1f}", f"{p['max_difference']:.2g}", f"{p['relative_difference']:.2g}"]
         if "max_difference" in p
@@ -171,7 +171,7 @@ def package(
     rows = [
         [
             n.name,
-            f"{n.points} points" if n.points else str(n.classes),
+            n.summary,
             f"{n.input_size[0]}x{n.input_size[1]}",
             ", ".join(n.formats),
             str(n.kilobytes),

@@ -38,6 +38,16 @@ def load(source: str | Path, strict: bool = True) -> Dataset:
     return registry.read(source, strict=strict)
 
 
+def load_part(source: str | Path, split: str = "") -> Dataset:
+    """One split of a data set, or all of it. Raises InputError as `load`, and where the split is empty."""
+    dataset = load(source)
+    part = dataset.split(split) if split else dataset
+    if not len(part):
+        splits = ", ".join(sorted(set(dataset.splits.tolist()) - {""})) or "none"
+        raise InputError(f"{source} has no pictures in the split {split!r}: its splits are {splits}")
+    return part
+
+
 def _load_card(name: str, strict: bool = True) -> Dataset:
     """The data set of that name, from wherever `locate` finds it, with the classes of its card.
 

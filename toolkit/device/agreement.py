@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolkit.boxes import iou
 from toolkit.device.readings import Reading
 from toolkit.device.settings import TOLERANCES, timed_formats
-from toolkit.export.folder import open_export, read_spec
+from toolkit.export.folder import Exported
 from toolkit.faces import OUTSIDE, windows_of_boxes
 from toolkit.inference.backend import DetectSettings as Rules
 from toolkit.models.decode import Boxes, decode, suppress
@@ -39,14 +39,16 @@ class TimingJob:
 def timing_job(folder: Path, fmt: str, image: Image, landmarks: Path | None = None) -> TimingJob:
     """Opens the files, which checks their sha256, and asks the ncnn wheel for its detections and their
     points. The picture is resized by ncnn, as the runner does it."""
-    model: Any = open_export(folder, fmt, 1)
-    io: ModelIO = model.io
+    exported = Exported.read(folder)
+    model, io = exported.open(fmt, 1), exported.io
+    assert isinstance(io, ModelIO)
+    assert exported.threshold is not None
     ncnn = require("ncnn", "export")
     order = ncnn.Mat.PixelType.PIXEL_RGB2BGR if io.channel_order == "BGR" else ncnn.Mat.PixelType.PIXEL_RGB
     height, width = image.shape[:2]
     mat = ncnn.Mat.from_pixels_resize(np.ascontiguousarray(image), order, width, height, *io.input_size)
     mat.substract_mean_normalize([io.mean] * 3, [io.scale] * 3)
-    conf = float(read_spec(folder)["threshold"])
+    conf = exported.threshold
     (candidates,) = decode(model.predict(np.array(mat)[None]), io, conf)
     found = suppress(candidates, Rules(conf=conf))
     boxes = found.boxes * np.array([width, height, width, height], np.float32)
@@ -54,7 +56,7 @@ def timing_job(folder: Path, fmt: str, image: Image, landmarks: Path | None = No
     if landmarks is None:
         return task
     timed_formats(landmarks, [fmt], sweep=False)  # that it has this one
-    network = open_export(landmarks, fmt, 1)
+    network = Exported.read(landmarks).open(fmt, 1)
     return replace(task, landmarks=landmarks, points=_points(image, boxes, network))
 
 

@@ -19,7 +19,8 @@ from urllib.parse import urljoin
 
 from filelock import FileLock
 
-from toolkit.export.folder import read_spec
+from toolkit.export.folder import Exported
+from toolkit.export.registry import FORMATS
 from toolkit.runtime import InputError, progress, require, whole_folder
 
 NCNN_VERSION = "1.0.20261020"
@@ -56,8 +57,7 @@ def layers_of(folders: Iterable[str | Path]) -> frozenset[str]:
     files name. Raises InputError where a folder holds no export or no ncnn format."""
     layers = set(LAYERS)
     for folder in folders:
-        formats = read_spec(folder)["formats"]
-        params = [entry["file"] for name, entry in formats.items() if name.partition("-")[0] == "ncnn"]
+        params = [FORMATS[fmt].file for fmt in Exported.read(folder).of_engine("ncnn")]
         if not params:
             raise InputError(f"{folder} has no ncnn format: export the network with --to ncnn")
         for name in params:

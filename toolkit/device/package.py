@@ -15,7 +15,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from toolkit.device.build import NCNN_SHA256, NCNN_VERSION, RUNNER, SHARED, layers_of
-from toolkit.export.folder import open_export, read_spec
+from toolkit.export.folder import Exported
 from toolkit.runtime import InputError, whole_file, whole_folder
 
 # ncnn's source in the Python Package Index, which names a file's address by its BLAKE2 hash.
@@ -43,8 +43,8 @@ class Packaged:
     folder: str  # below assets/models
     name: str
     formats: tuple[str, ...]
-    classes: int  # 0 for a landmark network
-    points: int  # 0 for a detector
+    summary: str  # "20 classes" or "106 points"
+    task: str
     input_size: tuple[int, int]
     files: dict[str, int]  # name -> bytes
 
@@ -81,15 +81,15 @@ def package_android(
         )
     if not name.strip() or not name.isprintable():
         raise InputError(f"an app's name is one line of text, not {name!r}")
-    specs = {folder: _checked(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)}
-    placing = [folder for folder, spec in specs.items() if "points" in spec["io"]]
-    if len(placing) == len(specs):
+    networks = [_checked(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)]
+    placing = [network.folder for network in networks if network.io.task == "landmarks"]
+    if len(placing) == len(networks):
         raise InputError(f"{placing[0]} places landmarks and finds no objects: name a detector too (--model)")
     if len(placing) > 1:
         raise InputError(
             f"an app takes one landmark network, not both {placing[0]} and {placing[1]}: leave one out"
         )
-    layers = "\n  ".join(sorted(layers_of(specs)))
+    layers = "\n  ".join(sorted(layers_of(network.folder for network in networks)))
     values = {
         "APP_NAME": _resource_text(name),
         "TITLE": name,
@@ -102,7 +102,7 @@ def package_android(
     }
     with whole_folder(output) as project:
         _copy_template(project, values)
-        packaged = tuple(_add_model(project, folder, spec) for folder, spec in specs.items())
+        packaged = tuple(_add_model(project, network) for network in networks)
         directories = [entry.folder for entry in packaged]
         for directory in directories:
             if directories.count(directory) > 1:
@@ -112,7 +112,7 @@ def package_android(
         index: dict[str, Any] = {"models": []}
         for p in packaged:
             row = {"folder": p.folder, "name": p.name, "formats": p.formats}
-            if p.points:
+            if p.task == "landmarks":
                 index["landmarks"] = row
             else:
                 index["models"].append(row)
@@ -121,17 +121,17 @@ def package_android(
     return packaged
 
 
-def _checked(folder: Path) -> dict[str, Any]:
-    """spec.json of an export with its ncnn formats alone, all of which open."""
-    spec = read_spec(folder)
-    formats = {fmt: entry for fmt, entry in spec["formats"].items() if fmt.startswith("ncnn")}
+def _checked(folder: Path) -> Exported:
+    """An export with its ncnn formats alone, all of which open."""
+    exported = Exported.read(folder)
+    formats = exported.of_engine("ncnn")
     if not formats:
         raise InputError(f"{folder} has no ncnn files, which the app runs: export the network with --to ncnn")
-    for fmt, entry in formats.items():
-        if any(Path(file).name != file for file in entry["files"]):
+    for fmt in formats:
+        if any(Path(file).name != file for file in exported.facts(fmt)):
             raise InputError(f"{folder / 'spec.json'} is damaged: export the network again")
-        open_export(folder, fmt, threads=1)
-    return {**spec, "formats": formats}
+        exported.open(fmt, threads=1)
+    return exported.only(formats)
 
 
 def _copy_template(project: Path, values: dict[str, str]) -> None:
@@ -148,22 +148,21 @@ def _copy_template(project: Path, values: dict[str, str]) -> None:
     shutil.copyfile(RUNNER / "machine.hpp", project / CPP / "machine.hpp")
 
 
-def _add_model(project: Path, folder: Path, spec: dict[str, Any]) -> Packaged:
+def _add_model(project: Path, network: Exported) -> Packaged:
     # aapt leaves out what begins with a dot or an underscore, and not every tool takes other letters
-    directory = re.sub(r"[^\w.-]+", "-", spec["name"], flags=re.ASCII).strip("-._") or "model"
+    directory = re.sub(r"[^\w.-]+", "-", network.name, flags=re.ASCII).strip("-._") or "model"
     target = project / MODELS / directory
     target.mkdir(parents=True, exist_ok=True)
-    files = {file for entry in spec["formats"].values() for file in entry["files"]}
-    for file in sorted(files):
-        shutil.copyfile(folder / file, target / file)
-    (target / "spec.json").write_text(json.dumps(spec, indent=1) + "\n")
+    for path in sorted({path for fmt in network.formats for path in network.paths(fmt)}):
+        shutil.copyfile(path, target / path.name)
+    network.save(target)
     return Packaged(
         directory,
-        spec["name"],
-        tuple(spec["formats"]),
-        len(spec["io"].get("classes", ())),
-        spec["io"].get("points", 0),
-        tuple(spec["io"]["input_size"]),
+        network.name,
+        network.formats,
+        network.io.summary,
+        network.io.task,
+        network.io.input_size,
         {file.name: file.stat().st_size for file in sorted(target.iterdir())},
     )
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from toolkit.export.folder import read_spec
+from toolkit.export.folder import Exported
 from toolkit.runtime import InputError, whole_file
 
 STAGES = ("preprocess", "inference", "postprocess", "landmarks")  # the last one where a cascade was timed
@@ -127,8 +127,7 @@ def read_reading(data: Any, source: str) -> Reading:
 
 def read_timings(folder: str | Path) -> list[Reading]:
     """The readings that an exported folder keeps, oldest first; none where it was never timed."""
-    read_spec(folder)
-    file = Path(folder) / "timing.json"
+    file = Exported.read(folder).timing_file
     return _read_file(file) if file.exists() else []
 
 
@@ -165,12 +164,11 @@ def import_readings(files: Sequence[str | Path], exports: str | Path = "exports"
     fits no folder."""
     found_specs = sorted(Path(exports).rglob("spec.json"))
     folders = [path.parent for path in found_specs if "assets" not in path.parts]  # an app's copies
+    exported = {folder: Exported.read(folder) for folder in folders}
     by_hash = {
-        files_fingerprint(
-            {name: device_facts["sha256"] for name, device_facts in entry["files"].items()}
-        ): folder
-        for folder in folders
-        for entry in read_spec(folder)["formats"].values()
+        files_fingerprint({name: facts.sha256 for name, facts in network.facts(fmt).items()}): folder
+        for folder, network in exported.items()
+        for fmt in network.formats
     }
     found: dict[Path, list[Reading]] = {}
     for file in files:

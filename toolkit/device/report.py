@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from toolkit import viz
 from toolkit.device.readings import STAGES, Reading, files_fingerprint
-from toolkit.export.folder import read_spec
+from toolkit.export.folder import Exported
 from toolkit.runtime import InputError
 
 if TYPE_CHECKING:
@@ -71,19 +71,17 @@ def table(
     columns: dict[str, list[str]] = {}
     cascade = any(reading.landmarks for _, reading in readings)
     for folder, reading in readings:
-        spec = read_spec(folder)
-        files = spec["formats"].get(reading.model.format, {"files": {}})["files"]
-        hashes = {name: device_facts["sha256"] for name, device_facts in files.items()}
+        exported = Exported.read(folder)
+        files = exported.files.get(reading.model.format, {})
+        hashes = {name: facts.sha256 for name, facts in files.items()}
         present = files_fingerprint(hashes) == files_fingerprint(reading.model.sha256)
         score = scores.get(reading.model.name)
         row = {
             "network": reading.network,
             "score": "not measured" if score is None else f"{score:.4g}",
             "format": reading.model.format,
-            "input": "x".join(map(str, spec["io"]["input_size"])) if present else REPLACED,
-            "kB": f"{sum(device_facts['bytes'] for device_facts in files.values()) / 1000:.0f}"
-            if present
-            else REPLACED,
+            "input": "x".join(map(str, exported.io.input_size)) if present else REPLACED,
+            "kB": f"{sum(facts.bytes for facts in files.values()) / 1000:.0f}" if present else REPLACED,
             "device": reading.machine,
             "threads": str(reading.settings.threads),
             "cores": CORES[reading.settings.powersave],

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from toolkit.export.folder import read_spec
+from toolkit.export.folder import Exported
 from toolkit.pictures import Image, load_image
 from toolkit.runtime import InputError
 
@@ -38,7 +38,7 @@ def load_picture(path: str | Path | None = None) -> tuple[Image, str]:
 
 
 def timed_formats(folder: Path, wanted: Sequence[str], sweep: bool) -> list[str]:
-    there = [fmt for fmt in read_spec(folder)["formats"] if fmt in TOLERANCES]
+    there = [fmt for fmt in Exported.read(folder).formats if fmt in TOLERANCES]
     chosen = there if sweep and not wanted else list(wanted) or ["ncnn"]
     missing = [fmt for fmt in chosen if fmt not in there]
     if missing or not chosen:

@@ -27,8 +27,7 @@ from toolkit.device.connect import Device, open_device
 from toolkit.device.facts import ask_device, device_facts, device_state
 from toolkit.device.readings import Reading, keep, read_reading
 from toolkit.device.settings import Load, load_picture, swept_settings, timed_formats
-from toolkit.export.folder import read_spec
-from toolkit.models.io import LandmarkIO, read_io
+from toolkit.export.folder import Exported
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError, progress
 
@@ -59,13 +58,13 @@ def measure(
     """
     image, name = load_picture(picture)
     for folder in folders:
-        if isinstance(read_io(read_spec(folder)["io"]), LandmarkIO):
+        if Exported.read(folder).io.task != "detection":
             raise InputError(
                 f"{folder} places landmarks and finds no objects: name a detector, and this one with "
                 "--landmarks"
             )
     points = None if landmarks is None else Path(landmarks)
-    if points is not None and not isinstance(read_io(read_spec(points)["io"]), LandmarkIO):
+    if points is not None and Exported.read(points).io.task != "landmarks":
         raise InputError(
             f"{points} finds objects and places no landmarks: name it without --landmarks, and with it an "
             "exported landmark network"
@@ -147,8 +146,7 @@ def _push(
         if task.landmarks:
             places["landmarks"] = task.landmarks
         for place, folder in places.items():
-            entry = read_spec(folder)["formats"][task.format]
-            files = [folder / "spec.json", *(folder / name for name in entry["files"])]
+            files = [folder / "spec.json", *Exported.read(folder).paths(task.format)]
             batches.setdefault(place, {}).update(dict.fromkeys(files))
     needed = sum(path.stat().st_size for batch in batches.values() for path in batch) // 1000 + 1000
     if about["free_kb"] is not None and about["free_kb"] < needed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,14 @@ def evaluate(
         left_out=int((~counted).sum()),
         normaliser=normaliser,
     )
+
+
+def read_points(path: str | Path) -> NDArray[np.float64]:
+    """Points (faces, points, 2) px from a .npy file. Raises InputError where it does not read as one."""
+    try:
+        return np.asarray(np.load(path), np.float64)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise InputError(f"cannot read {path} as .npy: {error}") from None
 
 
 def predict(network: Landmarking, dataset: Dataset) -> NDArray[np.float32]:

@@ -73,3 +73,33 @@ def operating_point(
     rows = np.flatnonzero(fits)
     rank = table[rows, 1 if name == "recall" else 2]
     return OperatingPoint(*table[rows[np.argmax(rank)]].tolist())
+
+
+def operating_point_for(wish: str, matches: Matches) -> OperatingPoint:
+    """The operating point that a text asks for.
+
+    Args:
+        wish: "precision=.9", "recall=.8", "fp=.1" (false positives per picture) or "f1".
+        matches: detections paired with objects.
+
+    Raises:
+        InputError: the text is something else, or no threshold reaches it.
+    """
+    name, _, value = wish.partition("=")
+    if wish == "f1":
+        return operating_point(matches)
+    try:
+        number = float(value)
+        levels = {
+            "precision": (number, None, None),
+            "recall": (None, number, None),
+            "fp": (None, None, number),
+        }
+        wanted = levels[name]
+    except ValueError:
+        raise InputError(
+            f"an operating point is precision=, recall=, fp= with a number, or f1, not {wish!r}"
+        ) from None
+    wanted: list[float | None] = [None, None, None]
+    wanted[column] = number
+    return operating_point(matches, *wanted)

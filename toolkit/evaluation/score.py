@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from toolkit.data.catalog import locate
 from toolkit.data.dataset import Dataset
-from toolkit.evaluation import widerface
+from toolkit.evaluation import failures, widerface
 from toolkit.evaluation.average_precision import darknet, voc
 from toolkit.evaluation.coco import coco
 from toolkit.evaluation.columns import Detections, Truth
+from toolkit.evaluation.matching import Matches, match
+from toolkit.evaluation.operating import OperatingPoint
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run
 from toolkit.models.network import Detecting
 from toolkit.moved import callable_as
 from toolkit.runtime import InputError, progress
 
+S = TypeVar("S")
 # What the published scores were made with: no threshold to speak of, boxes as the network gives them.
 PUBLISHED = DetectSettings(conf=0.005, iou=0.45, clip=False)
 METRICS = ("coco", "voc", "darknet", "widerface")
@@ -57,25 +63,79 @@ def in_originals(detections: Detections, dataset: Dataset) -> Detections:
     return replace(detections, boxes=(detections.boxes * scale).astype(np.float32))
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluation(Generic[S]):
+    """A network's detections on a data set beside its labels, and the scores of a protocol."""
+
+    dataset: Dataset
+    truth: Truth
+    detections: Detections
+    scores: S
+
+    @cached_property
+    def matches(self) -> Matches:
+        """Detections paired with objects, for operating points and pictures."""
+        return match(self.truth, self.detections)
+
+    def draw(self, folder: Path, point: OperatingPoint) -> None:
+        """Pictures of precision and recall, confusion and failures at an operating point."""
+        failures.draw(folder, self.dataset, self.detections, self.matches, point)
+
+
+def evaluate_by(
+    protocol: Callable[[Truth, Detections], S],
+    model: Detecting,
+    dataset: Dataset,
+    settings: DetectSettings = PUBLISHED,
+) -> Evaluation[S]:
+    """Predict, and compare with the labels by a protocol such as `coco`, `voc` or `darknet`.
+
+    Raises InputError where the data set has no pictures, one does not decode, or no class is shared.
+    """
+    if not len(dataset):
+        raise InputError("this part of the data set has no pictures: there is nothing to evaluate")
+    truth, detections = Truth.from_dataset(dataset), predict(model, dataset, settings)
+    return Evaluation(dataset, truth, detections, protocol(truth, detections))
+
+
+def evaluate_widerface(
+    model: Detecting, dataset: Dataset, name: str, settings: DetectSettings = PUBLISHED
+) -> widerface.WiderScores:
+    """WIDER FACE's easy, medium and hard; `name` is the data set's, whose folder holds the truth."""
+    detections = in_originals(predict(model, dataset, settings), dataset)
+    return widerface.evaluate(wider_truth(name, dataset), detections)
+
+
 def evaluate(
     model: Detecting, dataset: Dataset, metric: str, name: str = "", size: tuple[int, int] | None = None
 ) -> dict[str, float]:
-    """The figures by which networks are compared: "coco" -> AP, AP50; "voc" and "darknet" -> mAP50 in points
-    (difficult objects left out); "widerface" -> easy, medium, hard, with `name` the data set's. `size`:
-    network input (w, h), the network's own unless given."""
+    """The figures by which networks are compared.
+
+    Args:
+        model: a detector on any engine.
+        dataset: labelled pictures.
+        metric: "coco" for AP and AP50; "voc" and "darknet" for mAP50 in points, difficult objects left out;
+            "widerface" for easy, medium and hard.
+        name: of the data set, for WIDER FACE.
+        size: network input (w, h), the network's own unless given.
+
+    Returns:
+        Figure -> value.
+
+    Raises:
+        InputError: the metric is unknown, or as `evaluate_by`.
+    """
     if metric not in METRICS:
         raise InputError(f"the metric is one of {', '.join(METRICS)}, not {metric!r}")
     settings = replace(PUBLISHED, size=size, resize="darknet" if metric == "darknet" else "bilinear")
     if metric == "widerface":
-        found = in_originals(predict(model, dataset, settings), dataset)
-        scores = widerface.evaluate(wider_truth(name, dataset), found)
-        return {level: getattr(scores, level) for level in widerface.SETTINGS}
-    truth, found = Truth.from_dataset(dataset), predict(model, dataset, settings)
+        levels = evaluate_widerface(model, dataset, name, settings)
+        return {level: getattr(levels, level) for level in widerface.SETTINGS}
     if metric == "coco":
-        result = coco(truth, found)
-        return {"AP": float(result.ap), "AP50": float(result.ap50)}
-    answer = voc(truth, found) if metric == "voc" else darknet(truth, found, difficult="dropped")
-    return {"mAP50": 100 * answer.map}
+        scores = evaluate_by(coco, model, dataset, settings).scores
+        return {"AP": float(scores.ap), "AP50": float(scores.ap50)}
+    protocol = voc if metric == "voc" else partial(darknet, difficult="dropped")
+    return {"mAP50": 100 * evaluate_by(protocol, model, dataset, settings).scores.map}
 
 
 callable_as(__name__, "evaluate")  # toolkit.evaluation.score(...) of version 0.1

@@ -1,5 +1,5 @@
+from .folder import Exported as Exported
 from .folder import open_export as open_export
-from .folder import read_spec as read_spec
 from .folder import write_threshold as write_threshold
 from .parity import probe_input as probe_input
 from .registry import FORMATS as FORMATS

@@ -4,76 +4,189 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.export import openvino
 from toolkit.export.registry import FORMATS
-from toolkit.models.io import read_io
+from toolkit.models.io import LandmarkIO, ModelIO, read_io
+from toolkit.models.network import Network
 from toolkit.runtime import InputError, whole_file
 
 
-def file_entry(file: str, files: Sequence[Path]) -> dict[str, Any]:
-    facts = {
-        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        for path in files
-    }
-    return {"file": file, "files": facts}
+@dataclass(frozen=True)
+class FileFacts:
+    """Size and sha256 of one file."""
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileFacts:
+        return cls(path.stat().st_size, _sha256(path))
 
 
-def read_spec(folder: str | Path) -> dict[str, Any]:
-    """spec.json of an exported folder. Raises InputError where it is missing or damaged."""
-    folder = Path(folder)
-    try:
-        spec = json.loads((folder / "spec.json").read_text())
-        io = read_io(spec["io"])
-        io.check_size((int(io.input_size[0]), int(io.input_size[1])))
-        whole = bool(spec["formats"]) and all(e["file"] in e["files"] for e in spec["formats"].values())
-    except OSError:
-        raise InputError(f"{folder} has no spec.json: expected a folder made by toolkit export") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise InputError(f"{folder / 'spec.json'} is damaged: export the network again")
-    strange = sorted(set(spec["formats"]) - set(FORMATS))
-    if strange:
-        raise InputError(
-            f"{folder} holds the format {strange[0]}, which this version does not know: update it"
-        )
-    return spec
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported folder, as its spec.json describes it.
+
+    `files`: format -> file name -> facts. `threshold`: the score from which an object counts; None where
+    there is no score. `versions` and `environment`: of the machine that wrote it.
+    """
+
+    folder: Path
+    name: str
+    io: ModelIO | LandmarkIO
+    files: Mapping[str, Mapping[str, FileFacts]]
+    threshold: float | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Exported:
+        """Reads spec.json. Raises InputError where it is missing, damaged or of a newer version."""
+        folder = Path(folder)
+        try:
+            spec = json.loads((folder / "spec.json").read_text())
+            unknown = sorted(set(spec["formats"]) - set(FORMATS))
+            if unknown:
+                raise InputError(
+                    f"{folder} holds the format {unknown[0]}, which this version does not know: update it"
+                )
+            exported = cls(
+                folder,
+                str(spec["name"]),
+                read_io(spec["io"]),
+                {
+                    fmt: {name: FileFacts(**facts) for name, facts in entry["files"].items()}
+                    for fmt, entry in spec["formats"].items()
+                },
+                spec.get("threshold"),
+                spec["versions"],
+                spec["environment"],
+            )
+            exported.io.check_size(exported.io.input_size)
+            entries = spec["formats"].values()
+            whole = bool(entries) and all(entry["file"] in entry["files"] for entry in entries)
+        except OSError:
+            raise InputError(f"{folder} has no spec.json: expected a folder made by toolkit export") from None
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError):
+            whole = False
+        if not whole:
+            raise InputError(f"{folder / 'spec.json'} is damaged: export the network again")
+        return exported
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Names of the formats in the folder."""
+        return tuple(self.files)
+
+    @property
+    def timing_file(self) -> Path:
+        """Where readings of devices are kept."""
+        return self.folder / "timing.json"
+
+    def of_engine(self, engine: str) -> tuple[str, ...]:
+        """Names of the formats in the folder that `engine` runs."""
+        return tuple(fmt for fmt in self.formats if FORMATS[fmt].engine == engine)
+
+    def facts(self, fmt: str) -> Mapping[str, FileFacts]:
+        """Files of a format, or of the one whose files it opens. Raises InputError where it is not here."""
+        stored = FORMATS[fmt].opens or fmt if fmt in FORMATS else fmt
+        if stored not in self.files:
+            raise InputError(f"{self.folder} has no {stored}: it has {', '.join(self.formats)}")
+        return self.files[stored]
+
+    def paths(self, fmt: str) -> list[Path]:
+        """The files of a format."""
+        return [self.folder / name for name in self.facts(fmt)]
+
+    def bytes(self, fmt: str) -> int:
+        """Size of all files of a format."""
+        return sum(facts.bytes for facts in self.facts(fmt).values())
+
+    def check(self, fmt: str) -> None:
+        """Raises InputError where a file of the format is missing or differs from its sha256."""
+        for name, facts in self.facts(fmt).items():
+            path = self.folder / name
+            if not path.is_file() or _sha256(path) != facts.sha256:
+                raise InputError(
+                    f"{path} is missing or differs from spec.json (sha256): export the network again"
+                )
+
+    def open(self, fmt: str = "", threads: int = 0) -> Network:
+        """The network in a format, the first unless given, its files checked against their sha256.
+
+        `threads`: 0 leaves the choice to the engine.
+        """
+        fmt = fmt or self.formats[0]
+        self.check(fmt)
+        return FORMATS[fmt].open(self.folder / FORMATS[fmt].file, self.io, threads)
+
+    def parity(self) -> dict[str, Any]:
+        """What parity.json says of every format."""
+        facts: dict[str, Any] = json.loads((self.folder / "parity.json").read_text())
+        return facts
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of spec.json."""
+        rows = [row for row in FORMATS.values() if row.input]
+        return {
+            "name": self.name,
+            "io": self.io.as_dict(),
+            "input": {row.engine: row.input for row in rows},
+            "outputs": {
+                row.engine: [f"{row.output}{i}" for i in range(self.io.outputs)] for row in rows if row.output
+            },
+            **({} if self.threshold is None else {"threshold": self.threshold}),
+            "formats": {
+                fmt: {
+                    "file": FORMATS[fmt].file,
+                    "files": {name: vars(facts) for name, facts in files.items()},
+                }
+                for fmt, files in self.files.items()
+            },
+            "versions": dict(self.versions),
+            "environment": dict(self.environment),
+        }
+
+    def save(self, folder: Path | None = None) -> None:
+        """Writes spec.json, into another folder where one is given."""
+        with whole_file((folder or self.folder) / "spec.json") as temporary:
+            temporary.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+
+    def only(self, formats: Sequence[str]) -> Exported:
+        """The same network with these formats alone."""
+        return replace(self, files={fmt: self.files[fmt] for fmt in formats})
 
 
 def write_threshold(source: str, threshold: float) -> None:
-    """Keep a chosen threshold in spec.json, where `source` (as for `open_model`) is an exported folder."""
+    """Keeps a chosen threshold in spec.json, where `source` (as for `networks.open_model`) is an exported
+    folder; anything else has no place for it."""
     folder = Path(source.partition(":")[0])
     if folder.is_dir():
-        spec = {**read_spec(folder), "threshold": threshold}
-        with whole_file(folder / "spec.json") as temporary:
-            temporary.write_text(json.dumps(spec, indent=1) + "\n")
+        replace(Exported.read(folder), threshold=threshold).save()
 
 
-def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Any:
-    """A network exported before, a `Backend` or a `LandmarkBackend`; `fmt` is one of its formats, the first
-    unless given.
+def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Network:
+    """Opens an exported network again.
 
-    "openvino" opens the ONNX file in OpenVINO. Every file is checked against the sha256 in spec.json.
-    `threads`: 0 leaves the choice to the engine.
+    Args:
+        folder: what `export_model` wrote.
+        fmt: one of its formats, or "openvino" for the ONNX file in OpenVINO; the first unless given.
+        threads: of the engine; 0 leaves the choice to it.
+
+    Returns:
+        A network with `io` and `predict`; a detector also has `find`.
+
+    Raises:
+        InputError: the folder is not an export, lacks the format, or a file differs from its sha256.
     """
-    folder = Path(folder)
-    spec = read_spec(folder)
-    fmt = fmt or next(iter(spec["formats"]))
-    file_of = "onnx" if fmt == "openvino" else fmt
-    if file_of not in spec["formats"]:
-        raise InputError(f"{folder} has no {file_of}: it has {', '.join(spec['formats'])}")
-    entry = spec["formats"][file_of]
-    for file, facts in entry["files"].items():
-        path = folder / file
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != facts["sha256"]:
-            raise InputError(
-                f"{path} is missing or differs from spec.json (sha256): export the network again"
-            )
-    io = read_io(spec["io"])
-    if fmt == "openvino":
-        return openvino.OpenVinoModel(folder / entry["file"], io, threads)
-    return FORMATS[fmt].open(folder / entry["file"], io, threads)
+    return Exported.read(folder).open(fmt, threads)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from toolkit import viz
-from toolkit.export.folder import open_export, read_spec
-from toolkit.export.onnx import EndToEndModel
+from toolkit.export.folder import Exported
+from toolkit.export.parity import detection_parity, matched, output_difference, probe_input
 from toolkit.export.parity import layer_parity as compare_layers
-from toolkit.export.parity import matched, output_difference, probe_input
+from toolkit.export.registry import FORMATS
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run
 from toolkit.models.detector import Detector
+from toolkit.models.io import ModelIO
+from toolkit.models.network import Detecting
 from toolkit.pictures import Image
 from toolkit.runtime import InputError, progress
 from toolkit.stopwatch import interleave
@@ -55,10 +56,6 @@ class Rung:
         return asdict(self)
 
 
-def precision(name: str) -> str:
-    return next((p for p in ("int8", "fp16") if p in name), "fp32")
-
-
 def ladder(
     model: Detector,
     folder: str | Path,
@@ -74,19 +71,17 @@ def ladder(
     size=(w, h)) -> figures, such as `toolkit.evaluation.score` with a data set. Latencies are measured in
     turns, every engine with `threads`. Raises InputError where the folder holds another network.
     """
-    spec = read_spec(folder)
-    names = list(rungs or spec["formats"])
-    backends = {name: open_export(folder, name, threads) for name in names}
-    first = next(iter(backends.values()), None)
-    if first is None or first.io.heads != model.io.heads or first.io.classes != model.io.classes:
+    exported = Exported.read(folder)
+    io = exported.io
+    if io.heads != model.io.heads or not isinstance(io, ModelIO) or io.classes != model.io.classes:
         raise InputError(f"{folder} holds another network than the one it is compared with")
-    io = first.io
+    backends = {name: cast(Detecting, exported.open(name, threads)) for name in rungs or exported.formats}
     settings = DetectSettings(size=io.input_size)
     x = probe_input(io)
     maps = model.predict(x)
     wanted = list(run(model, pictures, settings))
     calls: dict[str, Callable[[], Any]] = {"torch": partial(model.predict, x)}
-    calls |= {name: partial(_call(backend), x) for name, backend in backends.items()}
+    calls |= {name: partial(_call(name, backend), x) for name, backend in backends.items()}
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -98,16 +93,15 @@ def ladder(
     found = [Rung("torch", None, 0.0, 0.0, total, total, 0, scores, float(np.median(times["torch"])))]
     for name, backend in progress(list(backends.items()), "rungs"):
         difference = relative = None
-        if not isinstance(backend, EndToEndModel):
+        if _shows_maps(name):
             difference, reach = output_difference(maps, backend.predict(x))
             relative = difference / max(1.0, reach)
         here = list(run(backend, pictures, settings))
         pairs = sum(matched(a, b) for a, b in zip(wanted, here, strict=True))
-        files = spec["formats"]["onnx" if name == "openvino" else name]["files"].values()
         found.append(
             Rung(
                 name,
-                sum(file["bytes"] for file in files) / 1000,
+                exported.bytes(name) / 1000,
                 difference,
                 relative,
                 total,
@@ -115,34 +109,43 @@ def ladder(
                 sum(len(boxes.scores) for boxes in here) - pairs,
                 dict(score(backend, size=io.input_size)) if score else {},
                 float(np.median(times[name])),
-                _fault(name, model, backend, x, relative, total, pairs),
+                _fault(name, exported, model, backend, x, relative, total, pairs),
             )
         )
     return found
 
 
-def _call(backend: Any) -> Callable[[Any], Any]:
-    if isinstance(backend, EndToEndModel):
-        return partial(backend.find, settings=DetectSettings())
-    return backend.predict
+def _shows_maps(name: str) -> bool:
+    return FORMATS[name].compare is not detection_parity
+
+
+def _call(name: str, backend: Detecting) -> Callable[[Any], Any]:
+    return backend.predict if _shows_maps(name) else partial(backend.find, settings=DetectSettings())
 
 
 def _fault(
-    name: str, model: Detector, backend: Any, x: Any, relative: float | None, wanted: int, pairs: int
+    name: str,
+    exported: Exported,
+    model: Detector,
+    backend: Detecting,
+    x: Any,
+    relative: float | None,
+    wanted: int,
+    pairs: int,
 ) -> str:
     """What falls short of `LIMITS`, and the layer to look at."""
-    limit, part = LIMITS[precision(name)]
+    limit, part = LIMITS[FORMATS[name].precision]
     said = []
     if relative is not None and not relative <= limit:
         said.append(f"outputs differ by {relative:.1g} of the largest, not {limit:g}")
     if wanted - pairs > part * wanted:
         said.append(f"{wanted - pairs} of {wanted} detections are lost")
     if said and name == "ncnn-int8":  # its channels are scaled anew, so that layers do not compare
-        facts = json.loads((backend.path.parent / "parity.json").read_text())[name]
+        facts = exported.parity()[name]
         rows = [row for row in facts["sensitivity"] if row["name"] not in facts["float_layers"]]
         worst = max(rows, key=lambda row: row["error"])
         said.append(f"{worst['name']} bears int8 worst of those that are not float")
-    elif said and precision(name) != "int8" and relative is not None:
+    elif said and FORMATS[name].precision != "int8" and relative is not None:
         layer = compare_layers(model, backend, x).first_divergence(limit)
         said += [f"first at {layer}"] if layer else []
     return ", ".join(said)
@@ -169,7 +172,7 @@ def picture(rungs: Sequence[Rung], title: str = "") -> Figure:
     return viz.dots(
         [rung.name for rung in compared],
         [rung.relative or 0.0 for rung in compared],
-        [precision(rung.name) for rung in compared],
+        [FORMATS[rung.name].precision for rung in compared],
         xlabel="largest difference to torch / largest output",
         title=title,
     )

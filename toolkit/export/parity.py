@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.boxes import iou
+from toolkit.boxes import iou, match_greedily
+from toolkit.inference.backend import DetectSettings
 from toolkit.models.decode import Boxes
+from toolkit.models.detector import Detector
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import Network, ShowsLayers, TorchNetwork
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError
 
+NOISE = 4
 # One row of a darknet layers.csv: what it says of a layer's output.
 STATISTICS = ("mean", "absmean", "min", "max", "v0", "v1", "v2", "v3")
 
@@ -161,18 +165,63 @@ def layer_parity(
     return Parity(*names, layers, outputs)
 
 
-def matched(wanted: Boxes, found: Boxes, overlap: float = 0.5) -> int:
-    """How many detections of `wanted` are among `found`: same class and IoU above `overlap`, each taken once,
-    by falling score."""
+def matched(wanted: Boxes, detections: Boxes, overlap: float = 0.5) -> int:
+    """How many detections of `wanted` are among `detections`: same class and IoU above `overlap`, each taken
+    once, by falling score."""
     count = 0
-    for class_id in np.intersect1d(wanted.class_ids, found.class_ids):
-        overlaps = iou(wanted.boxes[wanted.class_ids == class_id], found.boxes[found.class_ids == class_id])
-        for row in overlaps:
-            best = int(row.argmax())
-            if row[best] > overlap:
-                overlaps[:, best] = 0
-                count += 1
+    for class_id in np.intersect1d(wanted.class_ids, detections.class_ids):
+        rows, columns = wanted.class_ids == class_id, detections.class_ids == class_id
+        pairs = match_greedily(iou(wanted.boxes[rows], detections.boxes[columns]), overlap)
+        count += int((pairs >= 0).sum())
     return count
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A format compared with torch: what parity.json keeps, and what falls short ("" for nothing)."""
+
+    facts: dict[str, Any]
+    fault: str = ""
+
+
+def map_parity(
+    model: TorchNetwork, opened: Network, x: NDArray[np.float32], tolerance: float | None
+) -> Comparison:
+    """Raw outputs on one input. What passes beside `tolerance` is `NOISE` times torch's own distance from
+    float64: random weights can turn rounding into 1e-3, trained ones stay near 2e-6."""
+    wanted = model.predict(x)
+    noise, _ = output_difference(copy.deepcopy(model).double().predict(x), wanted)
+    difference, reach = output_difference(wanted, opened.predict(x))
+    limit = None if tolerance is None else max(tolerance * max(1.0, reach), NOISE * noise)
+    facts = {
+        "max_difference": difference,
+        "largest_output": reach,
+        "relative_difference": difference / max(1.0, reach),
+        "float32_noise": noise,
+        "tolerance": limit,
+    }
+    if limit is None or difference <= limit:
+        return Comparison(facts)
+    return Comparison(facts, f"differs from torch by {difference:.2g}, not at most {limit:.2g}")
+
+
+def detection_parity(
+    model: TorchNetwork, opened: Network, x: NDArray[np.float32], tolerance: float | None
+) -> Comparison:
+    """torch's detections, from its 300 best candidates, and how many of them a file with decoding and
+    suppression inside finds."""
+    assert isinstance(model, Detector)
+    (candidates,) = model.decode(model.predict(x), 0.0)
+    best = np.sort(candidates.scores)[::-1]
+    settings = DetectSettings(conf=float(best[: 300 + 1][-1])) if len(best) else DetectSettings()
+    (wanted,) = model.find(x, settings)
+    (detections,) = opened.find(x, settings)  # type: ignore[attr-defined]
+    pairs = matched(wanted, detections)
+    extra = len(detections.scores) - pairs
+    facts = {"detections": len(wanted.scores), "matched": pairs, "extra": extra}
+    if pairs >= 0.98 * max(len(wanted.scores), len(detections.scores)):
+        return Comparison(facts)
+    return Comparison(facts, f"finds {pairs} of torch's {len(wanted.scores)} detections and {extra} others")
 
 
 def picture(parity: Parity, tolerance: float) -> Any:

@@ -1,4 +1,7 @@
-"""The table of export formats: a row says how a format is written, opened and compared."""
+"""The table of export formats: a row says all there is to say about a format.
+
+A new format is a module that writes and opens its files, and a row here.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.export import caffe, mnn, ncnn, onnx
+from toolkit.export import caffe, mnn, ncnn, onnx, openvino
 from toolkit.export.int8 import judge, quantize
 from toolkit.export.int8.pictures import MINIMUM
+from toolkit.export.parity import Comparison, detection_parity, map_parity
 from toolkit.models.cost import measure
 from toolkit.models.darknet.network import load_darknet
 from toolkit.models.darknet.write import save_darknet
-from toolkit.models.detector import Detector
-from toolkit.models.io import ModelIO, NetworkIO
-from toolkit.models.network import TorchNetwork
+from toolkit.models.io import NetworkIO
+from toolkit.models.network import Network, TorchNetwork
+
+MNN_PICTURES = 64  # of those for calibration, at most: its quantiser is slow
 
 
 @dataclass(frozen=True)
-class Job:
+class WriteJob:
     """What the writers of all formats share: the network, as it is and folded, and where files go."""
 
-    model: Any  # a TorchNetwork; a Detector where a format is one of FOR_DETECTORS
-    folded: Any
+    model: TorchNetwork
+    folded: TorchNetwork
     io: NetworkIO
     folder: Path
     work: Path  # for files that another format starts from and nobody asked for
@@ -50,91 +55,132 @@ class Job:
         return FORMATS[fmt].write(self, self.work)[0]
 
 
+def _opens_another(job: WriteJob, folder: Path) -> list[Path]:
+    raise ValueError("this format opens another one's files and has none to write")
+
+
 @dataclass(frozen=True)
 class EngineFormat:
-    """How a format is written and opened. `tolerance`: the largest difference to torch that passes, relative
-    to the largest output; None where precision is given away on purpose."""
+    """How a format is written, opened and compared.
 
-    file: str  # the one that is opened
-    write: Callable[[Job, Path], list[Path]]
-    open: Callable[[Path, Any, int], Any]
+    Attributes:
+        engine: what runs it.
+        file: the file that is opened; others lie beside it.
+        open: (file, io, threads) -> the network.
+        write: (job, folder) -> the files, the opened one first.
+        input, output: blob names, the outputs' without their number; "" where the file has none.
+        packages: whose versions spec.json keeps.
+        precision: of its arithmetic or weights: "fp32", "fp16" or "int8".
+        tolerance: the largest difference to torch that passes, relative to the largest output; None where
+            precision is given away on purpose.
+        tasks: kinds of networks that fit (`NetworkIO.task`).
+        calibrated: whether it needs pictures.
+        default: whether it is written where nothing is asked for.
+        opens: the format whose file it opens; it writes none of its own.
+        compare: (torch network, the opened one, input, tolerance) -> how far they are apart.
+    """
+
+    engine: str
+    file: str
+    open: Callable[[Path, NetworkIO, int], Network]
+    write: Callable[[WriteJob, Path], list[Path]] = _opens_another
+    input: str = ""
+    output: str = ""
+    packages: tuple[str, ...] = ()
+    precision: str = "fp32"
     tolerance: float | None = None
+    tasks: tuple[str, ...] = ("detection", "landmarks")
+    calibrated: bool = False
+    default: bool = False
+    opens: str = ""
+    compare: Callable[[TorchNetwork, Network, NDArray[np.float32], float | None], Comparison] = map_parity
 
 
-def _write_ncnn(precision: str, job: Job, folder: Path) -> list[Path]:
+def _write_onnx(job: WriteJob, folder: Path) -> list[Path]:
+    return onnx.export(job.folded, folder, job.io.input_size)
+
+
+def _write_end2end(job: WriteJob, folder: Path) -> list[Path]:
+    return onnx.export_end2end(job.folded, folder, job.io.input_size)
+
+
+def _write_onnx_int8(job: WriteJob, folder: Path) -> list[Path]:
+    return onnx.export_int8(job.source("onnx"), folder, job.affordable(60e9, len(job.samples)))
+
+
+def _write_ncnn(precision: str, job: WriteJob, folder: Path) -> list[Path]:
     return ncnn.export(job.folded, folder, job.io.input_size, precision, job.detection_output)
 
 
-def _write_ncnn_int8(job: Job, folder: Path) -> list[Path]:
+def _write_ncnn_int8(job: WriteJob, folder: Path) -> list[Path]:
     param = job.source("ncnn")
-    made = quantize.quantize(
+    quantized = quantize.quantize(
         param, param.with_suffix(".bin"), job.io, job.samples, folder, job.method, job.float_layers
     )
-    job.notes["ncnn-int8"] = made.as_dict()
-    return list(made.files)
+    job.notes["ncnn-int8"] = quantized.as_dict()
+    return list(quantized.files)
 
 
-def _write_mnn(precision: str, job: Job, folder: Path) -> list[Path]:
+def _write_mnn(precision: str, job: WriteJob, folder: Path) -> list[Path]:
     return mnn.export(job.source("onnx"), folder, precision, job.io, job.affordable(20e9, MNN_PICTURES))
 
 
-def _open_ncnn(precision: str, path: Path, io: NetworkIO, threads: int) -> ncnn.NcnnModel:
+def _write_caffe(job: WriteJob, folder: Path) -> list[Path]:
+    return caffe.export(job.folded, folder, job.io.input_size)
+
+
+def _write_darknet(job: WriteJob, folder: Path) -> list[Path]:
+    return save_darknet(job.model, folder, size=job.io.input_size)
+
+
+def _open_ncnn(precision: str, path: Path, io: NetworkIO, threads: int) -> Network:
     return ncnn.NcnnModel(path, io, precision, threads)
 
 
-def _open_darknet(path: Path, io: ModelIO, threads: int) -> Detector:
+def _open_darknet(path: Path, io: NetworkIO, threads: int) -> Network:
     return load_darknet(path, path.with_suffix(".weights"), path.with_suffix(".names"))
 
 
-FORMATS = {
-    "onnx": EngineFormat(
-        "model.onnx",
-        lambda job, folder: onnx.export(job.folded, folder, job.io.input_size),
-        onnx.OnnxModel,
-        1e-5,
-    ),
-    "onnx-end2end": EngineFormat(
-        "model-end2end.onnx",
-        lambda job, folder: onnx.export_end2end(job.folded, folder, job.io.input_size),
-        onnx.EndToEndModel,
-    ),
-    "onnx-int8": EngineFormat(
-        "model-int8.onnx",
-        lambda job, folder: onnx.export_int8(
-            job.source("onnx"), folder, job.affordable(60e9, len(job.samples))
-        ),
-        onnx.OnnxModel,
-    ),
-    "ncnn": EngineFormat("model-fp32.param", partial(_write_ncnn, "fp32"), partial(_open_ncnn, "fp32"), 1e-5),
-    "ncnn-fp16": EngineFormat("model-fp16.param", partial(_write_ncnn, "fp16"), partial(_open_ncnn, "fp16")),
-    "ncnn-int8": EngineFormat("model-int8.param", _write_ncnn_int8, partial(_open_ncnn, "int8")),
-    "mnn": EngineFormat("model-fp32.mnn", partial(_write_mnn, "fp32"), mnn.MnnModel, 1e-5),
-    "mnn-fp16": EngineFormat("model-fp16.mnn", partial(_write_mnn, "fp16"), mnn.MnnModel),
-    "mnn-int8-weights": EngineFormat(
-        "model-int8-weights.mnn", partial(_write_mnn, "int8-weights"), mnn.MnnModel
-    ),
-    "mnn-int8": EngineFormat("model-int8.mnn", partial(_write_mnn, "int8"), mnn.MnnModel),
-    "caffe": EngineFormat(
-        "model.prototxt",
-        lambda job, folder: caffe.export(job.folded, folder, job.io.input_size),
-        caffe.CaffeModel,
-        2e-5,
-    ),
-    "darknet": EngineFormat(
-        "model.cfg",
-        lambda job, folder: save_darknet(job.model, folder, size=job.io.input_size),
-        _open_darknet,
-        1e-5,
-    ),
-}
+_ONNX = partial(
+    EngineFormat, "onnx", input=onnx.INPUT, output="map", packages=("onnx", "onnxscript", "onnxruntime")
+)
+_NCNN = partial(EngineFormat, "ncnn", input=ncnn.INPUT, output="out", packages=("ncnn", "pnnx"))
+_MNN = partial(EngineFormat, "mnn", input=mnn.INPUT, output="map", packages=("onnx", "MNN"))
 
-DEFAULT = ("onnx", "ncnn", "ncnn-fp16")
-FOR_DETECTORS = ("onnx-end2end", "darknet")
-CALIBRATED = ("onnx-int8", "ncnn-int8", "mnn-int8")
-PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "ncnn": ("ncnn", "pnnx"), "mnn": ("onnx", "MNN")}
-MNN_PICTURES = 64  # of those for calibration, at most: its quantiser is slow
+# fmt: off
+FORMATS: dict[str, EngineFormat] = {
+    "onnx": _ONNX("model.onnx", onnx.OnnxModel, _write_onnx, tolerance=1e-5, default=True),
+    "onnx-end2end": _ONNX("model-end2end.onnx", onnx.EndToEndModel, _write_end2end, tasks=("detection",),
+                          compare=detection_parity),
+    "onnx-int8": _ONNX("model-int8.onnx", onnx.OnnxModel, _write_onnx_int8, precision="int8",
+                       calibrated=True),
+    "ncnn": _NCNN("model-fp32.param", partial(_open_ncnn, "fp32"), partial(_write_ncnn, "fp32"),
+                  tolerance=1e-5, default=True),
+    "ncnn-fp16": _NCNN("model-fp16.param", partial(_open_ncnn, "fp16"), partial(_write_ncnn, "fp16"),
+                       precision="fp16", default=True),
+    "ncnn-int8": _NCNN("model-int8.param", partial(_open_ncnn, "int8"), _write_ncnn_int8, precision="int8",
+                       calibrated=True),
+    "mnn": _MNN("model-fp32.mnn", mnn.MnnModel, partial(_write_mnn, "fp32"), tolerance=1e-5),
+    "mnn-fp16": _MNN("model-fp16.mnn", mnn.MnnModel, partial(_write_mnn, "fp16"), precision="fp16"),
+    "mnn-int8-weights": _MNN("model-int8-weights.mnn", mnn.MnnModel, partial(_write_mnn, "int8-weights"),
+                             precision="int8"),
+    "mnn-int8": _MNN("model-int8.mnn", mnn.MnnModel, partial(_write_mnn, "int8"), precision="int8",
+                     calibrated=True),
+    "caffe": EngineFormat("caffe", "model.prototxt", caffe.CaffeModel, _write_caffe, input=caffe.INPUT,
+                          output="map", tolerance=2e-5),
+    "darknet": EngineFormat("darknet", "model.cfg", _open_darknet, _write_darknet, tolerance=1e-5,
+                            tasks=("detection",)),
+    "openvino": EngineFormat("openvino", "model.onnx", openvino.OpenVinoModel, opens="onnx"),
+}
+# fmt: on
+DEFAULT = tuple(fmt for fmt, row in FORMATS.items() if row.default)
+
+
+def written_formats(task: str = "") -> list[str]:
+    """Names of the formats that `export_model` writes, for networks of a task or all."""
+    return [fmt for fmt, row in FORMATS.items() if not row.opens and task in ("", *row.tasks)]
 
 
 def formats_of(model: TorchNetwork) -> list[str]:
-    """The formats that a network can be written in."""
-    return [fmt for fmt in FORMATS if isinstance(model, Detector) or fmt not in FOR_DETECTORS]
+    """Names of the formats that a network can be written in."""
+    return written_formats(model.io.task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.metadata
 import json
 import shutil
@@ -13,24 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from toolkit.export import caffe, mnn, ncnn, onnx
-from toolkit.export.folder import file_entry, read_spec
-from toolkit.export.int8 import pictures
-from toolkit.export.parity import matched, output_difference, probe_input
-from toolkit.export.registry import CALIBRATED, DEFAULT, FOR_DETECTORS, FORMATS, PACKAGES, Job
-from toolkit.inference.backend import DetectSettings
-from toolkit.models.decode import suppress
-from toolkit.models.detector import Detector
-from toolkit.models.io import ModelIO, NetworkIO
-from toolkit.models.landmarks import LandmarkNet
+from toolkit.export.folder import Exported, FileFacts
+from toolkit.export.int8.pictures import calibration_inputs
+from toolkit.export.parity import probe_input
+from toolkit.export.registry import DEFAULT, FORMATS, WriteJob, formats_of, written_formats
+from toolkit.models.io import LandmarkIO, ModelIO
 from toolkit.models.network import TorchNetwork, fold
 from toolkit.runtime import InputError, environment, progress, whole_folder
-
-# Difference to torch that passes beside `Format.tolerance`, in units of torch's own distance from float64: a
-# network with random weights can turn rounding into 1e-3, a trained one stays near 2e-6.
-NOISE = 4
 
 
 def export_model(
@@ -45,118 +34,99 @@ def export_model(
     cpp: bool = False,
     name: str = "",
 ) -> dict[str, Any]:
-    """Write `formats` of `model` into the folder `output`, with spec.json and parity.json; -> parity.json.
+    """Writes a network in several formats into one folder, every file compared with torch.
 
-    `size`: network input (w, h), the network's own unless given. `calibration`: the pictures that int8
-    formats need (`int8.calibration_inputs`); `method` and `float_layers` as `int8.quantize` has them. `cpp`
-    adds a C++ sample that runs the ncnn files. Landmark networks have every format but those
-    `FOR_DETECTORS`; their calibration pictures are faces cut out (`toolkit.faces.cut`). The folder appears
-    whole or not at all; it replaces an older export, never another folder, and takes over its timing.json,
-    and its threshold where name and io are the same. Raises InputError for what
-    cannot be exported so, a float32 file that differs from torch by more than its tolerance and `NOISE` allow
-    among it; nothing is written then.
+    The folder appears whole or not at all. It replaces an older export, never another folder, and keeps that
+    one's timings, and its threshold where name and io are the same.
+
+    Args:
+        model: a detector or a landmark network in torch.
+        output: the folder, which also gets spec.json and parity.json.
+        formats: names in `FORMATS`; landmark networks have every format but those for detectors alone.
+        size: network input (w, h), the network's own unless given.
+        calibration: pictures for int8 formats, a folder, a .txt list or paths (`calibration_inputs`); for
+            landmark networks faces cut out (`toolkit.faces.cut`).
+        detection_output: adds an ncnn .param that ends in Yolov3DetectionOutput, for older apps.
+        method, float_layers: of NCNN int8, see `int8.quantize.quantize`.
+        cpp: adds a C++ sample that runs the ncnn files.
+        name: the network's name in spec.json; its spec's, or the folder's, unless given.
+
+    Returns:
+        The content of parity.json: format -> differences to torch.
+
+    Raises:
+        InputError: something cannot be exported so, or a float32 file differs from torch by more than its
+            tolerance and rounding explain (`parity.map_parity`); nothing is written then.
     """
     output = Path(output)
-    unknown = [fmt for fmt in formats if fmt not in FORMATS]
+    known = written_formats()
+    unknown = [fmt for fmt in formats if fmt not in known]
     if unknown or not formats:
         raise InputError(
-            f"unknown format {unknown[0] if unknown else '(none)'}: known are {', '.join(FORMATS)}"
+            f"unknown format {unknown[0] if unknown else '(none)'}: known are {', '.join(known)}"
         )
     if output.exists() and not (output / "spec.json").exists():
-        raise InputError(f"{output} exists and is no exported network: name another folder")
-    if isinstance(model, LandmarkNet) and (detection_output or set(formats) & set(FOR_DETECTORS)):
+        raise InputError(f"{output} exists and is not an exported network: name another folder")
+    own = formats_of(model)
+    unfit = [fmt for fmt in formats if fmt not in own] + ["detection output"] * (
+        detection_output and not model.io.heads
+    )
+    if unfit:
         raise InputError(
-            f"a landmark network has no boxes to decode, which {', '.join(FOR_DETECTORS)} and detection "
-            "output are for: leave them out"
+            f"a network that finds {model.io.summary} has no boxes to decode, which "
+            f"{' and '.join(unfit)} needs: leave it out, or choose among {', '.join(own)}"
         )
-    size = model.io.check_size(size or model.io.input_size)
-    io: NetworkIO = replace(model.io, input_size=size)
-    samples = np.zeros((0, 3, size[1], size[0]), np.float32)
-    if any(fmt in CALIBRATED for fmt in formats):
+    io: ModelIO | LandmarkIO = model.io.with_size(size or model.io.input_size)
+    samples = np.zeros((0, 3, io.input_size[1], io.input_size[0]), np.float32)
+    calibrated = [fmt for fmt in formats if FORMATS[fmt].calibrated]
+    if calibrated:
         if calibration is None:
-            wanting = next(fmt for fmt in formats if fmt in CALIBRATED)
-            raise InputError(f"{wanting} is calibrated on pictures: name a folder or list (--calibration)")
-        samples = pictures.calibration_inputs(calibration, io)
+            raise InputError(
+                f"{calibrated[0]} is calibrated on pictures: name a folder or list (--calibration)"
+            )
+        samples = calibration_inputs(calibration, io)
     model = model.eval()
     x = probe_input(io)
-    wanted = model.predict(x)
-    noise, _ = output_difference(copy.deepcopy(model).double().predict(x), wanted)
     parity: dict[str, Any] = {}
     with whole_folder(output) as folder, tempfile.TemporaryDirectory() as work:
-        job = Job(model, fold(model), io, folder, Path(work), samples, detection_output, method, float_layers)
-        entries: dict[str, Any] = {}
+        job = WriteJob(
+            model, fold(model), io, folder, Path(work), samples, detection_output, method, float_layers
+        )
+        files: dict[str, dict[str, FileFacts]] = {}
         for fmt in progress([fmt for fmt in FORMATS if fmt in formats], "export"):
-            entries[fmt] = file_entry(FORMATS[fmt].file, FORMATS[fmt].write(job, folder))
-            opened = FORMATS[fmt].open(folder / FORMATS[fmt].file, io, 0)
-            if fmt == "onnx-end2end":
-                parity[fmt] = _same_detections(job.model, opened, x)
-                continue
-            difference, reach = output_difference(wanted, opened.predict(x))
-            tolerance = FORMATS[fmt].tolerance
-            limit = None if tolerance is None else max(tolerance * max(1.0, reach), NOISE * noise)
-            parity[fmt] = {
-                "max_difference": difference,
-                "largest_output": reach,
-                "relative_difference": difference / max(1.0, reach),
-                "float32_noise": noise,
-                "tolerance": limit,
-                **job.notes.get(fmt, {}),
-            }
-            if limit is not None and not difference <= limit:
+            row = FORMATS[fmt]
+            files[fmt] = {path.name: FileFacts.of(path) for path in row.write(job, folder)}
+            comparison = row.compare(model, row.open(folder / row.file, io, 0), x, row.tolerance)
+            parity[fmt] = {**comparison.facts, **job.notes.get(fmt, {})}
+            if comparison.fault:
                 raise InputError(
-                    f"{fmt} differs from torch by {difference:.2g}, not at most {limit:.2g}, and nothing was "
-                    "written: leave that format out, and report the network"
+                    f"{fmt} {comparison.fault}, and nothing was written: leave that format out, and report "
+                    "the network"
                 )
         if cpp:
             shutil.copytree(Path(__file__).parent / "cpp", folder / "cpp")
-        engines = {fmt.partition("-")[0] for fmt in entries}
-        packages = {"torch", *(package for engine in engines for package in PACKAGES.get(engine, ()))}
-        spec = {
-            "name": name or getattr(getattr(model, "spec", None), "name", output.name),
-            "io": io.as_dict(),
-            "input": {"onnx": onnx.INPUT, "ncnn": ncnn.INPUT, "mnn": mnn.INPUT, "caffe": caffe.INPUT},
-            "outputs": {
-                engine: [f"{stem}{i}" for i in range(io.outputs)]
-                for engine, stem in (("onnx", "map"), ("ncnn", "out"), ("mnn", "map"), ("caffe", "map"))
-            },
-            **({"threshold": 0.25} if isinstance(io, ModelIO) else {}),
-            "formats": entries,
-            "versions": {package: importlib.metadata.version(package) for package in sorted(packages)},
-            "environment": environment(),
-        }
-        if output.exists():
-            _take_over(output, folder, spec)
-        (folder / "spec.json").write_text(json.dumps(spec, indent=1) + "\n")
+        packages = {"torch", *(package for fmt in files for package in FORMATS[fmt].packages)}
+        exported = Exported(
+            folder,
+            name or getattr(getattr(model, "spec", None), "name", output.name),
+            io,
+            files,
+            io.threshold,
+            {package: importlib.metadata.version(package) for package in sorted(packages)},
+            environment(),
+        )
+        _carry_over(output, exported).save()
         (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
     return parity
 
 
-def _take_over(old: Path, folder: Path, spec: dict[str, Any]) -> None:
-    """What was measured with and chosen for an older export of the folder."""
-    if (old / "timing.json").exists():  # its readings name their files' sha256
-        shutil.copy(old / "timing.json", folder)
+def _carry_over(previous: Path, exported: Exported) -> Exported:
+    """Timings and threshold of a previous export of the folder, where it was of the same network."""
+    if (previous / "timing.json").exists():  # its readings name their files' sha256
+        shutil.copy(previous / "timing.json", exported.folder)
     try:
-        before = read_spec(old)
+        before = Exported.read(previous)
     except InputError:
-        return  # damaged: to be exported anew
-    same = all(before.get(key) == json.loads(json.dumps(spec[key])) for key in ("name", "io"))
-    if same and "threshold" in before:
-        spec["threshold"] = before["threshold"]
-
-
-def _same_detections(model: Detector, opened: onnx.EndToEndModel, x: NDArray[np.float32]) -> dict[str, Any]:
-    """torch's detections on `x`, from the 300 best candidates, and how many an end-to-end file finds."""
-    (candidates,) = model.decode(model.predict(x), 0.0)
-    best = np.sort(candidates.scores)[::-1]
-    settings = DetectSettings(conf=float(best[: 300 + 1][-1])) if len(best) else DetectSettings()
-    (candidates,) = model.decode(model.predict(x), settings.conf)
-    wanted = suppress(candidates, settings)
-    (found,) = opened.find(x, settings)
-    pairs = matched(wanted, found)
-    if pairs < 0.98 * max(len(wanted.scores), len(found.scores)):
-        raise InputError(
-            f"onnx-end2end finds {pairs} of torch's {len(wanted.scores)} detections and "
-            f"{len(found.scores) - pairs} others, and nothing was written: leave that format out, and report "
-            "the network"
-        )
-    return {"detections": len(wanted.scores), "matched": pairs, "extra": len(found.scores) - pairs}
+        return exported  # missing, or damaged: that is why it is exported again
+    same = (before.name, before.io) == (exported.name, exported.io)
+    return replace(exported, threshold=before.threshold) if same else exported

@@ -1,4 +1,4 @@
-"""Detection: from a picture, folder, video or camera to boxes, for any engine."""
+"""Detection on pictures, folders, videos and cameras, for any engine."""
 
 import lazy_loader
 

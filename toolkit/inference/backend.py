@@ -1,4 +1,4 @@
-"""The settings of a detection; what an engine offers is in toolkit.models.network."""
+"""Settings of a detection; toolkit.models.network has the protocols of the engines."""
 
 from __future__ import annotations
 
@@ -17,14 +17,24 @@ FITS: dict[str, Callable[[tuple[int, int], tuple[int, int]], Placement]] = {
 
 @dataclass(frozen=True)
 class DetectSettings:
-    """How pictures go in and boxes come out.
+    """How pictures are preprocessed, and which boxes are kept.
 
-    `conf`: threshold on objectness and on score, 0..1. `iou`: suppression above this overlap, within a class.
-    `nms`: "plain" or "diou" (toolkit.boxes.nms). `resize`: "bilinear" (OpenCV, on bytes) or "darknet"
-    (align-corners, on floats, exact). `fit`: "stretch" or "letterbox". `size`: network input (w, h), the
-    network's own unless given. `clip`: cut boxes to the picture, which darknet does not.
-    `long_side`: makes the input for each picture by its own proportions, that side long (0: as the picture
-    is), padded to a multiple of the stride; overrules `size` and `fit`.
+    Attributes:
+        conf: threshold of objectness and score, 0..1.
+        iou: overlap above which boxes of one class suppress each other, 0..1.
+        nms: "plain" or "diou", see `toolkit.boxes.nms`.
+        resize: "bilinear" (OpenCV, on bytes) or "darknet" (align-corners, on floats, as darknet's).
+        fit: "stretch" or "letterbox".
+        size: input size (w, h) in px; None for the network's own.
+        clip: clip boxes to the picture; darknet does not.
+        long_side: input with the proportions of each picture, its long side this many px (0: as the picture)
+            and padded to a multiple of the stride; `size` and `fit` do not apply then. None: off.
+
+    Raises:
+        InputError: a value out of range or not one of the choices.
+
+    >>> DetectSettings(conf=0.4, fit="letterbox").iou
+    0.45
     """
 
     conf: float = 0.25
@@ -42,9 +52,9 @@ class DetectSettings:
             ("resize", self.resize, RESIZES),
             ("fit", self.fit, tuple(FITS)),
         )
-        for name, value, known in choices:
-            if value not in known:
-                raise InputError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        for name, value, values in choices:
+            if value not in values:
+                raise InputError(f"{name} must be one of {', '.join(values)}, not {value!r}")
         for name, number in (("conf", self.conf), ("iou", self.iou)):
             if not isinstance(number, (int, float)) or not 0 <= number <= 1:
-                raise InputError(f"{name} is a number between 0 and 1, {number!r} was given")
+                raise InputError(f"{name} must be a number between 0 and 1, not {number!r}")

@@ -1,4 +1,4 @@
-"""From a picture to the network's input: resize (OpenCV's or darknet's), stretch or letterbox, normalise."""
+"""Picture to network input: resize (OpenCV's or darknet's), stretch or letterbox, normalise."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from toolkit.runtime import InputError
 
 
 def resize_darknet(image: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """(H, W, C) float -> (height, width, C), as darknet's resize_image: align-corners bilinear, columns
-    first, in float32 arithmetic."""
+    """(H, W, C) float -> (height, width, C), as darknet's resize_image: bilinear with aligned corners,
+    columns first, in float32."""
 
     def taps(source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         scale = np.float32(source - 1) / np.float32(max(target - 1, 1))
@@ -30,10 +30,12 @@ def resize_darknet(image: NDArray[np.float32], width: int, height: int) -> NDArr
     columns[:, -1] = image[:, -1]
     index, part = taps(h, height)
     below = np.minimum(index + 1, h - 1)
-    # darknet adds no lower row at the bottom edge, whatever the fraction that rounding leaves there
+    # at the bottom edge darknet adds no lower row, even if rounding leaves a fraction
     weight = part.copy()
     weight[-1] = 0
-    return (1 - part)[:, None, None] * columns[index] + weight[:, None, None] * columns[below]
+    rows: NDArray[np.float32] = (1 - part)[:, None, None] * columns[index]
+    rows += weight[:, None, None] * columns[below]
+    return rows
 
 
 def preprocess(
@@ -42,14 +44,31 @@ def preprocess(
     settings: DetectSettings = DetectSettings(),
     out: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], Placement]:
-    """RGB (H, W, 3) uint8 -> network input (3, h, w) float32, and where the picture lies in it.
+    """Resize and normalise a picture for a network. Letterbox borders are grey (0.5), as in darknet.
 
-    Letterbox borders are grey (0.5), as darknet's. With `out`, (h, w, 3) memory to use, the three colours of
-    a pixel lie together, which torch's convolutions take without a copy (channels_last); without, each colour
-    is a plane of its own, which any engine may be pointed at.
+    Args:
+        image: RGB (H, W, 3) uint8.
+        io: size, colour order and normalisation of the network input.
+        settings: `resize`, `fit`, `size` and `long_side` are used.
+        out: float32 (h, w, 3) memory to use for the pixels. The colours of a pixel are then adjacent, the
+            memory format (channels_last) that torch's convolutions take without a copy; by default the
+            result is contiguous, which every engine takes.
+
+    Returns:
+        The network input, float32 (3, h, w), and the placement of the picture in it.
+
+    Raises:
+        InputError: `image` is not RGB uint8, or the network does not accept the size.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> picture = np.zeros((100, 200, 3), np.uint8)
+    >>> x, placement = preprocess(picture, create_model("fastest-v2").io, DetectSettings(fit="letterbox"))
+    >>> x.shape, float(x.max()), placement.inner, placement.offset
+    ((3, 320, 320), 0.5, (320, 160), (0, 80))
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"expected an RGB picture (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
+    inner: NDArray[np.generic]
     own = (image.shape[1], image.shape[0])
     if settings.long_side is None:
         placement = FITS[settings.fit](own, io.check_size(settings.size or io.input_size))
@@ -60,7 +79,7 @@ def preprocess(
     if settings.resize == "darknet":
         inner = resize_darknet(image.astype(np.float32), w, h)
     else:
-        inner = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        inner = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
     if io.channel_order == "BGR":
         inner = inner[..., ::-1]
     pixels = np.empty((outer[1], outer[0], 3), np.float32) if out is None else out

@@ -1,4 +1,4 @@
-"""Detections as supervision, plain records, COCO rows, or drawn on the picture."""
+"""Detections as supervision.Detections, plain records or COCO rows, or drawn on the picture."""
 
 from __future__ import annotations
 
@@ -14,29 +14,53 @@ if TYPE_CHECKING:
     import supervision
 
 
-def to_supervision(found: Boxes, io: ModelIO) -> supervision.Detections:
-    """The same detections in supervision's container."""
+def to_supervision(detections: Boxes, io: ModelIO) -> supervision.Detections:
+    """Detections as supervision.Detections.
+
+    Args:
+        detections: of one picture, boxes in pixels.
+        io: names the classes.
+
+    Returns:
+        The same boxes, with class names in `data["class_name"]`.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> boxes = Boxes(np.array([[10, 20, 60, 80]], np.float32), np.array([0.9], np.float32), np.array([0]))
+    >>> to_supervision(boxes, create_model("yoloface-50k").io).data["class_name"].tolist()
+    ['face']
+    """
     import supervision
 
-    names = np.array(io.classes, dtype=object)[found.class_ids].astype(str)
+    names = np.array(io.classes, dtype=object)[detections.class_ids].astype(str)
     return supervision.Detections(
-        xyxy=found.boxes,
-        confidence=found.scores,
-        class_id=found.class_ids,
+        xyxy=detections.boxes,
+        confidence=detections.scores,
+        class_id=detections.class_ids,
         data={"class_name": names},
     )
 
 
-def as_records(found: Boxes, io: ModelIO) -> list[dict[str, Any]]:
-    """Detections as plain dictionaries: class, score, box (xyxy px)."""
+def as_records(detections: Boxes, io: ModelIO) -> list[dict[str, Any]]:
+    """Detections as plain dictionaries with class, score and box (xyxy px), for JSON.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> boxes = Boxes(np.array([[10, 20, 60, 80]], np.float32), np.array([0.9], np.float32), np.array([0]))
+    >>> as_records(boxes, create_model("yoloface-50k").io)
+    [{'class': 'face', 'score': 0.9, 'box': [10.0, 20.0, 60.0, 80.0]}]
+    """
     return [
         {"class": io.classes[c], "score": round(float(s), 5), "box": [round(float(v), 2) for v in b]}
-        for b, s, c in zip(found.boxes, found.scores, found.class_ids, strict=True)
+        for b, s, c in zip(detections.boxes, detections.scores, detections.class_ids, strict=True)
     ]
 
 
-def as_coco(found: Boxes, image_id: int) -> list[dict[str, Any]]:
-    """Detections as rows of a COCO results file (category_id = class index + 1, bbox xywh px)."""
+def as_coco(detections: Boxes, image_id: int) -> list[dict[str, Any]]:
+    """Detections as rows of a COCO results file: bbox xywh px, category_id = class index + 1.
+
+    >>> boxes = Boxes(np.array([[10, 20, 60, 80]], np.float32), np.array([0.9], np.float32), np.array([0]))
+    >>> as_coco(boxes, 7)
+    [{'image_id': 7, 'category_id': 1, 'bbox': [10.0, 20.0, 50.0, 60.0], 'score': 0.9}]
+    """
     return [
         {
             "image_id": image_id,
@@ -44,12 +68,28 @@ def as_coco(found: Boxes, image_id: int) -> list[dict[str, Any]]:
             "bbox": [round(float(v), 2) for v in (b[0], b[1], b[2] - b[0], b[3] - b[1])],
             "score": round(float(s), 5),
         }
-        for b, s, c in zip(found.boxes, found.scores, found.class_ids, strict=True)
+        for b, s, c in zip(detections.boxes, detections.scores, detections.class_ids, strict=True)
     ]
 
 
-def annotate(image: Image, found: Boxes, io: ModelIO) -> Image:
-    """A copy of the picture, at its own size, with boxes, class names and scores."""
+def annotate(image: Image, detections: Boxes, io: ModelIO) -> Image:
+    """Draw detections on a copy of the picture, with class names and scores.
+
+    Args:
+        image: RGB (H, W, 3) uint8.
+        detections: boxes in pixels of the picture.
+        io: names the classes.
+
+    Returns:
+        A new picture of the same size.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> boxes = Boxes(np.array([[10, 20, 60, 80]], np.float32), np.array([0.9], np.float32), np.array([0]))
+    >>> annotate(np.zeros((100, 120, 3), np.uint8), boxes, create_model("yoloface-50k").io).shape
+    (100, 120, 3)
+    """
     from toolkit import viz
 
-    return viz.draw_boxes(image, found.boxes, found.class_ids, found.scores, io.classes, long_side=0)
+    return viz.draw_boxes(
+        image, detections.boxes, detections.class_ids, detections.scores, io.classes, long_side=0
+    )

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import supervision
 
 
-def place(found: Boxes, placement: Placement, settings: DetectSettings) -> Boxes:
-    """Boxes relative to the network's input -> pixels of the picture."""
-    boxes = placement.to_image(found.boxes)
-    return replace(found, boxes=clip(boxes, *placement.size) if settings.clip else boxes)
+def place(detections: Boxes, placement: Placement, settings: DetectSettings) -> Boxes:
+    """Boxes relative to the network input -> pixels of the picture."""
+    boxes = placement.to_image(detections.boxes)
+    return replace(detections, boxes=clip(boxes, *placement.size) if settings.clip else boxes)
 
 
 def run(
@@ -40,18 +40,34 @@ def run(
     settings: DetectSettings = DetectSettings(),
     batch: int = 1,
 ) -> Iterator[Boxes]:
-    """Detections of every picture (RGB arrays or paths), in order.
+    """Detect objects in many pictures.
 
-    A few threads each take a batch from file to boxes. A torch network on the CPU runs in all of them at
-    once, one core each, which for small networks is faster than all cores on one batch; any other network
-    runs in one at a time while the others read and decode. Inputs of different sizes (`long_side`) run one
-    by one.
+    A few threads each take a batch from file to boxes. A torch network on the CPU runs in all of them at the
+    same time, a core each, which with small networks is faster than all cores on one batch; any other
+    network runs in one thread at a time while the others read and decode.
+
+    Args:
+        model: a detector in torch, or an exported one opened again.
+        images: RGB arrays (H, W, 3) uint8, or paths.
+        settings: thresholds and preprocessing.
+        batch: pictures per call of the network; 1 if `settings.long_side` makes inputs of several sizes.
+
+    Yields:
+        Detections of each picture in order, boxes xyxy in its pixels.
+
+    Raises:
+        InputError: a picture cannot be decoded, or the network does not accept the input size.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> pictures = [np.zeros((60, 80, 3), np.uint8)] * 2
+    >>> [boxes.boxes.shape[1] for boxes in run(create_model("yoloface-50k"), pictures)]
+    [4, 4]
     """
     if settings.long_side is not None:
         batch = 1
     items = iter(images)
     chunks = iter(lambda: list(islice(items, batch)), [])
-    turns, mine = threading.Semaphore(1), threading.local()
+    turns, own = threading.Semaphore(1), threading.local()
 
     def work(chunk: list[Image | str | Path]) -> list[Boxes]:
         pictures = [load_image(item) if isinstance(item, (str, Path)) else item for item in chunk]
@@ -59,18 +75,18 @@ def run(
             x, placement = preprocess(pictures[0], model.io, settings)
             x, placements = x[None], [placement]
         else:
-            if not hasattr(mine, "pixels"):  # fresh memory for every batch costs more than resizing it
+            if not hasattr(own, "pixels"):  # new memory for every batch takes longer than resizing
                 w, h = model.io.check_size(settings.size or model.io.input_size)
-                mine.pixels = np.empty((batch, h, w, 3), np.float32)
-            pixels = mine.pixels[: len(chunk)]
+                own.pixels = np.empty((batch, h, w, 3), np.float32)
+            pixels = own.pixels[: len(chunk)]
             placements = [
                 preprocess(picture, model.io, settings, out)[1]
                 for picture, out in zip(pictures, pixels, strict=True)
             ]
             x = pixels.transpose(0, 3, 1, 2)
         with turns:
-            found = model.find(x, settings)
-        return [place(each, p, settings) for each, p in zip(found, placements, strict=True)]
+            detections = model.find(x, settings)
+        return [place(boxes, p, settings) for boxes, p in zip(detections, placements, strict=True)]
 
     first = list(islice(chunks, 2))
     if len(first) < 2:  # one picture or one batch: all cores on it
@@ -78,11 +94,11 @@ def run(
             yield from work(chunk)
         return
     cores, threads = torch.get_num_threads(), cv2.getNumThreads()
-    cv2.setNumThreads(1)  # for one small picture its threads only take the cores from the network
-    with model.at_once() as many:
-        if many > 1:
-            turns = threading.Semaphore(many)
-            pool = ThreadPoolExecutor(many, initializer=torch.set_num_threads, initargs=(1,))
+    cv2.setNumThreads(1)  # on small pictures its threads only take cores away from the network
+    with model.concurrency() as workers:
+        if workers > 1:
+            turns = threading.Semaphore(workers)
+            pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
         else:
             pool = ThreadPoolExecutor(3)
         try:
@@ -93,24 +109,39 @@ def run(
                 yield from done
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(cores)  # what threads started from now on take; ours has kept it
+            torch.set_num_threads(cores)  # of threads that start later; this one has kept its own
             cv2.setNumThreads(threads)
 
 
 def detect(
     model: Detecting, image: Image | str | Path, conf: float = 0.25, iou: float = 0.45, **settings: Any
 ) -> supervision.Detections:
-    """Detections in one picture (a path or an RGB array), with `data["class_name"]`.
+    """Detect objects in one picture.
 
-    `settings`: nms, resize, fit, size, as in `Settings`. Raises InputError where the picture does not decode
-    or a setting is unknown.
+    Args:
+        model: a detector in torch, or an exported one opened again.
+        image: RGB array (H, W, 3) uint8, or a path.
+        conf: threshold of objectness and score, 0..1.
+        iou: overlap above which boxes of one class suppress each other, 0..1.
+        **settings: further fields of `DetectSettings`: nms, resize, fit, size, clip, long_side.
+
+    Returns:
+        Boxes xyxy in pixels by falling score, with class names in `data["class_name"]`.
+
+    Raises:
+        InputError: the picture cannot be decoded, or a setting is unknown or out of range.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> detections = detect(create_model("yoloface-50k"), np.zeros((60, 80, 3), np.uint8), conf=0.9)
+    >>> detections.xyxy.shape[1]
+    4
     """
-    known = [field.name for field in fields(DetectSettings)]
-    unknown = sorted(set(settings) - set(known))
+    names = [field.name for field in fields(DetectSettings)]
+    unknown = sorted(set(settings) - set(names))
     if unknown:
-        raise InputError(f"unknown setting {unknown[0]!r}: detect takes {', '.join(known)}")
-    chosen = DetectSettings(conf=conf, iou=iou, **settings)
-    return to_supervision(next(run(model, [image], chosen)), model.io)
+        raise InputError(f"unknown setting {unknown[0]!r}: expected one of {', '.join(names)}")
+    detections = next(run(model, [image], DetectSettings(conf=conf, iou=iou, **settings)))
+    return to_supervision(detections, model.io)
 
 
 def annotate_video(
@@ -120,17 +151,28 @@ def annotate_video(
     frames: int = 0,
     settings: DetectSettings = DetectSettings(),
 ) -> list[Boxes]:
-    """Write `video` with its detections as an .mp4 (see `write_video`) and return those of every frame."""
+    """Write a video with its detections as .mp4 (see `write_video`).
+
+    Args:
+        model: a detector in torch, or an exported one opened again.
+        video: a film, camera or stream.
+        path: the .mp4 file.
+        frames: stop after this many; 0 for all.
+        settings: thresholds and preprocessing.
+
+    Returns:
+        The detections of every frame.
+    """
 
     def draw(stream: Iterator[Image]) -> Iterator[tuple[Image, Boxes]]:
-        seen: deque[Image] = deque()
+        waiting: deque[Image] = deque()
 
-        def watched() -> Iterator[Image]:
+        def kept() -> Iterator[Image]:
             for frame in stream:
-                seen.append(frame)
+                waiting.append(frame)
                 yield frame
 
-        for found in run(model, watched(), settings):
-            yield annotate(seen.popleft(), found, model.io), found
+        for detections in run(model, kept(), settings):
+            yield annotate(waiting.popleft(), detections, model.io), detections
 
     return write_video(video, path, draw, frames)

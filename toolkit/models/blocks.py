@@ -1,6 +1,6 @@
-"""The building blocks that every network here is made of. Shapes in comments are (N, C, H, W).
+"""Building blocks of all networks here. Shapes in comments are (N, C, H, W).
 
-Sub-modules are registered in the order in which darknet stores their weights.
+Submodules are registered in the order in which darknet stores their weights.
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ class ConvBNAct(nn.Module):
         padding = size // 2 if padding is None else padding
         self.conv = nn.Conv2d(c_in, c_out, size, stride, padding, groups=groups, bias=not norm)
         self.norm = nn.BatchNorm2d(c_out, eps=1e-5) if norm else None
-        # darknet has no PReLU, which alone of all activations has weights
+        # PReLU is not in darknet; it is the only activation with weights
         self.act = nn.PReLU(c_out) if activation == "prelu" else ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         if self.norm is not None:
             x = self.norm(x)
-        return self.act(x)
+        y: Tensor = self.act(x)
+        return y
 
 
 def depthwise(channels: int, stride: int = 1, activation: str = "relu") -> ConvBNAct:
-    """3x3 convolution with one filter per channel."""
+    """Depthwise 3x3 convolution."""
     return ConvBNAct(channels, channels, 3, stride, channels, activation)
 
 
@@ -66,13 +67,15 @@ class LinearBN(nn.Module):
         self.norm: nn.BatchNorm1d | None = nn.BatchNorm1d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.linear(x)
-        return x if self.norm is None else self.norm(x)
+        y: Tensor = self.linear(x)
+        if self.norm is not None:
+            y = self.norm(y)
+        return y
 
 
 class MaxPool(nn.Module):
-    """darknet's [maxpool]: `padding` (size - 1 unless given) is the total, padding // 2 of it on the left
-    and top; output side (side + padding - size) // stride + 1."""
+    """darknet's [maxpool]. `padding` is the total (size - 1 by default), of which padding // 2 is on the left
+    and top; the output side is (side + padding - size) // stride + 1."""
 
     def __init__(self, size: int, stride: int, padding: int | None = None):
         super().__init__()
@@ -82,7 +85,7 @@ class MaxPool(nn.Module):
         even = size % 2 == 0
         self.pad = (0, 0, 0, 0)
         if padding is None and (not even or stride == 2):
-            # torch's symmetric padding visits the same windows here, and every export format has it.
+            # torch's symmetric padding gives the same windows here, and every export format has it.
             self.pool = nn.MaxPool2d(size, stride, left, ceil_mode=even)
         else:
             self.pad = (left, total - left, left, total - left)
@@ -91,13 +94,15 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if any(self.pad):
             x = F.pad(x, self.pad, value=float("-inf"))
-        return self.pool(x)
+        y: Tensor = self.pool(x)
+        return y
 
 
 class Shortcut(nn.Module):
     """Sum of feature maps of one spatial size, then an activation: darknet's [shortcut].
 
-    A later input with other channels than the first adds only those that both have (yolov3-tiny-prn).
+    If an input has another number of channels than the first, only the common ones are added
+    (yolov3-tiny-prn).
     """
 
     def __init__(self, activation: str = "linear"):
@@ -113,7 +118,8 @@ class Shortcut(nn.Module):
                 x = x + other[:, :c]
             else:
                 x = torch.cat((x[:, :c_other] + other, x[:, c_other:]), 1)
-        return self.act(x)
+        y: Tensor = self.act(x)
+        return y
 
 
 class SqueezeExcite(nn.Module):
@@ -127,12 +133,13 @@ class SqueezeExcite(nn.Module):
         self.excite = ConvBNAct(squeezed, channels, activation="logistic", norm=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.excite(self.squeeze(self.pool(x)))  # (N, C, H, W) * (N, C, 1, 1)
+        factors: Tensor = self.excite(self.squeeze(self.pool(x)))
+        return x * factors  # (N, C, H, W) * (N, C, 1, 1)
 
 
 class InvertedResidual(nn.Module):
     """MobileNetV2's block (https://arxiv.org/abs/1801.04381): expand, depthwise 3x3, linear projection,
-    and the input added where `residual`."""
+    plus the input if `residual`."""
 
     def __init__(
         self,
@@ -150,16 +157,18 @@ class InvertedResidual(nn.Module):
         self.shortcut = Shortcut() if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.depthwise(self.expand(x)))
-        return y if self.shortcut is None else self.shortcut(y, x)
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        if self.shortcut is not None:
+            y = self.shortcut(y, x)
+        return y
 
 
 class Stage(nn.Module):
-    """Inverted residuals at one resolution, the first of which may halve it.
+    """Inverted residuals at one resolution; the first may halve it.
 
     `csp` > 0 adds the cross-stage partial path of the seed (after https://arxiv.org/abs/1911.11929): the
-    expanded input, max-pooled with a `csp` x `csp` window, is concatenated before a 1x1 convolution of the
-    stage's output. Returns that output and the expanded input, which heads of a finer stride concatenate.
+    expanded input, max-pooled with a `csp` x `csp` window, is concatenated with a 1x1 convolution of the
+    residuals. Returns the output and the expanded input, which a head of finer stride concatenates.
     """
 
     def __init__(

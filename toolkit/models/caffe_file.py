@@ -1,4 +1,4 @@
-"""The weights in a .caffemodel, read from protobuf's wire format: neither Caffe nor protobuf is needed.
+"""Weights of a .caffemodel, read from protobuf's wire format without Caffe or protobuf.
 
 Field numbers are those of BVLC's caffe.proto; the encoding is https://protobuf.dev/programming-guides/encoding.
 """
@@ -33,9 +33,9 @@ class CaffeLayer:
 
 
 def read_caffemodel(path: str | Path) -> list[CaffeLayer]:
-    """The layers with weights of a .caffemodel, in running order.
+    """Layers with weights of a .caffemodel, in running order.
 
-    Raises InputError where the file is missing, damaged, or holds no such layer (the format before 2014).
+    Raises InputError if the file is missing, damaged, or has no such layer (the format before 2014).
     """
     path = Path(path)
     try:
@@ -45,12 +45,10 @@ def read_caffemodel(path: str | Path) -> list[CaffeLayer]:
     try:
         layers = [_layer(value) for number, value in _fields(net) if number == LAYER]
     except (ValueError, IndexError, struct.error, TypeError, AttributeError):
-        raise InputError(f"{path.name} is damaged or no .caffemodel: expected Caffe's weights") from None
+        raise InputError(f"{path.name} is damaged or not a .caffemodel: expected Caffe's weights") from None
     layers = [layer for layer in layers if layer.blobs]
     if not layers:
-        raise InputError(
-            f"{path.name} holds no layer with weights: expected a .caffemodel written since 2014"
-        )
+        raise InputError(f"{path.name} has no layer with weights: expected a .caffemodel written since 2014")
     return layers
 
 
@@ -63,7 +61,7 @@ def _layer(message: bytes) -> CaffeLayer:
 
 def _blob(message: bytes) -> NDArray[np.float32]:
     fields = list(_fields(message))
-    # packed, as Caffe writes it, or number by number
+    # packed, as Caffe writes it, or one number at a time
     data = np.frombuffer(b"".join(value for number, value in fields if number == DATA), "<f4")
     dims: list[int] = []
     for number, value in fields:
@@ -73,7 +71,7 @@ def _blob(message: bytes) -> NDArray[np.float32]:
 
 
 def _varints(part: Any) -> list[int]:
-    """A packed field's numbers, or the number of one that is not packed."""
+    """Numbers of a packed field, or the one of a field that is not packed."""
     if isinstance(part, int):
         return [part]
     values, at = [], 0
@@ -84,7 +82,7 @@ def _varints(part: Any) -> list[int]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Seven bits a byte, the lowest first; the top bit says that more follow. -> value, where it ends."""
+    """Seven bits per byte, lowest first; the top bit is set if more follow. -> value, end position."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -96,7 +94,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Number and value of each field: int for a varint, bytes for everything else."""
+    """Number and value of each field: int for a varint, otherwise bytes."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

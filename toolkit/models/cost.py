@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, darknet's BFLOPs, memory, receptive field; per layer."""
+"""Cost of a network, per layer: parameters, multiply-adds, darknet's BFLOPs, memory, receptive field."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import threading
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,23 +17,28 @@ from toolkit.models.network import TorchNetwork
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer for one picture. `stride` and `receptive_field` (side in input px) follow the spatial path:
-    squeeze-and-excite sees the whole picture through its average and is left out of them."""
+    """Cost of one layer for one picture.
+
+    `stride` and `receptive_field` follow the spatial path: squeeze-and-excite, which sees the whole picture
+    through its average, does not count.
+    """
 
     name: str
-    kind: str
+    kind: str  # as in a cfg, and "depthwise"
     input_shape: tuple[int, ...]  # C, H, W of the first input
     output_shape: tuple[int, ...]
     params: int  # floats in a weights file: batch norm counts four per channel
     macs: int
     bflops: float  # darknet's count
     stride: float
-    receptive_field: int
-    live_bytes: int  # float32 feature maps that exist while it runs
+    receptive_field: int  # side in px of the network input
+    live_bytes: int  # of float32 feature maps that exist while it runs
 
 
 @dataclass(frozen=True)
 class HeadCost:
+    """Receptive field and output of one head."""
+
     stride: int
     receptive_field: int  # side in px of the network input
     output_shape: tuple[int, ...]
@@ -40,7 +46,7 @@ class HeadCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals for one picture at `input_size` (w, h), and the layers in the order in which they run."""
+    """Totals for one picture at `input_size` (w, h), and the layers in running order."""
 
     input_size: tuple[int, int]
     params: int
@@ -55,7 +61,7 @@ _TRACING = threading.Lock()  # torch.fx changes how modules are called while it 
 
 
 class _LayerTracer(fx.Tracer):
-    """Keeps what is one layer in darknet as one node."""
+    """Keeps a layer of darknet as one node."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return isinstance(module, (ConvBNAct, LinearBN, MaxPool, Shortcut)) or super().is_leaf_module(
@@ -64,17 +70,17 @@ class _LayerTracer(fx.Tracer):
 
 
 class _Shapes(fx.Interpreter):
-    """Runs the graph on shapes alone and notes them on the nodes."""
+    """Runs the graph on shapes only and records them in the nodes."""
 
-    def call_module(self, target, args, kwargs):
-        module = self.fetch_attr(target)
+    def call_module(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(str(target))
         if isinstance(module, ConvBNAct):  # neither the norm nor the activation changes a shape
             return module.conv(*args)
         if isinstance(module, LinearBN):
             return module.linear(*args)
         return super().call_module(target, args, kwargs)
 
-    def run_node(self, n: fx.Node):
+    def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if isinstance(result, Tensor):
             n.meta["shape"] = tuple(result.shape[1:])
@@ -108,8 +114,8 @@ def _window(module: ConvBNAct | MaxPool) -> tuple[int, int]:
 
 
 def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
-    """Side, in input px, of what one cell of `node` sees, for the cell that sees most: walks backwards and
-    counts the neighbouring cells of each earlier map that are needed."""
+    """Side in input px of the receptive field of `node`, at the cell where it is largest: goes backwards
+    and counts the neighbouring cells that are needed of each earlier map."""
     cells = {node: 1}
     seen = 1
     for current in [node, *(n for n in reversed(before) if n is not node)]:
@@ -122,7 +128,7 @@ def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
             size, stride = _window(module)
             count = (count - 1) * stride + size
         elif isinstance(module, nn.Upsample):
-            count = count // 2 + 1 if count > 1 else 1  # twice, and at the worst place
+            count = count // 2 + 1 if count > 1 else 1  # at the least favourable position
         if current.op == "placeholder":
             seen = max(seen, count)
         for source in current.all_input_nodes:
@@ -131,11 +137,25 @@ def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
 
 
 def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> Cost:
-    """The cost of `model` at `input_size` (w, h; its own unless given), for one picture.
+    """Cost of a network for one picture, counted on shapes; nothing is computed.
 
-    BFLOPs are darknet's: twice the multiply-adds of convolutions and connected layers, size^2 per max-pool
-    output and one per shortcut output, in units of 1e9. Raises InputError for a size that the network
-    cannot take.
+    BFLOPs are darknet's count: twice the multiply-adds of convolutions and connected layers, size^2 per
+    max-pool output and one per shortcut output, in units of 1e9.
+
+    Args:
+        model: a torch network of this package.
+        input_size: (w, h) in px; the network's own by default.
+
+    Returns:
+        Totals, a row per layer in running order and a row per head.
+
+    Raises:
+        InputError: the network does not accept this size.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> cost = measure(create_model("yoloface-50k"))
+    >>> cost.params, cost.macs, round(cost.bflops, 4), cost.layers[0].output_shape
+    (11248, 1029000, 0.0023, (8, 28, 28))
     """
     size = model.io.check_size(input_size or model.io.input_size)
     shadow = copy.deepcopy(model).eval().to("meta")
@@ -198,7 +218,9 @@ def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> C
     outputs = nodes[-1].all_input_nodes
     heads = tuple(
         HeadCost(head.stride, _receptive_field(node, nodes), node.meta["shape"])
-        for head, node in zip(model.io.heads, outputs, strict=False)  # landmarks have an output and no head
+        for head, node in zip(
+            model.io.heads, outputs, strict=False
+        )  # a landmark network has an output but no head
     )
     return Cost(
         input_size=size,

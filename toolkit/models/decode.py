@@ -1,4 +1,4 @@
-"""The one decoding: from raw head maps to boxes, in numpy and in torch, and the suppression behind it.
+"""The one decoding: raw head maps to boxes, in numpy and in torch, and the suppression that follows.
 
 darknet's get_yolo_box and get_yolo_detections: x = (i + sigmoid(tx) s - (s - 1) / 2) / w with s = scale_x_y,
 width = exp(tw) anchor_w / net_w; new_coords (YOLOv4-csp) has no sigmoid and (2 tw)^2.
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Array = TypeVar("Array", NDArray[np.floating], Tensor)
-LARGEST = 20.0  # of tw and th, boxes of 5e8 anchors: what exp makes of more, and areas, may be infinite
+LARGEST = 20.0  # limit of tw and th (a box of 5e8 anchors): beyond it exp and areas overflow
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes above the threshold in one picture, before suppression; a cell may appear once per class."""
+    """Boxes above the threshold in one picture, before suppression; a cell may occur once per class."""
 
     boxes_norm: Floats  # (K, 4) xyxy relative to the network input
     scores: Floats  # (K,) objectness x class probability, 0..1
@@ -37,15 +37,25 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Detections of one picture, by falling score."""
+    """Detections of one picture, by falling score.
 
-    boxes: Floats  # (K, 4) xyxy in pixels of the picture, or relative to the input where a docstring says so
-    scores: Floats  # (K,)
-    class_ids: NDArray[np.int64]  # (K,)
+    Attributes:
+        boxes: (K, 4) xyxy in pixels of the picture; relative to the input (0..1) where a docstring says so.
+        scores: (K,) objectness x class probability, 0..1.
+        class_ids: (K,) indices into the classes of the network.
+
+    >>> empty = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    >>> len(empty.scores)
+    0
+    """
+
+    boxes: Floats
+    scores: Floats
+    class_ids: NDArray[np.int64]
 
 
 class Coordinates(Protocol):
-    """What a head says about its boxes: `HeadIO` and darknet's own layers have it."""
+    """How a head encodes its boxes: `HeadIO` and the [yolo] layers of a cfg have these."""
 
     @property
     def scale_x_y(self) -> float: ...
@@ -55,7 +65,7 @@ class Coordinates(Protocol):
 
 
 class Suppression(Protocol):
-    """Thresholds of a detection: on objectness and score, and on the overlap within a class."""
+    """Thresholds of a detection: objectness and score (`conf`), overlap within a class (`iou`)."""
 
     @property
     def conf(self) -> float: ...
@@ -68,24 +78,36 @@ class Suppression(Protocol):
 
 
 def probabilities(raw: Array, head: Coordinates) -> Array:
-    """Raw objectness, classes or offsets, any shape -> 0..1: the sigmoid, but for new_coords."""
+    """Raw objectness, classes or offsets of any shape -> 0..1: the sigmoid, except with new_coords."""
     if head.new_coords:
         return raw
     if isinstance(raw, Tensor):
         return raw.sigmoid()
     with np.errstate(over="ignore"):
-        return np.reciprocal(1 + np.exp(-raw))
+        sigmoid: NDArray[np.floating] = np.reciprocal(1 + np.exp(-raw))
+    return sigmoid
 
 
 def decode_boxes(
     raw: Array, corner: Array, grid: Array, anchors: Array, head: Coordinates, cap: float | None = LARGEST
 ) -> tuple[Array, Array]:
-    """Raw tx, ty, tw, th (..., 4) -> the box's centre within its cell (..., 2) in cells, and the box
-    cxcywh (..., 4) relative to the network's input.
+    """Boxes of raw map values, after darknet's get_yolo_box. All arrays are numpy, or all are torch.
 
-    `corner` (..., 2): column and row of the cell. `grid` (2,): columns and rows of the map. `anchors`
-    (..., 2) relative to the input. All are numpy or all are torch. `cap`: tw and th count up to it, None
-    without a limit (as darknet has it, where a box may be infinite).
+    Args:
+        raw: (..., 4 or more), first tx, ty, tw, th.
+        corner: (..., 2) column and row of the cell.
+        grid: (2,) columns and rows of the map.
+        anchors: (..., 2) width and height relative to the network input.
+        head: the encoding, such as a `HeadIO`.
+        cap: upper limit of tw and th; None for no limit, as in darknet, where a box may be infinite.
+
+    Returns:
+        The centre within its cell (..., 2) in cells, and the box cxcywh (..., 4) relative to the input.
+
+    >>> from toolkit.models.io import HeadIO
+    >>> raw, corner, grid = np.zeros((1, 4)), np.array([[1.0, 2.0]]), np.array([4.0, 4.0])
+    >>> decode_boxes(raw, corner, grid, np.array([[0.5, 0.25]]), HeadIO(8, ((16.0, 8.0),)))[1].tolist()
+    [[0.375, 0.625, 0.5, 0.25]]
     """
     s = head.scale_x_y
     offset = probabilities(raw[..., :2], head) * s - (s - 1) / 2
@@ -102,10 +124,26 @@ def decode_boxes(
 
 
 def decode(maps: Sequence[Tensor] | Sequence[Floats], io: ModelIO, conf: float) -> list[Candidates]:
-    """Raw head maps, each (N, A * (5 + C), h, w) -> the candidates of each of the N pictures.
+    """Boxes above a threshold, before suppression, after darknet's get_yolo_detections.
 
-    A cell counts where its objectness is above `conf`, a class there where objectness x class probability is
-    above `conf`. Unlike darknet's, a box stays finite: tw and th count up to `LARGEST`.
+    A cell counts if its objectness is above `conf`, a class if objectness x class probability is. Unlike in
+    darknet boxes stay finite: tw and th are limited to `LARGEST`.
+
+    Args:
+        maps: raw head maps (N, A * (5 + C), h, w), one per head of `io`, numpy or torch.
+        io: heads and classes of the network.
+        conf: threshold, 0..1.
+
+    Returns:
+        The candidates of each of the N pictures.
+
+    >>> from toolkit.models.io import HeadIO, ModelIO
+    >>> io = ModelIO((64, 64), ("face",), (HeadIO(32, ((32.0, 32.0),)),), stride=32)
+    >>> raw = np.full((1, 6, 2, 2), -9, np.float32)
+    >>> raw[0, :, 1, 0] = [0, 0, 0, 0, 9, 9]  # a box on the lower left cell
+    >>> (candidates,) = decode([raw], io, conf=0.5)
+    >>> candidates.boxes_norm.tolist()
+    [[0.0, 0.5, 0.5, 1.0]]
     """
     arrays = [m.detach().float().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m) for m in maps]
     parts: list[list[tuple[NDArray[np.generic], ...]]] = [[] for _ in range(len(arrays[0]))]
@@ -130,6 +168,6 @@ def decode(maps: Sequence[Tensor] | Sequence[Floats], io: ModelIO, conf: float) 
 
 
 def suppress(candidates: Candidates, settings: Suppression) -> Boxes:
-    """Candidates of one picture -> what is left of them, by falling score, still relative to the input."""
+    """Candidates of one picture -> those that survive suppression, boxes still relative to the input."""
     keep = nms(candidates.boxes_norm, candidates.scores, candidates.class_ids, settings.iou, settings.nms)
     return Boxes(candidates.boxes_norm[keep], candidates.scores[keep], candidates.class_ids[keep])

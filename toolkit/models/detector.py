@@ -1,4 +1,4 @@
-"""Detectors in torch: what all share, and the one that is built from a spec."""
+"""Detectors in torch: the common base, and the detector that is built from a spec."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from toolkit.models.spec import DetectorSpec
 
 
 class Detector(TorchNetwork, FromMaps):
-    """What every torch detector here offers. `forward(x)`: (N, 3, H, W) in 0..1 -> list of raw head maps
+    """Base of every torch detector here. `forward(x)`: (N, 3, H, W) in 0..1 -> list of raw head maps
     (N, A * (5 + C), H / stride, W / stride), coarsest first."""
 
     io: ModelIO
 
     def decode(self, maps: Sequence[Tensor] | Sequence[Floats], conf: float = 0.25) -> list[Candidates]:
-        """Raw head maps -> the boxes above `conf` in each picture, before suppression."""
+        """Raw head maps -> boxes above `conf` in each picture, before suppression; see `decode.decode`."""
         return decode(maps, self.io, conf)
 
 
 class DetectionHead(nn.Module):
-    """A head's body and its map, after the optional `reduce` -> upsample -> concatenate in front of it."""
+    """Body and map of a head, after the optional `reduce` -> upsample -> concatenate."""
 
     def __init__(self, spec: DetectorSpec, head: specs.Head, c_in: int, c_tap: int, c_lateral: int):
         super().__init__()
@@ -61,7 +61,7 @@ class DetectionHead(nn.Module):
         self.tap_channels: int = widths[head.tap]
 
     def forward(self, x: Tensor, lateral: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """-> the raw map and the tap. With `lateral` given, x is the tap of the head before."""
+        """-> raw map and tap. With `lateral`, x is the tap of the previous head."""
         if lateral is not None and self.upsample is not None:
             if self.reduce is not None:
                 x = self.reduce(x)
@@ -146,7 +146,22 @@ class SpecDetector(Detector):
 
 
 def calibrate(model: Detector, images: Sequence[NDArray[np.uint8]]) -> Detector:
-    """Set the batch norms' running statistics from one pass over RGB pictures; weights stay. -> `model`."""
+    """Set the running statistics of the batch norms from one pass over pictures; weights stay.
+
+    Gives an untrained network activations of a sensible size.
+
+    Args:
+        model: a detector; changed in place.
+        images: RGB pictures (H, W, 3) uint8, stretched to the input size.
+
+    Returns:
+        `model`, in evaluation mode.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> picture = np.random.default_rng(0).integers(0, 256, (56, 56, 3), np.uint8)
+    >>> calibrate(create_model("yoloface-50k"), [picture]).training
+    False
+    """
     import cv2
 
     size = model.io.input_size

@@ -1,7 +1,7 @@
-"""What a network takes, gives and finds: sizes, normalisation, heads, classes or points.
+"""Inputs and outputs of a network: size, normalisation, heads, classes or points.
 
-`ModelIO` is that of a detector, `LandmarkIO` that of a landmark network; both are a `NetworkIO`. Evaluation,
-export and devices read only this, and spec.json in an exported folder is its serialised form.
+`ModelIO` describes a detector, `LandmarkIO` a landmark network; both are a `NetworkIO`. Evaluation, export
+and devices read only this; spec.json in an exported folder is its serialised form.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 from toolkit.models.decode import Floats, probabilities
 from toolkit.runtime import InputError
 
-Outputs = Sequence[Floats]  # of one picture, in the network's order, without the batch dimension
+Outputs = Sequence[Floats]  # of one picture, in the order of the network, without the batch dimension
 
 
 class NetworkIO(Protocol):
     """How to feed a network, and what its outputs are.
 
     The input is float32 (N, 3, H, W), (pixel - mean) * scale with pixels 0..255 in `channel_order`.
-    `task`: "detection" or "landmarks". `found`: what one picture gives, such as "20 classes". `outputs`: how
-    many arrays the network gives. `threshold`: the score from which an object counts unless another was
-    chosen; None where there is no score. `good_error`: the `output_error` below which an int8 file is as
-    good as the float32 one for every practical purpose.
+
+    Attributes:
+        task: "detection" or "landmarks".
+        good_error: an int8 file whose `output_error` is below this is as good in use as the float32 file.
+        outputs: number of output arrays.
+        heads: detection heads, coarsest first; empty for a network that finds no boxes.
+        threshold: default score threshold; None for a network without scores.
+        summary: what the network finds, such as "20 classes".
     """
 
     task: ClassVar[str]
@@ -51,26 +55,29 @@ class NetworkIO(Protocol):
     def outputs(self) -> int: ...
 
     @property
-    def heads(self) -> tuple[HeadIO, ...]: ...  # none where no boxes are found
+    def heads(self) -> tuple[HeadIO, ...]: ...
 
     @property
     def threshold(self) -> float | None: ...
 
     @property
-    def found(self) -> str: ...
+    def summary(self) -> str: ...
 
     def check_size(self, size: tuple[int, int]) -> tuple[int, int]: ...
 
     def with_size(self, size: tuple[int, int]) -> NetworkIO: ...
 
-    def output_error(self, wanted: Sequence[Outputs], given: Sequence[Outputs]) -> float: ...
+    def output_error(self, expected: Sequence[Outputs], outputs: Sequence[Outputs]) -> float: ...
 
     def as_dict(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class HeadIO:
-    """One output map: cells of `stride` px, `anchors` (w, h) in px of the network input."""
+    """One detection head: a map with cells of `stride` px and `anchors` (w, h) in px of the network input.
+
+    `scale_x_y` and `new_coords` are the options of darknet's [yolo] layer; `decode_boxes` has the formulas.
+    """
 
     stride: int
     anchors: tuple[tuple[float, float], ...]
@@ -78,32 +85,37 @@ class HeadIO:
     new_coords: bool = False
 
     def relative_anchors(self, grid: tuple[int, int]) -> Floats:
-        """The anchors (A, 2) relative to an input that gives a map of `grid` (columns, rows)."""
+        """Anchors (A, 2) relative to the size of an input whose map has `grid` (columns, rows) cells."""
         sides = np.array(grid, np.float32) * np.float32(self.stride)
         return np.array(self.anchors, np.float32) / sides
 
     def cells(self, raw: Floats) -> NDArray[np.float64]:
-        """The raw map of one picture (1, A * (5 + C), h, w), or without the 1 -> (A, 5 + C, h * w)."""
+        """Raw map of one picture, (1, A * (5 + C), h, w) or (A * (5 + C), h, w) -> (A, 5 + C, h * w)."""
         channels, h, w = raw.shape[-3:]
         return raw.reshape(len(self.anchors), channels // len(self.anchors), h * w).astype(np.float64)
 
     def cell_scores(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
         """Cells (A, 5 + C, K) -> objectness x class probability (A, C, K)."""
-        answers = probabilities(cells[:, 4:], self)
-        return answers[:, :1] * answers[:, 1:]
+        confidences = probabilities(cells[:, 4:], self)
+        return confidences[:, :1] * confidences[:, 1:]
 
 
 @dataclass(frozen=True)
 class ModelIO:
     """How to feed a detector and read its outputs; see `NetworkIO`.
 
-    `heads` are in the order of the outputs, coarsest first.
+    `heads` are in the order of the outputs, coarsest first. Input sides must be multiples of `stride`, the
+    stride of the deepest feature map.
+
+    >>> io = ModelIO((320, 320), ("cat", "dog"), (HeadIO(32, ((12.0, 18.0),)),), stride=32)
+    >>> io.summary, io.with_size((352, 288)).input_size
+    ('2 classes', (352, 288))
     """
 
     input_size: tuple[int, int]  # width, height
     classes: tuple[str, ...]
     heads: tuple[HeadIO, ...]
-    stride: int  # the deepest; sides of the input must be multiples of it
+    stride: int
     channel_order: str = "RGB"
     mean: float = 0.0
     scale: float = 1 / 255
@@ -117,11 +129,11 @@ class ModelIO:
         return len(self.heads)
 
     @property
-    def found(self) -> str:
+    def summary(self) -> str:
         return f"{len(self.classes)} classes"
 
     def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size itself, or InputError where it is not a positive multiple of the stride."""
+        """Return `size` (w, h); raise InputError unless both sides are positive multiples of the stride."""
         if any(side <= 0 or side % self.stride for side in size):
             raise InputError(
                 f"the input size {size[0]}x{size[1]} is not a multiple of this network's stride "
@@ -131,24 +143,25 @@ class ModelIO:
         return size
 
     def with_size(self, size: tuple[int, int]) -> ModelIO:
-        """The same network with inputs of `size` (w, h); InputError as `check_size`."""
+        """The same network with inputs of `size` (w, h); InputError as in `check_size`."""
         return replace(self, input_size=self.check_size(size))
 
-    def output_error(self, wanted: Sequence[Outputs], given: Sequence[Outputs]) -> float:
-        """How far the raw maps of some pictures are from those wanted, over all cells and anchors:
+    def output_error(self, expected: Sequence[Outputs], outputs: Sequence[Outputs]) -> float:
+        """Difference between raw maps of the same pictures, weighted by score; 0 means equal.
 
-        sum(|score - score'| + score x mean |box - box'|) / sum(score), where a score is objectness x class
-        probability and a box its four raw numbers. 0 is equal; cells of no score weigh nothing.
+        sum(|score - score'| + score x mean |box - box'|) / sum(score) over all cells and anchors, where a
+        score is objectness x class probability and a box its four raw numbers. Cells without a score do
+        not count.
         """
-        apart = total = 0.0
-        for picture, other in zip(wanted, given, strict=True):
+        difference = total = 0.0
+        for picture, other in zip(expected, outputs, strict=True):
             for a, b, head in zip(picture, other, self.heads, strict=True):
                 p, q = head.cells(a), head.cells(b)
                 score, score2 = head.cell_scores(p), head.cell_scores(q)
                 boxes = np.abs(p[:, :4] - q[:, :4]).mean(1)
-                apart += float(np.abs(score - score2).sum() + (score.sum(1) * boxes).sum())
+                difference += float(np.abs(score - score2).sum() + (score.sum(1) * boxes).sum())
                 total += float(score.sum())
-        return apart / max(total, 1e-12)
+        return difference / max(total, 1e-12)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -169,11 +182,12 @@ class ModelIO:
 class LandmarkIO:
     """How to feed a landmark network and read its output; see `NetworkIO`.
 
-    The input is a face cut out of a picture. The output (N, 2 points) holds x0 y0 x1 y1 ... relative to that
-    cut, 0..1, beyond it where a point lies outside.
+    The input is a face crop. The output (N, 2 * points) is x0 y0 x1 y1 ... relative to the crop, 0..1 inside
+    it. `crop` gives the crop around the centre of a face box of w x h: crop[0] * w to the left and right,
+    crop[1] * h up, crop[2] * h down.
 
-    `crop`: the cut around a face's box of width w and height h, from its centre: crop[0] w to the left and to
-    the right, crop[1] h up and crop[2] h down.
+    >>> LandmarkIO((112, 112), 106).summary
+    '106 points'
     """
 
     input_size: tuple[int, int]  # width, height
@@ -187,35 +201,35 @@ class LandmarkIO:
     good_error: ClassVar[float] = 0.004
     threshold: ClassVar[float | None] = None
     heads: ClassVar[tuple[HeadIO, ...]] = ()
-    stride: ClassVar[int] = 1  # no other size than `input_size` fits
+    stride: ClassVar[int] = 1
     outputs: ClassVar[int] = 1
 
     @property
-    def found(self) -> str:
+    def summary(self) -> str:
         return f"{self.points} points"
 
     def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size itself, or InputError where it is not the network's own."""
+        """Return `size` (w, h); raise InputError unless it is the network's own: its last layer is dense."""
         if tuple(size) != self.input_size:
             raise InputError(
-                f"this landmark network takes {self.input_size[0]}x{self.input_size[1]}, not "
-                f"{size[0]}x{size[1]}: its last layer fits one size only; make another with input_size"
+                f"this landmark network takes {self.input_size[0]}x{self.input_size[1]} only, not "
+                f"{size[0]}x{size[1]}: create another one with input_size={size[0]}"
             )
         return size
 
     def with_size(self, size: tuple[int, int]) -> LandmarkIO:
-        """Itself, or InputError as `check_size`."""
+        """The network itself; InputError as in `check_size`."""
         self.check_size(size)
         return self
 
     def points_of(self, outputs: Outputs) -> Floats:
-        """What `predict` gives -> points (N, P, 2), x and y relative to the cut."""
+        """Outputs of `predict` -> points (N, P, 2), x and y relative to the crop."""
         return np.asarray(outputs[0], np.float32).reshape(-1, self.points, 2)
 
-    def output_error(self, wanted: Sequence[Outputs], given: Sequence[Outputs]) -> float:
-        """The mean distance of the points of some faces to those wanted, in sides of the cut."""
-        steps = [self.points_of(a) - self.points_of(b) for a, b in zip(wanted, given, strict=True)]
-        return float(np.linalg.norm(steps, axis=-1).mean())
+    def output_error(self, expected: Sequence[Outputs], outputs: Sequence[Outputs]) -> float:
+        """Mean distance between the points of the same faces, in sides of the crop."""
+        offsets = [self.points_of(a) - self.points_of(b) for a, b in zip(expected, outputs, strict=True)]
+        return float(np.linalg.norm(offsets, axis=-1).mean())
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -228,8 +242,8 @@ class LandmarkIO:
 
 
 def read_io(data: dict[str, Any]) -> ModelIO | LandmarkIO:
-    """The `io` in a spec.json: a landmark network's has `points`, a detector's `heads`.
+    """The `io` of a spec.json: with `points` that of a landmark network, otherwise that of a detector.
 
-    Raises KeyError, TypeError or ValueError where it is neither.
+    Raises KeyError, TypeError or ValueError if it is neither.
     """
     return LandmarkIO.from_dict(data) if "points" in data else ModelIO.from_dict(data)

@@ -1,7 +1,7 @@
-"""Points of a face by regression: the network, how to feed and read it, weights from Caffe and ncnn files.
+"""Landmark networks: face points by regression, with weights from Caffe and ncnn files.
 
-The published one, landmark106, has MobileNetV2-like bottlenecks with PReLU; it sees a face cut out as
-`LandmarkIO.crop` says.
+The published one, landmark106, has MobileNetV2-like bottlenecks with PReLU; its input is a face crop, see
+`LandmarkIO`.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolkit.models.blocks import ConvBNAct, InvertedResidual, LinearBN
 from toolkit.models.caffe_file import read_caffemodel
 from toolkit.models.io import LandmarkIO
-from toolkit.models.ncnn_file import read_model
+from toolkit.models.ncnn_file import Floats, Layer, read_model
 from toolkit.models.network import TorchNetwork, fold
 from toolkit.runtime import InputError
 
-STRIDE = 16  # of the last feature map, which the final convolution takes in whole
+STRIDE = 16  # of the last feature map, which the final convolution covers whole
 
-
-# Channels and residual blocks of each stage; a depthwise convolution of stride 2 leads from one to the next.
+# Channels and residual blocks of each stage; a depthwise convolution of stride 2 leads to the next stage.
 STAGES = ((8, 1), (16, 2), (32, 3), (64, 2))
 
 
 @dataclass(frozen=True)
 class LandmarkSpec:
-    """A landmark network. `width`: factor on all channels. `input_size`: square, a multiple of 16, from 32.
+    """A landmark network. `width` is a factor on all channels, `input_size` (w, h) is square.
 
-    Raises InputError for anything else.
+    Raises InputError unless the side is a multiple of 16 of at least 32, and points and width are positive.
+
+    >>> LandmarkSpec("small", points=68, width=0.5).io.summary
+    '68 points'
     """
 
     name: str
@@ -46,12 +47,12 @@ class LandmarkSpec:
         width, height = self.input_size
         if width != height or width < 2 * STRIDE or width % STRIDE:
             raise InputError(
-                f"a landmark network takes a square input whose side is a multiple of {STRIDE} from "
+                f"the input of a landmark network must be square, its side a multiple of {STRIDE} from "
                 f"{2 * STRIDE} on, not {width}x{height}"
             )
         if self.points < 1 or self.width <= 0:
             raise InputError(
-                f"a landmark network has at least one point and a width above 0, not {self.points} points "
+                f"a landmark network needs at least one point and a width above 0, not {self.points} points "
                 f"and width {self.width}"
             )
 
@@ -68,7 +69,7 @@ LANDMARK_SPECS = {"landmark106": LandmarkSpec("landmark106")}
 
 
 def change_landmarks(spec: LandmarkSpec, **changes: Any) -> LandmarkSpec:
-    """A new spec; keys are its fields, `input_size` one side or two. InputError for any other key."""
+    """A new spec. Keys are its fields; `input_size` is a side or (w, h). InputError for any other key."""
     unknown = sorted(set(changes) - {field.name for field in fields(LandmarkSpec)})
     if unknown:
         raise InputError(
@@ -104,7 +105,7 @@ class LandmarkNet(TorchNetwork):
             ConvBNAct(widths[1], widths[2], activation="prelu"),
         )
         self.points = LinearBN(widths[2], 2 * spec.points)
-        # A head that says how sure each point is, for a training alone (toolkit.training.landmarks).
+        # A head for the uncertainty of each point, used in training only (toolkit.training.landmarks).
         self.spread: nn.Linear | None = None
         for module in self.modules():
             if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d)):
@@ -112,43 +113,51 @@ class LandmarkNet(TorchNetwork):
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, 112, 112) -> (N, 256)."""
-        return self.summary(self.stages(self.stem(x))).flatten(1)
+        features: Tensor = self.summary(self.stages(self.stem(x)))
+        return features.flatten(1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, 112, 112) -> [(N, 212)]: in a list, as a detector's maps are. With `spread`, its (N, 106)
-        stands behind them."""
+        """(N, 3, 112, 112) -> [(N, 212)], a list like the maps of a detector; with `spread` followed by
+        its (N, 106)."""
         features = self.features(x)
         points = self.points(features)
         return [points] if self.spread is None else [points, self.spread(features)]
 
 
 def load_landmark_weights(model: LandmarkNet, path: str | Path) -> LandmarkNet:
-    """The network with the weights of a .caffemodel, or of an ncnn .param with its .bin beside it.
+    """Load the weights of a .caffemodel, or of an ncnn .param with its .bin next to it.
 
-    An ncnn file has its batch norms folded, so the network that it gives has none. Raises InputError for a
-    file that is damaged or belongs to another network; `model` is then as it was.
+    Args:
+        model: a landmark network with batch norms.
+        path: the .caffemodel or .param file.
+
+    Returns:
+        `model`; for an ncnn file, whose batch norms are folded, a copy without batch norms.
+
+    Raises:
+        InputError: the file is damaged or belongs to another network; `model` is then unchanged.
     """
     path = Path(path)
     if path.suffix == ".caffemodel":
-        found = [(layer.kind, layer.blobs) for layer in read_caffemodel(path)]
-        wanted = [slot for block in _blocks(model) for slot in _caffe_slots(block)]
+        stored = [(layer.kind, layer.blobs) for layer in read_caffemodel(path)]
+        slots = [slot for block in _blocks(model) for slot in _caffe_slots(block)]
     else:
         model = fold(model)
         layers = [layer for layer in read_model(path, path.with_suffix(".bin")) if _arrays(layer)]
-        found = [(layer.kind, _arrays(layer)) for layer in layers]
-        wanted = [slot for block in _blocks(model) for slot in _ncnn_slots(block)]
+        stored = [(layer.kind, _arrays(layer)) for layer in layers]
+        slots = [slot for block in _blocks(model) for slot in _ncnn_slots(block)]
     same = [
         kind == other and [t.numel() for t in tensors] == [a.size for a in arrays]
-        for (kind, tensors), (other, arrays) in zip(wanted, found, strict=False)
+        for (kind, tensors), (other, arrays) in zip(slots, stored, strict=False)
     ]
-    if not all(same) or len(wanted) != len(found):
-        at = same.index(False) if not all(same) else min(len(wanted), len(found))
+    if not all(same) or len(slots) != len(stored):
+        at = same.index(False) if not all(same) else min(len(slots), len(stored))
         raise InputError(
-            f"{path.name} belongs to another network than {model.spec.name}: expected {_told(wanted, at)} as "
-            f"layer {at + 1} with weights, found {_told(found, at)}"
+            f"{path.name} belongs to another network than {model.spec.name}: expected {_text(slots, at)} as "
+            f"layer {at + 1} with weights, found {_text(stored, at)}"
         )
     with torch.no_grad():
-        for (_, tensors), (kind, arrays) in zip(wanted, found, strict=True):
+        for (_, tensors), (kind, arrays) in zip(slots, stored, strict=True):
             factor = 1 / arrays[2].item() if kind == "BatchNorm" and arrays[2].item() else 1.0
             for tensor, array in zip(tensors, arrays, strict=True):
                 tensor.copy_(torch.from_numpy(array * np.float32(factor)).view(tensor.shape))
@@ -161,17 +170,19 @@ def _blocks(model: LandmarkNet) -> list[ConvBNAct | LinearBN]:
 
 
 def _caffe_slots(block: ConvBNAct | LinearBN) -> Iterator[tuple[str, list[Tensor]]]:
-    """Kind of each Caffe layer of a block and the tensors that its blobs fill."""
+    """Kind of each Caffe layer of a block, and the tensors of its blobs."""
     norm = block.norm
     if norm is None:
-        raise InputError("a network with folded batch norms takes no caffemodel: make it anew")
+        raise InputError(
+            "a .caffemodel does not fit a network with folded batch norms: create the network again"
+        )
     assert norm.running_mean is not None
     assert norm.running_var is not None
     if isinstance(block, LinearBN):
         yield "InnerProduct", [block.linear.weight, block.linear.bias]
     else:
         yield "Convolution", [block.conv.weight]
-    # Caffe keeps sums of mean and variance, and by what to divide them
+    # Caffe stores sums of mean and variance, and their divisor
     yield "BatchNorm", [norm.running_mean, norm.running_var, torch.zeros(1)]
     yield "Scale", [norm.weight, norm.bias]
     if isinstance(block, ConvBNAct) and isinstance(block.act, nn.PReLU):
@@ -179,7 +190,7 @@ def _caffe_slots(block: ConvBNAct | LinearBN) -> Iterator[tuple[str, list[Tensor
 
 
 def _ncnn_slots(block: ConvBNAct | LinearBN) -> Iterator[tuple[str, list[Tensor]]]:
-    """The same for the layers of an ncnn file and a folded block."""
+    """The same for an ncnn file and a folded block."""
     if isinstance(block, LinearBN):
         yield "InnerProduct", [block.linear.weight, block.linear.bias]
         return
@@ -190,11 +201,11 @@ def _ncnn_slots(block: ConvBNAct | LinearBN) -> Iterator[tuple[str, list[Tensor]
         yield "PReLU", [block.act.weight]
 
 
-def _arrays(layer: Any) -> tuple[NDArray[np.float32], ...]:
+def _arrays(layer: Layer) -> tuple[Floats, ...]:
     return tuple(array for array in (layer.weight, layer.bias, layer.slopes) if array is not None)
 
 
-def _told(slots: Sequence[tuple[str, Sequence[Any]]], i: int) -> str:
+def _text(slots: Sequence[tuple[str, Sequence[Tensor | Floats]]], i: int) -> str:
     if i >= len(slots):
         return "nothing"
     kind, arrays = slots[i]

@@ -1,4 +1,4 @@
-"""The layers of an ncnn model as its .param and .bin hold them."""
+"""Layers of an ncnn model, read from its .param and .bin."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ KEYS = {"Convolution": ("6", "5"), "ConvolutionDepthWise": ("6", "5"), "InnerPro
 
 @dataclass(frozen=True)
 class Layer:
-    """A line of a .param with its part of the .bin: `weight` (outputs, inputs x kernel), `bias` (outputs,);
-    of a PReLU `slopes` (channels,).
+    """A line of a .param with its part of the .bin.
 
-    `input_mean` (channels,) and `input_peak`, the largest absolute value, over the calibration pictures.
+    Attributes:
+        weight: (outputs, inputs x kernel); `bias`: (outputs,); `slopes` of a PReLU: (channels,).
+        input_mean: (channels,) mean of the input over the calibration pictures.
+        input_peak: largest absolute value of the input over the calibration pictures.
     """
 
     kind: str
@@ -40,8 +42,8 @@ class Layer:
 
     @property
     def quantisable(self) -> bool:
-        """Whether it has weights and int8 as it is written here: of grouped convolutions the depthwise ones
-        alone, for which ncnn's one scale for each group is one for each channel."""
+        """Whether the layer can be int8: it has weights and, if grouped, is depthwise, where ncnn's scale
+        per group is a scale per channel."""
         if self.weight is None or self.kind != "ConvolutionDepthWise":
             return self.weight is not None
         window = int(self.options["1"]) * int(self.options.get("11", self.options["1"]))
@@ -49,9 +51,11 @@ class Layer:
 
 
 def read_model(param: Path, binary: Path) -> list[Layer]:
-    """The layers of a float32 ncnn model, in running order; every layer with weights gets a bias, of zeros
-    where it has none. Raises InputError where the files are missing, damaged, not float32, or hold weights of
-    layers other than convolutions, inner products and PReLU."""
+    """Layers of a float32 ncnn model, in running order. Layers without a bias get one of zeros.
+
+    Raises InputError if the files are missing, damaged, not float32, or have weights of layers other than
+    convolutions, inner products and PReLU.
+    """
     try:
         lines = param.read_text().splitlines()[2:]
         raw = binary.read_bytes()
@@ -74,7 +78,7 @@ def read_model(param: Path, binary: Path) -> list[Layer]:
                 size_key, bias_key = KEYS[kind]
                 count = int(options["0"])
                 if take(1, np.uint32)[0] != FLOAT:
-                    raise InputError(f"{param.name} is not float32: name the model of the format ncnn")
+                    raise InputError(f"{param.name} is not float32: expected the files of the format ncnn")
                 weight = take(int(options[size_key])).reshape(count, -1)
                 bias = take(count) if options.get(bias_key) == "1" else np.zeros(count, np.float32)
                 options[bias_key] = "1"  # int8 corrects its rounding there
@@ -90,7 +94,7 @@ def read_model(param: Path, binary: Path) -> list[Layer]:
         ) from None
     if at != len(raw) or not layers:
         raise InputError(
-            f"{binary.name} has {len(raw)} bytes and {param.name} explains {at}: known are the weights of "
-            f"{', '.join(KEYS)} and PReLU only, and the files must belong together"
+            f"{binary.name} has {len(raw)} bytes, but the layers of {param.name} need {at}: the files must "
+            f"belong together and have weights in {', '.join(KEYS)} and PReLU layers only"
         )
     return layers

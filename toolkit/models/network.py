@@ -1,11 +1,11 @@
-"""What a network offers on any engine, and what all torch networks share."""
+"""Protocols of a network on any engine, and what all torch networks share."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,13 +20,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Network(Protocol):
-    """A network on any engine: torch, or an exported file opened again."""
+    """A network on any engine: in torch, or opened from an exported file."""
 
     @property
     def io(self) -> NetworkIO: ...
 
     def predict(self, x: Floats) -> list[Floats]:
-        """float32 (N, 3, H, W) -> the raw outputs, N rows each."""
+        """float32 (N, 3, H, W) -> raw outputs, N rows each."""
         ...
 
 
@@ -44,8 +44,8 @@ class Detecting(Protocol):
         """float32 (N, 3, H, W) -> detections of each picture, boxes xyxy relative to the input."""
         ...
 
-    def at_once(self) -> AbstractContextManager[int]:
-        """Inside, `predict` and `find` may be called from so many threads at once."""
+    def concurrency(self) -> AbstractContextManager[int]:
+        """Context with the number of threads that may call `predict` and `find` at the same time."""
         ...
 
 
@@ -56,62 +56,68 @@ class Landmarking(Protocol):
     def io(self) -> LandmarkIO: ...
 
     def predict(self, x: Floats) -> list[Floats]:
-        """float32 (N, 3, H, W) of faces cut out -> [(N, 2 points)]."""
+        """float32 face crops (N, 3, H, W) -> [(N, 2 * points)]."""
         ...
 
 
 @runtime_checkable
 class ShowsLayers(Protocol):
-    """A network whose inner feature maps can be compared."""
+    """A network that shows its inner feature maps, for comparison layer by layer."""
 
     def layer_outputs(self, x: Floats) -> list[Floats]:
-        """What every convolution gives after its activation, in running order, for x (1, 3, H, W)."""
+        """Output of every convolution after its activation, in running order, for x (1, 3, H, W)."""
         ...
 
 
+class GivesMaps(Protocol):
+    """A network whose outputs are raw head maps."""
+
+    @property
+    def io(self) -> ModelIO: ...
+
+    def predict(self, x: Floats) -> list[Floats]: ...
+
+
 class FromMaps:
-    """`find` and `at_once` for a detector that gives raw maps: the one decoding, one call at a time."""
+    """Mixin that completes a detector with raw maps: `find` by the one decoding, one call at a time."""
 
-    io: Any
-    predict: Any
-
-    def find(self, x: Floats, settings: Suppression) -> list[Boxes]:
+    def find(self: GivesMaps, x: Floats, settings: Suppression) -> list[Boxes]:
         """float32 (N, 3, H, W) -> detections of each picture, boxes xyxy relative to the input."""
         return [suppress(each, settings) for each in decode(self.predict(x), self.io, settings.conf)]
 
-    def at_once(self) -> AbstractContextManager[int]:
-        """Most engines take their threads from one pool: one call at a time."""
+    def concurrency(self) -> AbstractContextManager[int]:
+        """One: most engines take their threads from one pool."""
         return nullcontext(1)
 
 
 class TorchNetwork(nn.Module):
-    """What every torch network here offers. `forward(x)`: (N, 3, H, W) -> list of outputs."""
+    """Base of every torch network here. `forward(x)`: (N, 3, H, W) -> list of outputs."""
 
-    io: Any
+    io: NetworkIO
 
     def predict(self, x: Floats) -> list[Floats]:
         """Numpy in, numpy out, in evaluation mode and without gradients."""
         return infer(self, x)
 
     @contextmanager
-    def at_once(self) -> Iterator[int]:
-        """On a CPU as many threads as torch has: for small networks one core each is faster than all cores
-        on one batch. In evaluation mode, which a call by itself would set and set back."""
+    def concurrency(self) -> Iterator[int]:
+        """On a CPU as many threads as torch has: with small networks a core per batch is faster than all
+        cores on one batch. Evaluation mode holds for the whole context, so no thread changes it."""
         with evaluating(self):
             yield torch.get_num_threads() if next(self.parameters()).device.type == "cpu" else 1
 
     def named_layers(self, x: Floats) -> dict[str, Floats]:
-        """Every convolution's name and what it gives after its activation, in running order."""
+        """Name of every convolution and its output after the activation, in running order."""
         outputs: dict[str, Floats] = {}
 
-        def keeping(name: str) -> Any:
-            def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        def recorder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+            def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
                 outputs[name] = output.detach().float().cpu().numpy().copy()
 
-            return keep
+            return record
 
         hooks = [
-            module.register_forward_hook(keeping(name))
+            module.register_forward_hook(recorder(name))
             for name, module in self.named_modules()
             if isinstance(module, ConvBNAct)
         ]
@@ -123,13 +129,13 @@ class TorchNetwork(nn.Module):
         return outputs
 
     def layer_outputs(self, x: Floats) -> list[Floats]:
-        """What every convolution gives after its activation, in running order."""
+        """Output of every convolution after its activation, in running order."""
         return list(self.named_layers(x).values())
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block, the mode it had afterwards."""
+    """Evaluation mode inside the context; the previous mode is restored."""
     was_training = model.training
     model.eval()
     try:
@@ -139,7 +145,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def infer(model: nn.Module, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """The outputs of a torch network for (N, 3, H, W), in evaluation mode and without gradients."""
+    """Outputs of a torch network for float32 (N, 3, H, W), in evaluation mode and without gradients."""
     with evaluating(model), torch.inference_mode():
         like = next(model.parameters())
         batch = torch.from_numpy(x).to(like.device, like.dtype)
@@ -148,7 +154,20 @@ def infer(model: nn.Module, x: NDArray[np.float32]) -> list[NDArray[np.float32]]
 
 
 def fold(model: Module) -> Module:
-    """A copy for inference with every batch norm folded, in float64, into the layer before it."""
+    """Fold every batch norm into the layer before it, for inference.
+
+    Args:
+        model: any network made of this package's blocks; it is not changed.
+
+    Returns:
+        A copy in evaluation mode without batch norms. Its outputs differ by rounding only: the folding is
+        computed in float64.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> folded = fold(create_model("yoloface-50k"))
+    >>> any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    False
+    """
     model = copy.deepcopy(model).eval()
     for block in model.modules():
         if isinstance(block, (ConvBNAct, LinearBN)) and block.norm is not None:

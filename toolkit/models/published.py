@@ -1,4 +1,4 @@
-"""The seed's published files: fetched once, checked by checksum."""
+"""Published files of the seed: downloaded once, checked by sha256."""
 
 from __future__ import annotations
 
@@ -32,22 +32,43 @@ class PublishedFile:
 
 @cache
 def published_files() -> dict[str, PublishedFile]:
-    """Every published file by its name here, such as `nano-voc/nano-voc.weights`."""
+    """Every published file by its name here, such as `nano-voc/nano-voc.weights`.
+
+    >>> published_files()["nano-voc/nano-voc.weights"].repository
+    'dog-qiuqiu/MobileNetv2-YOLOV3'
+    """
     text = (files("toolkit.models") / "published.csv").read_text()
     rows = csv.DictReader(text.splitlines())
-    return {row["file"]: PublishedFile(**{**row, "bytes": int(row["bytes"])}) for row in rows}  # type: ignore[arg-type]
+    return {
+        row["file"]: PublishedFile(
+            row["file"], int(row["bytes"]), row["sha256"], row["repository"], row["commit"], row["path"]
+        )
+        for row in rows
+    }
 
 
 def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
-    """The local path of a published file, checked by sha256.
+    """Local path of a published file, checked by sha256.
 
-    TOOLKIT_ZOO names a folder that has the files already; otherwise they come from `host` (the seed's
-    repository, or TOOLKIT_ZOO_HOST) once and stay in the user's cache. Raises InputError with the reason
-    where the file cannot be had: no network, a wrong checksum, a time-out after `timeout` seconds.
+    A file is downloaded once and kept in the user's cache, unless the environment variable TOOLKIT_ZOO names
+    a folder that has it.
+
+    Args:
+        file: name in `published_files()`, such as "nano-voc/nano-voc.weights".
+        host: address in place of raw.githubusercontent.com; TOOLKIT_ZOO_HOST by default.
+        timeout: seconds to wait for an answer.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        InputError: unknown file, no network, no answer in time, or a wrong checksum.
     """
     entry = published_files().get(file)
     if entry is None:
-        raise InputError(f"{file} is not among the published files")
+        raise InputError(
+            f"{file} is not among the published files: the names are in toolkit/models/published.csv"
+        )
     folder = os.environ.get("TOOLKIT_ZOO")
     if folder:
         path = Path(folder) / file
@@ -79,8 +100,8 @@ def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
         raise InputError(f"cannot download {url}: no answer in {timeout:g} seconds") from None
     except (requests.exceptions.RequestException, OSError) as error:
         raise InputError(
-            f"cannot download {url} ({type(error).__name__}): connect to a network, or let TOOLKIT_ZOO "
-            "name a folder that has the files"
+            f"cannot download {url} ({type(error).__name__}): connect to a network, or set TOOLKIT_ZOO to a "
+            "folder that has the files"
         ) from None
     except ValueError:
         raise InputError(

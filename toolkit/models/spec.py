@@ -1,6 +1,6 @@
-"""What a detector is, as data: `DetectorSpec` says what to build, `ModelIO` how to feed and read it.
+"""Detectors as data: `DetectorSpec` describes the architecture, its `.io` the inputs and outputs.
 
-Both are frozen; an architecture change is `change(spec, ...)`, a new spec.
+Specs are frozen; `change(spec, ...)` makes a new one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from toolkit.runtime import InputError
 
 
 class WrongKind(InputError):
-    """A change whose value is of a kind that its field cannot have, such as a word for a width."""
+    """A change with a value of the wrong type, such as a word for a width."""
 
 
 @dataclass(frozen=True)
 class Stem:
-    """A 3x3 stride-2 convolution, a depthwise 3x3 (behind a 1x1 where `expand`) and a linear 1x1 to `out`."""
+    """3x3 convolution of stride 2, 1x1 convolution if `expand`, depthwise 3x3, linear 1x1 to `out`."""
 
     channels: int
     out: int
@@ -44,7 +44,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Conv:
-    """1x1 convolution with batch norm; `linear` leaves the activation out."""
+    """1x1 convolution with batch norm; `linear` omits the activation."""
 
     channels: int
     linear: bool = False
@@ -57,14 +57,14 @@ class Depthwise:
 
 @dataclass(frozen=True)
 class SE:
-    """Squeeze-and-excite with channels // ratio in the middle."""
+    """Squeeze-and-excite with channels // ratio hidden channels."""
 
     ratio: int = 2
 
 
 @dataclass(frozen=True)
 class Residual:
-    """Inverted residual of the given hidden width, as many channels out as in."""
+    """Inverted residual of the given hidden width; channels stay the same."""
 
     hidden: int
 
@@ -76,9 +76,9 @@ HeadLayer = Conv | Depthwise | SE | Residual
 class Head:
     """One detection head: `body`, then a 1x1 convolution to the raw map.
 
-    Every head after the first starts from the tap of the one before (the output of its layer `tap`),
-    narrowed to `reduce` channels where that is not 0, upsampled twice and concatenated with the stage
-    of that resolution.
+    Every head after the first starts from the tap of the previous head (the output of its layer `tap`),
+    reduced to `reduce` channels unless that is 0, upsampled by 2 and concatenated with the stage of the same
+    resolution.
     """
 
     anchors: tuple[tuple[int, int], ...]
@@ -91,7 +91,7 @@ class Head:
 @dataclass(frozen=True)
 class Neck:
     """`spp`: pooling windows after the last stage. `top`: width of a 1x1 convolution that is upsampled into
-    the first head, for networks without a head at the last stage's stride."""
+    the first head, for networks without a head at the stride of the last stage."""
 
     spp: tuple[int, ...] = ()
     top: int = 0
@@ -99,7 +99,7 @@ class Neck:
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """A single-stage detector on a MobileNetV2-like backbone; heads stand coarsest first."""
+    """A single-stage detector on a MobileNetV2-like backbone; heads are listed coarsest first."""
 
     name: str
     input_size: tuple[int, int]  # width, height
@@ -117,23 +117,23 @@ class DetectorSpec:
 
     @property
     def se(self) -> tuple[bool, ...]:
-        """Per head: has it squeeze-and-excite?"""
+        """Per head: whether it has squeeze-and-excite."""
         return tuple(any(isinstance(layer, SE) for layer in head.body) for head in self.heads)
 
     @property
     def csp(self) -> tuple[bool, ...]:
-        """Per stage: has it the cross-stage partial path?"""
+        """Per stage: whether it has the cross-stage partial path."""
         return tuple(stage.csp > 0 for stage in self.stages)
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Of the heads."""
+        """Strides of the heads."""
         first = self.stride // 2 if self.neck.top else self.stride
         return tuple(first >> i for i in range(len(self.heads)))
 
     @property
     def stride(self) -> int:
-        """Of the last stage."""
+        """Stride of the last stage."""
         return 2 * prod(stage.stride for stage in self.stages)
 
     @property
@@ -153,15 +153,15 @@ def _per_item(value: Any, count: int, what: str) -> tuple[Any, ...]:
 
 
 def _with_se(head: Head, ratio: int) -> Head:
-    """The head with squeeze-and-excite behind its first convolution, as the seed places it; 0 removes it."""
+    """The head with squeeze-and-excite after its first convolution, as in the seed; 0 removes it."""
     body = tuple(layer for layer in head.body if not isinstance(layer, SE))
     if not ratio:
-        # The tap stands before SE in every published network, so its index does not move.
+        # The tap comes before SE in every published network, so its index stays the same.
         return replace(head, body=body)
     return replace(head, body=(*body[:1], SE(ratio), *body[1:]))
 
 
-# What the changes that a study may make take.
+# Values of the changes that a study may make, for messages.
 KINDS = {
     "se": "true, false, a squeeze ratio, or a list with one of them for each head",
     "csp": "true, false, a pooling window, or a list with one of them for each stage",
@@ -173,16 +173,29 @@ KINDS = {
 
 
 def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
-    """A new spec. Keys are the spec's fields and these short forms:
+    """Change the architecture of a detector.
 
-    - `se`: squeeze ratio (True means 2, False none), one for all heads or one per head;
-    - `csp`: pooling window (True means 2, False none), one for all stride-2 stages or one per stage;
-    - `spp`: pooling windows, () for none;
-    - `input_size`: one side or (width, height);
-    - `classes`: their names, or how many;
-    - `anchors`: all (w, h) from small to large, dealt to the heads by size, the largest to the coarsest.
+    Args:
+        spec: a spec, such as one of `toolkit.models.zoo.SPECS`.
+        **changes: fields of the spec, and these short forms:
 
-    Raises InputError on an unknown key or a value that does not fit.
+            - `se`: squeeze ratio (True means 2, False none), one for all heads or one per head
+            - `csp`: pooling window (True means 2, False none), one for all stride-2 stages or one per stage
+            - `spp`: pooling windows, () for none
+            - `input_size`: side, or (width, height), in px
+            - `classes`: names, or their number
+            - `anchors`: all (w, h) in px from small to large; the coarsest head gets the largest
+
+    Returns:
+        A new spec.
+
+    Raises:
+        InputError: an unknown key or a value that does not fit; WrongKind if its type is wrong.
+
+    >>> from toolkit.models.zoo import SPECS
+    >>> small = change(SPECS["fastest-v2"], se=False, csp=False, width=0.75, input_size=224)
+    >>> small.se, small.csp, small.input_size
+    ((False, False), (False, False, False, False), (224, 224))
     """
     known = {field.name for field in fields(DetectorSpec)} | {"se", "csp", "spp", "anchors"}
     unknown = sorted(set(changes) - known)

@@ -1,7 +1,8 @@
-"""The seed's networks by name, and their published files."""
+"""The published networks by name, as specs, and their weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -21,6 +22,7 @@ from toolkit.models.spec import (
     Depthwise,
     DetectorSpec,
     Head,
+    HeadLayer,
     Neck,
     Residual,
     Stage,
@@ -107,10 +109,10 @@ FASTEST_BODIES = ((Conv(144), Depthwise(), Conv(48), Conv(144)),
 def _spec(
     name: str,
     size: tuple[int, int],
-    classes: Any,
+    classes: Sequence[str],
     backbone: tuple[Stem, tuple[Stage, ...]],
     anchors: tuple[tuple[int, int], ...],
-    bodies: tuple[tuple[Any, ...], ...],
+    bodies: tuple[tuple[HeadLayer, ...], ...],
     scales: tuple[float, ...] | None = None,
     taps: tuple[int, ...] | None = None,
     reduce: tuple[int, ...] | None = None,
@@ -118,7 +120,8 @@ def _spec(
     top: int = 0,
     activation: str = "relu",
 ) -> DetectorSpec:
-    """`anchors` run from small to large, three a head; bodies and the rest stand coarsest head first."""
+    """A spec with three anchors per head. `anchors` are sorted from small to large; `bodies`, `scales`,
+    `taps` and `reduce` start with the coarsest head."""
     count = len(bodies)
     heads = tuple(
         Head(
@@ -244,10 +247,20 @@ ZOO: dict[str, DetectorSpec | LandmarkSpec] = {**SPECS, **LANDMARK_SPECS}
 
 
 def list_models(task: str = "") -> list[str]:
-    """Names that `create_model` knows: of "detection", of "landmarks", or all."""
+    """Names of the networks that `create_model` builds.
+
+    Args:
+        task: "detection", "landmarks", or "" for all.
+
+    Raises:
+        InputError: unknown task.
+
+    >>> list_models("landmarks")
+    ['landmark106']
+    """
     tasks = list(dict.fromkeys(spec.io.task for spec in ZOO.values()))
     if task and task not in tasks:
-        raise InputError(f"unknown task {task!r}: known are {', '.join(tasks)}")
+        raise InputError(f"unknown task {task!r}: expected one of {', '.join(tasks)}")
     return [name for name, spec in ZOO.items() if task in ("", spec.io.task)]
 
 
@@ -266,20 +279,31 @@ def create_model(
 def create_model(
     name: str | DetectorSpec | LandmarkSpec, weights: str | Path | None = None, **changes: Any
 ) -> SpecDetector | LandmarkNet:
-    """A detector or a landmark network in evaluation mode.
+    """Create a detector or a landmark network.
 
-    `name`: one of `list_models()` or a spec. `changes`: see `toolkit.models.spec.change`, for example
-    `se=False, csp=False, width=0.75, input_size=160, classes=["cat", "dog"]`; of a landmark network `points`,
-    `width` and `input_size`. `weights`: None for a fresh start, "published" for the seed's (fetched once,
-    checked by sha256), or a .weights or .pt file, for a landmark network a .caffemodel, an ncnn .param (the
-    network has its batch norms folded then) or a .pt file.
+    Args:
+        name: one of `list_models()`, or a spec.
+        weights: None for random weights; "published" for the seed's (downloaded once, checked by sha256); or
+            a file: .weights or .pt for a detector, .caffemodel, .param (ncnn, batch norms folded) or .pt for
+            a landmark network.
+        **changes: changes of the spec, see `toolkit.models.spec.change`, for example `se=False, csp=False,
+            width=0.75, input_size=160, classes=["cat", "dog"]`; for a landmark network `points`, `width` and
+            `input_size`.
 
-    Raises InputError for an unknown name or change, for a value that a network cannot have (WrongKind where
-    it is a word for a number, say) and for weights that do not fit.
+    Returns:
+        The network in evaluation mode. `forward` maps (N, 3, H, W) in 0..1 to raw head maps, coarsest first.
+
+    Raises:
+        InputError: unknown name or change, a value that does not fit (WrongKind if its type is wrong, such
+            as a word for a width), or weights of another network.
+
+    >>> model = create_model("fastest-v2", se=False, csp=False, width=0.75, input_size=160, classes=["cat"])
+    >>> model.io.input_size, model.io.classes, [head.stride for head in model.io.heads]
+    ((160, 160), ('cat',), [32, 16])
     """
     spec = ZOO.get(name) if isinstance(name, str) else name
     if spec is None:
-        raise InputError(f"unknown network {name!r}: known are {', '.join(list_models())}")
+        raise InputError(f"unknown network {name!r}: expected one of {', '.join(list_models())}")
     if weights == "published":
         weights = published_weights(spec.name)
     if isinstance(spec, LandmarkSpec):
@@ -304,7 +328,7 @@ def _detector(spec: DetectorSpec, weights: str | Path | None, changes: dict[str,
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         stated = ", ".join(f"{key} = {value!r}" for key, value in changes.items())
         raise WrongKind(
-            f"changes {stated} do not suit {spec.name}: {type(error).__name__} {error}"
+            f"the changes {stated} do not fit {spec.name}: {type(error).__name__} {error}"
         ) from error
     if weights is not None:
         load_any_weights(model, weights)
@@ -312,7 +336,7 @@ def _detector(spec: DetectorSpec, weights: str | Path | None, changes: dict[str,
 
 
 def load_any_weights(model: SpecDetector, path: str | Path) -> None:
-    """Fill `model` from a darknet .weights file or a .pt state dict."""
+    """Load a darknet .weights file or a .pt state dict into `model`."""
     path = Path(path)
     if path.suffix == ".weights":
         load_weights(model, path)
@@ -320,20 +344,19 @@ def load_any_weights(model: SpecDetector, path: str | Path) -> None:
         load_state(model, path, ".weights or .pt")
 
 
-def load_state(model: SpecDetector | LandmarkNet, path: Path, known: str) -> None:
-    """Fill `model` from a .pt state dict, read without executing pickles. `known`: the suffixes that it might
-    have had."""
+def load_state(model: SpecDetector | LandmarkNet, path: Path, suffixes: str) -> None:
+    """Load a .pt state dict into `model`, without executing pickles. `suffixes`: for the error message."""
     import torch
 
     if path.suffix != ".pt":
-        raise InputError(f"{path} ends in {path.suffix or 'nothing'}: expected a {known} file")
+        raise InputError(f"{path} ends in {path.suffix or 'nothing'}: expected a {suffixes} file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
     except Exception as error:
         raise InputError(
-            f"{path.name} is no checkpoint of this toolkit: {str(error).splitlines()[0]}"
+            f"{path.name} is not a checkpoint of this toolkit: {str(error).splitlines()[0]}"
         ) from None
     try:
         model.load_state_dict(state.get("model", state))
@@ -345,20 +368,26 @@ def load_state(model: SpecDetector | LandmarkNet, path: Path, known: str) -> Non
 
 
 def published_weights(name: str) -> Path:
-    """The published weights of a network: darknet's, of a landmark network Caffe's. Raises InputError where
-    the seed never published them."""
+    """Path of the published weights: a .weights file, for a landmark network a .caffemodel.
+
+    Raises InputError if the seed did not publish any.
+    """
     if not has_published_weights(name):
-        have = [other for other in list_models() if has_published_weights(other)]
-        raise InputError(f"{name} has no published weights; these have: {', '.join(have)}")
+        others = [other for other in list_models() if has_published_weights(other)]
+        raise InputError(f"{name} has no published weights: choose one of {', '.join(others)}")
     return fetch(_weights_file(name))
 
 
 def has_published_weights(name: str) -> bool:
-    """Whether the seed published weights of this network."""
+    """Whether the seed published weights of this network.
+
+    >>> has_published_weights("nano-voc"), has_published_weights("lite-voc")
+    (True, False)
+    """
     return _weights_file(name) in published_files()
 
 
 def _weights_file(name: str) -> str:
-    """darknet's file where the seed published one, else Caffe's."""
+    """Published file of a network: darknet's if there is one, otherwise Caffe's."""
     darknet = f"{name}/{name}.weights"
     return darknet if darknet in published_files() else f"{name}/caffe/{name}.caffemodel"

@@ -55,12 +55,12 @@ def _from_section(section: Section) -> YoloLayer:
             raise section.fail(
                 f"{key}={section.options[key]} changes the loss and is not supported: remove it"
             )
-    numbers = section.numbers("anchors", float)
+    numbers = section.reals("anchors")
     anchors = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     iou_loss = section.options.get("iou_loss", "mse")
     if iou_loss not in ("mse", *IOU_KINDS):
         raise section.fail(f"iou_loss={iou_loss} is unknown: expected mse, {', '.join(IOU_KINDS)}")
-    default = YoloLayer(anchors, tuple(section.numbers("mask") or range(len(anchors))))
+    default = YoloLayer(anchors, tuple(section.integers("mask") or range(len(anchors))))
     return YoloLayer(
         default.anchors,
         default.mask,

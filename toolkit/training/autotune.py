@@ -10,17 +10,17 @@ from contextlib import nullcontext
 
 import torch
 
-from toolkit.models import create_model
 from toolkit.models.network import TorchNetwork
 from toolkit.runtime import pick_device
+from toolkit.training.checkpoint import network_as
 from toolkit.training.config import Config
 
 HALF_GAIN = 1.25
 
 
 def autotuned(config: Config) -> Config:
-    """The configuration with memory format and precision chosen by a few steps each, in turns: the fastest,
-    where half precision counts only if it is faster by HALF_GAIN, since it also costs some accuracy."""
+    """The settings with the fastest memory format and precision, by a few interleaved steps of each; half
+    precision must be faster by HALF_GAIN, since it also costs some accuracy."""
     config = config.model_copy(update={"threads": config.threads or torch.get_num_threads()})
     formats = [config.memory_format] if config.memory_format != "auto" else ["channels_last", "contiguous"]
     kinds = [config.precision] if config.precision != "auto" else ["fp32", "bf16"]
@@ -28,7 +28,7 @@ def autotuned(config: Config) -> Config:
     if len(choices) > 1:
         steps = {}
         for layout, kind in choices:
-            model = create_model(config.model, **config.changes).train()
+            model = network_as(TorchNetwork, config.model, **config.changes).train()
             steps[layout, kind] = bare_step(
                 model, config.recipe.batch, layout, kind, pick_device(config.device)
             )
@@ -58,7 +58,7 @@ def bare_step(
         with torch.autocast(device.type, kinds[precision]) if precision in kinds else nullcontext():
             maps = model(x)
         optimizer.zero_grad()
-        torch.stack([m.float().square().mean() for m in maps]).sum().backward()
+        torch.autograd.backward(torch.stack([m.float().square().mean() for m in maps]).sum())
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

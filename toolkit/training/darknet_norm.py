@@ -70,7 +70,9 @@ class DarknetBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var, self.momentum)
             self.num_batches_tracked += 1
-        result: Tensor = _Normalise.apply(input, self.weight, self.bias, mean, var, self.eps, self.fork)
+        result: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+            input, self.weight, self.bias, mean, var, self.eps, self.fork
+        )
         return result
 
 
@@ -88,7 +90,8 @@ class _ShareGradient(torch.autograd.Function):
 
 
 def _shared(factors: Tensor, x: Tensor) -> Tensor:
-    result: Tensor = _ShareGradient.apply(factors, x.shape[2] * x.shape[3])
+    pixels = x.shape[2] * x.shape[3]
+    result: Tensor = _ShareGradient.apply(factors, pixels)  # type: ignore[no-untyped-call]
     return result
 
 

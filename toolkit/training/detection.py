@@ -18,12 +18,11 @@ from toolkit.data.dataset import Dataset, match_classes
 from toolkit.evaluation import coco, columns
 from toolkit.evaluation.score import predict
 from toolkit.inference.backend import DetectSettings
-from toolkit.models import create_model
 from toolkit.models.darknet.write import save_darknet
-from toolkit.models.detector import SpecDetector
+from toolkit.models.detector import DetectionHead, SpecDetector
 from toolkit.runtime import InputError, seed_everything
 from toolkit.training.assign import yolo_layers
-from toolkit.training.checkpoint import open_teacher, start_from, transfer
+from toolkit.training.checkpoint import network_as, open_teacher, start_from, transfer
 from toolkit.training.config import Config
 from toolkit.training.darknet_norm import use_darknet_norm
 from toolkit.training.distill import check_teacher, distill_loss
@@ -31,79 +30,65 @@ from toolkit.training.loader import BatchMaker, PictureCache
 from toolkit.training.losses.common import Losses
 from toolkit.training.losses.darknet import darknet_loss
 from toolkit.training.losses.modern import modern_loss
+from toolkit.training.recipe import DEFAULTS, DetectionRecipe, Recipe
+from toolkit.training.show import History, draw_run
 from toolkit.training.splits import splits
 
 VALIDATION = DetectSettings(conf=0.001, clip=False)
 
 
 def input_size(dataset: Dataset, own: tuple[int, int], stride: int) -> tuple[int, int]:
-    """The network's own input (w, h), or, where the middle one of the pictures is smaller, that picture's
-    sides rounded up to the stride: enlarged pictures cost time and show nothing new."""
-    known = dataset.sizes[(dataset.sizes > 0).all(1)]
-    if not len(known):
+    """The network input for a data set: enlarged pictures cost time and show nothing new.
+
+    Args:
+        dataset: pictures to train on; those of unknown size do not count.
+        own: the network's own input (w, h) px.
+        stride: the network's.
+
+    Returns:
+        `own`, or where the median picture is smaller, its sides rounded up to the stride, (w, h) px.
+    """
+    sizes = dataset.sizes[(dataset.sizes > 0).all(1)]
+    if not len(sizes):
         return own
-    middle = np.ceil(np.median(known, axis=0) / stride).astype(int) * stride
-    width, height = (min(a, int(b)) for a, b in zip(own, middle, strict=True))
+    median = np.ceil(np.median(sizes, axis=0) / stride).astype(int) * stride
+    width, height = (min(a, int(b)) for a, b in zip(own, median, strict=True))
     return width, height
 
 
-def complete(config: Config, dataset: Dataset) -> Config:
-    """The configuration with the classes of the data set, the network's input size and anchors that fit
-    written into `changes`. Raises InputError for settings that do not fit the data."""
-    if config.teacher and config.recipe.loss != "modern":
-        raise InputError(
-            f"the loss {config.recipe.loss!r} learns from labels alone: leave out the teacher, or train with "
-            "the recipe modern"
-        )
-    train_set, _ = splits(config, dataset)
-    changes = {"classes": list(dataset.classes), **config.changes}
-    if config.size is not None:
-        changes["input_size"] = list(config.size)
-    spec = create_model(config.model, **changes).spec
-    match_classes(dataset, spec.classes)
-    if "input_size" not in changes:
-        changes["input_size"] = list(input_size(train_set, spec.input_size, spec.stride))
-        spec = create_model(config.model, **changes).spec
-    if config.weights and "anchors" not in changes and config.anchors == "auto":
-        source = start_from(config.weights, config.model)
-        if source.io.classes == spec.classes:  # its boxes go on as they are
-            changes["anchors"] = [list(a) for head in reversed(source.spec.heads) for a in head.anchors]
-    if config.anchors != "keep" and "anchors" not in changes:
-        sizes = anchor_tools.object_sizes(train_set, spec.input_size)
-        own = [anchor for head in spec.heads for anchor in head.anchors]
-        if config.anchors == "fit" or anchor_tools.fit(sizes, own).recall < 0.98:
-            found = anchor_tools.find(sizes, len(own))
-            changes["anchors"] = [[max(1, round(float(w))), max(1, round(float(h)))] for w, h in found]
-    levers = config.recipe
-    if config.data in cards.names() and not cards.card(config.data).mirrored:
-        plain = replace(levers.augmentation, flip=0.0)  # a mirrored digit is no digit
-        levers = levers.model_copy(update={"augmentation": plain})
-    return config.model_copy(update={"changes": changes, "recipe": levers})
+def fitting_anchors(config: Config, network: SpecDetector, train_set: Dataset) -> list[list[float]] | None:
+    """Anchors to change to, by `config.anchors`; None where the network's own stay."""
+    if config.weights and config.anchors == "auto":
+        source = start_from(SpecDetector, config.model, config.weights)
+        if source.io.classes == network.io.classes:  # its boxes continue as they are
+            return [list(anchor) for head in reversed(source.spec.heads) for anchor in head.anchors]
+    if config.anchors == "keep":
+        return None
+    sizes = anchor_tools.object_sizes(train_set, network.io.input_size)
+    own = [anchor for head in network.spec.heads for anchor in head.anchors]
+    if config.anchors == "auto" and anchor_tools.fit(sizes, own).recall >= 0.98:
+        return None
+    return [[max(1, round(float(w))), max(1, round(float(h)))] for w, h in anchor_tools.find(sizes, len(own))]
 
 
-def build(config: Config) -> SpecDetector:
-    """The network of a run, with the weights that it starts from: of `config.weights`, everything that fits,
-    with the outputs of classes that have the same names; the rest is fresh."""
-    seed_everything(config.seed)
-    model = create_model(config.model, **config.changes)
-    modern = config.recipe.loss == "modern"
+def initialise(model: SpecDetector, darknet: bool) -> None:
+    """Fresh weights as darknet's make_convolutional_layer draws them, or as the modern loss needs them."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            if modern:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            else:  # darknet's make_convolutional_layer
+            if darknet:
                 bound = math.sqrt(2 / module.weight[0].numel())
                 nn.init.uniform_(module.weight, -bound, bound)
+            else:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     with torch.no_grad():
         for head in model.heads:
-            bias = head.out.conv.bias.view(-1, 5 + len(model.io.classes))  # type: ignore[union-attr, operator]
+            assert isinstance(head, DetectionHead)
+            assert head.out.conv.bias is not None
+            bias = head.out.conv.bias.view(-1, 5 + len(model.io.classes))
             bias.zero_()
-            if modern:
-                head.out.conv.weight.mul_(0.1)  # type: ignore[union-attr, operator]
+            if not darknet:
+                head.out.conv.weight.mul_(0.1)
                 bias[:, 4:] = -math.log(99)  # an object is expected in one cell of a hundred
-    if config.weights:
-        transfer(model, config.weights, config.model)
-    return model
 
 
 def balanced(dataset: Dataset) -> Tensor:
@@ -113,63 +98,114 @@ def balanced(dataset: Dataset) -> Tensor:
     return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)
 
 
-def detection_parts(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
-    return splits(config, match_classes(dataset, config.changes["classes"]))
+class DetectionTask:
+    """Detectors, chosen by mAP50; see `toolkit.training.tasks.TrainingTask`."""
 
+    name = "detection"
+    metric = "map50"
+    sign = 1
+    recipe: type[Recipe] = DetectionRecipe
+    default_recipe = DEFAULTS[name]
+    best = "best.weights"
 
-def detection_maker(config: Config, model: SpecDetector, train_set: Dataset) -> BatchMaker:
-    side = round(max(model.io.input_size) * (1 + config.recipe.multi_scale))
-    cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
-    return BatchMaker(train_set, cache, config.seed if config.order is None else config.order)
+    def complete(self, config: Config, dataset: Dataset) -> Config:
+        """With the data set's classes, the network's input size and fitting anchors in `changes`."""
+        levers = config.recipe_as(DetectionRecipe)
+        if config.teacher and levers.loss != "modern":
+            raise InputError(
+                f"the loss {levers.loss!r} learns from labels alone: leave out the teacher, or train with "
+                "the recipe modern"
+            )
+        train_set, _ = splits(config, dataset)
+        changes = {"classes": list(dataset.classes), **config.changes}
+        if config.size is not None:
+            changes["input_size"] = list(config.size)
+        network = network_as(SpecDetector, config.model, **changes)
+        match_classes(dataset, network.io.classes)
+        if "input_size" not in changes:
+            changes["input_size"] = list(input_size(train_set, network.io.input_size, network.io.stride))
+            network = network_as(SpecDetector, config.model, **changes)
+        if "anchors" not in changes and (anchors := fitting_anchors(config, network, train_set)):
+            changes["anchors"] = anchors
+        if config.data in cards.names() and not cards.card(config.data).mirrored:
+            plain = replace(levers.augmentation, flip=0.0)  # a mirrored digit is no digit
+            levers = levers.model_copy(update={"augmentation": plain})
+        return config.model_copy(update={"changes": changes, "recipe": levers})
 
+    def parts(self, config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
+        """By the data set's splits, with the network's classes."""
+        return splits(config, match_classes(dataset, config.changes["classes"]))
 
-def detection_losses(
-    config: Config, model: SpecDetector, train_set: Dataset, device: torch.device
-) -> Callable[[list[Tensor], Batch, Tensor], Losses]:
-    levers = config.recipe
-    darknet = levers.loss != "modern"
-    if darknet:
-        use_darknet_norm(model, levers.loss == "darknet-fork")
-    layers = yolo_layers(model) if darknet else ()
-    classes = balanced(train_set).to(device) if levers.class_weights == "balanced" else None
-    teacher = None
-    if config.teacher:
-        teacher = open_teacher(config.teacher).to(device)
-        check_teacher(model.io, teacher.io)
+    def build(self, config: Config) -> SpecDetector:
+        """Fresh weights, and of `config.weights` what fits, with the outputs of classes of the same name."""
+        seed_everything(config.seed)
+        model = network_as(SpecDetector, config.model, **config.changes)
+        initialise(model, config.recipe.loss != "modern")
+        if config.weights:
+            transfer(model, config.weights, config.model)
+        return model
 
-    def losses(maps: list[Tensor], batch: Batch, x: Tensor) -> Losses:
-        truths = (batch.boxes, batch.labels, batch.picture, batch.ignore)
-        if darknet:
-            size = (x.shape[3], x.shape[2])
-            return darknet_loss(maps, *truths, layers, size, levers.loss == "darknet-fork")
-        found = modern_loss(
-            maps,
-            *truths,
-            model.io,
-            levers.assigner,
-            levers.iou_kind,
-            levers.iou_aware,
-            levers.label_smoothing,
-            classes,
-            levers.box_weight,
-            levers.obj_weight,
-            levers.cls_weight,
-        )
-        if teacher is None or not levers.distill_weight:
-            return found
-        with torch.no_grad():
-            taught = teacher(x)
-        lesson = levers.distill_weight * distill_loss(maps, taught, model.io, teacher.io)
-        return Losses(found.total + lesson, found.positives, {**found.parts, "distill": lesson.detach()})
+    def maker(self, config: Config, model: SpecDetector, train_set: Dataset) -> BatchMaker:
+        """Pictures with boxes, decoded at the largest size that is trained."""
+        side = round(max(model.io.input_size) * (1 + config.recipe_as(DetectionRecipe).multi_scale))
+        cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
+        return BatchMaker(train_set, cache, config.seed if config.order is None else config.order)
 
-    return losses
+    def losses(
+        self, config: Config, model: SpecDetector, train_set: Dataset, device: torch.device
+    ) -> Callable[[list[Tensor], Batch, Tensor], Losses]:
+        """darknet's loss, whose batch norm the network then has, or the modern one, with a teacher or not."""
+        levers = config.recipe_as(DetectionRecipe)
+        fork = levers.loss == "darknet-fork"
+        if levers.loss != "modern":
+            use_darknet_norm(model, fork)
+            layers = yolo_layers(model)
 
+            def darknet(maps: list[Tensor], batch: Batch, x: Tensor) -> Losses:
+                truths = (batch.boxes, batch.labels, batch.picture, batch.ignore)
+                return darknet_loss(maps, *truths, layers, (x.shape[3], x.shape[2]), fork)
 
-def map50(network: SpecDetector, val_set: Dataset) -> float:
-    """COCO's mAP at IoU .5 on the validation pictures."""
-    found = predict(network, val_set, VALIDATION)
-    return float(coco.coco(columns.Truth.from_dataset(val_set), found).ap50)
+            return darknet
+        classes = balanced(train_set).to(device) if levers.class_weights == "balanced" else None
+        teacher = open_teacher(config.teacher).to(device) if config.teacher else None
+        if teacher is not None:
+            check_teacher(model.io, teacher.io)
 
+        def modern(maps: list[Tensor], batch: Batch, x: Tensor) -> Losses:
+            labelled = modern_loss(
+                maps,
+                batch.boxes,
+                batch.labels,
+                batch.picture,
+                batch.ignore,
+                model.io,
+                levers.assigner,
+                levers.iou_kind,
+                levers.iou_aware,
+                levers.label_smoothing,
+                classes,
+                levers.box_weight,
+                levers.obj_weight,
+                levers.cls_weight,
+            )
+            if teacher is None or not levers.distill_weight:
+                return labelled
+            with torch.no_grad():
+                teacher_maps = teacher(x)
+            lesson = levers.distill_weight * distill_loss(maps, teacher_maps, model.io, teacher.io)
+            parts = {**labelled.parts, "distill": lesson.detach()}
+            return Losses(labelled.total + lesson, labelled.positives, parts)
 
-def save_best_darknet(network: SpecDetector, output: Path) -> None:
-    save_darknet(network, output, "best")
+        return modern
+
+    def validate(self, network: SpecDetector, val_set: Dataset) -> float:
+        """COCO's mAP at IoU .5 on the validation pictures, 0..1."""
+        return float(evaluate_by(coco, network, val_set, VALIDATION).scores.ap50)
+
+    def save(self, network: SpecDetector, folder: Path) -> None:
+        """best.cfg, best.weights and best.names."""
+        save_darknet(network, folder, "best")
+
+    def draw(self, folder: Path, history: History, network: SpecDetector, val_set: Dataset) -> None:
+        """curves.png, losses.png and pictures.png."""
+        draw_run(folder, history, network, val_set)

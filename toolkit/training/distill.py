@@ -16,24 +16,31 @@ def check_teacher(student: ModelIO, teacher: ModelIO) -> None:
     """Raises InputError unless both networks have the same classes, strides and number of anchors a head."""
     if teacher.classes != student.classes:
         raise InputError(
-            f"the teacher knows {len(teacher.classes)} classes and the student {len(student.classes)}, "
-            "or by other names: a teacher must be trained on the same classes"
+            f"the teacher has {len(teacher.classes)} classes and the student {len(student.classes)}, or they "
+            "differ in names: a teacher must be trained on the same classes"
         )
     grids = [[(head.stride, len(head.anchors)) for head in io.heads] for io in (student, teacher)]
     if grids[0] != grids[1]:
         raise InputError(
-            f"the student's heads (stride, anchors) are {grids[0]}, the teacher's {grids[1]}: they must agree"
+            f"the heads (stride, anchors) of the student are {grids[0]} and of the teacher {grids[1]}: they "
+            "must agree, choose a teacher of the same family"
         )
 
 
-def distill_loss(maps: Sequence[Tensor], taught: Sequence[Tensor], io: ModelIO, teacher: ModelIO) -> Tensor:
-    """What the student's raw maps `maps` lack to the teacher's `taught`, summed: the objectness everywhere,
-    classes and boxes (1 - CIoU) as far as the teacher sees an object there. Anchors may differ, since decoded
-    boxes are compared (in the spirit of arXiv:1906.03609)."""
+def distill_loss(
+    maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], io: ModelIO, teacher: ModelIO
+) -> Tensor:
+    """How far the student's raw maps are from the teacher's, summed over the batch.
+
+    The objectness counts everywhere, classes and boxes (1 - CIoU) in proportion to the teacher's objectness.
+    Decoded boxes are compared, so anchors may differ (in the spirit of arXiv:1906.03609).
+    """
     boxes, logits, _, _ = flatten(maps, io)
-    boxes_t, logits_t, _, _ = flatten([m.detach() for m in taught], teacher)
-    seen = logits_t[..., 0].sigmoid()
+    teacher_boxes, teacher_logits, _, _ = flatten([m.detach() for m in teacher_maps], teacher)
+    seen = teacher_logits[..., 0].sigmoid()
     objectness = F.binary_cross_entropy_with_logits(logits[..., 0], seen, reduction="sum")
-    names = F.binary_cross_entropy_with_logits(logits[..., 1:], logits_t[..., 1:].sigmoid(), reduction="none")
-    apart = 1 - pair_iou(boxes, boxes_t, "ciou")
-    return objectness + (seen * (names.sum(-1) + 5 * apart)).sum()
+    classes = F.binary_cross_entropy_with_logits(
+        logits[..., 1:], teacher_logits[..., 1:].sigmoid(), reduction="none"
+    )
+    box_errors = 1 - pair_iou(boxes, teacher_boxes, "ciou")
+    return objectness + (seen * (classes.sum(-1) + 5 * box_errors)).sum()

@@ -1,7 +1,4 @@
-"""Training of landmark networks, any number of points: faces, their augmentation and losses.
-
-The loop is toolkit.training.loop's; what is here is what it asks of this kind of network.
-"""
+"""Training of landmark networks, any number of points: faces, their augmentation, validation by NME."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -23,19 +20,24 @@ from toolkit.data.augment import Augmentation, draw_colours, recolour
 from toolkit.data.dataset import Dataset
 from toolkit.evaluation import landmarks as evaluation
 from toolkit.faces import BOUNDS, OUTSIDE, windows_of_points
-from toolkit.models import create_model
 from toolkit.models.landmarks import LandmarkNet
+from toolkit.models.network import Landmarking
 from toolkit.pictures import Image, load_image
 from toolkit.runtime import InputError, seed_everything
-from toolkit.training.checkpoint import trained
+from toolkit.training.checkpoint import fitting, network_as, start_from
 from toolkit.training.config import Config
 from toolkit.training.loader import PictureCache, Work
 from toolkit.training.losses.common import Losses
 from toolkit.training.losses.points import landmark_loss
+from toolkit.training.recipe import DEFAULTS, LandmarkRecipe, Recipe
+from toolkit.training.show import History, curve
+from toolkit.training.splits import splits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float32]
-
-
+Indices = NDArray[np.int64]
 SYMMETRY = 0.15  # of the cut: how far a mean face may be from its own mirror image
 
 
@@ -43,30 +45,42 @@ def relative_shapes(points: Floats) -> Floats:
     """(n, P, 2) px -> the same relative to each face's cut (`windows_of_points`)."""
     windows = windows_of_points(points)
     start, size = windows[:, None, :2], windows[:, None, 2:] - windows[:, None, :2]
-    return (points - start) / size
+    shapes: Floats = (points - start) / size
+    return shapes
 
 
-def mirror_map(points: Floats) -> NDArray[np.int64]:
-    """Which point of a mirrored face is which: (P,) with points[:, map] those of the mirror image, from the
-    faces (n, P, 2) themselves.
+def mirror_map(points: Floats) -> Indices:
+    """Which point of a mirrored face is which, found from the faces themselves.
 
     The mean face is nearly its own mirror image, so points are paired by the least sum of distances between
-    both. Raises InputError where they do not pair, or lie apart by more than `SYMMETRY` of the cut.
+    both.
+
+    Args:
+        points: (n, P, 2) px, all labelled.
+
+    Returns:
+        (P,) such that points[:, map] are those of the mirror image.
+
+    Raises:
+        InputError: where they do not pair, or are further apart than `SYMMETRY` of the cut.
+
+    >>> mirror_map(np.float32([[[30, 30], [90, 30], [60, 60], [40, 90], [80, 90]]])).tolist()
+    [1, 0, 2, 4, 3]
     """
     from scipy.optimize import linear_sum_assignment
 
     mean = relative_shapes(points).mean(0)
     mirrored = mean * (-1, 1) + (BOUNDS[0] + BOUNDS[2], 0)
-    apart = np.linalg.norm(mean[:, None] - mirrored[None], axis=2)
-    points_of_one, pairs = linear_sum_assignment(apart)
-    if (pairs[pairs] != points_of_one).any() or apart[points_of_one, pairs].max() > SYMMETRY:
+    distances = np.linalg.norm(mean[:, None] - mirrored[None], axis=2)
+    rows, pairs = linear_sum_assignment(distances)
+    if (pairs[pairs] != rows).any() or distances[rows, pairs].max() > SYMMETRY:
         raise InputError(
             "the points of these faces do not pair left and right: set flip to 0, or label more faces"
         )
-    return pairs.astype(np.int64)
+    return np.asarray(pairs, np.int64)
 
 
-def repeats(points: Floats, poses: float) -> NDArray[np.int64]:
+def repeats(points: Floats, poses: float) -> Indices:
     """How often to show each face (n, P, 2) in an epoch: once, and more where its pose is unusual.
 
     Along the first principal component of all shapes, which is how far a head is turned, a face k standard
@@ -77,7 +91,8 @@ def repeats(points: Floats, poses: float) -> NDArray[np.int64]:
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     turn = np.abs(centred @ axes[0])
     far = turn / max(float(turn.std()), 1e-6) - 1
-    return 1 + np.rint(np.clip(poses * far, 0, 3)).astype(np.int64)
+    counts: Indices = 1 + np.rint(np.clip(poses * far, 0, 3)).astype(np.int64)
+    return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +112,13 @@ class FaceBatch:
 
 @dataclass(frozen=True, eq=False)
 class FaceMaker:
-    """Makes a FaceBatch from a Work, in any process; an epoch shows every face of `rows`."""
+    """Makes a FaceBatch; an epoch shows every face of `rows`. See `toolkit.training.loader.Maker`."""
 
     dataset: Dataset
     cache: PictureCache
     seed: int
-    rows: NDArray[np.int64]  # of the data set's boxes; unusual poses several times
-    mirror: NDArray[np.int64]  # (P,)
+    rows: Indices  # of the data set's boxes; unusual poses several times
+    mirror: Indices  # (P,)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -140,7 +155,7 @@ def augment_face(
     size: tuple[int, int],
     settings: Augmentation,
     rng: np.random.Generator,
-    mirror: NDArray[np.int64],
+    mirror: Indices,
 ) -> tuple[Image, Floats, NDArray[np.bool_]]:
     """One face cut out at `size` (w, h): turned, enlarged, moved, mirrored, in part hidden, recoloured.
 
@@ -190,129 +205,136 @@ def _hide(picture: Any, rng: np.random.Generator) -> None:
     cv2.fillPoly(picture, [np.rint(corners).astype(np.int32)], rng.integers(256, size=3).tolist())
 
 
-def complete(config: Config, dataset: Dataset) -> Config:
-    """The configuration with the number of points written into `changes`. Raises InputError where the data
-    set has no landmarks, others than `changes` says, or none to validate with; says how many faces the
-    validation leaves out."""
+def labelled_faces(dataset: Dataset, name: str = "the data set") -> NDArray[np.float32]:
+    """Keypoints (m, P, 3) of the faces: x and y in px, and more than 0 where labelled."""
     if dataset.keypoints is None:
-        raise InputError(f"{config.data} has no landmarks: name a data set with keypoints")
-    if config.teacher:
-        raise InputError("landmark networks learn from labels alone: leave out the teacher")
-    points = dataset.keypoints.shape[1]
-    changes: dict[str, Any] = {"points": points, **config.changes}
-    if config.size is not None:
-        changes["input_size"] = list(config.size)
-    if changes["points"] != points:
-        raise InputError(f"{config.data} has {points} points a face, not {changes['points']}")
-    if config.recipe.multi_scale:
-        raise InputError("a landmark network has one input size: set multi_scale to 0")
-    create_model("landmark106", **changes)
-    _, val_set = parts(config, dataset)
-    assert val_set.keypoints is not None
-    perfect = evaluation.score_points(val_set.keypoints[:, :, :2], val_set)
-    if perfect.left_out:
-        print(
-            f"{perfect.left_out} faces without labels for the {perfect.normaliser} length are left out of "
-            "the validation",
-            file=sys.stderr,
+        raise InputError(f"{name} has no landmarks: name a data set with keypoints")
+    return dataset.keypoints
+
+
+class LandmarkTask:
+    """Landmark networks, chosen by normalised mean error; see `toolkit.training.tasks.TrainingTask`."""
+
+    name = "landmarks"
+    metric = "nme"
+    sign = -1
+    recipe: type[Recipe] = LandmarkRecipe
+    default_recipe = DEFAULTS[name]
+    best = "best.pt"
+
+    def complete(self, config: Config, dataset: Dataset) -> Config:
+        """With the number of points in `changes`; says how many faces the validation leaves out."""
+        config.recipe_as(LandmarkRecipe)
+        points = labelled_faces(dataset, config.data).shape[1]
+        if config.teacher:
+            raise InputError("landmark networks learn from labels alone: leave out the teacher")
+        changes: dict[str, Any] = {"points": points, **config.changes}
+        if config.size is not None:
+            changes["input_size"] = list(config.size)
+        if changes["points"] != points:
+            raise InputError(
+                f"{config.data} has {points} points a face, not {changes['points']}: leave out points"
+            )
+        network_as(LandmarkNet, config.model, **changes)
+        _, val_set = self.parts(config, dataset)
+        perfect = evaluation.score_points(labelled_faces(val_set)[:, :, :2], val_set)
+        if perfect.left_out:
+            print(
+                f"{perfect.left_out} faces without labels for the {perfect.normaliser} length are left out "
+                "of the validation",
+                file=sys.stderr,
+            )
+        return config.model_copy(update={"changes": changes})
+
+    def parts(self, config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
+        """Faces with at least two labelled points: others have no bounds to cut out."""
+        return splits(config, dataset.keep_boxes((labelled_faces(dataset)[:, :, 2] > 0).sum(1) >= 2))
+
+    def build(self, config: Config) -> LandmarkNet:
+        """Fresh weights, and of `config.weights` what fits."""
+        seed_everything(config.seed)
+        model = network_as(LandmarkNet, config.model, **config.changes)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        nn.init.normal_(model.points.linear.weight, std=0.01)
+        assert model.points.norm is not None
+        nn.init.constant_(model.points.norm.bias, 0.5)  # the middle of the cut
+        nn.init.constant_(model.points.norm.weight, 0.1)
+        if config.weights:
+            fits = fitting(start_from(LandmarkNet, config.model, config.weights), model)
+            if not any(key.startswith("stages") for key in fits):
+                raise InputError(
+                    f"nothing of {config.weights} fits {config.model}: it belongs to another network, leave "
+                    "out the weights"
+                )
+            model.load_state_dict(fits, strict=False)
+        if config.recipe.loss == "gaussian":
+            model.spread = nn.Linear(model.points.linear.in_features, model.spec.points)
+            nn.init.zeros_(model.spread.weight)
+            nn.init.constant_(model.spread.bias, 1.0)
+        return model
+
+    def maker(self, config: Config, model: LandmarkNet, train_set: Dataset) -> FaceMaker:
+        """Faces, those of unusual pose several times."""
+        levers = config.recipe.augmentation
+        keypoints = labelled_faces(train_set)
+        points, whole = keypoints[:, :, :2], (keypoints[:, :, 2] > 0).all(1)
+        rows, mirror = np.arange(len(points)), np.arange(model.spec.points)
+        if levers.flip or levers.poses:
+            if whole.sum() < 2:
+                raise InputError("no face has all its points: set flip and poses to 0, or label more")
+            mirror = mirror_map(points[whole]) if levers.flip else mirror
+            counts = np.ones(len(points), np.int64)
+            counts[whole] = repeats(points[whole], levers.poses)
+            rows = np.repeat(rows, counts)
+        cache = PictureCache(train_set, None, limit_gb=config.cache_gb)
+        return FaceMaker(
+            train_set, cache, config.seed if config.order is None else config.order, rows, mirror
         )
-    return config.model_copy(update={"changes": changes})
+
+    def losses(
+        self, config: Config, model: LandmarkNet, train_set: Dataset, device: torch.device
+    ) -> Callable[[list[Tensor], FaceBatch, Tensor], Losses]:
+        """`landmark_loss` of the recipe."""
+        kind = config.recipe_as(LandmarkRecipe).loss
+        return lambda outputs, batch, x: landmark_loss(outputs, batch, model.io, kind)
+
+    def validate(self, network: LandmarkNet, val_set: Dataset) -> float:
+        """Mean error of the points, by the distance of the outer eye corners where these are known."""
+        return evaluation.score(network, val_set).nme
+
+    def save(self, network: LandmarkNet, folder: Path) -> None:
+        """Nothing: best.pt has it all."""
+
+    def draw(self, folder: Path, history: History, network: LandmarkNet, val_set: Dataset) -> None:
+        """curves.png from the history; pictures.png, a few faces of the validation."""
+        curve(history, ("nme",), "normalised mean error").savefig(folder / "curves.png")
+        chosen = np.unique(np.linspace(0, len(val_set) - 1, 10).astype(int))
+        face_grid(network, val_set.subset(chosen)).savefig(folder / "pictures.png")
 
 
-def parts(config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """The faces to train on and those to validate with, as toolkit.training.loop.splits has them."""
-    from toolkit.training.splits import splits
+def face_grid(network: Landmarking, dataset: Dataset, columns: int = 5) -> Figure:
+    """Pictures with the network's points (yellow) over the labelled ones (white).
 
-    assert dataset.keypoints is not None
-    # two labelled points at least, or there is nothing to cut out
-    return splits(config, dataset.keep_boxes((dataset.keypoints[:, :, 2] > 0).sum(1) >= 2))
+    Args:
+        network: on any engine.
+        dataset: a few pictures of faces with keypoints.
+        columns: of the grid.
 
+    Returns:
+        A matplotlib figure.
 
-def build(config: Config) -> LandmarkNet:
-    """The network of a run, fresh or with what fits of "published" or of a .caffemodel or .pt file."""
-    seed_everything(config.seed)
-    model = create_model("landmark106", **config.changes)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    nn.init.normal_(model.points.linear.weight, std=0.01)
-    assert model.points.norm is not None
-    nn.init.constant_(model.points.norm.bias, 0.5)  # the middle of the cut
-    nn.init.constant_(model.points.norm.weight, 0.1)
-    if config.weights:
-        is_checkpoint = config.weights.endswith(".pt")
-        source = trained(config.weights) if is_checkpoint else create_model("landmark106", config.weights)
-        mine = model.state_dict()
-        fits = {
-            key: value
-            for key, value in source.state_dict().items()
-            if key in mine and mine[key].shape == value.shape
-        }
-        if not any(key.startswith("stages") for key in fits):
-            raise InputError(f"nothing of {config.weights} fits: it belongs to another network")
-        model.load_state_dict(fits, strict=False)
-    if config.recipe.loss == "gaussian":
-        model.spread = nn.Linear(model.points.linear.in_features, model.spec.points)
-        nn.init.zeros_(model.spread.weight)
-        nn.init.constant_(model.spread.bias, 1.0)
-    return model
-
-
-def maker(config: Config, model: LandmarkNet, train_set: Dataset) -> FaceMaker:
-    """Batches of the faces of `train_set`."""
-    assert train_set.keypoints is not None
-    levers = config.recipe.augmentation
-    points = train_set.keypoints[:, :, :2]
-    rows = np.arange(len(points))
-    whole = (train_set.keypoints[:, :, 2] > 0).all(1)
-    mirror = np.arange(model.spec.points)
-    if levers.flip or levers.poses:
-        if whole.sum() < 2:
-            raise InputError("no face has all its points: set flip and poses to 0, or label more")
-        mirror = mirror_map(points[whole]) if levers.flip else mirror
-        counts = np.ones(len(points), np.int64)
-        counts[whole] = repeats(points[whole], levers.poses)
-        rows = np.repeat(rows, counts)
-    cache = PictureCache(train_set, None, limit_gb=config.cache_gb)
-    return FaceMaker(train_set, cache, config.seed if config.order is None else config.order, rows, mirror)
-
-
-def losses(
-    config: Config, model: LandmarkNet, train_set: Dataset, device: torch.device
-) -> Callable[[list[Tensor], FaceBatch, Tensor], Losses]:
-    """`landmark_loss` of the recipe."""
-    return lambda outputs, batch, x: landmark_loss(outputs, batch, model.io, config.recipe.loss)
-
-
-def validate(network: LandmarkNet, val_set: Dataset) -> float:
-    """Mean error of the points, by the distance of the outer eye corners where these are known."""
-    return evaluation.score(network, val_set).nme
-
-
-def save(network: LandmarkNet, output: Path) -> None:
-    """best.pt holds all there is."""
-
-
-def draw(folder: Path, history: list[dict[str, Any]], network: LandmarkNet, val_set: Dataset) -> None:
-    """curves.png from the history; pictures.png: a few faces with the network's points (yellow) over the
-    labelled ones (white)."""
-    steps = [entry["step"] for entry in history]
-    lines = {"nme": (steps, [entry["nme"] for entry in history])}
-    viz.curves(lines, "step", "normalised mean error").savefig(folder / "curves.png")
-    chosen = np.unique(np.linspace(0, len(val_set) - 1, 10).astype(int))
-    face_grid(network, val_set.subset(chosen)).savefig(folder / "pictures.png")
-
-
-def face_grid(network: Any, dataset: Dataset, columns: int = 5) -> Any:
-    """The pictures of a small data set with the network's points (yellow) over the labelled ones (white)."""
-    assert dataset.keypoints is not None
-    found = evaluation.predict(network, dataset)
-    drawn = []
+    Raises:
+        InputError: where the data set has no landmarks, or a picture does not decode.
+    """
+    keypoints = labelled_faces(dataset)
+    points = evaluation.predict(network, dataset)
+    pictures = []
     for i in range(len(dataset)):
         rows, image = dataset.rows(i), load_image(dataset.path(i))
         factor = max(1, round(400 / max(image.shape[:2])))  # dots are no smaller than a pixel
         picture = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-        labelled = dataset.keypoints[rows, :, :2] * factor
-        picture = viz.draw_points(picture, labelled, "#FFFFFF")  # type: ignore[arg-type]
-        drawn.append(viz.draw_points(picture, found[rows] * factor))
-    return viz.image_grid(drawn, columns=columns)
+        picture = viz.draw_points(picture, keypoints[rows, :, :2] * factor, "#FFFFFF")  # type: ignore[arg-type]
+        pictures.append(viz.draw_points(picture, points[rows] * factor))
+    return viz.image_grid(pictures, columns=columns)

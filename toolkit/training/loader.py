@@ -11,13 +11,13 @@ import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
@@ -50,10 +50,10 @@ class PictureCache:
     `side`, it is reduced (INTER_AREA) until the shorter one is `side`: as few pixels as still fill an input
     of `side` x `side` without enlargement. `side=None` keeps all pixels.
 
-    The file lies in `folder` (default: `cache_folder()`) under a name made from the names, sizes and times of
-    the pictures' files and `side`; it can be removed whenever nothing trains. Where it would take more than
-    `limit_gb` or than the disk has left, nothing is kept and pictures are decoded at every use: `.file` is
-    None, and `.warning`, also printed to stderr, says why. The pictures are the same either way.
+    The file is in `folder` (default: `cache_folder()`), named by a hash of `side` and of the names, sizes and
+    times of the pictures' files; it can be removed whenever nothing trains. Where it would be larger than
+    `limit_gb` or than the free disk, nothing is kept and pictures are decoded at every use: `.file` is None,
+    and `.warning`, also printed to stderr, says why. The pictures are the same either way.
 
     Raises InputError for a picture that is missing or does not decode.
     """
@@ -155,7 +155,9 @@ def _key(dataset: Dataset, side: int | None) -> str:
         try:
             status = os.stat(dataset.path(i))
         except OSError:
-            raise InputError(f"there is no picture {dataset.path(i)}") from None
+            raise InputError(
+                f"there is no picture {dataset.path(i)}: restore it, or remove it from the data set"
+            ) from None
         digest.update(f"\n{name} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
 
@@ -167,7 +169,7 @@ def _mapped(file: Path, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
         everything = np.memmap(file, np.uint8, "r")
     except OSError:
         raise InputError(
-            f"the decoded pictures {file} are gone: start again, and they are made anew"
+            f"the decoded pictures {file} have vanished: resume the run, which decodes them again"
         ) from None
     split = len(everything) - count * 4 * 8
     table = np.frombuffer(everything[split:].tobytes(), np.int64).reshape(count, 4)
@@ -176,7 +178,7 @@ def _mapped(file: Path, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64
 
 
 def ahead(work: Callable[[T], U], items: Iterable[T], threads: int, waiting: int) -> Iterator[U]:
-    """Results of `work` in the order of `items`, made by a few threads up to `waiting` items ahead."""
+    """Results of `work` in the order of `items`, computed by a few threads up to `waiting` items ahead."""
     items = iter(items)
     pool = ThreadPoolExecutor(threads)
     try:
@@ -196,7 +198,7 @@ def steps_per_epoch(pictures: int, batch: int, world: int = 1, accumulate: int =
 
 @dataclass(frozen=True)
 class Work:
-    """What one Batch is made from."""
+    """What goes into one batch, and how."""
 
     epoch: int
     positions: NDArray[np.int64]  # (N,) within the epoch
@@ -205,21 +207,36 @@ class Work:
     settings: Augmentation
 
 
-class Maker(Protocol):
-    """Makes a batch from a Work, in any process; its length is that of an epoch."""
+class TrainingBatch(Protocol):
+    """What every batch has; what is to be learnt is the task's own."""
+
+    @property
+    def images(self) -> torch.Tensor: ...  # (N, H, W, 3) uint8 RGB
+
+    def to(self, device: torch.device | str) -> Self: ...
+
+
+B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
+
+
+class Maker(Protocol[B_co]):
+    """Makes a batch from a Work, in any process; its length is that of an epoch.
+
+    A picture that cannot be read is returned as its InputError, since torch would wrap what a worker raises.
+    """
 
     @property
     def seed(self) -> int: ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, work: Work) -> Any: ...
+    def __getitem__(self, work: Work) -> B_co | InputError: ...
 
 
 @dataclass(frozen=True, eq=False)
 class BatchMaker:
-    """Makes a Batch from a Work, in any process. A picture that cannot be read comes back as its InputError:
-    torch would wrap what a worker raises."""
+    """Makes a Batch of pictures and boxes; see `Maker`."""
 
     dataset: Dataset
     cache: PictureCache  # of the same pictures
@@ -293,7 +310,7 @@ def plan(
 
 
 def batches(
-    maker: Maker,
+    maker: Maker[B],
     batch: int,
     size_at: Callable[[int], tuple[int, int]],
     settings_at: Callable[[int], Augmentation],
@@ -303,8 +320,8 @@ def batches(
     world: int = 1,
     accumulate: int = 1,
     workers: int = 0,
-) -> Iterator[Any]:
-    """The batches of steps `start_step` to `stop_step`, `accumulate` for each step, made ahead.
+) -> Generator[B, None, None]:
+    """The batches of steps `start_step` to `stop_step`, `accumulate` for each step, prepared ahead.
 
     Steps count from 0 over the whole training; `steps_per_epoch` of them are an epoch, which takes the
     pictures in an order of its own. An epoch leaves out what does not fill a last step, and has one short
@@ -312,24 +329,33 @@ def batches(
     a * world + rank is batch a of process `rank`: one process that accumulates sees what several processes
     see.
 
-    Parameters
-    ----------
-    maker: of what to train on; pictures, or faces, are counted by its length.
-    batch: pictures in one batch of one process.
-    size_at: step -> the network's input (w, h). settings_at: step -> Augmentation.
-    workers: processes that make batches; 0: a thread of this process. The batches are the same.
+    Args:
+        maker: its length is the number of pictures, or faces, in an epoch.
+        batch: pictures in one batch of one process.
+        size_at: step -> the network's input (w, h).
+        settings_at: step -> Augmentation.
+        start_step: first step.
+        stop_step: step after the last.
+        rank: number of this process, from 0.
+        world: number of processes.
+        accumulate: batches in one step of a process.
+        workers: processes that make batches; 0: a thread of this process. The batches are the same.
 
-    Raises InputError where there are fewer pictures than parts of a step, and for a picture that vanishes or
-    does not decode.
+    Yields:
+        The batches that `maker` makes.
+
+    Raises:
+        InputError: where there are fewer pictures than parts of a step, and for a picture that vanishes or
+            does not decode.
     """
     items = plan(
         len(maker), batch, size_at, settings_at, maker.seed, start_step, stop_step, rank, world, accumulate
     )
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # for small pictures its threads only take the cores from the network
-    made: Iterator[Any]
+    results: Iterator[B | InputError]
     if workers:
-        made = iter(
+        results = iter(
             DataLoader(
                 maker,  # type: ignore[arg-type]
                 sampler=items,
@@ -341,9 +367,9 @@ def batches(
             )
         )
     else:
-        made = ahead(maker.__getitem__, items, 1, AHEAD)
+        results = ahead(maker.__getitem__, items, 1, AHEAD)
     try:
-        for result in made:
+        for result in results:
             if isinstance(result, InputError):
                 raise result
             yield result

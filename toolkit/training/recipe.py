@@ -1,42 +1,42 @@
-"""How a network is taught: the seed's recipe, a modern one, and every lever between them as a field.
+"""How a network is trained: optimiser, schedule, pictures and losses, with every lever as a field.
 
-A recipe is data: `Recipe.model_copy(update={...})` or `recipe("modern", ema=0)` turns one lever and leaves
-the rest, which is what an ablation does.
+`Recipe` has what all trainings share, `DetectionRecipe` and `LandmarkRecipe` add the levers of their task.
+A recipe is data: `recipe("modern", ema=0)` turns one lever and leaves the rest, as an ablation does.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.data.augment import Augmentation
-from toolkit.models.landmarks import LANDMARK_SPECS
+from toolkit.models.zoo import ZOO
 from toolkit.runtime import InputError
+
+DetectionLoss = Literal["modern", "darknet", "darknet-fork"]
+LandmarkLoss = Literal["wing", "smooth-l1", "gaussian"]
 
 
 class Recipe(BaseModel):
-    """Every lever of a training. Shares are parts of the whole budget, 0..1; 0 or None turns a lever off."""
+    """The levers of every training.
+
+    Shares are parts of the whole budget, 0..1; 0 or None turns a lever off.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    task: ClassVar[str]
+    losses: ClassVar[tuple[str, ...]]
 
     name: str
-    # loss
-    loss: Literal["modern", "darknet", "darknet-fork", "wing", "smooth-l1", "gaussian"]
-    assigner: Literal["anchor", "simota", "tal"] = "simota"
-    iou_kind: Literal["iou", "giou", "diou", "ciou"] = "ciou"
-    iou_aware: bool = True
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    class_weights: Literal["none", "balanced"] = "none"
-    box_weight: float = Field(5.0, ge=0)
-    obj_weight: float = Field(1.0, ge=0)
-    cls_weight: float = Field(1.0, ge=0)
-    distill_weight: float = Field(1.0, ge=0)  # of the teacher's part, where there is a teacher
+    loss: str
     # optimiser and schedule
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = Field(gt=0)
@@ -44,24 +44,31 @@ class Recipe(BaseModel):
     weight_decay: float = Field(ge=0)  # on the weights of convolutions
     schedule: Literal["cosine", "steps"] = "cosine"
     warmup: float = Field(0.05, ge=0, le=1)  # share
-    last_rate: float = Field(0.01, ge=0, le=1)  # of the learning rate, where the cosine ends
+    last_rate: float = Field(0.01, ge=0, le=1)  # where the cosine ends, relative to learning_rate
     batch: int = Field(32, ge=1)
-    accumulate: int = Field(1, ge=1)  # batches to one step of the optimiser
-    clip: float = Field(10.0, ge=0)  # longest gradient
-    ema: float = Field(0.998, ge=0, lt=1)  # decay a step of the averaged weights
+    accumulate: int = Field(1, ge=1)  # batches in one step of the optimiser
+    clip: float = Field(10.0, ge=0)  # largest norm of the gradient
+    ema: float = Field(0.998, ge=0, lt=1)  # decay of the averaged weights in one step
+    freeze: float = Field(0.0, ge=0, le=1)  # first share of the budget, with the backbone frozen
+    epochs: float = Field(gt=0)
     # pictures
     augmentation: Augmentation
-    plain_share: float = Field(0.15, ge=0, le=1)  # the last part of the budget, without mosaic
-    multi_scale: float = Field(0.0, ge=0, lt=1)  # darknet's `random`: sides by up to 1 + r, or as much less
-    freeze: float = Field(0.0, ge=0, le=1)  # the first part of the budget, with the backbone frozen
-    epochs: float = Field(gt=0)
 
     def rate(self, share: float, start: float = 0.0) -> float:
-        """The learning rate's factor, 0..1, when `share` of the budget is over.
+        """The factor on the learning rate when a share of the budget is spent.
 
-        "steps": darknet's burn-in (share / warmup) ** 4, then a tenth at 80 % and again at 90 %.
-        "cosine": linear warm-up, then half a cosine down to `last_rate`. `start`: share of one step, so that
-        the first step moves.
+        "steps" is darknet's burn-in, (share / warmup) ** 4, then a tenth from 80 % and a hundredth from 90 %.
+        "cosine" is a linear warm-up, then half a cosine down to `last_rate`.
+
+        Args:
+            share: spent part of the budget, 0..1.
+            start: share of one step, added during the warm-up so that the first step moves.
+
+        Returns:
+            The factor, 0..1.
+
+        >>> [round(RECIPES["seed"].rate(share), 3) for share in (0.01, 0.5, 0.85, 0.95)]
+        [0.062, 1.0, 0.1, 0.01]
         """
         if self.warmup and share + start < self.warmup:
             part = (share + start) / self.warmup
@@ -71,8 +78,61 @@ class Recipe(BaseModel):
         part = (share - self.warmup) / max(1 - self.warmup, 1e-9)
         return self.last_rate + (1 - self.last_rate) * (1 + math.cos(math.pi * min(part, 1))) / 2
 
+    def augmentation_at(self, step: int, steps: int) -> Augmentation:
+        """The augmentation in a step, counted from 0, of a training of `steps`."""
+        return self.augmentation
 
-SEED = Recipe(
+    def size_at(self, step: int, size: tuple[int, int], stride: int, seed: int) -> tuple[int, int]:
+        """The network's input (w, h) in a step, for a network whose own input is `size`."""
+        return size
+
+
+class DetectionRecipe(Recipe):
+    """The levers of a detector's training."""
+
+    task: ClassVar[str] = "detection"
+    losses: ClassVar[tuple[str, ...]] = get_args(DetectionLoss)
+
+    loss: DetectionLoss
+    assigner: Literal["anchor", "simota", "tal"] = "simota"
+    iou_kind: Literal["iou", "giou", "diou", "ciou"] = "ciou"
+    iou_aware: bool = True
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    box_weight: float = Field(5.0, ge=0)
+    obj_weight: float = Field(1.0, ge=0)
+    cls_weight: float = Field(1.0, ge=0)
+    distill_weight: float = Field(1.0, ge=0)  # of the teacher's part, where there is a teacher
+    plain_share: float = Field(0.15, ge=0, le=1)  # last share of the budget, without mosaic
+    # darknet's `random`: input sides are scaled by a factor in [1 / (1 + r), 1 + r]
+    multi_scale: float = Field(0.0, ge=0, lt=1)
+
+    def augmentation_at(self, step: int, steps: int) -> Augmentation:
+        """Without mosaic in the last `plain_share` of the budget."""
+        if step < steps * (1 - self.plain_share):
+            return self.augmentation
+        return replace(self.augmentation, mosaic=0.0)
+
+    def size_at(self, step: int, size: tuple[int, int], stride: int, seed: int) -> tuple[int, int]:
+        """With `multi_scale` another size every ten steps, as darknet does; multiples of the stride."""
+        if not self.multi_scale:
+            return size
+        rng = np.random.default_rng((seed, step // 10, 7))
+        factor = rng.uniform(1, 1 + self.multi_scale) ** rng.choice((-1, 1))
+        width, height = (round(factor * side / stride + 1) * stride for side in size)
+        return width, height
+
+
+class LandmarkRecipe(Recipe):
+    """The levers of a landmark network's training."""
+
+    task: ClassVar[str] = "landmarks"
+    losses: ClassVar[tuple[str, ...]] = get_args(LandmarkLoss)
+
+    loss: LandmarkLoss
+
+
+SEED = DetectionRecipe(
     name="seed",
     loss="darknet-fork",
     optimizer="sgd",
@@ -90,8 +150,8 @@ SEED = Recipe(
     plain_share=0,
     epochs=60,
 )
-# The mosaic's pieces stay at about their own size: a small network cannot see them reduced, as is usual.
-MODERN = Recipe(
+# The mosaic's pieces keep about their own size: a small network cannot see them at the usual reduced size.
+MODERN = DetectionRecipe(
     name="modern",
     loss="modern",
     assigner="tal",
@@ -111,8 +171,7 @@ MODERN = Recipe(
     plain_share=0.2,
     epochs=42,
 )
-# For landmark networks; the last three losses are theirs, the first three detectors'.
-LANDMARKS = Recipe(
+LANDMARKS = LandmarkRecipe(
     name="landmarks",
     loss="wing",
     learning_rate=0.004,
@@ -132,65 +191,108 @@ LANDMARKS = Recipe(
     ),
     epochs=120,
 )
-RECIPES = {recipe.name: recipe for recipe in (SEED, MODERN, LANDMARKS)}
+RECIPES: dict[str, Recipe] = {each.name: each for each in (SEED, MODERN, LANDMARKS)}
+DEFAULTS: dict[str, Recipe] = {each.task: each for each in (MODERN, LANDMARKS)}  # by task
 
 
 def default_recipe(model: str) -> str:
-    """The name of the recipe that a network is trained with unless another is given."""
-    return "landmarks" if model in LANDMARK_SPECS else "modern"
+    """The name of the recipe that a network is trained with unless another is named.
 
+    Args:
+        model: a name of the zoo; for any other name the answer is the detectors' recipe.
 
-def recipe(name: str | Path | Recipe | dict[str, Any], **changes: Any) -> Recipe:
-    """A recipe by name ("seed", "modern", "landmarks"), from a YAML file or from a mapping, with some levers
-    changed.
+    Returns:
+        A key of `RECIPES`.
 
-    What a file or mapping leaves out is as in the recipe of its `name`, in "modern" where it has its own.
-    `changes` are fields of `Recipe`; fields of `Augmentation` may be given among them. Raises InputError for
-    an unknown name or lever and for a value out of range.
+    >>> default_recipe("fastest-v2"), default_recipe("landmark106")
+    ('modern', 'landmarks')
     """
+    spec = ZOO.get(model)
+    return (DEFAULTS[spec.io.task] if spec else MODERN).name
+
+
+def recipe(name: str | Path | Recipe | Mapping[str, Any], **changes: Any) -> Recipe:
+    """A recipe, with some levers changed.
+
+    Args:
+        name: "seed", "modern" or "landmarks", a YAML file, a mapping, or a recipe. What a file or mapping
+            leaves out is as in the recipe of its `name`; under any other name, as in the default recipe of
+            the task that has its `loss`.
+        **changes: fields of the recipe or of its `Augmentation`.
+
+    Returns:
+        A `DetectionRecipe` or a `LandmarkRecipe`.
+
+    Raises:
+        InputError: for an unknown name or lever and for a value out of range. A lever of another task is
+            accepted at its default only, which earlier versions wrote into every config.yaml.
+
+    >>> mine = recipe("modern", ema=0, mosaic=0.3)
+    >>> mine.name, mine.ema, mine.augmentation.mosaic, mine.epochs
+    ('modern', 0.0, 0.3, 42.0)
+    """
+    levers: dict[str, Any] = {}
     if isinstance(name, Recipe):
-        base = dict(name)
-    elif not isinstance(name, dict) and str(name) in RECIPES:
-        base = dict(RECIPES[str(name)])
+        base = name
+    elif isinstance(name, str | Path) and str(name) in RECIPES:
+        base = RECIPES[str(name)]
     else:
-        given = (
-            name
-            if isinstance(name, dict)
-            else read_yaml(
-                name, f"unknown recipe {str(name)!r}: known are {', '.join(RECIPES)}, or a .yaml file"
-            )
-        )
-        ground = RECIPES.get(str(given.get("name", "modern")), MODERN)
-        base = {**dict(ground), **given}
-        base["augmentation"] = {**asdict(ground.augmentation), **(given.get("augmentation") or {})}
-    levers = {field.name for field in dataclass_fields(Augmentation)}
-    pictures = base["augmentation"]
-    pictures = dict(pictures) if isinstance(pictures, dict) else asdict(pictures)
-    pictures |= {key: changes.pop(key) for key in list(changes) if key in levers}
+        unknown = f"unknown recipe {str(name)!r}: expected {', '.join(RECIPES)} or a .yaml file"
+        levers = dict(name) if isinstance(name, Mapping) else read_yaml(name, unknown)
+        base = _base(levers)
+        levers = _without_foreign(levers, base, MODERN)  # which once filled in what a mapping left out
+    stated = levers.pop("augmentation", None) or {}
+    if not isinstance(stated, Mapping):
+        raise InputError(f"augmentation should be a mapping such as {{mosaic: 0.5}}, not {stated!r}")
+    names = {field.name for field in dataclass_fields(Augmentation)}
+    pictures = {**asdict(base.augmentation), **stated, **{k: changes[k] for k in changes if k in names}}
     pictures = {key: tuple(value) if isinstance(value, list) else value for key, value in pictures.items()}
-    changes = {**base, **changes}
-    del changes["augmentation"]
-    unknown = sorted(set(changes) - set(Recipe.model_fields)) + sorted(set(pictures) - levers)
-    if unknown:
-        known = sorted({*Recipe.model_fields, *levers} - {"augmentation"})
-        raise InputError(f"unknown lever {unknown[0]!r}: a recipe has {', '.join(known)}")
+    changes = {key: value for key, value in changes.items() if key not in names}
+    levers = {**dict(base), **levers, **_without_foreign(changes, base)}
+    strange = sorted(set(levers) - set(type(base).model_fields)) + sorted(set(pictures) - names)
+    if strange:
+        known = sorted({*type(base).model_fields, *names} - {"augmentation"})
+        raise InputError(f"unknown lever {strange[0]!r}: a recipe has {', '.join(known)}")
     try:
-        return Recipe(**changes, augmentation=Augmentation(**pictures))
+        return type(base)(**{**levers, "augmentation": Augmentation(**pictures)})
     except ValidationError as error:
         raise InputError(first_fault("the recipe", error)) from None
 
 
-def read_yaml(path: str | Path, otherwise: str) -> dict[str, Any]:
-    """A YAML file that holds a mapping. Raises InputError, with the sentence `otherwise` where there is no
-    such file."""
+def _base(levers: Mapping[str, Any]) -> Recipe:
+    """The recipe that fills in what a mapping leaves out."""
+    named, loss = RECIPES.get(str(levers.get("name")), MODERN), levers.get("loss")
+    if loss is None or loss in named.losses:
+        return named
+    return next((each for each in DEFAULTS.values() if loss in each.losses), named)
+
+
+def _without_foreign(levers: Mapping[str, Any], base: Recipe, *others: Recipe) -> dict[str, Any]:
+    """Without the levers of other tasks, which must be at their default or as in `others`."""
+    own, kept = type(base).model_fields, dict(levers)
+    for other in DEFAULTS.values():
+        for key, field in type(other).model_fields.items():
+            if key in own or key not in kept:
+                continue
+            value = kept.pop(key)
+            if value not in (field.default, *(getattr(each, key) for each in others)):
+                raise InputError(
+                    f"{key} = {value!r} is a lever of {other.task}, which the recipe {base.name} for "
+                    f"{base.task} does not have: leave it out, or set {key} to {field.default!r}"
+                )
+    return kept
+
+
+def read_yaml(path: str | Path, missing: str) -> dict[str, Any]:
+    """The mapping in a YAML file; InputError, with the sentence `missing` where there is no such file."""
     if not Path(path).is_file():
-        raise InputError(otherwise)
+        raise InputError(missing)
     try:
         data = yaml.safe_load(Path(path).read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} is not a YAML file: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
-        raise InputError(f"{path} holds no settings: expected lines such as `model: fastest-v2`")
+        raise InputError(f"{path} has no settings: expected lines such as `model: fastest-v2`")
     return data
 
 

@@ -1,9 +1,9 @@
-"""Pictures of a training: what the network is shown, who answers for what, curves, what it finds."""
+"""Pictures of a training: batches, assigned anchors, curves, detections."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from toolkit.training.losses.modern import answers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+History: TypeAlias = list[dict[str, float]]  # an entry for each validation
+
 PLAIN = Augmentation()
 PARTS = ("box", "objectness", "classes", "distill")  # of the loss, in an entry of the history
 
@@ -36,33 +38,68 @@ def first_batch(
     count: int = 6,
     seed: int = 0,
 ) -> Batch:
-    """The first `count` pictures of a training with this seed, at the network's input `size` (w, h)."""
+    """The first pictures of a training, as the network sees them.
+
+    Args:
+        dataset: pictures to train on.
+        size: network input (w, h) px.
+        settings: augmentation; plain stretching to `size` unless named.
+        count: pictures.
+        seed: of the training.
+
+    Returns:
+        A batch of `count` pictures with their boxes.
+
+    Raises:
+        InputError: for a picture that is missing or does not decode.
+    """
     cache = PictureCache(dataset, max(size))
     maker = BatchMaker(dataset, cache, seed)
     stream = batches(maker, count, lambda _: size, lambda _: settings, 0, 1)
     try:
         return next(stream)
     finally:
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
 
 
 def batch_grid(batch: Batch, classes: tuple[str, ...], title: str = "") -> Figure:
-    """A batch's pictures in one row, with their truths."""
+    """The pictures of a batch in one row, with their labels drawn.
+
+    Args:
+        batch: of a training.
+        classes: names of the labels.
+        title: above the row.
+
+    Returns:
+        A matplotlib figure.
+    """
     boxes, owners = _pixels(batch), batch.picture.numpy()
-    drawn = [
+    pictures = [
         viz.draw_boxes(image, boxes[owners == i], batch.labels.numpy()[owners == i], None, classes, scale=2)
         for i, image in enumerate(batch.images.numpy())
     ]
-    return viz.image_grid(drawn, columns=len(drawn), title=title, cell=2.2)
+    return viz.image_grid(pictures, columns=len(pictures), title=title, cell=2.2)
 
 
 def answer_grid(model: Detector, batch: Batch, rules: tuple[str, ...]) -> Figure:
-    """Which anchors answer for each truth (green) by each of the `rules` of toolkit.training.modern.answers:
-    orange, with their own size, where they stand. A row for each rule, a column for each picture."""
+    """Which anchors answer for each object under several rules of assignment.
+
+    Args:
+        model: a detector made from a spec or a darknet cfg.
+        batch: pictures with boxes at the network's input size.
+        rules: of toolkit.training.losses.modern.answers: "seed", "anchor", "simota" or "tal".
+
+    Returns:
+        A matplotlib figure, a row for each rule and a column for each picture: objects green, the anchors
+        that answer for them orange, in their own size and place.
+
+    Raises:
+        InputError: for an unknown rule.
+    """
     with evaluating(model), torch.no_grad():
         maps = model((batch.images.float() / 255).permute(0, 3, 1, 2))
     truths, owners = _pixels(batch), batch.picture.numpy()
-    drawn, titles = [], []
+    pictures, titles = [], []
     for rule in rules:
         chosen = answers(maps, batch.boxes, batch.labels, batch.picture, model.io, rule, yolo_layers(model))
         chosen_heads = [(answer, model.io.heads[answer.head]) for answer in chosen]
@@ -72,48 +109,66 @@ def answer_grid(model: Detector, batch: Batch, rules: tuple[str, ...]) -> Figure
         anchors = np.concatenate([centres - halves, centres + halves], 1).astype(np.float32)
         picture = owners[[answer.truth for answer in chosen]]
         for i, image in enumerate(batch.images.numpy()):
-            mine, objects = anchors[picture == i], truths[owners == i]
-            colours = np.repeat([1, 2], [len(mine), len(objects)])
-            drawn.append(viz.draw_boxes(image, np.concatenate([mine, objects]), colours))
-            titles.append(f"{rule}: {len(mine)} for {len(objects)}")
-    return viz.image_grid(drawn, titles, len(batch.images))
+            answering, objects = anchors[picture == i], truths[owners == i]
+            colours = np.repeat([1, 2], [len(answering), len(objects)])
+            pictures.append(viz.draw_boxes(image, np.concatenate([answering, objects]), colours))
+            titles.append(f"{rule}: {len(answering)} for {len(objects)}")
+    return viz.image_grid(pictures, titles, len(batch.images))
 
 
-def curve(
-    history: list[dict[str, Any]], names: tuple[str, ...] = ("map50",), ylabel: str = "mAP50"
-) -> Figure:
-    """Entries of a run's history over its steps; names that it does not have are left out."""
+def curve(history: History, names: tuple[str, ...] = ("map50",), ylabel: str = "mAP50") -> Figure:
+    """Figures of a run over its steps.
+
+    Args:
+        history: entries of metrics.jsonl, at least one.
+        names: keys of the entries; those that the history lacks are left out.
+        ylabel: name of the axis.
+
+    Returns:
+        A matplotlib figure with a line for each name.
+    """
     steps = [entry["step"] for entry in history]
     lines = {n: (steps, [entry[n] for entry in history]) for n in names if n in history[0]}
     return viz.curves(lines, "step", ylabel)
 
 
 def found_grid(model: Detector, dataset: Dataset, count: int = 6) -> Figure:
-    """What is labelled in a few pictures of the set and, below, what the network finds with a score of .25 or
-    more."""
+    """Labels and detections of a few pictures.
+
+    Args:
+        model: a torch detector.
+        dataset: pictures, from which `count` are taken at equal distances.
+        count: pictures.
+
+    Returns:
+        A matplotlib figure: labels in the upper row, detections with a score of .25 or more in the lower.
+
+    Raises:
+        InputError: for a picture that does not decode.
+    """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int))
     images = [load_image(dataset.path(i)) for i in chosen]
     labelled = [
         viz.draw_boxes(image, dataset.boxes[rows], dataset.labels[rows], None, dataset.classes, scale=2)
         for image, rows in zip(images, map(dataset.rows, chosen), strict=True)
     ]
-    found = [
+    detected = [
         viz.draw_boxes(image, boxes.boxes, boxes.class_ids, boxes.scores, model.io.classes, scale=2)
         for image, boxes in zip(images, run(model, images, DetectSettings(conf=0.25)), strict=True)
     ]
-    titles = ["labelled"] * len(images) + ["found"] * len(images)
-    return viz.image_grid(labelled + found, titles, len(images))
+    titles = ["labelled"] * len(images) + ["detected"] * len(images)
+    return viz.image_grid(labelled + detected, titles, len(images))
 
 
-def draw_run(folder: Path, history: list[dict[str, Any]], model: Detector, dataset: Dataset) -> None:
-    """curves.png and losses.png from the history; pictures.png, what the network finds in the data set."""
+def draw_run(folder: Path, history: History, model: Detector, dataset: Dataset) -> None:
+    """curves.png and losses.png from the history; pictures.png, detections in the data set."""
     curve(history).savefig(folder / "curves.png")
     curve(history, PARTS, "loss per object").savefig(folder / "losses.png")
     found_grid(model, dataset).savefig(folder / "pictures.png")
 
 
 def _pixels(batch: Batch) -> NDArray[np.float32]:
-    """The truths xyxy in pixels of the input."""
+    """Boxes xyxy in pixels of the input."""
     height, width = batch.images.shape[1:3]
     sides = np.array([width, height] * 2, np.float32)
-    return (cxcywh_to_xyxy(batch.boxes.numpy()) * sides).astype(np.float32)
+    return np.asarray(cxcywh_to_xyxy(batch.boxes.numpy()) * sides, np.float32)

@@ -1,82 +1,122 @@
-"""The kinds of training: one task for detectors, one for landmark networks."""
+"""What the loop asks of a task, and the tasks there are: detection and landmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from toolkit.data.dataset import Dataset
 from toolkit.models import list_models
-from toolkit.models.landmarks import LANDMARK_SPECS
+from toolkit.models.network import TorchNetwork
+from toolkit.models.zoo import ZOO
 from toolkit.runtime import InputError
-from toolkit.training import landmarks
 from toolkit.training.config import Config
-from toolkit.training.detection import (
-    build,
-    complete,
-    detection_losses,
-    detection_maker,
-    detection_parts,
-    map50,
-    save_best_darknet,
-)
-from toolkit.training.loader import Maker
-from toolkit.training.losses import points
+from toolkit.training.detection import DetectionTask
+from toolkit.training.landmarks import LandmarkTask
+from toolkit.training.loader import Maker, TrainingBatch
 from toolkit.training.losses.common import Losses
-from toolkit.training.show import draw_run
+from toolkit.training.recipe import Recipe
+from toolkit.training.show import History
+
+N = TypeVar("N", bound=TorchNetwork)
+B = TypeVar("B", bound=TrainingBatch)
 
 
-@dataclass(frozen=True)
-class TrainingTask:
-    """What the loop asks about a kind of network.
+class TrainingTask(Protocol[N, B]):
+    """A kind of training, for networks N that learn from batches B.
 
-    `metric` names the figure by which weights are chosen, `sign` is -1 where the least is best. `complete`
-    fills in what follows from the data; `parts`: pictures to train on and to validate with; `build`: the
-    network with the weights that it starts from; `maker`: its batches, whose `images` are (N, H, W, 3) uint8
-    RGB; `losses(config, model, training pictures, device)` -> (outputs, batch, x) -> Losses; `validate`: the
-    metric; `save`: files of the best weights beside best.pt; `draw`: pictures of a finished run; `best`: the
-    file of the best weights that other commands take.
+    `name`: the task in a network's io. `metric`: the figure by which weights are chosen; `sign` is -1 where
+    less is better. `recipe`: the kind that fits, with the names of its `losses`. `best`: the file of the best
+    weights that other commands take.
     """
 
+    name: str
     metric: str
     sign: int
-    complete: Callable[[Config, Dataset], Config]
-    parts: Callable[[Config, Dataset], tuple[Dataset, Dataset]]
-    build: Callable[[Config], Any]
-    maker: Callable[[Config, Any, Dataset], Maker]
-    losses: Callable[[Config, Any, Dataset, torch.device], Callable[[list[Tensor], Any, Tensor], Losses]]
-    validate: Callable[[Any, Dataset], float]
-    save: Callable[[Any, Path], Any]
-    draw: Callable[[Path, list[dict[str, Any]], Any, Dataset], None]
+    default_recipe: Recipe
+    recipe: type[Recipe]
     best: str
 
+    def complete(self, config: Config, dataset: Dataset) -> Config:
+        """The settings with what follows from the data; InputError where they do not fit it."""
+        ...
 
-def task_of(config: Config) -> TrainingTask:
-    """Detection or landmarks, by the network. InputError for an unknown one and for a loss of the other."""
-    if config.model not in list_models():
-        raise InputError(f"unknown network {config.model!r}: known are {', '.join(list_models())}")
-    if config.model in LANDMARK_SPECS:
-        task, losses, name = LANDMARKS, points.LOSSES, "landmarks"
-    else:
-        task, losses, name = DETECTION, ("modern", "darknet", "darknet-fork"), "modern"
-    if config.recipe.loss not in losses:
-        raise InputError(
-            f"the loss {config.recipe.loss!r} does not fit {config.model}, which has {', '.join(losses)}: "
-            f"train with the recipe {name}"
-        )
+    def parts(self, config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
+        """What to train on and what to validate with."""
+        ...
+
+    def build(self, config: Config) -> N:
+        """The network with the weights that it starts from."""
+        ...
+
+    def maker(self, config: Config, model: N, train_set: Dataset) -> Maker[B]:
+        """Its batches."""
+        ...
+
+    def losses(
+        self, config: Config, model: N, train_set: Dataset, device: torch.device
+    ) -> Callable[[list[Tensor], B, Tensor], Losses]:
+        """The loss of (outputs, batch, network input)."""
+        ...
+
+    def validate(self, network: N, val_set: Dataset) -> float:
+        """The metric."""
+        ...
+
+    def save(self, network: N, folder: Path) -> None:
+        """Files of the best weights, next to best.pt."""
+        ...
+
+    def draw(self, folder: Path, history: History, network: N, val_set: Dataset) -> None:
+        """Pictures of a run with its best weights: curves.png and pictures.png at least."""
+        ...
+
+
+# Any: each task goes with its own network and batch, which a table of all cannot say
+TASKS: dict[str, TrainingTask[Any, Any]] = {task.name: task for task in (DetectionTask(), LandmarkTask())}
+
+
+def task_of(config: Config) -> TrainingTask[Any, Any]:
+    """The task of a run, by its network. InputError for an unknown network and for another task's recipe."""
+    spec = ZOO.get(config.model)
+    if spec is None:
+        raise InputError(f"unknown network {config.model!r}: name one of {', '.join(list_models())}")
+    task = TASKS[spec.io.task]
+    config.recipe_as(task.recipe)
     return task
 
 
-DETECTION = TrainingTask(
-    "map50", 1, complete, detection_parts, build, detection_maker, detection_losses, map50, save_best_darknet,
-    draw_run, "best.weights",
-)  # fmt: skip
-LANDMARKS = TrainingTask(
-    "nme", -1, landmarks.complete, landmarks.parts, landmarks.build, landmarks.maker, landmarks.losses,
-    landmarks.validate, landmarks.save, landmarks.draw, "best.pt",
-)  # fmt: skip
+def complete(config: Config, dataset: Dataset) -> Config:
+    """The settings of a run with what follows from the data.
+
+    Args:
+        config: as `read_config` returns it.
+        dataset: the whole data set, with all its splits.
+
+    Returns:
+        The settings with classes, input size and anchors, or the number of points, in `changes`.
+
+    Raises:
+        InputError: where the settings do not fit the data.
+    """
+    return task_of(config).complete(config, dataset)
+
+
+def build(config: Config) -> TorchNetwork:
+    """The network of a run, with the weights that it starts from.
+
+    Args:
+        config: as `complete` returns it; seeds everything with its `seed`.
+
+    Returns:
+        The network, fresh where `config.weights` has nothing that fits.
+
+    Raises:
+        InputError: where nothing of `config.weights` fits.
+    """
+    network: TorchNetwork = task_of(config).build(config)
+    return network

@@ -1,4 +1,4 @@
-"""The torch network of a darknet cfg, layer by layer."""
+"""A darknet cfg as a torch network, layer by layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toolkit.runtime import InputError
 
 
 class Concat(nn.Module):
-    """darknet's [route]: feature maps one behind the other; of each only group `group_id` of `groups`."""
+    """darknet's [route]: feature maps concatenated; with `groups`, only group `group_id` of each."""
 
     def __init__(self, groups: int = 1, group_id: int = 0):
         super().__init__()
@@ -37,12 +37,15 @@ class ScaleChannels(nn.Module):
         self.act = ACTIVATIONS[activation]()
 
     def forward(self, factors: Tensor, x: Tensor) -> Tensor:
-        return self.act(x * factors)  # (N, C, H, W) * (N, C, 1, 1)
+        scaled: Tensor = self.act(x * factors)  # (N, C, H, W) * (N, C, 1, 1)
+        return scaled
 
 
 class Built(NamedTuple):
+    """A layer of a cfg."""
+
     module: nn.Module
-    sources: list[int]  # indices of the layers it reads, -1 for the network's input
+    sources: list[int]  # indices of its input layers, -1 for the input of the network
     shape: tuple[int, int, int]  # channels, height, width
 
 
@@ -59,8 +62,8 @@ class CfgDetector(Detector):
         if shape[0] != 3:
             raise net.fail(f"channels={shape[0]}, expected 3 (RGB)")
         self.input_size = (shape[2], shape[1])
-        shapes = [shape]  # shapes[i + 1] is what layer i gives
-        strides = [1]  # likewise
+        shapes = [shape]  # shapes[i + 1] is the output of layer i
+        strides = [1]  # in the same order
         heads: list[tuple[int, HeadIO]] = []
         class_counts = set()
         for i, section in enumerate(sections[1:]):
@@ -83,11 +86,11 @@ class CfgDetector(Detector):
             raise InputError(f"{net.source} has no [yolo] section: expected a YOLO detector")
         if len(class_counts) > 1:
             raise InputError(
-                f"{net.source}: its [yolo] sections disagree about classes: {sorted(class_counts)}"
+                f"{net.source}: its [yolo] sections have different classes=: {sorted(class_counts)}"
             )
         count = class_counts.pop()
         if classes is not None and len(classes) != count:
-            raise InputError(f"{net.source} has classes={count}, {len(classes)} names were given")
+            raise InputError(f"{net.source} has classes={count}, but there are {len(classes)} class names")
         heads.sort(key=lambda head: -head[1].stride)
         self.heads = [i for i, _ in heads]
         names = classes or tuple(f"class{i}" for i in range(count))
@@ -106,19 +109,19 @@ class CfgDetector(Detector):
 
 
 def _head(section: Section, shape: tuple[int, int, int], input_size: tuple[int, int]) -> HeadIO:
-    numbers = section.numbers("anchors", float)
+    numbers = section.reals("anchors")
     if len(numbers) % 2:
         raise section.fail(f"anchors= has {len(numbers)} numbers, expected pairs of width and height")
     anchors = list(zip(numbers[::2], numbers[1::2], strict=True))
     if section.integer("num", len(anchors)) != len(anchors):
         raise section.fail(f"num={section.options['num']}, but anchors= has {len(anchors)} pairs")
-    mask = section.numbers("mask") or list(range(len(anchors)))
+    mask = section.integers("mask") or list(range(len(anchors)))
     if any(not 0 <= m < len(anchors) for m in mask):
         raise section.fail(f"mask={section.options['mask']} points beyond the {len(anchors)} anchors")
     expected = len(mask) * (5 + section.integer("classes", 20))
     if shape[0] != expected:
         raise section.fail(
-            f"{len(mask)} anchors and its classes need {expected} channels, it gets {shape[0]}"
+            f"{len(mask)} anchors and its classes need {expected} channels, but its input has {shape[0]}"
         )
     return HeadIO(
         stride=input_size[0] // shape[2],
@@ -128,7 +131,7 @@ def _head(section: Section, shape: tuple[int, int, int], input_size: tuple[int, 
     )
 
 
-# Options that change what a layer computes and that nothing here implements: refused, not ignored.
+# Options that change the result of a layer and are not implemented here: refused, not ignored.
 UNSUPPORTED = {
     "dilation": "1",
     **dict.fromkeys(("antialiasing", "binary", "xnor", "share_index", "maxpool_depth", "reverse"), "0"),
@@ -138,7 +141,7 @@ UNSUPPORTED = {
 
 
 def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Built:
-    """The module, sources and output shape of layer i; shapes[k + 1] is what layer k gives."""
+    """Module, sources and output shape of layer i; shapes[k + 1] is the output of layer k."""
     c, h, w = shapes[-1]
     for key, harmless in UNSUPPORTED.items():
         value = section.options.get(key)
@@ -148,10 +151,10 @@ def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Buil
         "activation", "logistic" if section.kind == "convolutional" else "linear"
     )
     if activation not in ACTIVATIONS:
-        raise section.fail(f"unknown activation {activation!r}: known are {', '.join(ACTIVATIONS)}")
+        raise section.fail(f"unknown activation {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
 
     def sources(key: str) -> list[int]:
-        values = section.numbers(key)
+        values = section.integers(key)
         if not values:
             raise section.fail(f"{key}= names no layer")
         layers = [value if value >= 0 else i + value for value in values]
@@ -193,19 +196,19 @@ def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Buil
         case "upsample":
             stride = section.integer("stride", 2)
             if section.real("scale", 1) != 1 or stride < 1:
-                raise section.fail("only upsampling by a whole stride with scale=1 is known")
+                raise section.fail("only upsampling by an integer stride with scale=1 is supported")
             return Built(
                 nn.Upsample(scale_factor=float(stride), mode="nearest"), [i - 1], (c, h * stride, w * stride)
             )
         case "route":
             inputs = sources("layers")
             groups, group = section.integer("groups", 1), section.integer("group_id", 0)
-            given = [shapes[k + 1] for k in inputs]
-            if len({s[1:] for s in given}) > 1:
-                raise section.fail(f"its inputs differ in size: {', '.join(f'{s[2]}x{s[1]}' for s in given)}")
-            if not 0 <= group < groups or any(s[0] % groups for s in given):
+            parts = [shapes[k + 1] for k in inputs]
+            if len({s[1:] for s in parts}) > 1:
+                raise section.fail(f"its inputs differ in size: {', '.join(f'{s[2]}x{s[1]}' for s in parts)}")
+            if not 0 <= group < groups or any(s[0] % groups for s in parts):
                 raise section.fail(f"groups={groups} group_id={group} do not divide its input channels")
-            return Built(Concat(groups, group), inputs, (sum(s[0] // groups for s in given), *given[0][1:]))
+            return Built(Concat(groups, group), inputs, (sum(s[0] // groups for s in parts), *parts[0][1:]))
         case "shortcut":
             if section.options.get("weights_type", "none") != "none":
                 raise section.fail(f"weights_type={section.options['weights_type']} is not supported")
@@ -225,7 +228,7 @@ def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Buil
         case "dropout":
             return Built(nn.Dropout(section.real("probability", 0.5)), [i - 1], (c, h, w))
     raise section.fail(
-        "unknown layer; known are convolutional, maxpool, avgpool, upsample, route, shortcut, "
+        "unknown layer: expected one of convolutional, maxpool, avgpool, upsample, route, shortcut, "
         "scale_channels, dropout, yolo"
     )
 
@@ -233,9 +236,28 @@ def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Buil
 def load_darknet(
     cfg: str | Path, weights: str | Path | None = None, names: str | Path | None = None
 ) -> CfgDetector:
-    """Any darknet cfg, with its weights and class names where given, as a module in evaluation mode.
+    """Load any darknet detector; layers as in AlexeyAB's darknet (parser.c).
 
-    Raises InputError that names file, line and reason for a cfg or weights file that does not fit.
+    Args:
+        cfg: the .cfg file. Options that change a layer and are not supported are refused.
+        weights: the .weights file; None for random weights.
+        names: file with a class name per line; None for class0, class1, ...
+
+    Returns:
+        The network in evaluation mode. `layers[i]` is darknet's layer i; `forward` maps (N, 3, H, W) in 0..1
+        to raw head maps, coarsest first.
+
+    Raises:
+        InputError: with file, line and reason, if a file cannot be read or does not fit.
+
+    >>> import tempfile
+    >>> text = "[net]\\nwidth=64\\nheight=64\\n[convolutional]\\nfilters=7\\nsize=3\\nstride=32\\npad=1\\n"
+    >>> text += "activation=linear\\n[yolo]\\nanchors=16,32\\nclasses=2\\n"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "tiny.cfg").write_text(text)
+    ...     model = load_darknet(Path(folder, "tiny.cfg"))
+    >>> [tuple(maps.shape) for maps in model(torch.zeros(1, 3, 64, 64))]
+    [(1, 7, 2, 2)]
     """
     model = CfgDetector(parse_cfg(cfg), read_names(names) if names else None)
     if weights is not None:

@@ -31,7 +31,7 @@ def _tensors(model: nn.Module) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Header:
-    """Version and pictures seen, the first bytes of a weights file."""
+    """First bytes of a weights file: version of the format, and number of pictures seen in training."""
 
     major: int = 0
     minor: int = 2
@@ -55,9 +55,29 @@ class Header:
 
 
 def load_weights(model: nn.Module, path: str | Path) -> Header:
-    """Fill `model` from a darknet weights file, all or nothing; the header is kept as `model.header`.
+    """Load a darknet weights file, as darknet's load_weights, all or nothing.
 
-    Raises InputError where the file does not hold exactly the floats that the network has.
+    Args:
+        model: a network whose blocks are in darknet's order; changed in place. The header is kept as
+            `model.header`, for `save_weights`.
+        path: the .weights file.
+
+    Returns:
+        The header.
+
+    Raises:
+        InputError: the file cannot be read, is truncated or over-long, or belongs to another network;
+            `model` is then unchanged.
+
+    >>> import tempfile
+    >>> from toolkit.models.zoo import create_model
+    >>> model, other = create_model("yoloface-50k"), create_model("yoloface-50k")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(model, Path(folder, "a.weights"), Header(seen=1000))
+    ...     load_weights(other, Path(folder, "a.weights")).seen
+    1000
+    >>> torch.equal(model.stem[0].conv.weight, other.stem[0].conv.weight)
+    True
     """
     path = Path(path)
     try:
@@ -66,23 +86,24 @@ def load_weights(model: nn.Module, path: str | Path) -> Header:
         raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
     if len(data) < 20:
         raise InputError(
-            f"{path.name} has {len(data)} bytes: expected a darknet weights file, it is truncated"
+            f"{path.name} has {len(data)} bytes and is truncated: expected a darknet weights file"
         )
     header = Header.unpack(data)
     body = data[len(header.pack()) :]
     tensors = _tensors(model)
     need, have = sum(t.numel() for t in tensors), len(body) / 4
     if have != need:
-        reason = "truncated or of another network" if have < need else "over-long or of another network"
+        reason = "truncated" if have < need else "over-long"
         raise InputError(
-            f"{path.name} holds {have:g} floats, this network needs {need}: the file is {reason}"
+            f"{path.name} has {have:g} floats, this network needs {need}: the file is {reason} or belongs to "
+            "another network"
         )
     values = torch.from_numpy(np.frombuffer(body, "<f4").astype(np.float32))
     variances = [
         m.norm.running_var for m in model.modules() if isinstance(m, ConvBNAct) and m.norm is not None
     ]
     parts = torch.split(values, [t.numel() for t in tensors])
-    # Published files hold variances of -7e-44; below -eps the square root fails.
+    # Published files have variances of -7e-44; below -eps the square root fails.
     negative = any(
         bool((part <= -1e-5).any())
         for tensor, part in zip(tensors, parts, strict=True)
@@ -90,7 +111,7 @@ def load_weights(model: nn.Module, path: str | Path) -> Header:
     )
     if negative or not torch.isfinite(values).all():
         raise InputError(
-            f"{path.name} has the right size, but negative variances or values that are not finite: "
+            f"{path.name} has the right size but negative variances or values that are not finite: "
             "it belongs to another network or is damaged"
         )
     with torch.no_grad():
@@ -101,7 +122,20 @@ def load_weights(model: nn.Module, path: str | Path) -> Header:
 
 
 def save_weights(model: nn.Module, path: str | Path, header: Header | None = None) -> None:
-    """Write a darknet weights file; the header is the one that `model` was loaded with unless given."""
+    """Write a darknet weights file, as darknet's save_weights; the file appears whole or not at all.
+
+    Args:
+        model: a network whose blocks are in darknet's order.
+        path: the .weights file.
+        header: by default the header of the file that `model` was loaded from, or a new one.
+
+    >>> import tempfile
+    >>> from toolkit.models.zoo import create_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(create_model("yoloface-50k"), Path(folder, "a.weights"))
+    ...     Path(folder, "a.weights").stat().st_size  # a header of 20 bytes and 11,248 floats
+    45012
+    """
     header = header or getattr(model, "header", None) or Header()
     with whole_file(path) as temporary, temporary.open("wb") as file:
         file.write(header.pack())

@@ -1,10 +1,9 @@
-"""Networks as darknet cfg, weights and names files."""
+"""Write networks as darknet cfg, weights and names files."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from toolkit.models import spec as specs
 from toolkit.models.darknet.cfg import section_text
@@ -18,10 +17,28 @@ from toolkit.runtime import whole_file
 def save_darknet(
     model: Detector, folder: str | Path, stem: str = "model", size: tuple[int, int] | None = None
 ) -> list[Path]:
-    """Write `stem`.cfg, .weights and .names into `folder`, which darknet, OpenCV and `load_darknet` read, for
-    the input `size` (w, h), the network's own unless given. -> the files, the cfg first.
+    """Write a detector as .cfg, .weights and .names, which darknet, OpenCV and `load_darknet` read.
 
-    Batch norms stay as they are; a network made from a cfg keeps that cfg's options.
+    Args:
+        model: a detector built from a spec or a cfg, with its batch norms; the options of a cfg are kept.
+        folder: where to write.
+        stem: name of the files without suffix.
+        size: input size (w, h) in px; the network's own by default.
+
+    Returns:
+        The paths of cfg, weights and names.
+
+    Raises:
+        InputError: the network does not accept this size.
+
+    >>> import tempfile
+    >>> from toolkit.models.darknet.network import load_darknet
+    >>> from toolkit.models.zoo import create_model
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cfg, weights, names = save_darknet(create_model("yoloface-50k"), folder, size=(64, 64))
+    ...     model = load_darknet(cfg, weights, names)
+    >>> model.io.input_size, model.io.classes
+    ((64, 64), ('face',))
     """
     size = size or model.io.input_size
     if isinstance(model, CfgDetector):
@@ -40,16 +57,24 @@ def save_darknet(
 
 
 def to_cfg(spec: DetectorSpec) -> str:
-    """The cfg that darknet, OpenCV and `load_darknet` read as the same network."""
-    sections: list[str] = []  # [net] stands outside, so a section's index is its layer's
+    """Text of a darknet cfg of the same network.
 
-    def add(kind: str, **options: Any) -> int:
+    Args:
+        spec: the spec of a detector, `model.spec`.
+
+    >>> from toolkit.models.zoo import SPECS
+    >>> to_cfg(SPECS["yoloface-50k"]).splitlines()[:2]
+    ['# yoloface-50k', '[net]']
+    """
+    sections: list[str] = []  # without [net], so that the index of a section is the index of its layer
+
+    def add(kind: str, **options: object) -> int:
         sections.append(section_text(kind, options))
         return len(sections) - 1
 
     def conv(
         filters: int, size: int = 1, stride: int = 1, groups: int = 1, activation: str = spec.activation
-    ):
+    ) -> int:
         options = {"filters": filters, "size": size, "groups": groups, "stride": stride, "pad": 1}
         return add("convolutional", **options, batch_normalize=1, activation=activation)
 

@@ -12,8 +12,8 @@ PAIRS = 1 << 22  # boxes compared at once; more would only take memory
 
 @dataclass(frozen=True)
 class Losses:
-    """`total` (scalar, with gradient) is a sum; divide it by the sum of `positives` over all that one step of
-    the optimiser sees. `parts`: what it consists of, without gradient."""
+    """`total` (scalar, with gradient) is a sum, to be divided by the sum of `positives` over one step of the
+    optimiser; `parts` are its summands, without gradient."""
 
     total: Tensor
     positives: Tensor
@@ -27,13 +27,14 @@ def wide(raw: Tensor) -> Tensor:
 
 def best_overlap(predicted: Tensor, boxes: Tensor, picture: Tensor, inside: bool = False) -> Tensor:
     """(N, K, 4) and (M, 4) cxcywh -> (N, K), the best IoU with a box of the same picture, 0 without any;
-    `inside` measures the share of the predicted box that lies in the other instead."""
+    `inside` measures the share of the predicted box that is inside the other instead."""
     n, k, _ = predicted.shape
     best = predicted.new_zeros(n, k)
     low = (predicted[..., :2] - predicted[..., 2:] / 2).unbind(-1)
     high = (predicted[..., :2] + predicted[..., 2:] / 2).unbind(-1)
     area = predicted[..., 2] * predicted[..., 3]
-    for some, where in zip(boxes.split(max(1, PAIRS // k)), picture.split(max(1, PAIRS // k)), strict=True):
+    count = max(1, PAIRS // k)
+    for some, where in zip(torch.split(boxes, count), torch.split(picture, count), strict=True):
         centre, half = some[:, :2, None], some[:, 2:, None] / 2
         sides = [
             (
@@ -43,8 +44,8 @@ def best_overlap(predicted: Tensor, boxes: Tensor, picture: Tensor, inside: bool
             for d in (0, 1)
         ]
         shared = sides[0].mul_(sides[1])  # (m, K)
-        mine = area[where]
-        whole = mine if inside else mine + some[:, 2:].prod(1)[:, None] - shared
+        own = area[where]
+        whole = own if inside else own + some[:, 2:].prod(1)[:, None] - shared
         overlap = torch.where(shared > 0, shared / whole, 0)
         best.scatter_reduce_(0, where[:, None].expand_as(overlap), overlap, "amax")
     return best

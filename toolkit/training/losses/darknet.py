@@ -43,7 +43,8 @@ def darknet_loss(
     `positives` is the number of pictures, by which darknet divides.
     """
     deltas = darknet_deltas(maps, boxes, labels, picture, ignore, layers, input_size, fork)
-    total = torch.stack([_MinusDelta.apply(raw, d) for raw, d in zip(maps, deltas, strict=True)]).sum()
+    costs = [_MinusDelta.apply(raw, delta) for raw, delta in zip(maps, deltas, strict=True)]  # type: ignore[no-untyped-call]
+    total = torch.stack(costs).sum()
     parts = {"box": total.new_zeros(()), "objectness": total.new_zeros(()), "classes": total.new_zeros(())}
     for delta, layer in zip(deltas, layers, strict=True):
         squares = delta.square().sum((0, 2, 3)).view(len(layer.mask), -1).sum(0)  # (5 + C,)
@@ -69,8 +70,8 @@ def darknet_deltas(
     overlaps a truth by more than ignore_thresh and some class is above .25; positives as in
     `darknet_matches`, objectness norm (1 - o), classes y - p, box deltas summed over the truths of one anchor
     and cell and, with iou_thresh < 1, divided by the number of classes there. `fork`: the seed's build, where
-    norm is cls_normalizer, not obj_normalizer, and 90 truths count, not 200. `ignore` is not darknet's: no
-    background where a predicted box lies by more than half in such a region.
+    norm is cls_normalizer, not obj_normalizer, and 90 truths count, not 200. `ignore` is not darknet's: a
+    predicted box that is more than half inside such a region is not background.
 
     maps: N x A * (5 + C) x h x w each, in the order of `layers`; input_size: width and height in px of
     the input that gave them.
@@ -186,7 +187,7 @@ def _iou_delta(box: Tensor, truth: Tensor, kind: str) -> Tensor:
     d_low, d_high = (torch.where(union > 0, d, zero) for d in (d_low, d_high))
 
     hull = torch.maximum(high, high_t) - torch.minimum(low, low_t)
-    apart = (side <= 0).any(1, keepdim=True)
+    disjoint = (side <= 0).any(1, keepdim=True)
     below, above = low < low_t, high > high_t  # where the prediction bounds the hull
     if kind == "giou":
         area = hull.prod(1, keepdim=True)
@@ -194,8 +195,8 @@ def _iou_delta(box: Tensor, truth: Tensor, kind: str) -> Tensor:
         d_area_high = torch.where(above, hull.flip(1), zero)
         extra_low = (area * d_union_low - union * d_area_low) / area**2
         extra_high = (area * d_union_high - union * d_area_high) / area**2
-        d_low = torch.where(apart, extra_low, d_low + extra_low)
-        d_high = torch.where(apart, extra_high, d_high + extra_high)
+        d_low = torch.where(disjoint, extra_low, d_low + extra_low)
+        d_high = torch.where(disjoint, extra_high, d_high + extra_high)
     d_xy, d_wh = d_low + d_high, d_high - d_low
     if kind in ("diou", "ciou"):
         between = truth[:, :2] - box[:, :2]
@@ -210,6 +211,6 @@ def _iou_delta(box: Tensor, truth: Tensor, kind: str) -> Tensor:
             v = 4 / torch.pi**2 * angle**2
             alpha = v / (1 - shared / union + v + 1e-6)
             extra_wh += alpha * 8 / torch.pi**2 * angle * torch.stack((size[:, 1], -size[:, 0]), 1)
-        d_xy = torch.where(apart, extra_xy, d_xy + extra_xy)
-        d_wh = torch.where(apart, extra_wh, d_wh + extra_wh)
+        d_xy = torch.where(disjoint, extra_xy, d_xy + extra_xy)
+        d_wh = torch.where(disjoint, extra_wh, d_wh + extra_wh)
     return torch.cat((d_xy, d_wh), 1)

@@ -54,7 +54,7 @@ def pair_iou(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
 def flatten(maps: Sequence[Tensor], io: ModelIO) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Raw maps of all heads as one list of K candidates a picture: boxes cxcywh (N, K, 4) and logits
     (N, K, 1 + C); and of each candidate its anchor (K, 2), relative to the input's width and height, and
-    where it lies (K, 4): head, anchor within the head, row, column.
+    its place (K, 4): head, anchor within the head, row, column.
 
     Boxes are decoded by `toolkit.models.decode.decode_boxes`, with tw and th up to `CAP`, beyond which a
     gradient would only be noise; float32 whatever the network runs in.
@@ -133,9 +133,9 @@ def assign(
         cost = torch.full_like(shape, math.inf)
         if assigner == "simota":
             score = (chances[:, :1] * chances[:, 1:]).sqrt().clamp(1e-6, 1 - 1e-6)
-            wanted = F.one_hot(labels[row], score.shape[1]).to(score.dtype)
-            price = F.binary_cross_entropy(score, wanted, reduction="none").sum(1)
-            cost[row, column] = price - 3 * overlap[row, column].clamp_min(1e-8).log()
+            target = F.one_hot(labels[row], score.shape[1]).to(score.dtype)
+            class_cost = F.binary_cross_entropy(score, target, reduction="none").sum(1)
+            cost[row, column] = class_cost - 3 * overlap[row, column].clamp_min(1e-8).log()
             count = overlap.topk(top, 1).values.sum(1).long().clamp_min(1)
         else:
             score = chances[:, 0] * chances[:, 1:].gather(1, labels[row, None])[:, 0]
@@ -205,12 +205,28 @@ def modern_loss(
 ) -> Losses:
     """Sum over the batch of box_weight (1 - IoU) and binary cross-entropy of objectness and of classes.
 
-    maps: raw head maps. truths (M, 4) cxcywh 0..1, labels (M,), picture (M,), ignore (M,) as in a Batch:
-    a predicted box that lies by more than half in an ignored region is no background, nor is one whose IoU
-    with a truth is above `spare_iou` (1: never). `assigner`, `iou_kind`: as in `assign` and `pair_iou`.
-    `iou_aware`: the objectness of a positive learns its overlap (with "tal" its alignment) instead of 1.
-    `label_smoothing` s: classes learn 1 - s / 2 and s / 2. `class_weights` (C,) multiply the box and class
-    parts of their objects. Raises InputError for an unknown assigner or kind of IoU.
+    Args:
+        maps: raw head maps (N, A * (5 + C), h, w), coarsest first.
+        truths: (M, 4) cxcywh 0..1.
+        labels: (M,).
+        picture: (M,) index within the batch.
+        ignore: (M,). A predicted box that is more than half inside such a region is not background.
+        io: of the network.
+        assigner: as in `assign`.
+        iou_kind: as in `pair_iou`.
+        iou_aware: the objectness of a positive learns its overlap (with "tal" its alignment) instead of 1.
+        label_smoothing: s; classes learn 1 - s / 2 and s / 2.
+        class_weights: (C,), multiply the box and class parts of their objects.
+        box_weight: of the boxes.
+        obj_weight: of the objectness.
+        cls_weight: of the classes.
+        spare_iou: a predicted box whose IoU with a truth is above it is not background; 1 spares none.
+
+    Returns:
+        The sum, with the weight of the positives.
+
+    Raises:
+        InputError: for an unknown assigner or kind of IoU.
     """
     with torch.autocast(maps[0].device.type, enabled=False):
         boxes, logits, anchors, origins = flatten(maps, io)
@@ -228,7 +244,7 @@ def modern_loss(
         background.view(-1)[place] = 1
         objectness = F.binary_cross_entropy_with_logits(logits[..., 0], target, background, reduction="sum")
         weight = matches.weight if class_weights is None else matches.weight * class_weights[labels[truth]]
-        apart = 1 - pair_iou(boxes.flatten(0, 1)[place], truths[truth], iou_kind)
+        box_errors = 1 - pair_iou(boxes.flatten(0, 1)[place], truths[truth], iou_kind)
         names = F.one_hot(labels[truth], len(io.classes)).to(logits.dtype)
         classes = F.binary_cross_entropy_with_logits(
             logits.flatten(0, 1)[place, 1:],
@@ -237,7 +253,7 @@ def modern_loss(
             reduction="sum",
         )
     parts = {
-        "box": box_weight * (apart * weight).sum(),
+        "box": box_weight * (box_errors * weight).sum(),
         "objectness": obj_weight * objectness,
         "classes": cls_weight * classes,
     }
@@ -265,18 +281,21 @@ def answers(
     assigner: str = "simota",
     layers: Sequence[YoloLayer] = (),
 ) -> list[Answer]:
-    """Who answers for each truth, for people to look at: by an assigner of `assign`, or by "seed", darknet's
-    rule, which needs the network's `yolo_layers`. truths (M, 4) cxcywh 0..1; by rising truth."""
-    found: list[tuple[int, ...]] = []
+    """Which anchors answer for each truth, in the order of the truths, to be shown.
+
+    truths (M, 4) cxcywh 0..1. `assigner`: of `assign`, or "seed", darknet's rule, which needs the network's
+    `yolo_layers`.
+    """
+    rows: list[tuple[int, ...]] = []
     if assigner == "seed":
         size = (maps[0].shape[3] * io.heads[0].stride, maps[0].shape[2] * io.heads[0].stride)
         for head, (raw, layer) in enumerate(zip(maps, layers, strict=True)):
             truth, anchor, cell = darknet_matches(truths, layer, size, (raw.shape[3], raw.shape[2]))
-            rows = (truth, torch.full_like(truth, head), anchor, cell // raw.shape[3], cell % raw.shape[3])
-            found += [tuple(row) for row in torch.stack(rows, 1).tolist()]
+            place = (truth, torch.full_like(truth, head), anchor, cell // raw.shape[3], cell % raw.shape[3])
+            rows += [tuple(row) for row in torch.stack(place, 1).tolist()]
     else:
         boxes, logits, anchors, origins = flatten([raw.detach() for raw in maps], io)
         matches = assign(boxes, logits, anchors, origins, truths, labels, picture, assigner)
         where = origins[matches.place % len(origins)]
-        found += [tuple(row) for row in torch.cat((matches.truth[:, None], where), 1).tolist()]
-    return [Answer(*row) for row in sorted(found)]
+        rows += [tuple(row) for row in torch.cat((matches.truth[:, None], where), 1).tolist()]
+    return [Answer(*row) for row in sorted(rows)]

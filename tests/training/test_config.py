@@ -1,0 +1,165 @@
+"""Settings of a run: recipes of each task, files of version 0.1, merging, and the tasks that they lead to."""
+
+import pytest
+import torch
+import yaml
+
+from toolkit import create_model, list_models
+from toolkit.models.detector import SpecDetector
+from toolkit.models.landmarks import LandmarkNet
+from toolkit.models.zoo import ZOO
+from toolkit.runtime import InputError
+from toolkit.training.checkpoint import load_checkpoint, open_teacher, save_checkpoint, trained
+from toolkit.training.config import merged_config, read_config, read_levers, write_config
+from toolkit.training.recipe import RECIPES, DetectionRecipe, LandmarkRecipe, default_recipe, recipe
+from toolkit.training.state import RunState
+from toolkit.training.tasks import TASKS, build, task_of
+
+# What version 0.1 wrote for landmarks too: the levers of detectors at their defaults.
+DETECTORS_LEVERS = {
+    "assigner": "simota", "iou_kind": "ciou", "iou_aware": True, "label_smoothing": 0.0,
+    "class_weights": "none", "box_weight": 5.0, "obj_weight": 1.0, "cls_weight": 1.0, "distill_weight": 1.0,
+    "plain_share": 0.15, "multi_scale": 0.0,
+}  # fmt: skip
+STORED = {
+    "name": "landmarks", "loss": "gaussian", **DETECTORS_LEVERS, "optimizer": "adamw", "learning_rate": 0.004,
+    "momentum": 0.9, "weight_decay": 0.01, "schedule": "cosine", "warmup": 0.05, "last_rate": 0.01,
+    "batch": 8, "accumulate": 1, "clip": 10.0, "ema": 0.998, "freeze": 0.0, "epochs": 2.0,
+    "augmentation": {"kind": "modern", "flip": 0.5, "scale": [0.9, 1.15], "mosaic": 0.0, "occlude": 0.3},
+}  # fmt: skip
+
+
+def test_each_network_has_a_task_with_its_recipe():
+    assert {spec.io.task for spec in ZOO.values()} == set(TASKS)
+    for name in list_models():
+        task = task_of(read_config({"data": "toy", "model": name}))
+        assert task.name == ZOO[name].io.task == task.default_recipe.task
+        assert task.default_recipe.name == default_recipe(name)
+        assert isinstance(task.default_recipe, task.recipe)
+        assert task.default_recipe.loss in task.recipe.losses
+
+
+def test_a_recipe_has_the_levers_of_its_task():
+    assert set(DETECTORS_LEVERS) == set(DetectionRecipe.model_fields) - set(LandmarkRecipe.model_fields)
+    assert type(recipe("landmarks", ema=0)) is LandmarkRecipe
+    assert type(recipe("seed", loss="darknet")) is DetectionRecipe
+    for name, loss in (("landmarks", "modern"), ("modern", "wing")):
+        with pytest.raises(InputError, match=f"loss = '{loss}' is not accepted"):
+            recipe(name, loss=loss)
+
+
+def test_settings_of_version_0_1_are_read(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({"data": "faces", "model": "landmark106", "recipe": STORED})
+    )
+    config = read_config(tmp_path / "config.yaml")
+    assert type(config.recipe) is LandmarkRecipe
+    assert (config.recipe.loss, config.recipe.batch, config.recipe.augmentation.occlude) == (
+        "gaussian",
+        8,
+        0.3,
+    )
+    write_config(tmp_path / "again.yaml", config)
+    assert read_config(tmp_path / "again.yaml") == config
+    assert not set(DETECTORS_LEVERS) & set(yaml.safe_load((tmp_path / "again.yaml").read_text())["recipe"])
+
+
+@pytest.mark.parametrize(
+    ("lever", "value"), [("multi_scale", 0.3), ("assigner", "anchor"), ("box_weight", 2)]
+)
+def test_another_tasks_lever_is_named(lever, value):
+    default = DETECTORS_LEVERS[lever]
+    for wrong in ({**STORED, lever: value}, {"name": "mine", "loss": "wing", lever: value}):
+        with pytest.raises(InputError, match=f"{lever} = {value!r}.*detection.*set {lever} to {default!r}"):
+            recipe(wrong)
+    with pytest.raises(InputError, match=f"{lever} = {value!r}"):
+        recipe("landmarks", **{lever: value})
+    assert recipe("landmarks", **{lever: default}) == RECIPES["landmarks"]
+
+
+def test_a_mapping_is_filled_in_by_its_name_or_loss():
+    assert recipe({"name": "seed", "batch": 4}).loss == "darknet-fork"
+    assert recipe({"name": "mine"}).learning_rate == RECIPES["modern"].learning_rate
+    points = recipe({"name": "points", "loss": "gaussian"})
+    assert (type(points), points.epochs) == (LandmarkRecipe, RECIPES["landmarks"].epochs)
+    filled_by_modern = {"name": "points", "loss": "gaussian", "assigner": "tal", "plain_share": 0.2}  # by 0.1
+    assert recipe(filled_by_modern) == points
+    with pytest.raises(InputError, match="augmentation should be a mapping.*5"):
+        recipe({"name": "mine", "augmentation": 5})
+
+
+def test_options_take_precedence_over_the_file(tmp_path):
+    stored = {
+        "data": "faces",
+        "model": "nano-voc",
+        "seed": 4,
+        "device": "cpu",
+        "recipe": {"name": "seed", "batch": 4},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(stored))
+    assert merged_config(tmp_path / "config.yaml") == read_config(stored)
+    merged = merged_config(
+        tmp_path / "config.yaml", {"ema": 0.5}, seed=7, data="", device=None, size=(64, 32)
+    )
+    assert (merged.data, merged.seed, merged.device, merged.size) == ("faces", 7, "cpu", (64, 32))
+    assert (merged.recipe.name, merged.recipe.batch, merged.recipe.ema) == ("seed", 4, 0.5)
+    assert merged_config(stored, recipe="modern").recipe == RECIPES["modern"]
+    plain = merged_config()
+    assert (plain.data, plain.model, plain.seed, plain.recipe.name) == ("toy", "fastest-v2", 0, "modern")
+    assert merged_config(model="landmark106").recipe == RECIPES["landmarks"]
+    for source, levers, message in (
+        (tmp_path / "none.yaml", {}, "no settings file.*none.yaml"),
+        (stored, {"mozaic": 1}, "unknown lever 'mozaic'"),
+        ({"workers": "many"}, {}, "workers = 'many'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            merged_config(source, levers)
+
+
+@pytest.mark.parametrize("text", ["ema", "scale=[0.9", ""])
+def test_a_lever_has_a_value(text):
+    with pytest.raises(InputError, match="NAME=VALUE.*found"):
+        read_levers(["ema=0", text])
+
+
+def test_a_state_comes_back_from_its_file(tmp_path):
+    config = read_config({"data": "toy", "model": "yoloface-50k"})
+    state = RunState.fresh(config, build(config))
+    state.start(torch.device("cpu"))
+    (state.model(torch.rand(1, 3, 56, 56))[0].square().mean()).backward()
+    state.optimizer.step()
+    state.step, state.history, state.best = 1, [{"step": 1, "map50": 0.25}], 0.25
+    state.update_average(0.9)
+    state.save(tmp_path / "last.pt")
+    stored = load_checkpoint(tmp_path / "last.pt")
+    # the keys of version 0.1, whose runs are resumed too
+    assert set(stored) == {
+        "model_name", "changes", "model", "optimizer", "average", "step", "history", "best", "seconds",
+    }  # fmt: skip
+    other = RunState.fresh(config, create_model("yoloface-50k"))
+    other.load_state_dict(stored)
+    assert (other.step, other.history, other.best) == (1, state.history, 0.25)
+    for key, value in state.average.items():
+        assert torch.equal(other.average[key], value)
+        assert torch.equal(other.network().state_dict()[key], value)
+    first, second = (each.optimizer.state_dict()["state"][0]["exp_avg"] for each in (state, other))
+    assert torch.equal(first, second)
+
+
+def test_a_checkpoint_opens_as_what_it_is(tmp_path):
+    for name, kind, other in (
+        ("yoloface-50k", SpecDetector, LandmarkNet),
+        ("landmark106", LandmarkNet, SpecDetector),
+    ):
+        model, path = create_model(name), tmp_path / f"{name}.pt"
+        save_checkpoint(path, {"model_name": name, "changes": {}, "step": 0, "model": model.state_dict()})
+        assert type(trained(path)) is type(trained(path, kind)) is kind
+        with pytest.raises(InputError, match=f"{name} is a network for {model.io.task}"):
+            trained(path, other)
+    with pytest.raises(InputError, match="a network for landmarks"):
+        open_teacher(str(tmp_path / "landmark106.pt"))
+    save_checkpoint(
+        tmp_path / "part.pt", {"model_name": "yoloface-50k", "changes": {}, "step": 0, "model": {}}
+    )
+    with pytest.raises(InputError, match="part.pt has no network to use"):
+        trained(tmp_path / "part.pt")

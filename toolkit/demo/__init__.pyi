@@ -1,0 +1,1 @@
+from .runs import run as run

@@ -1,0 +1,93 @@
+"""Stages of export: every format, and the parity ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from toolkit import viz
+from toolkit.demo.shared import (
+    BEST,
+    EXPORTED,
+    NETWORK,
+    SCORES,
+    curated_data,
+    keep_json,
+    picture_paths,
+    read_json,
+    scale,
+)
+from toolkit.evaluation.score import evaluate
+from toolkit.export import ladder
+from toolkit.export.folder import Exported, write_threshold
+from toolkit.export.registry import formats_of
+from toolkit.export.write import export_model
+from toolkit.models.detector import Detector
+from toolkit.page import Section, Table
+from toolkit.training.checkpoint import trained
+
+
+def export(output: Path) -> Section:
+    model = trained(output / BEST, Detector).eval()
+    pictures = picture_paths(curated_data(output).split("train"), scale().calibration)
+    folder = output / EXPORTED
+    parity = export_model(
+        model, folder, formats_of(model), calibration=pictures, cpp=True, name=f"toy-{NETWORK}"
+    )
+    if (output / SCORES).exists():
+        write_threshold(str(folder), read_json(output / SCORES)["operating_point"]["threshold"])
+    exported = Exported.read(folder)
+    kilobytes = {fmt: exported.bytes(fmt) / 1000 for fmt in exported.formats}
+    figure = viz.bars(list(kilobytes), list(kilobytes.values()), xlabel="kB", title="Files", form="{:.0f}")
+    figure.savefig(output / "export/files.png")
+    columns = {
+        "format": list(parity),
+        "kB": [f"{kilobytes[fmt]:.1f}" for fmt in parity],
+        "largest difference to torch": [_difference(facts, "max_difference") for facts in parity.values()],
+        "of the largest output": [_difference(facts, "relative_difference") for facts in parity.values()],
+    }
+    return Section(
+        "Every file was opened in its engine and compared with torch before the folder appeared; a 32-bit "
+        "file whose outputs differ by more than rounding explains is refused. Int8 was calibrated on "
+        f"{len(pictures)} training pictures.",
+        {"export/files.png": "Size of each format's files"},
+        [Table("Formats", f"{EXPORTED}/parity.json", columns)],
+        {"formats": str(len(parity)), "kB, ncnn fp16": f"{kilobytes['ncnn-fp16']:.0f}"},
+        {EXPORTED: "the files with spec.json", f"{EXPORTED}/cpp": "a C++ sample that runs them"},
+    )
+
+
+def _difference(facts: Mapping[str, Any], name: str) -> str:
+    return f"{facts[name]:.2g}" if name in facts else f"{facts['matched']} of {facts['detections']} boxes"
+
+
+def climb(output: Path) -> Section:
+    model, dataset = trained(output / BEST, Detector).eval(), curated_data(output).split("val")
+    score = partial(evaluate, dataset=dataset, metric="coco")
+    rungs = ladder.ladder(model, output / EXPORTED, picture_paths(dataset, 24), score, rounds=scale().rounds)
+    ladder.picture(rungs, "Every format against torch").savefig(output / "ladder/ladder.png")
+    figure = viz.bars(
+        [rung.name for rung in rungs],
+        [rung.latency_ms for rung in rungs],
+        xlabel="milliseconds per picture, one thread, this machine",
+        title="Time",
+        form="{:.2f}",
+    )
+    figure.savefig(output / "ladder/times.png")
+    keep_json(output / "ladder/ladder.json", [rung.as_dict() for rung in rungs])
+    faults = [f"{rung.name}: {rung.fault}." for rung in rungs if rung.fault]
+    verdict = " ".join(faults) if faults else "Every format passes."
+    if not rungs[0].wanted:
+        verdict += " Torch finds nothing above .25 there, so no detections could be compared."
+    return Section(
+        "All formats compared with torch: outputs on one photograph, detections on 24 validation pictures, "
+        f"scores on all of them, and interleaved timing. {verdict}",
+        {
+            "ladder/ladder.png": "Largest difference to torch of each format",
+            "ladder/times.png": "Milliseconds per picture in each engine",
+        },
+        [Table("Rungs", "ladder/ladder.json", ladder.table(rungs))],
+        {"formats that fail parity": str(len(faults))},
+    )

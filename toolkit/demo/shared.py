@@ -1,0 +1,76 @@
+"""What the stages of the demo share: its size, and the files that one stage writes for another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.data.catalog import load
+from toolkit.data.dataset import Dataset
+from toolkit.page import Table
+from toolkit.runtime import fast, whole_file
+
+SEED = 0
+NETWORK = "fastest-v2"
+# Files of one stage that others read.
+TOY, CURATED, ANCHORS = "toy/data", "curate/curated", "anchors/anchors.json"
+BEST, SCORES, EXPORTED = "train/best.pt", "evaluate/scores.json", "export/network"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the demo is."""
+
+    pictures: int  # of the toy set
+    side: int  # of a picture, px
+    classes: int
+    budget: Mapping[str, float]  # of each cell of the study
+    levers: Mapping[str, float]  # changes to the training recipe
+    validations: int  # during training
+    calibration: int  # pictures for int8
+    rounds: int  # of interleaved timing of all formats
+    loops: int  # of timing the runner
+
+
+FULL = Scale(
+    pictures=1000, side=160, classes=10, budget={"epochs": 4}, levers={}, validations=10,
+    calibration=200, rounds=30, loops=200,
+)  # fmt: skip
+FAST = Scale(
+    pictures=200, side=96, classes=3, budget={"steps": 12}, levers={"epochs": 20, "batch": 8}, validations=4,
+    calibration=24, rounds=5, loops=20,
+)  # fmt: skip
+
+
+def scale() -> Scale:
+    """The small demo with TOOLKIT_FAST=1, otherwise the full one."""
+    return FAST if fast() else FULL
+
+
+def keep_json(file: Path, data: Any) -> None:
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def read_json(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def curated_data(output: Path) -> Dataset:
+    """The curated set, or the toy set itself if curation was skipped."""
+    return load(output / CURATED if (output / CURATED).is_dir() else output / TOY)
+
+
+def picture_paths(dataset: Dataset, count: int) -> list[Path]:
+    """Paths of `count` pictures, evenly distributed over the set."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, count).astype(int))
+    return [dataset.path(int(i)) for i in chosen]
+
+
+def facts_table(title: str, file: str, facts: Mapping[str, str]) -> Table:
+    return Table(title, file, {"figure": list(facts), "value": list(facts.values())})
