@@ -49,6 +49,27 @@ def test_overlap_by_hand():
         B.iou(a, b, "wiou")
 
 
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(0, 6), st.integers(0, 6)),
+        elements=st.sampled_from([0, 0.4, 0.5, 0.9]),
+    ),
+    st.booleans(),
+)
+def test_greedy_matching_equals_the_plain_rule(overlaps, best_first):
+    expected, left = [-1] * len(overlaps), overlaps.copy()
+    for row in range(len(left) if left.size else 0):
+        i = int(left.argmax()) // left.shape[1] if best_first else row
+        j = int(left[i].argmax())
+        if left[i, j] > 0.4:
+            expected[i] = j
+            left[:, j] = -1
+        if best_first:
+            left[i] = -1
+    assert B.match_greedily(overlaps, float(np.float32(0.4)), best_first).tolist() == expected
+
+
 def slow_nms(boxes, scores, class_ids, threshold, kind):
     """The same rule, one pair after the other."""
     kept = []

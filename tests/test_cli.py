@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import pytest
@@ -26,6 +27,51 @@ def answer(*args, cwd, **environment):
     run = toolkit(*args, "--json", cwd=cwd, **environment)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
+
+
+def test_help_lists_every_command_as_its_file_has_it():
+    from typer.main import get_command
+
+    from toolkit.cli import COMMANDS, app, load_command
+
+    assert list(get_command(app).commands) == list(COMMANDS)
+    for name, (_, _, text) in COMMANDS.items():
+        command = load_command(name)
+        assert command.name == name
+        assert command.help.replace("\n", " ").startswith(text)
+
+
+def completions(script, words, cwd):
+    """What bash offers after `words`, by the script that `toolkit --show-completion bash` prints."""
+    code = (
+        f"source {script}\nCOMP_WORDS=({words}) COMP_CWORD={len(words.split()) - 1}\n"
+        f"_toolkit_completion toolkit\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    run = subprocess.run(
+        ["bash", "--norc", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
+        env={**os.environ, "PATH": path},
+    )
+    return run.stdout.split()
+
+
+def test_completion_in_bash(tmp_path):
+    shown = toolkit("--show-completion", "bash", cwd=tmp_path)
+    assert shown.returncode == 0
+    (tmp_path / "shown.sh").write_text(shown.stdout)
+    environment = {"HOME": str(tmp_path), "SHELL": "/bin/bash"}
+    installed = toolkit("--install-completion", "bash", cwd=tmp_path, **environment)
+    assert installed.returncode == 0, installed.stderr
+    assert "toolkit" in (tmp_path / ".bashrc").read_text()
+    for script in (tmp_path / "shown.sh", tmp_path / ".bash_completions" / "toolkit.sh"):
+        assert completions(script, "toolkit la", tmp_path) == ["landmarks"]
+        assert completions(script, "toolkit data im", tmp_path) == ["import"]
+        assert completions(script, "toolkit time ta", tmp_path) == ["table"]
+        assert "--classes" in completions(script, "toolkit data import --c", tmp_path)
 
 
 def test_models(tmp_path):
@@ -265,7 +311,7 @@ def test_evaluate_commands(toy, zoo, tmp_path):
     assert 0 <= answer("evaluate", "darknet", *base, cwd=tmp_path)["map50"] < 0.5
     for args, message in (
         (("evaluate", "voc", *base, "--split", "night"), "has no pictures in the split 'night'"),
-        (("evaluate", "voc", *base, "--operating-point", "luck=1"), "takes precision=, recall=, fp= or f1"),
+        (("evaluate", "voc", *base, "--operating-point", "luck=1"), "'luck=1'"),
         (("evaluate", "voc", "--model", "yoloface-50k", "--data", toy), "share no class"),
         (("evaluate", "coco", "--model", "digits.cfg", "--data", "none"), "there is no dataset 'none'"),
         (("evaluate", "widerface"), "one of them"),

@@ -32,10 +32,10 @@ def forget(out: Path, *names: str) -> None:
 
 
 def interrupted(out: Path, environment: dict, until: Callable[[], bool], number: int) -> tuple[int, str]:
-    """A demo that gets the signal as soon as `until` holds: (exit code, what it said)."""
-    file = out.parent / "said.txt"
-    with file.open("w") as said:
-        run = subprocess.Popen(COMMAND, cwd=out.parent, env=environment, stdout=said, stderr=said)
+    """A demo that gets the signal as soon as `until` holds: (exit code, its messages)."""
+    file = out.parent / "messages.txt"
+    with file.open("w") as stream:
+        run = subprocess.Popen(COMMAND, cwd=out.parent, env=environment, stdout=stream, stderr=stream)
     while not until():
         assert run.poll() is None, file.read_text()
         time.sleep(0.1)
@@ -51,14 +51,14 @@ def environment(tmp_path_factory):
     runners.mkdir(parents=True, exist_ok=True)
     (cache / "toolkit").mkdir()
     (cache / "toolkit" / "device").symlink_to(runners)
-    given = {"TOOLKIT_ZOO": "", "TOOLKIT_ZOO_HOST": "http://127.0.0.1:1", "TOOLKIT_FAST": "1"}
-    return {**os.environ, **given, "XDG_CACHE_HOME": str(cache)}
+    variables = {"TOOLKIT_ZOO": "", "TOOLKIT_ZOO_HOST": "http://127.0.0.1:1", "TOOLKIT_FAST": "1"}
+    return {**os.environ, **variables, "XDG_CACHE_HOME": str(cache)}
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory, environment):
     """A demo that was killed while it trained, and the call after it: (folder, stages finished before,
-    answer, what was said)."""
+    answer, messages)."""
     place = tmp_path_factory.mktemp("demo")
     out = place / "out"
     interrupted(out, environment, (out / "train/last.pt").exists, signal.SIGKILL)
@@ -74,12 +74,12 @@ def copy(demo, tmp_path):
 
 
 def test_killed_it_goes_on_where_it_was(demo):
-    out, before, found, said = demo
+    out, before, answer, messages = demo
     assert list(before) == STAGES[: STAGES.index("train")]
-    assert {name: found["stages"][name] for name in before} == before
-    assert said.count("finished before") == len(before)
-    assert list(found["stages"]) == STAGES
-    assert found["stages"] == stages(out)
+    assert {name: answer["stages"][name] for name in before} == before
+    assert messages.count("finished before") == len(before)
+    assert list(answer["stages"]) == STAGES
+    assert answer["stages"] == stages(out)
     steps = [json.loads(line)["step"] for line in (out / "train/metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
     result = json.loads((out / "train/result.json").read_text())
@@ -87,23 +87,23 @@ def test_killed_it_goes_on_where_it_was(demo):
 
 
 def test_only_the_published_networks_are_skipped(demo):
-    out, _, found, said = demo
-    skipped = {name: entry["skipped"] for name, entry in found["stages"].items() if "skipped" in entry}
+    out, _, answer, messages = demo
+    skipped = {name: entry["skipped"] for name, entry in answer["stages"].items() if "skipped" in entry}
     assert list(skipped) == ["published"]
-    assert skipped["published"] in said
-    assert "Traceback" not in said
+    assert skipped["published"] in messages
+    assert "Traceback" not in messages
     page = Page((out / "index.html").read_text())
     assert skipped["published"] in page.text
 
 
 def test_the_page_carries_its_pictures_and_names_its_files(demo):
-    out, _, found, _ = demo
+    out, _, answer, _ = demo
     page = Page((out / "index.html").read_text())
     assert not page.tags & {"script", "iframe", "object", "link"}
     assert len(page.ids) == len(set(page.ids)) == len(STAGES) + 1
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in page.images)
     assert [link for link in page.links if not (out / link).exists()] == []
-    sections = [entry["section"] for entry in found["stages"].values() if "section" in entry]
+    sections = [entry["section"] for entry in answer["stages"].values() if "section" in entry]
     assert len(page.images) == sum(len(section["pictures"]) for section in sections)
     named = {file for section in sections for file in section["pictures"]}
     named |= {table["file"] for section in sections for table in section["tables"]}
@@ -145,16 +145,16 @@ def test_missing_extras_skip_their_stages_alone(copy, environment):
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, cwd=copy.parent, env=environment)
     assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)["stages"]
-    skipped = {name: entry["skipped"] for name, entry in found.items() if "skipped" in entry}
+    answer = json.loads(run.stdout)["stages"]
+    skipped = {name: entry["skipped"] for name, entry in answer.items() if "skipped" in entry}
     extras = {"curate": "curation", "ablate": "search", "export": "export"}
     for name, extra in extras.items():
         assert f'pip install -e ".[{extra}]"' in skipped.pop(name)
     skipped.pop("published")
-    needs = "it needs what the stage 'Export' makes, which was skipped"
+    needs = "it needs the stage 'Export', which was skipped"
     assert skipped == {"ladder": needs, "app": needs, "runner": needs}
     text = Page((copy / "index.html").read_text()).text
-    assert all(entry["skipped"] in text for entry in found.values() if "skipped" in entry)
+    assert all(entry["skipped"] in text for entry in answer.values() if "skipped" in entry)
 
 
 def test_a_stage_that_fails_fails_the_demo(copy, environment):
@@ -164,12 +164,11 @@ def test_a_stage_that_fails_fails_the_demo(copy, environment):
     file.write_text(file.read_text().replace('"input_size"', '"no_field"'))
     run = toolkit("demo", "--output", "out", "--json", cwd=copy.parent, **environment)
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr.splitlines()[-1].startswith("error: out/index.html lacks what failed: Training (")
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("error: out/index.html lacks the stages that failed: Training (")
     text = Page((copy / "index.html").read_text()).text
     assert stages(copy)["train"]["skipped"] in text
-    assert (
-        stages(copy)["evaluate"]["skipped"] == "it needs what the stage 'Training' makes, which was skipped"
-    )
+    assert stages(copy)["evaluate"]["skipped"] == "it needs the stage 'Training', which was skipped"
 
 
 def test_what_runs_anew_is_used_by_those_that_take_from_it(copy, environment):
@@ -184,9 +183,9 @@ def test_what_runs_anew_is_used_by_those_that_take_from_it(copy, environment):
 def test_an_interrupt_keeps_what_is_finished(copy, environment):
     forget(copy, "train")
     shutil.rmtree(copy / "train")
-    code, said = interrupted(copy, environment, (copy / "train/last.pt").exists, signal.SIGINT)
+    code, messages = interrupted(copy, environment, (copy / "train/last.pt").exists, signal.SIGINT)
     assert code == 130
-    assert said.splitlines()[-1] == "interrupted: the same command goes on with what is left"
+    assert messages.splitlines()[-1] == "interrupted: run the same command again to continue"
     assert "train" not in stages(copy)
     assert "evaluate" in stages(copy)
     assert not json.loads((copy / "train/result.json").read_text())["finished"]
@@ -196,8 +195,8 @@ def test_another_scale_starts_anew(copy, environment):
     def begun() -> bool:
         return (copy / "toy").exists() and not (copy / "train").exists()
 
-    _, said = interrupted(copy, {**environment, "TOOLKIT_FAST": "0"}, begun, signal.SIGKILL)
-    assert "out holds a fast demo, and this is a full one: starting anew" in said
+    _, messages = interrupted(copy, {**environment, "TOOLKIT_FAST": "0"}, begun, signal.SIGKILL)
+    assert "out holds a fast demo, and this is a full one: starting anew" in messages
     assert stages(copy) == {}
     assert [path.name for path in copy.iterdir() if path.is_dir()] == ["toy"]
 
@@ -212,7 +211,7 @@ def test_a_folder_that_is_no_demo_is_left_alone(kind, tmp_path, environment):
         (out / ("demo.json" if kind == "damaged" else "mine.txt")).write_text("mine")
     message = {
         "file": "out is a file",
-        "folder": "out holds something that is no demo",
+        "folder": "out is neither empty nor a demo",
         "damaged": "out/demo.json is damaged",
     }[kind]
     run = toolkit("demo", "--output", "out", cwd=tmp_path, **environment)

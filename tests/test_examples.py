@@ -20,7 +20,8 @@ toolkit.create_model toolkit.list_models toolkit.load_darknet toolkit.inference.
 toolkit.boxes.match_greedily
 toolkit.inference.annotate toolkit.inference.DetectSettings
 toolkit.inference.preprocess.preprocess toolkit.inference.run.run
-toolkit.inference.results.as_coco toolkit.inference.results.as_records toolkit.inference.results.to_supervision
+toolkit.inference.results.as_coco toolkit.inference.results.as_records
+toolkit.inference.results.to_supervision
 toolkit.models.cost.measure
 toolkit.models.darknet.load_weights toolkit.models.darknet.parse_cfg toolkit.models.darknet.save_darknet
 toolkit.models.darknet.save_weights toolkit.models.darknet.to_cfg
@@ -32,6 +33,15 @@ toolkit.models.network.fold
 toolkit.models.published.published_files
 toolkit.models.spec.change
 toolkit.models.zoo.has_published_weights
+toolkit.ablation.cells.cells toolkit.ablation.effects.effects toolkit.ablation.effects.holm
+toolkit.ablation.plan.read_plan toolkit.ablation.report.study_table
+toolkit.samples.pan_and_zoom
+toolkit.training.config.read_config toolkit.training.config.read_levers
+toolkit.training.landmarks.mirror_map
+toolkit.training.recipe.default_recipe toolkit.training.recipe.recipe
+toolkit.page.read_section toolkit.viz.draw_boxes toolkit.widgets.table
+toolkit.training.config.merged_config toolkit.training.config.read_config toolkit.training.config.read_levers
+toolkit.training.landmarks.mirror_map toolkit.training.recipe.default_recipe toolkit.training.recipe.recipe
 """.split()
 
 

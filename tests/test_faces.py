@@ -281,7 +281,7 @@ def test_correlation_knows_the_same_from_another():
 
 def test_settings_out_of_range():
     for name, value in (("same", 2), ("overlap", -0.1), ("every", -1), ("smoothing", -3.0)):
-        with pytest.raises(InputError, match=f"{name} lies between"):
+        with pytest.raises(InputError, match=f"{name} must be between"):
             Tracking(**{name: value})
 
 

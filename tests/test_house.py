@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from tests.benchmarks.import_time import FORBIDDEN
+from tests.benchmarks.import_time import COMMAND, FORBIDDEN, STARTS, loaded, small_dataset
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -49,6 +49,18 @@ def test_import_stays_light():
     code = f"import sys, toolkit; print([m for m in {FORBIDDEN!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_start_loads_nothing_heavy(start):
+    assert loaded(*STARTS[start]) == []
+
+
+def test_importing_data_loads_no_torch(tmp_path):
+    source = small_dataset(tmp_path / "source")
+    packages = loaded((*COMMAND, "data", "import", str(source), str(tmp_path / "data")), {})
+    assert packages == ["numpy", "cv2"]
+    assert len(list((tmp_path / "data" / "images").iterdir())) == 4
 
 
 # From the ground up; a floor may use those before it, and no module a module that leads back to it.

@@ -1,4 +1,4 @@
-"""A report's page: it is well formed, carries its pictures, escapes what it is given."""
+"""A report's page: it is well formed, carries its pictures, escapes its texts."""
 
 import base64
 from html.parser import HTMLParser
@@ -26,12 +26,12 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        assert len(given) == len(attrs)
+        attributes = dict(attrs)
+        assert len(attributes) == len(attrs)
         self.tags.add(tag)
-        self.ids += [given["id"]] if "id" in given else []
-        self.images += [given] if tag == "img" else []
-        self.links += [unquote(given["href"])] if tag == "a" else []
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.images += [attributes] if tag == "img" else []
+        self.links += [unquote(attributes["href"])] if tag == "a" else []
         self.open += [tag] if tag not in VOID else []
 
     def handle_endtag(self, tag):

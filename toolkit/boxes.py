@@ -49,7 +49,8 @@ def area(boxes: Floats) -> Floats:
 
 def _intersection(a: Floats, b: Floats) -> Floats:
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    return np.prod(np.clip(high - low, 0, None), axis=-1)
+    result: Floats = np.prod(np.clip(high - low, 0, None), axis=-1)
+    return result
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
@@ -87,27 +88,33 @@ def iou(a: Floats, b: Floats, kind: str = "iou") -> Floats:
     return iou_aligned(a[:, None], b[None], kind)
 
 
-def match_greedily(overlaps: Floats, threshold: float) -> NDArray[np.intp]:
+def match_greedily(overlaps: Floats, threshold: float, best_first: bool = False) -> NDArray[np.intp]:
     """Pair rows with columns, each column once: rows in order take their best free column.
 
     Args:
         overlaps: (N, M), such as the IoU of N detections by falling score with M objects.
         threshold: a pair overlaps by strictly more.
+        best_first: take pairs by falling overlap instead of row by row.
 
     Returns:
         (N,) the column of each row, -1 where none is left.
 
-    >>> match_greedily(np.array([[0.9, 0.6], [0.8, 0.7], [0.9, 0.4]]), 0.5)
+    >>> overlaps = np.array([[0.8, 0.6], [0.9, 0.7], [0.9, 0.4]])
+    >>> match_greedily(overlaps, 0.5)
     array([ 0,  1, -1])
+    >>> match_greedily(overlaps, 0.5, best_first=True)
+    array([ 1,  0, -1])
     """
-    free = np.array(overlaps, dtype=np.float64, copy=True)
-    columns = np.full(len(free), -1, np.intp)
-    for i in range(len(free) if free.size else 0):
-        best = int(free[i].argmax())
-        if free[i, best] > threshold:
-            columns[i] = best
-            free[:, best] = -np.inf
-    return columns
+    overlaps = np.asarray(overlaps, np.float64)
+    rows, columns = np.nonzero(overlaps > threshold)
+    falling = -overlaps[rows, columns]
+    order = np.lexsort((falling,) if best_first else (falling, rows))
+    pairs = np.full(len(overlaps), -1, np.intp)
+    free = np.ones(overlaps.shape[1], bool)
+    for i, j in zip(rows[order], columns[order], strict=True):
+        if pairs[i] < 0 and free[j]:
+            pairs[i], free[j] = j, False
+    return pairs
 
 
 def nms(

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.boxes import iou
+from toolkit.boxes import iou, match_greedily
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess
 from toolkit.inference.run import run
@@ -32,7 +32,7 @@ Floats = NDArray[np.float32]
 DETECTOR, LANDMARKS = "yoloface-100k", "landmark106"
 # Boxes at the picture's border stay whole: a face that is half outside is cut half outside.
 FACES = DetectSettings(conf=0.5, clip=False)
-# Where the bounds of the points lie in a cut, relative to it (x1, y1, x2, y2): there landmark106 puts them on
+# Where the bounds of the points are in a cut, relative to it (x1, y1, x2, y2): there landmark106 puts them on
 # WFLW's faces, and around there its error hardly changes.
 BOUNDS = (0.06, 0.08, 0.94, 0.97)
 OUTSIDE = 127  # grey of a cut where there is no picture
@@ -63,7 +63,7 @@ def windows_of_boxes(boxes: Floats, io: LandmarkIO) -> Floats:
 
 
 def windows_of_points(points: Floats, bounds: tuple[float, float, float, float] = BOUNDS) -> Floats:
-    """Points (K, P, 2) px -> what to cut out, (K, 4) xyxy px, for the bounds of the points to lie there."""
+    """Points (K, P, 2) px -> what to cut out, (K, 4) xyxy px, for the bounds of the points to be there."""
     low, high = points.min(1), points.max(1)
     size = (high - low) / np.subtract(bounds[2:], bounds[:2])
     start = low - size * bounds[:2]
@@ -128,9 +128,9 @@ def detect_faces(
     detector = _published(detector) if isinstance(detector, str) else detector
     landmarks = _published(landmarks) if isinstance(landmarks, str) else landmarks
     picture = load_image(image) if isinstance(image, (str, Path)) else image
-    found = next(run(detector, [picture], settings))
-    points, _ = place_points(picture, windows_of_boxes(found.boxes, landmarks.io), landmarks)
-    return Faces(found.boxes, found.scores, points)
+    detections = next(run(detector, [picture], settings))
+    points, _ = place_points(picture, windows_of_boxes(detections.boxes, landmarks.io), landmarks)
+    return Faces(detections.boxes, detections.scores, points)
 
 
 # --- video -------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Tracking:
         ranges = {"same": (-1, 1), "overlap": (0, 1), "every": (0, math.inf)}
         for name, (low, high) in {**ranges, "smoothing": (0, math.inf), "following": (0, math.inf)}.items():
             if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} lies between {low} and {high}, {getattr(self, name)} was given")
+                raise InputError(f"{name} must be between {low} and {high}, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,26 +223,21 @@ class FaceTracker:
         self.detections += 1
         self.detected, self._since = True, 0
         last = self._faces
-        found = next(run(self.detector, [frame], self.settings))
-        points, _ = place_points(frame, windows_of_boxes(found.boxes, self.landmarks.io), self.landmarks)
-        self._faces = Faces(found.boxes, found.scores, points)
+        detections = next(run(self.detector, [frame], self.settings))
+        points, _ = place_points(frame, windows_of_boxes(detections.boxes, self.landmarks.io), self.landmarks)
+        self._faces = Faces(detections.boxes, detections.scores, points)
         # how the faces look where tracking will cut them
         self._seen = place_points(frame, windows_of_points(points), self.landmarks)[1]
         return self._smoothed(self._same_faces(last, self._faces))
 
     def _same_faces(self, last: Faces | None, now: Faces) -> NDArray[np.int64]:
         """For each face its row among the last frame's, -1 for a new one."""
-        rows = np.full(len(now), -1)
         if last is None or not len(last) or not len(now):
-            return rows
-        overlap = iou(windows_of_points(now.points), windows_of_points(last.points))
-        for _ in range(min(overlap.shape)):
-            i, j = np.unravel_index(overlap.argmax(), overlap.shape)
-            if overlap[i, j] < self.tracking.overlap:
-                break
-            rows[i] = j
-            overlap[i], overlap[:, j] = -1, -1
-        return rows
+            return np.full(len(now), -1)
+        overlaps = iou(windows_of_points(now.points), windows_of_points(last.points))
+        # `overlap` itself is enough, and match_greedily asks for strictly more
+        threshold = np.nextafter(np.float32(self.tracking.overlap), np.float32(-1))
+        return match_greedily(overlaps, float(threshold), best_first=True)
 
     def _smoothed(self, rows: NDArray[np.int64]) -> Faces:
         """The frame's faces, each filtered on from row `rows` of the last frame, afresh where that is -1."""
@@ -252,23 +247,27 @@ class FaceTracker:
             return faces
         state = Smooth(faces.points.copy(), np.zeros_like(faces.points))
         if self._smooth is not None and (rows >= 0).any():
-            known = np.flatnonzero(rows >= 0)
-            before = Smooth(self._smooth.points[rows[known]], self._smooth.speed[rows[known]])
-            after = before.step(faces.points[known], face_sizes(faces.points[known]), self.fps, self.tracking)
-            state.points[known], state.speed[known] = after.points, after.speed
+            tracked = np.flatnonzero(rows >= 0)
+            before = Smooth(self._smooth.points[rows[tracked]], self._smooth.speed[rows[tracked]])
+            after = before.step(
+                faces.points[tracked], face_sizes(faces.points[tracked]), self.fps, self.tracking
+            )
+            state.points[tracked], state.speed[tracked] = after.points, after.speed
         self._smooth = state
         return replace(faces, points=state.points)
 
 
 def face_sizes(points: Floats) -> Floats:
     """(K, P, 2) -> (K,): the square root of the area of the points' bounds, px, at least 1."""
-    return np.sqrt(np.prod(points.max(1) - points.min(1), axis=1)).clip(min=1)
+    result: Floats = np.sqrt(np.prod(points.max(1) - points.min(1), axis=1)).clip(min=1)
+    return result
 
 
 def correlation(first: Floats, second: Floats) -> Floats:
     """Pearson's correlation of cuts (K, 3, H, W), pair by pair, over all pixels and colours. (K,)"""
     a, b = (v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdims=True) for v in (first, second))
-    return (a * b).sum(1) / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-9)
+    result: Floats = (a * b).sum(1) / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-9)
+    return result
 
 
 # --- pictures and records ----------------------------------------------------------------------------

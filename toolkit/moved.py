@@ -1,4 +1,4 @@
-"""Names at the places where version 0.1 had them; each use says where it is now. To be removed after 0.2."""
+"""Names at their places in version 0.1; each use warns where the name is now. To be removed after 0.2."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ MOVED: dict[str, dict[str, str]] = {
         "interleave": "toolkit.stopwatch.interleave",
         "paired_ratio": "toolkit.stopwatch.paired_ratio",
     },
+    "toolkit.ablation.report": {"table": "toolkit.ablation.report.study_table"},
     "toolkit.ablation.study": {
         "Store": "toolkit.ablation.store.Store",
         "cell_config": "toolkit.ablation.cells.cell_config",
@@ -69,7 +70,7 @@ MOVED: dict[str, dict[str, str]] = {
 
 
 def at_old_place(module: str) -> Callable[[str], Any]:
-    """A `__getattr__` (PEP 562) for `module` that hands on the names of `MOVED` with a DeprecationWarning."""
+    """A `__getattr__` (PEP 562) for `module` that forwards the names of `MOVED` with a DeprecationWarning."""
 
     def __getattr__(name: str) -> Any:
         if name not in MOVED[module]:
@@ -84,7 +85,7 @@ def at_old_place(module: str) -> Callable[[str], Any]:
 
 
 def callable_as(module: str, target: str) -> None:
-    """Let `module` be called as the function `target` of it, which had that name before: importing a
+    """Make `module` callable as its function `target`, which used to have the module's name: importing a
     submodule hides a function of the same name in its package."""
 
     class Callable(types.ModuleType):

@@ -1,4 +1,4 @@
-"""A report as one HTML file that carries its pictures with it and names the files of its figures."""
+"""A report as one HTML file, with its pictures inside and links to the files of its figures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ import numpy as np
 
 from toolkit.runtime import whole_file
 
-LONG = 40  # letters of a cell that may be broken
-SCREEN = 96 / 160  # viz draws 160 dots to an inch, a page has 96
+LONG = 40  # characters of a cell that may be wrapped
+SCREEN = 96 / 160  # viz draws 160 dots per inch, a page has 96
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns {title: cells}, the first to the left, the others to the right. `file`: where the figures lie,
-    below the page's folder."""
+    """A table of a report.
+
+    Attributes:
+        title: caption.
+        file: where the figures come from, relative to the folder of the page.
+        columns: title -> cells; the first column is aligned to the left, the others to the right.
+    """
 
     title: str
     file: str
@@ -32,9 +37,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """What one part of a report shows. `pictures` {file below the page's folder: what it shows}; `key` {name:
-    figure}, for the head of the page, from the file of the first table; `files` {file or folder: what it is}
-    are named beside them."""
+    """One part of a report. All files are relative to the folder of the page.
+
+    Attributes:
+        text: introduction.
+        pictures: file -> caption.
+        tables: in order; the first one's file is the source of the key figures.
+        key: name -> figure, for the head of the page.
+        files: file or folder -> what it is, for links at the end.
+    """
 
     text: str
     pictures: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +55,13 @@ class Section:
 
 
 def read_section(data: Mapping[str, Any]) -> Section:
-    """A Section from `dataclasses.asdict` that went through JSON."""
+    """A Section from `dataclasses.asdict`, also after JSON.
+
+    >>> from dataclasses import asdict
+    >>> section = Section("Text", {"a.png": "A"}, (Table("T", "f.json", {"x": ["1"]}),))
+    >>> read_section(asdict(section)) == section
+    True
+    """
     return Section(**{**data, "tables": tuple(Table(**table) for table in data["tables"])})
 
 
@@ -116,8 +133,15 @@ def write_page(
     sections: Mapping[str, Section | str],
     lead: Sequence[str] = (),
 ) -> None:
-    """Write the page: title, text, the pictures `lead` out of the sections, their key figures, then every
-    section under its title. A section that is a str was skipped, and the str says why."""
+    """Write a report: title, text, leading pictures, key figures, then every section under its title.
+
+    Args:
+        path: of the HTML file; pictures and links are relative to its folder.
+        title: of the page.
+        text: introduction.
+        sections: title -> Section, or the reason (str) why it was skipped.
+        lead: pictures of the sections that are moved to the head of the page.
+    """
     path = Path(path)
     root = path.parent
     shown = {name: part for name, part in sections.items() if isinstance(part, Section)}
@@ -146,29 +170,29 @@ def write_page(
 
 def _section(root: Path, part: Section, lead: Sequence[str]) -> str:
     lines = [f"<p>{escape(part.text)}</p>"]
-    lines += [_figure(root, file, said) for file, said in part.pictures.items() if file not in lead]
+    lines += [_figure(root, file, caption) for file, caption in part.pictures.items() if file not in lead]
     lines += [_table(table) for table in part.tables]
     if part.files:
-        links = "; ".join(f"{_link(file, file)}: {escape(said)}" for file, said in part.files.items())
+        links = "; ".join(f"{_link(file, file)}: {escape(label)}" for file, label in part.files.items())
         lines.append(f'<p class="soft">{links}</p>')
     return "\n".join(lines)
 
 
-def _skipped(why: str) -> str:
-    return f'<p class="skipped">Skipped: {escape(why)}.</p>'
+def _skipped(reason: str) -> str:
+    return f'<p class="skipped">Skipped: {escape(reason)}.</p>'
 
 
-def _figure(root: Path, file: str, said: str) -> str:
+def _figure(root: Path, file: str, caption: str) -> str:
     kind, data, width, height = _embedded(root / file)
     return (
-        f'<figure style="width:{width}px"><img src="data:image/{kind};base64,{data}" alt="{escape(said)}" '
-        f'width="{width}" height="{height}"><figcaption>{escape(said)}. {_link(file, file)}'
+        f'<figure style="width:{width}px"><img src="data:image/{kind};base64,{data}" alt="{escape(caption)}" '
+        f'width="{width}" height="{height}"><figcaption>{escape(caption)}. {_link(file, file)}'
         "</figcaption></figure>"
     )
 
 
 def _embedded(path: Path) -> tuple[str, str, int, int]:
-    """Kind, base64 and size on the page of a picture, as JPEG where that is shorter: photographs."""
+    """Format, base64 and size on the page; as JPEG where that is smaller, as for photographs."""
     data = path.read_bytes()
     picture: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])

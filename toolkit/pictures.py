@@ -17,10 +17,21 @@ T = TypeVar("T")
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+DRAWING_SUFFIXES = {".png", ".jpg", ".pdf", ".svg"}
 
 
 def load_image(path: str | Path) -> Image:
-    """A picture file as RGB, upright by its EXIF tag. Raises InputError where it does not decode."""
+    """Read a picture.
+
+    Args:
+        path: a file in a format that OpenCV reads.
+
+    Returns:
+        (H, W, 3) RGB, rotated as its EXIF tag says.
+
+    Raises:
+        InputError: the file is missing or does not decode.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no picture {path}")
@@ -31,21 +42,39 @@ def load_image(path: str | Path) -> Image:
     return image  # type: ignore[return-value]
 
 
+def check_drawing(path: Path) -> Path:
+    """`path` itself where its suffix is one that drawings are written as; InputError otherwise."""
+    if path.suffix.lower() not in DRAWING_SUFFIXES:
+        raise InputError(f"a drawing is a .png, .jpg, .pdf or .svg file, not {path.name}")
+    return path
+
+
 def find_images(path: str | Path) -> list[Path]:
-    """The picture itself, or every picture below a folder by name. Raises InputError where there is none."""
+    """Find pictures.
+
+    Args:
+        path: a picture or a folder, which is searched with its subfolders.
+
+    Returns:
+        The picture itself, or the folder's pictures sorted by path.
+
+    Raises:
+        InputError: there is no picture.
+    """
     path = Path(path)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
+        pictures = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not pictures:
             raise InputError(f"there is no picture in {path}: expected {', '.join(sorted(IMAGE_SUFFIXES))}")
-        return found
+        return pictures
     if not path.is_file():
         raise InputError(f"there is no picture, folder or video {path}")
     return [path]
 
 
 class Video:
-    """Frames (RGB) of a video file or of a camera; `.fps`, `.size` (w, h), and `len` (0 where unknown)."""
+    """Frames (RGB) of a video file or of a camera; `.fps`, `.size` (w, h), `.copy_name` (file name
+    of an annotated copy), and `len` (0 if unknown)."""
 
     def __init__(self, source: str | Path | int):
         self.capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
@@ -54,6 +83,7 @@ class Video:
             raise InputError(
                 f"cannot open the {kind} {source}: it is missing, in use or of an unknown format"
             )
+        self.copy_name = "camera.mp4" if isinstance(source, int) else f"{Path(source).stem}.mp4"
         self.fps = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
         self.size = (
             int(self.capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
@@ -66,16 +96,29 @@ class Video:
     def __iter__(self) -> Iterator[Image]:
         try:
             while True:
-                good, frame = self.capture.read()
-                if not good:
+                success, frame = self.capture.read()
+                if not success:
                     return
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
         finally:
             self.capture.release()
 
 
+def open_video(source: str, frames: int = 0) -> Video | None:
+    """The video file or camera (by its index) that `source` names; None where it names pictures.
+
+    Raises InputError for a camera without a number of `frames`, or where it cannot be opened.
+    """
+    camera = source.isdigit() and not Path(source).exists()
+    if not camera and Path(source).suffix.lower() not in VIDEO_SUFFIXES:
+        return None
+    if camera and not frames:
+        raise InputError("a camera has no end: say how many frames with --frames")
+    return Video(int(source) if camera else source)
+
+
 def save_image(path: Path, image: Image) -> None:
-    """Write an RGB picture, its type by the suffix. Raises InputError where the folder cannot be written."""
+    """Write an RGB picture in the format of its suffix; InputError if it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise InputError(f"cannot write the picture {path}: is the folder writable and the disk not full?")
@@ -87,10 +130,19 @@ def write_video(
     draw: Callable[[Iterator[Image]], Iterator[tuple[Image, T]]],
     frames: int = 0,
 ) -> list[T]:
-    """Write what `draw` makes of the frames of `video` as an .mp4: a picture and a result for each, in order.
-    -> the results.
+    """Write an annotated copy of a video. The file appears complete or not at all.
 
-    `frames` > 0 stops there: a camera has no end. The file appears whole or not at all.
+    Args:
+        video: source of the frames.
+        path: file to write, .mp4.
+        draw: turns frames into (annotated frame, result) pairs, in order.
+        frames: maximum number of frames; 0 for all. A camera needs a maximum.
+
+    Returns:
+        The results of all frames.
+
+    Raises:
+        InputError: the file cannot be written, or no frame decodes.
     """
     total = min(frames, len(video)) if frames and len(video) else frames or len(video) or None
     results = []
@@ -104,5 +156,5 @@ def write_video(
             results.append(result)
         writer.release()
         if not results:
-            raise InputError("the video holds no frame that decodes")
+            raise InputError("the video has no frame that decodes")
     return results

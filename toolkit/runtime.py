@@ -1,9 +1,9 @@
-"""What every stage needs from its surroundings: errors, seeds, devices, progress, whole files, fast mode."""
+"""Errors, seeds, devices, progress, whole files and folders, fast mode, environment stamp."""
 
 from __future__ import annotations
 
 import ctypes
-import importlib
+import importlib.util
 import os
 import platform
 import random
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+EXTRAS = {  # extra -> its main package
+    "notebooks": "jupyterlab",
+    "curation": "fiftyone",
+    "export": "ncnn",
+    "device": "adbutils",
+    "search": "optuna",
+    "training": "lightning",
+    "cluster": "ray",
+}
 
 
 class InputError(ValueError):
@@ -49,8 +58,17 @@ def require(module: str, extra: str) -> ModuleType:
         ) from None
 
 
+def missing_extras() -> dict[str, str]:
+    """Extras whose main package is not installed -> the command that installs them."""
+    return {
+        extra: f'pip install -e ".[{extra}]"'
+        for extra, package in EXTRAS.items()
+        if importlib.util.find_spec(package) is None
+    }
+
+
 def fast() -> bool:
-    """True where TOOLKIT_FAST=1 asks for runs small enough for continuous integration."""
+    """True if TOOLKIT_FAST=1 asks for runs small enough for continuous integration."""
     return os.environ.get("TOOLKIT_FAST", "") not in ("", "0")
 
 
@@ -65,8 +83,8 @@ def seed_everything(seed: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to keep large blocks that are freed for the next step, instead of giving them back to the
-    kernel and getting them again page by page; elsewhere nothing happens."""
+    """Make glibc keep large freed blocks for the next step instead of returning them to the kernel, which
+    would map them again page by page. Does nothing on other systems."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
@@ -77,7 +95,7 @@ def keep_freed_memory() -> None:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` takes a GPU where there is one; a device that is not there raises InputError."""
+    """The device of that name; `auto` is a GPU if there is one. InputError if it is not usable."""
     import torch
 
     if name == "auto":
@@ -158,7 +176,7 @@ def _notebook_progress(items: Iterable[T], title: str, total: int | None) -> Ite
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """A folder that appears at `path` complete or not at all: yields a temporary one beside it, which
+    """A folder that appears at `path` complete or not at all: yields a temporary one next to it, which
     replaces `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +197,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A file that appears at `path` complete or not at all: yields a temporary name beside it."""
+    """A file that appears at `path` complete or not at all: yields a temporary name next to it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
@@ -204,7 +222,7 @@ def cpu_name() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and date: the stamp that every figure carries."""
+    """Versions, machine and date: the stamp that is stored with every figure."""
     import cv2
     import numpy as np
     import torch

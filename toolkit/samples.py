@@ -1,6 +1,8 @@
-"""What there is to show things with where nothing else is at hand: photographs, a film, random weights."""
+"""Sample inputs shipped with dependencies: photographs, a synthetic clip, untrained networks."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,26 +15,46 @@ from toolkit.pictures import Image
 from toolkit.runtime import seed_everything
 
 
-def photographs() -> dict[str, np.ndarray]:
-    """RGB photographs that scikit-image and scikit-learn ship."""
-    from skimage import data
+def photographs() -> dict[str, Image]:
+    """Seven photographs that scikit-image and scikit-learn ship.
+
+    Returns:
+        Name -> RGB uint8 (H, W, 3).
+    """
+    from skimage.data import astronaut, chelsea, coffee, rocket, stereo_motorcycle
     from sklearn.datasets import load_sample_images
 
     china, flower = load_sample_images().images
+    read_motorcycle: Callable[[], tuple[Image, Image, Image]] = stereo_motorcycle
+    readers: dict[str, Callable[[], Image]] = {
+        "astronaut": astronaut,
+        "cat": chelsea,
+        "coffee": coffee,
+        "motorcycle": lambda: read_motorcycle()[0],
+        "rocket": rocket,
+    }
     return {
-        "astronaut": data.astronaut(),
-        "cat": data.chelsea(),
-        "coffee": data.coffee(),
-        "motorcycle": data.stereo_motorcycle()[0],
-        "rocket": data.rocket(),
+        **{name: read() for name, read in readers.items()},
         "china": china,
         "flower": flower,
     }
 
 
-def pan_and_zoom(image: np.ndarray, count: int = 100, size: tuple[int, int] = (640, 360)) -> list[Image]:
-    """A film of a picture: `count` frames of `size` (w, h), in which the view goes round once, draws
-    away and near again, with grey around the picture."""
+def pan_and_zoom(image: Image, count: int = 100, size: tuple[int, int] = (640, 360)) -> list[Image]:
+    """A synthetic clip of a picture: the view moves round once while it zooms out and in again.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        count: number of frames.
+        size: of a frame (w, h) px.
+
+    Returns:
+        The frames, RGB uint8; grey outside the picture.
+
+    >>> frames = pan_and_zoom(np.zeros((100, 100, 3), np.uint8), count=3, size=(64, 36))
+    >>> len(frames), frames[0].shape
+    (3, (36, 64, 3))
+    """
     height, width = image.shape[:2]
     frames = []
     for angle in np.linspace(0, 2 * np.pi, count, endpoint=False):
@@ -44,11 +66,16 @@ def pan_and_zoom(image: np.ndarray, count: int = 100, size: tuple[int, int] = (6
 
 
 def untrained(name: str) -> Detector:
-    """A network with random weights whose batch norms have seen real pictures: its outputs are of the usual
-    size, so exports can be checked, but its boxes mean nothing.
+    """A network with random weights and batch norms calibrated on `photographs`, for checks of exports.
 
-    Shifts of 2 keep most rectifiers open, as training does; without them a random network amplifies rounding
-    a hundredfold, and no two engines agree about it.
+    Its outputs are of the usual size, but its boxes mean nothing. Shifts of 2 keep most rectifiers active, as
+    training does; without them a random network amplifies rounding a hundredfold, and engines disagree.
+
+    Args:
+        name: of a network in the zoo that detects.
+
+    Returns:
+        The detector in evaluation mode, the same one for each call.
     """
     seed_everything(0)
     model = create_model(name)

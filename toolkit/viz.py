@@ -1,8 +1,8 @@
 """Drawing from plain arrays: boxes on pictures, grids, bars, curves, precision-recall, confusion, anchors.
 
 Charts return a matplotlib Figure that is already closed in pyplot: a notebook shows it once, `savefig` works,
-nothing piles up. Colours are Okabe and Ito's, which people with any colour vision can tell apart
-(https://jfly.uni-koeln.de/color/); past seven series the line style changes as well.
+and figures do not accumulate. The palette is Okabe and Ito's, which suits all kinds of colour vision
+(https://jfly.uni-koeln.de/color/); beyond seven series the line style changes as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_ON_PICTURES = (*PALETTE[:6], "#F0E442", "#FFFFFF")  # black frames are lost on dark pictures
+_ON_PICTURES = (*PALETTE[:6], "#F0E442", "#FFFFFF")  # black frames are invisible on dark pictures
 _LINES = ("-", "--", ":", "-.")
 _GREY = "#666666"
 _STYLE: Any = {
@@ -72,11 +72,23 @@ def draw_boxes(
     long_side: int = 640,
     scale: float = 1.0,
 ) -> NDArray[np.uint8]:
-    """A copy of `image` (H, W, 3) RGB with `boxes` (N, 4) xyxy pixels, coloured by `class_ids` (N,).
+    """Draw boxes with their class names and scores.
 
-    The text is the class name (where `classes` has it) and the score (where given). A picture with a long
-    side below `long_side` is enlarged by a whole factor first, so that lines and letters stay crisp. `scale`
-    enlarges lines and letters (2 suits a cell of `image_grid`); a box smaller than its letters has no text.
+    Args:
+        image: RGB uint8 (H, W, 3); it is not changed.
+        boxes: (N, 4) xyxy px.
+        class_ids: (N,) choose the colours; by default all 0.
+        scores: (N,) written after the class name.
+        classes: names by class id; none are written for other ids.
+        long_side: a picture with a shorter long side (px) is enlarged by a whole factor first, so that lines
+            and letters stay sharp.
+        scale: of lines and letters; 2 suits a cell of `image_grid`.
+
+    Returns:
+        A copy, RGB uint8, enlarged or not. A box smaller than its letters has no text.
+
+    >>> draw_boxes(np.zeros((96, 128, 3), np.uint8), np.array([[16, 16, 64, 64]])).shape
+    (480, 640, 3)
     """
     import supervision as sv
     from matplotlib import get_data_path
@@ -99,7 +111,7 @@ def draw_boxes(
         ],
         object,
     )
-    # By falling area, so that a small box is never hidden under the label of a large one.
+    # in order of decreasing area, so that the label of a large box never hides a small one
     sizes = boxes[:, 2:] - boxes[:, :2]
     order = np.argsort(-sizes.prod(axis=1), kind="stable")
     drawn: Any = sv.Detections(boxes[order], class_id=ids[order])
@@ -112,7 +124,7 @@ def draw_boxes(
         path = str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
         letters, line = ImageFont.truetype(path, font), font + 2 * padding
         corners, words = drawn.xyxy[readable], list(texts[readable])
-        # labels stay in the picture: below the upper edge of a box without room above, and left of the border
+        # labels stay in the picture: inside a box without room above it, and left of the right border
         widths = np.array([letters.getlength(word) + 2 * padding for word in words], np.float32)
         corners[:, 0] = np.minimum(corners[:, 0], picture.shape[1] - widths).clip(0)
         corners[:, 1] += line * (corners[:, 1] < line)
@@ -128,9 +140,17 @@ def draw_boxes(
 def draw_points(
     image: NDArray[np.uint8], points: NDArray[np.floating], colour: str = "#F0E442"
 ) -> NDArray[np.uint8]:
-    """A copy of `image` (H, W, 3) RGB with the `points` (K, P, 2) px of K faces as dots, about a hundredth of
-    the face wide; those outside the picture, or not finite, are left out."""
-    picture: Any = image.copy()
+    """Draw landmarks as dots, whose diameter is about a hundredth of the face.
+
+    Args:
+        image: RGB uint8 (H, W, 3); it is not changed.
+        points: (K, P, 2) px of K faces; points outside the picture, or not finite, are left out.
+        colour: "#RRGGBB".
+
+    Returns:
+        A copy, RGB uint8 (H, W, 3).
+    """
+    drawing = image.copy()
     ink = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
     for face in np.asarray(points, float):
         inside = np.isfinite(face).all(1) & (face >= 0).all(1) & (face < image.shape[1::-1]).all(1)
@@ -138,10 +158,10 @@ def draw_points(
             continue
         radius = max(1.0, np.ptp(face[inside], axis=0).max() / 150)
         for x, y in face[inside]:
-            # sixteenths of a pixel, from the centres of pixels
+            # in sixteenths of a pixel, relative to pixel centres
             centre = (round((x - 0.5) * 16), round((y - 0.5) * 16))
-            cv2.circle(picture, centre, round(radius * 16), ink, -1, cv2.LINE_AA, 4)
-    return picture
+            cv2.circle(drawing, centre, round(radius * 16), ink, -1, cv2.LINE_AA, 4)
+    return drawing
 
 
 def _ink(colour: str) -> str:
@@ -156,7 +176,15 @@ def image_grid(
     title: str = "",
     cell: float = 2.4,
 ) -> Figure:
-    """Pictures (H, W, 3) RGB or (H, W) grey of any sizes in rows; `cell` is a picture's width in inches."""
+    """Pictures in rows.
+
+    Args:
+        images: RGB (H, W, 3) or grey (H, W) uint8, of any sizes.
+        titles: one per picture, or none.
+        columns: by default at most five.
+        title: of the figure.
+        cell: width of a picture in inches.
+    """
     columns = columns or min(len(images), 5) or 1
     rows = max(1, -(-len(images) // columns))
     aspects = [image.shape[0] / image.shape[1] for image in images] or [1.0]
@@ -181,10 +209,15 @@ def bars(
     title: str = "",
     form: str = "{:#.3g}",
 ) -> Figure:
-    """Horizontal bars with their values written beside them, first name on top.
+    """Horizontal bars with their values written next to them, first name on top.
 
-    `values` (N,) or several series {name: (N,)}; NaN reads "not measured". `errors`: (N,) half widths or
-    (2, N) below and above, in the same form as `values`.
+    Args:
+        names: (N,) of the bars.
+        values: (N,), or several series {name: (N,)}; NaN reads "not measured".
+        errors: (N,) half widths or (2, N) below and above; a mapping if `values` is one.
+        xlabel: with the unit.
+        title: of the figure.
+        form: format of the written values.
     """
     series = dict(values) if isinstance(values, Mapping) else {"": values}
     spreads = dict(errors) if isinstance(errors, Mapping) else dict.fromkeys(series, errors)
@@ -198,10 +231,12 @@ def bars(
             spread = np.zeros_like(shown) if spreads.get(name) is None else np.asarray(spreads[name], float)
             at = rows + (s - (len(series) - 1) / 2) * thick
             axes.barh(at, shown, thick * 0.92, color=PALETTE[s % 7], label=name)
-            known = ~np.isnan(numbers) & (np.atleast_2d(spread) > 0).any(axis=0)
-            axes.errorbar(shown[known], at[known], xerr=spread[..., known], fmt="none", ecolor="black", lw=1)
-            least = min(least, *(shown - np.atleast_2d(spread)[0] * known))
-            reach = shown + np.atleast_2d(spread)[-1] * known
+            marked = ~np.isnan(numbers) & (np.atleast_2d(spread) > 0).any(axis=0)
+            axes.errorbar(
+                shown[marked], at[marked], xerr=spread[..., marked], fmt="none", ecolor="black", lw=1
+            )
+            least = min(least, *(shown - np.atleast_2d(spread)[0] * marked))
+            reach = shown + np.atleast_2d(spread)[-1] * marked
             for y, end, number in zip(at, reach, numbers, strict=True):
                 text = "not measured" if np.isnan(number) else form.format(number)
                 axes.annotate(
@@ -229,7 +264,7 @@ def stacked(
     title: str = "",
     form: str = "{:#.3g}",
 ) -> Figure:
-    """Horizontal bars made of `parts` {name: (N,)}, first name on top, and their sums beside them."""
+    """Horizontal bars stacked from `parts` {name: (N,)}, with their sums next to them, first name on top."""
     rows, reach = np.arange(len(names)), np.zeros(len(names))
     with _figure(7.2, max(1.8, 1.1 + 0.26 * len(names))) as (figure, axes):
         for i, (part, column) in enumerate(parts.items()):
@@ -256,8 +291,8 @@ def dots(
     title: str = "",
     form: str = "{:.2g}",
 ) -> Figure:
-    """Values (N,) of very different sizes: a dot each on a logarithmic axis, first name on top, coloured by
-    `groups`; a zero stands, so written, at the left edge."""
+    """Values (N,) of very different magnitudes as dots on a logarithmic axis, first name on top, coloured by
+    `groups` (N,). A zero is drawn at the left edge, labelled 0."""
     written = np.asarray(values, float)
     positive = written[written > 0]
     numbers = np.where(written > 0, written, (positive.min() if len(positive) else 1.0) / 10)
@@ -289,8 +324,14 @@ def dots(
 def layer_profile(
     kinds: Sequence[str], quantities: Mapping[str, ArrayLike], xlabel: str = "", title: str = ""
 ) -> Figure:
-    """A network's layers as columns in running order: one panel for each of the `quantities` {name: (L,)},
-    coloured by what a layer is, `kinds` (L,)."""
+    """Layers of a network as columns in running order.
+
+    Args:
+        kinds: (L,) kind of each layer, for the colour.
+        quantities: name -> (L,) values; one panel each.
+        xlabel: of the last panel.
+        title: of the figure.
+    """
     names = list(dict.fromkeys(kinds))
     x = np.arange(len(kinds))
     with _figure(9.0, 0.9 + 1.5 * len(quantities), len(quantities)) as (figure, axes):
@@ -298,9 +339,9 @@ def layer_profile(
         for panel, (quantity, column) in zip(panels, quantities.items(), strict=True):
             numbers = np.asarray(column, float)
             for i, name in enumerate(names):
-                mine = np.array([kind == name for kind in kinds])
+                selected = np.array([kind == name for kind in kinds])
                 colour = PALETTE[i] if i < 7 else _GREY
-                panel.bar(x[mine], numbers[mine], 0.85, color=colour, label=name)
+                panel.bar(x[selected], numbers[selected], 0.85, color=colour, label=name)
             panel.set_title(quantity, fontsize=10, fontweight="normal")
             panel.grid(axis="x", visible=False)
             panel.margins(x=0.01)
@@ -319,9 +360,15 @@ def curves(
     bands: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     log: str = "",
 ) -> Figure:
-    """Lines {name: (x, y)}, with intervals {name: (low, high)} at the same x where given.
+    """Lines.
 
-    `log`: "", "x", "y" or "xy". More than six lines get their legend beside the axes.
+    Args:
+        series: name -> (x, y).
+        xlabel: with the unit.
+        ylabel: with the unit.
+        title: of the figure.
+        bands: name -> (low, high) at the same x, shaded.
+        log: logarithmic axes: "", "x", "y" or "xy".
     """
     with _figure(6.4, 3.8) as (figure, axes):
         for i, (name, (x, y)) in enumerate(series.items()):
@@ -351,9 +398,15 @@ def pareto(
     log: str = "",
     groups: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Points {name: (x, y)} with the front of those that no other beats (less x and more y are better).
+    """Points and their Pareto front: smaller x and larger y are better.
 
-    `groups` {name: group} colours the points; `log` as in `curves`.
+    Args:
+        points: name -> (x, y).
+        xlabel: with the unit.
+        ylabel: with the unit.
+        title: of the figure.
+        log: logarithmic axes: "", "x", "y" or "xy".
+        groups: name -> group, for the colour.
     """
     names = list(points)
     xy = np.array([points[name] for name in names], float).reshape(-1, 2)
@@ -374,17 +427,17 @@ def pareto(
         axes.margins(x=0.3, y=0.12)
         for i, kind in enumerate(kinds):
             axes.scatter([], [], color=PALETTE[i % 7], label=kind)
-        axes.plot([], [], color=_GREY, lw=1.2, label="best for its cost")
+        axes.plot([], [], color=_GREY, lw=1.2, label="Pareto front")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         _name(axes, title, xlabel, ylabel)
-        figure.draw_without_rendering()  # labels are put where the layout leaves the points
+        figure.draw_without_rendering()  # labels are placed after the layout has moved the points
         _spread_labels(axes, xy, names, set(front.tolist()))
     return figure
 
 
 def _spread_labels(axes: Axes, xy: NDArray[np.float64], names: Sequence[str], front: set[int]) -> None:
-    """Names beside their points, on the first side where they lie on nothing else and inside the axes."""
-    # The front comes to a point from below and leaves it to the right.
+    """Names next to their points, at the first position that overlaps nothing and is inside the axes."""
+    # the front reaches a point from below and leaves it to the right
     near = [(-6, 4, "right"), (6, -12, "left"), (0, 8, "center"), (0, -15, "center"), (7, -3, "left")]
     far = [(6, 16, "left"), (6, -24, "left"), (-6, 16, "right"), (-6, -24, "right")]
     dots = axes.transData.transform(xy)
@@ -402,7 +455,7 @@ def _spread_labels(axes: Axes, xy: NDArray[np.float64], names: Sequence[str], fr
             back = {"left": 0, "right": extent.width, "center": extent.width / 2}[align]
             left, low = dot[0] + dx * per_point - back, dot[1] + dy * per_point
             box = (left, low, left + extent.width, low + extent.height)
-            hits = sum(  # text over text is worse than text over a line
+            hits = sum(  # overlapping text is worse than text over a line
                 box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3]
                 for b in (*taken, *labels, *labels, *labels)
             )
@@ -419,8 +472,14 @@ def precision_recall(
     point: tuple[float, float] | None = None,
     title: str = "",
 ) -> Figure:
-    """Curves {name: (recall, precision)} in 0..1, best `aps` first in the legend; `point` marks a chosen
-    (recall, precision)."""
+    """Precision-recall curves.
+
+    Args:
+        series: name -> (recall, precision), each in 0..1.
+        aps: name -> average precision, written in the legend, the best first.
+        point: (recall, precision) of an operating point to mark.
+        title: of the figure.
+    """
     order = sorted(series, key=lambda name: -(aps or {}).get(name, 0.0)) if aps else list(series)
     with _figure(6.4, 4.2) as (figure, axes):
         for i, name in enumerate(order):
@@ -455,9 +514,14 @@ def precision_recall(
 
 
 def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Figure:
-    """Counts (C + 1, C + 1), rows = truth, the last row background and the last column missed. A cell is
-    shaded by its part of the row; in the background's row, which has no total, by its part of all false
-    positives. Counts are written where there is room (up to 25 classes)."""
+    """Confusion matrix.
+
+    Args:
+        matrix: (C + 1, C + 1) counts; rows are labels, the last one background; columns are detections, the
+            last one missed objects. A cell is shaded by its share of the row.
+        classes: (C,) names. Counts are written for up to 25 classes.
+        title: of the figure.
+    """
     counts = np.asarray(matrix, float)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = len(classes) + 1
@@ -485,8 +549,8 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Fig
                         fontsize=font * 0.85,
                         color="white" if dark else "black",
                     )
-        figure.colorbar(picture, ax=axes, shrink=0.6, label="part of the row")
-        _name(axes, title, "what the detector says", "what it is")
+        figure.colorbar(picture, ax=axes, shrink=0.6, label="share of the row")
+        _name(axes, title, "detected class", "labelled class")
     return figure
 
 
@@ -496,8 +560,14 @@ def anchors_on_boxes(
     title: str = "",
     limit: int = 5000,
 ) -> Figure:
-    """Object sizes (m, 2) in pixels of the network's input, on logarithmic axes, with sets of anchors
-    {name: (a, 2)}; at most `limit` objects are drawn, chosen evenly."""
+    """Anchors over the sizes of the objects, on logarithmic axes.
+
+    Args:
+        sizes: (N, 2) width and height in px of the network input.
+        anchors: name of a set -> (A, 2) width and height.
+        title: of the figure.
+        limit: at most this many objects are drawn, evenly chosen.
+    """
     objects = np.asarray(sizes, float)
     objects = objects[np.linspace(0, len(objects) - 1, min(limit, len(objects))).astype(int)]
     with _figure(5.6, 4.8) as (figure, axes):
@@ -525,6 +595,6 @@ def anchors_on_boxes(
         axes.set_xticks(ticks, map(str, ticks))
         axes.set_yticks(ticks, map(str, ticks))
         axes.minorticks_off()
-        _name(axes, title, "width at the network's input, px", "height, px")
+        _name(axes, title, "width at the network input, px", "height, px")
         axes.legend(loc="upper left", framealpha=0.9, frameon=True, edgecolor="none")
     return figure

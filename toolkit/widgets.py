@@ -1,4 +1,4 @@
-"""What notebooks show besides figures: choices with a default, tables, and a desk to size a network at."""
+"""Widgets and tables of the notebooks: choices with a default, and the sizing of a network."""
 
 from __future__ import annotations
 
@@ -23,57 +23,77 @@ if TYPE_CHECKING:
 
 
 def dropdown(title: str, options: Sequence[str], default: str) -> Dropdown:
-    """A choice whose `.value` is `default` until somebody moves it: a run without hands is a real run.
+    """A menu.
 
-    Raises InputError where the default is none of the options.
+    Args:
+        title: shown before it.
+        options: to choose from.
+        default: its `.value` until somebody changes it, and so in a headless run.
+
+    Raises:
+        InputError: the default is not one of the options.
     """
     if default not in options:
         raise InputError(f"{title} must be one of {', '.join(options)}, not {default!r}")
     widgets = require("ipywidgets", "notebooks")
-    return widgets.Dropdown(options=list(options), value=default, description=title)
+    menu: Dropdown = widgets.Dropdown(options=list(options), value=default, description=title)
+    return menu
 
 
 def data_sets(default: str, made: str = "toy", names: Sequence[str] = ()) -> Dropdown:
-    """A choice of the data sets that are here: those of the cards (of `names` alone, where given), `default`
-    where it is a folder, and `made`, which the notebook makes on the spot.
+    """A menu of the data sets on this machine.
 
-    It starts at `default`, and at `made` where the data set of that card is not here. Raises InputError where
-    `default` is neither a card nor a folder.
+    Args:
+        default: initial value: a name or a folder; if the data set of that name is missing, `made`.
+        made: a data set that the notebook generates.
+        names: of data sets to offer; by default all that have a card.
+
+    Raises:
+        InputError: `default` is neither a name nor a folder.
     """
     names = names or cards.names()
-    here = {made, *(name for name in names if catalog.locate(name))}
-    if default in names and default not in here:
+    available = {made, *(name for name in names if catalog.locate(name))}
+    if default in names and default not in available:
         default = made
     elif Path(default).is_dir():
-        here.add(default)
-    return dropdown("data set", sorted(here), default)
+        available.add(default)
+    return dropdown("data set", sorted(available), default)
 
 
 def checked(checks: Mapping[str, Any], stamp: Mapping[str, Any]) -> HTML:
-    """How a notebook ends: what was checked, and the versions and the machine that it was checked with."""
+    """Last output of a notebook: what was checked, and the `environment` it was checked in."""
     display = require("IPython.display", "notebooks")
     tables = [
         table({title: rows, other: rows.values()}).data
         for title, other, rows in (("checked", "result", checks), ("environment", "", stamp))
     ]
-    return display.HTML("".join(tables))
+    html: HTML = display.HTML("".join(tables))
+    return html
 
 
 def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
-    """Columns {title: cells}: numbers stand to the right, text and the first column to the left.
+    """An HTML table.
 
-    The row whose first cell is `strong` stands out. Raises InputError where the columns differ in length.
+    Args:
+        columns: title -> cells. Numbers are aligned to the right, text and the first column to the left.
+        strong: first cell of the row that is printed bold.
+
+    Raises:
+        InputError: the columns differ in length.
+
+    >>> table({"network": ["a"], "kB": [3]}).data.count("<tr>")
+    2
     """
     display = require("IPython.display", "notebooks")
     cells = [[str(cell) for cell in column] for column in columns.values()]
     if len({len(column) for column in cells}) > 1:
         lengths = ", ".join(f"{title} {len(c)}" for title, c in zip(columns, cells, strict=True))
-        raise InputError(f"the columns of a table have one length, found {lengths}")
+        raise InputError(f"the columns of a table must have one length, found {lengths}")
     numbers = [i > 0 and all(cell[:1] in "+-0123456789" for cell in column) for i, column in enumerate(cells)]
     rows = [("th", tuple(columns)), *(("td", row) for row in zip(*cells, strict=True))]
     lines = []
     for tag, row in rows:
-        # widgets.HTML, unlike an output, leaves no room between columns
+        # widgets.HTML, unlike an output, has no space between columns
         weight = "bold" if tag == "th" or (strong and row[0] == strong) else "normal"
         style = f"font-weight: {weight}; padding-right: 1.5em; text-align: "
         lines.append(
@@ -82,25 +102,34 @@ def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
                 for cell, number in zip(row, numbers, strict=True)
             )
         )
-    return display.HTML(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+    html: HTML = display.HTML(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+    return html
 
 
 def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
-    """Switches for SE, CSP, width and input size of a network; below them, changing at once, what it costs,
-    its layers, and what its heads see of the data set's objects. `.changes` of the box is what is set."""
+    """Switches for SE, CSP, width and input size of a network, and below them its cost, its layers, and how
+    its heads suit the objects of the data set.
+
+    Args:
+        dataset: with the objects.
+        network: name in the zoo.
+
+    Returns:
+        The widget; its `.changes` are the settings that differ from the network's own.
+    """
     widgets = require("ipywidgets", "notebooks")
     spec = create_model(network).spec
     sides = sorted({*range(spec.stride * 3, 449, spec.stride), max(spec.input_size)})
-    beside: Any = {"indent": False, "layout": {"width": "auto", "margin": "2px 1em 2px 2px"}}
+    style: Any = {"indent": False, "layout": {"width": "auto", "margin": "2px 1em 2px 2px"}}
     switches = {
-        "se": widgets.Checkbox(any(spec.se), description="squeeze-and-excite", **beside),
-        "csp": widgets.Checkbox(any(spec.csp), description="cross-stage partial", **beside),
+        "se": widgets.Checkbox(any(spec.se), description="squeeze-and-excite", **style),
+        "csp": widgets.Checkbox(any(spec.csp), description="cross-stage partial", **style),
         "width": widgets.FloatSlider(
             spec.width, min=0.25, max=2, step=0.05, description="width", continuous_update=False
         ),
         "input_size": widgets.Dropdown(
             options=[("as it is", None), *((f"{side} px", side) for side in sides)],
-            index=0,  # else a value of None is shown as no choice at all
+            index=0,  # otherwise a value of None is shown as no choice
             description="input",
         ),
     }
@@ -115,7 +144,7 @@ def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
             for name, value in values.items()
             if value != {"se": any(spec.se), "csp": any(spec.csp), "input_size": None}.get(name, spec.width)
         }
-        gc.disable()  # a full collection takes longer than the page does: after it, then
+        gc.disable()  # a full collection takes longer than the page itself
         try:
             page.value = sizing_page(dataset, network, box.changes, base)
         finally:
@@ -128,8 +157,8 @@ def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
 
 
 def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base: Cost) -> str:
-    """HTML: totals beside those of `base`, the layers by BFLOPs on the scale of both networks, and the heads
-    against the objects' sizes."""
+    """HTML: totals next to those of `base`, the layers by BFLOPs on a common scale, and the heads with the
+    sizes of the objects they can see."""
     model = create_model(network, **changes)
     cost = measure(model)
     totals = {
@@ -154,20 +183,20 @@ def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base
         for head in cost.heads
     ]
     width, height = model.io.input_size
-    return (
-        f"<p>{escape(network)} at {width} x {height}: the median object is {np.median(sides):.0f} px "
-        "a side</p>"
+    html: str = (
+        f"<p>{escape(network)} at {width} x {height}: the side of the median object is "
+        f"{np.median(sides):.0f} px</p>"
         + table(dict(zip(("", "as it is", "now", "change"), zip(*rows, strict=True), strict=True))).data
         + _layer_bars(cost, base)
         + table(
             dict(
                 zip(
                     (
-                        "head of stride",
-                        "sees",
-                        "objects below a cell",
-                        "within its view",
-                        "larger than its view",
+                        "stride of the head",
+                        "receptive field",
+                        "objects smaller than a cell",
+                        "within the receptive field",
+                        "larger",
                     ),
                     zip(*heads, strict=True),
                     strict=True,
@@ -175,10 +204,11 @@ def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base
             )
         ).data
     )
+    return html
 
 
 def _layer_bars(cost: Cost, base: Cost) -> str:
-    """An SVG with one bar for each layer, coloured by kind: faster to draw than a figure."""
+    """An SVG with one bar per layer, coloured by kind; drawn faster than a matplotlib figure."""
     kinds = list(dict.fromkeys(layer.kind for layer in cost.layers if layer.bflops))
     colours = {kind: viz.PALETTE[i % len(viz.PALETTE)] for i, kind in enumerate(kinds)}
     top = max(layer.bflops for layer in (*cost.layers, *base.layers)) or 1.0

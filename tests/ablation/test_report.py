@@ -11,7 +11,7 @@ from tests.benchmarks.studies import simulate, spread_of_seeds
 from toolkit.ablation.cells import cells
 from toolkit.ablation.effects import contrasts, effects, fit, holm, judged
 from toolkit.ablation.plan import read_plan
-from toolkit.ablation.report import markdown, table, write_report
+from toolkit.ablation.report import markdown, study_table, write_report
 from toolkit.ablation.store import Store
 from toolkit.runtime import InputError, whole_file
 
@@ -95,9 +95,9 @@ def test_factors_that_always_change_together_are_left_out():
     known = contrasts(levels, factors)
     assert not known.names
     assert known.left[:2] == [
-        "a: off to on could not be told apart from b.", "b: off to on could not be told apart from a."
+        "a: off to on cannot be separated from b.", "b: off to on cannot be separated from a."
     ]  # fmt: skip
-    assert known.left[2].startswith("a x b could not be told apart from the mean")
+    assert known.left[2].startswith("a x b cannot be separated from the mean")
     with pytest.raises(InputError, match="nothing to compare"):
         fit(known, noise(6))
 
@@ -118,7 +118,7 @@ def test_half_a_factorial_names_its_aliases():
     together = np.array(levels["c"]) & np.array(levels["d"])
     shown = [e.name for e in effects(levels, factors, noise(count) + 0.2 * together) if e.shown]
     assert shown == ["c: off to on", "d: off to on", "a x b (or c x d)"]
-    assert any("cannot tell the two apart" in line for line in contrasts(levels, factors).left)
+    assert any("cannot separate them" in line for line in contrasts(levels, factors).left)
     three = two("a", "b", "c")
     levels, _ = design(3, three, lambda *on: sum(on) % 2 == 0)
     names = contrasts(levels, three).names
@@ -130,7 +130,7 @@ def test_interactions_of_three_levels_are_said_not_to_be_tested():
     levels, _ = design(3, factors)
     known = contrasts(levels, factors)
     assert known.names == ["width: 0.5 to 1.0", "width: 0.5 to 2.0", "se: off to on"]
-    assert known.left == ["Not tested, as a factor of three or more levels is in it: width x se."]
+    assert known.left == ["Not tested, because a factor has three or more levels: width x se."]
 
 
 def test_sections_are_corrected_together():
@@ -176,7 +176,7 @@ def test_a_study_of_which_one_level_survived_is_reported(kept):
     answer = write_report(folder)
     text = (folder / "report.md").read_text()
     assert text.count(f"failed: {wrong}") == 2
-    assert "input_size: 64 alone finished, so there is nothing to compare" in text
+    assert "input_size: only 64 finished, so there is nothing to compare" in text
     assert [e["name"] for e in answer["effects"]["as-is"]] == ["ema: 0 to 0.9"]
     read = strict((folder / "report.json").read_text())
     assert [line["mean"] for line in read["table"]].count(None) == 2
@@ -190,8 +190,8 @@ def test_nothing_to_compare_is_a_sentence(kept):
     folder = kept(lambda cell: 0.5 if cell["levels"] == {"input_size": 64, "ema": 0} else wrong)
     assert write_report(folder)["effects"] == {"as-is": []}
     text = (folder / "report.md").read_text()
-    assert "input_size: 64 alone finished" in text
-    assert "ema: 0 alone finished" in text
+    assert "input_size: only 64 finished" in text
+    assert "ema: only 0 finished" in text
 
 
 def test_sections_of_a_matched_study(kept):
@@ -203,7 +203,7 @@ def test_sections_of_a_matched_study(kept):
     answer = write_report(folder)
     assert list(answer["effects"]) == ["as-is", "width"]
     text = (folder / "report.md").read_text()
-    assert "95 % ones, each for itself and not corrected; p is corrected for all 6 tests" in text
+    assert "intervals of single effects, not corrected; p is corrected for all 6 tests" in text
 
 
 def test_a_budget_of_seconds_is_held_beside_what_was_used(kept):
@@ -222,14 +222,14 @@ def test_a_budget_of_seconds_is_held_beside_what_was_used(kept):
 
 def test_bad_reports_are_one_sentence(kept, tmp_path):
     drawn = iter(noise(100))
-    with pytest.raises(InputError, match="holds no study: expected"):
+    with pytest.raises(InputError, match="has no study: expected"):
         write_report(tmp_path / "nowhere")
     folder = kept(lambda cell: float(next(drawn)))
     with pytest.raises(InputError, match="no score 'easy': they have score, map50"):
         write_report(folder, score="easy")
     before = (folder / "study.db").read_bytes()
     (folder / "study.db").unlink()
-    with pytest.raises(InputError, match="holds no study.db"):
+    with pytest.raises(InputError, match="has no study.db"):
         write_report(folder)
     assert not (folder / "study.db").exists()
     (folder / "study.db").write_bytes(b"rubbish" + before[7:])
@@ -260,7 +260,7 @@ def test_table_keeps_failed_cells():
         for s in range(2)
     ]
     rows.append({"levels": {"se": False}, "matching": "as-is", "seed": 0, "fault": "it diverged"})
-    lines = table(rows)
+    lines = study_table(rows)
     assert lines[0]["mean"] == pytest.approx(0.55)
     assert lines[0]["sd"] == pytest.approx(0.0707, abs=1e-4)
     text = markdown(lines)

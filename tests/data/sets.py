@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from hypothesis import strategies as st
 
-from toolkit.data.dataset import Dataset, split_order
+from toolkit.data.dataset import Dataset
+from toolkit.data.splitting import split_order
 
 CLASSES = ("wheel", "traffic light", "a & b <c>", "größe")
 SPLITS = ("train", "val", "test", "")

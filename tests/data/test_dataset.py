@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tests.data.sets import CLASSES, assert_same, by_split, make, small, specs, thousandths, write_picture
 from toolkit.data import importing
 from toolkit.data.catalog import load
-from toolkit.data.dataset import match_classes, split_order
+from toolkit.data.dataset import match_classes
 from toolkit.data.folders import unique_names
 from toolkit.data.formats import registry
 from toolkit.data.formats.canonical import save
+from toolkit.data.splitting import split_order
 from toolkit.runtime import InputError
 
 quick = settings(max_examples=40, deadline=None)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tests.data.sets import CLASSES, assert_same, by_split, make, small, specs, write_picture
 from toolkit.data import importing
 from toolkit.data.formats import registry
-from toolkit.data.formats.coco import split_of, stream_json
+from toolkit.data.formats.coco import stream_json
 from toolkit.data.formats.common import picture_size
+from toolkit.data.splitting import split_of
 from toolkit.runtime import InputError
 
 quick = settings(max_examples=40, deadline=None)

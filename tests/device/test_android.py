@@ -280,7 +280,7 @@ def test_a_name_that_is_none(name, exports, tmp_path):
 def test_another_folder_is_never_replaced(exports, tmp_path):
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists and is no packaged app: name another folder"):
+    with pytest.raises(InputError, match="exists and is not a packaged app: name another folder"):
         package_android([exports / "nano-coco"], tmp_path / "app")
     assert (tmp_path / "app" / "mine.txt").read_text() == "mine"
 

@@ -167,7 +167,7 @@ def test_no_build_tool(tool, empty_cache, tmp_path, monkeypatch):
 
 def test_a_folder_that_is_no_ndk(tmp_path, monkeypatch):
     monkeypatch.setenv("ANDROID_NDK", str(tmp_path))
-    with pytest.raises(InputError, match="is no Android NDK: expected build/cmake"):
+    with pytest.raises(InputError, match="is not an Android NDK: expected build/cmake"):
         compiler_for("arm64-v8a")
     assert compiler_for("arm64-v8a", ndk=False).threads == "own"
     assert compiler_for("x86_64").threads == "own"

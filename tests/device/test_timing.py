@@ -326,7 +326,7 @@ def test_two_writers_lose_nothing(stated, network):
 
 def test_a_study_has_the_device_as_a_cost(network, tmp_path):
     shutil.copytree(network, tmp_path / "study" / "networks" / "0")
-    with pytest.raises(InputError, match="holds no networks of a study"):
+    with pytest.raises(InputError, match="no networks of a study"):
         report.time_study(tmp_path, ["local"])
     assert report.time_study(tmp_path / "study", ["local"], loops=5) == 1
     rows = [
@@ -335,7 +335,7 @@ def test_a_study_has_the_device_as_a_cost(network, tmp_path):
     ((title, value),) = report.device_costs(tmp_path / "study", rows)["0"].items()
     assert title.endswith("not a phone, ms")
     rows[0][title] = value
-    text = report.markdown(report.table(rows, costs={title: title}), costs={title: title})
+    text = report.markdown(report.study_table(rows, costs={title: title}), costs={title: title})
     assert title in text
     assert f"| {value:,.4g} |" in text
     assert "not measured" in text  # of the network that was not timed

@@ -155,7 +155,7 @@ def test_missing_detections_are_named(tmp_path):
         widerface.read_detections(tmp_path / "out", truth)
     with pytest.raises(InputError, match="no folder '0--Event'"):
         widerface.read_detections(tmp_path / "out" / "2--Event", truth)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         widerface.read_detections(tmp_path / "none", truth)
 
 

@@ -399,7 +399,7 @@ def test_bad_input(given, tmp_path):
         ({"float_layers": ["conv_99"]}, "has no layer 'conv_99' to quantise: it has convrelu_0"),
         ({"samples": samples[:1]}, "at least 8 pictures, 1 were given"),
         ({"samples": samples[:0]}, "at least 8 pictures, 0 were given"),
-        ({"samples": samples * 255}, "takes values in 0..1, the calibration pictures lie in"),
+        ({"samples": samples * 255}, "takes values in 0..1, the calibration pictures are in"),
         ({"samples": samples.astype(np.float64)}, "takes float32"),
         ({"samples": samples[..., :50]}, "not a multiple of this network's stride"),
         ({"binary": tmp_path / "none.bin"}, "cannot read the ncnn model"),

@@ -167,14 +167,14 @@ def test_bad_input(small, tmp_path):
             export_int8(source, tmp_path, samples)
     with pytest.raises(InputError, match="conf .* between 0 and 1.* 25"):
         export_end2end(fold(model), tmp_path, size, conf=25)
-    with pytest.raises(InputError, match="gives map0: it is no model-end2end.onnx"):
+    with pytest.raises(InputError, match="gives map0: it is not a model-end2end.onnx"):
         EndToEndModel(source, model.io)
     (path,) = export_end2end(fold(model), tmp_path, size)
     with pytest.raises(InputError, match="has plain suppression inside: 'diou' cannot be chosen"):
         next(run(EndToEndModel(path, model.io), [np.zeros((9, 9, 3), np.uint8)], DetectSettings(nms="diou")))
     with pytest.raises(InputError, match="takes 56x56, not 64x56"):
         EndToEndModel(path, model.io).find(np.zeros((1, 3, 56, 64), np.float32), DetectSettings())
-    with pytest.raises(InputError, match="has not one input and 1 outputs"):
+    with pytest.raises(InputError, match="not have one input and 1 outputs"):
         OnnxModel(path, model.io)
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(source.read_bytes()[:1000])

@@ -87,7 +87,7 @@ def test_bad_input(made, tmp_path):
     with pytest.raises(InputError, match="parity needs an input"):
         layer_parity(model, model)
     np.savez(tmp_path / "a.npz", x=x)
-    with pytest.raises(InputError, match="is no darknet reference"):
+    with pytest.raises(InputError, match="is not a darknet reference"):
         DarknetReference(tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes(b"no")
     with pytest.raises(InputError, match="cannot read the darknet reference"):

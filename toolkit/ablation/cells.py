@@ -110,7 +110,8 @@ def matched_width(model: str, changes: dict[str, Any], bflops: float) -> float:
     best = min(bflops_at, key=lambda width: abs(bflops_at[width] / bflops - 1))
     if abs(bflops_at[best] / bflops - 1) > TOLERANCE:
         raise InputError(
-            f"no width brings {model} with {changes} to {bflops:.4f} BFLOPs: the nearest is {bflops_at[best]:.4f}"
+            f"no width brings {model} with {changes} to {bflops:.4f} BFLOPs: "
+            f"the nearest is {bflops_at[best]:.4f}"
         )
     return best
 

@@ -1,4 +1,4 @@
-"""Effects of factors from the scores of a study, with intervals and corrected p-values."""
+"""Effects of factors from the scores of a study, with intervals and corrected p values."""
 
 from __future__ import annotations
 
@@ -13,21 +13,33 @@ from scipy import stats
 
 from toolkit.runtime import InputError
 
-LEVEL = 0.05  # of all tests of a study together
+LEVEL = 0.05  # significance level of all tests of a study together
 POWER = 0.8  # of the smallest detectable effect
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What turning one factor does to the score on average over the others, or an interaction: how much more
-    one factor does at the second level of another."""
+    """Change of the score from one level of a factor to another, averaged over the other factors; or an
+    interaction: how much larger that change is at the second level of another factor.
+
+    Attributes:
+        name: such as "se: off to on" or "se x csp".
+        difference: of the scores.
+        low, high: 95 % interval of the difference, not corrected for other tests.
+        p: p value, corrected for all tests of the study (Holm).
+        detectable: size of an effect that would be found with a probability of POWER, were it the only one.
+
+    >>> effect = Effect("se: off to on", 0.012, 0.004, 0.020, p=0.01, detectable=0.011)
+    >>> effect.shown, effect.sentence()
+    (True, 'se: off to on: +0.0120 [+0.0040, +0.0200], p = 0.01.')
+    """
 
     name: str
     difference: float
     low: float
     high: float
-    p: float  # corrected for all tests of the study (Holm)
-    detectable: float  # found with a probability of POWER, were it the only one
+    p: float
+    detectable: float
 
     @property
     def shown(self) -> bool:
@@ -39,14 +51,20 @@ class Effect:
             return f"{self.name}: {value}, p = {self.p:.2g}."
         return (
             f"{self.name}: no effect shown ({value}, p = {self.p:.2g}); one of {self.detectable:.4f} "
-            "would most likely have been seen."
+            "would probably have been detected."
         )
 
 
 @dataclass(frozen=True)
 class Contrasts:
-    """What a study's runs can tell: `names` of what is tested, each with its row of `weights` (tests,
-    columns) for the coefficients of `design` (runs, columns); in `left`, sentences on what is not."""
+    """What the runs of a study can show.
+
+    Attributes:
+        design: (runs, columns) of the linear model.
+        names: of the tested effects.
+        weights: (tests, columns) of the coefficients, one row per name.
+        left: sentences about what cannot be tested.
+    """
 
     design: NDArray[np.float64]
     names: list[str]
@@ -56,7 +74,7 @@ class Contrasts:
 
 @dataclass(frozen=True)
 class Fit:
-    """Differences by name with their standard errors, on `freedom` degrees."""
+    """Differences by name and their standard errors, with `freedom` degrees of freedom."""
 
     names: list[str]
     differences: NDArray[np.float64]
@@ -68,13 +86,16 @@ MEAN = "the mean of all runs"
 
 
 def contrasts(levels: Mapping[str, Sequence[Any]], factors: Mapping[str, Sequence[Any]]) -> Contrasts:
-    """The model of a study's runs: main effects and two-way interactions, those of two levels tested.
+    """The linear model of a study's runs: main effects, and interactions of two factors with two levels each.
 
-    levels {factor: (N,) level of each run}, factors {factor: its levels, the first to compare with}. Levels
-    are coded by their deviation from the mean, so main effects are averages over the other factors. A main
-    effect outside the design's row space is left out. An interaction that the runs cannot tell apart from
-    what stands in the model already has no column; what would carry it says so: "a x b (or c x d)" (the
-    alias matrix of Box and Wilson 1951).
+    Levels are coded by their deviation from the mean, so main effects are averages over the other factors. A
+    main effect outside the row space of the design is left out. An interaction that the runs cannot separate
+    from an earlier column has no column of its own; the effect that includes it is named so, as in
+    "a x b (or c x d)" (the alias matrix of Box and Wilson 1951).
+
+    Args:
+        levels: factor -> (N,) level of each run.
+        factors: factor -> its levels; the others are compared with the first.
     """
     coded = {
         name: _codes(len(choices))[[list(choices).index(level) for level in levels[name]]]
@@ -99,24 +120,24 @@ def contrasts(levels: Mapping[str, Sequence[Any]], factors: Mapping[str, Sequenc
     inverse = np.linalg.pinv(design)
 
     def touched(row: NDArray[np.float64], but: str = "") -> list[str]:
-        found = dict.fromkeys(owners[i] for i in np.flatnonzero(np.abs(row) > 1e-8))
-        return [name for name in found if name not in (MEAN, but)] or [MEAN]
+        terms = dict.fromkeys(owners[i] for i in np.flatnonzero(np.abs(row) > 1e-8))
+        return [name for name in terms if name not in (MEAN, but)] or [MEAN]
 
-    wanted = []
+    tests = []
     for name, choices in factors.items():
         codes, start = _codes(len(choices)), owners.index(name)
         for k in range(1, len(choices)):
             row = np.zeros(len(owners))
             row[start : start + len(choices) - 1] = codes[k] - codes[0]
-            wanted.append((f"{name}: {level_text(choices[0])} to {level_text(choices[k])}", name, row))
+            tests.append((f"{name}: {level_text(choices[0])} to {level_text(choices[k])}", name, row))
     untested = [f"{a} x {b}" for a, b in pairs if len(factors[a]) > 2 or len(factors[b]) > 2]
     two = [f"{a} x {b}" for a, b in pairs if f"{a} x {b}" in owners and f"{a} x {b}" not in untested]
-    wanted += [(pair, pair, 4.0 * (np.array(owners) == pair)) for pair in two]
+    tests += [(pair, pair, 4.0 * (np.array(owners) == pair)) for pair in two]
     names, weights, left, carried = [], [], [], set()
-    for label, name, row in wanted:
+    for label, name, row in tests:
         lost = row - row @ inverse @ design
         if np.abs(lost).max() > 1e-8:
-            left.append(f"{label} could not be told apart from {', '.join(touched(lost, name))}.")
+            left.append(f"{label} cannot be separated from {', '.join(touched(lost, name))}.")
             continue
         also = list(dict.fromkeys(pair for pair, column in hidden if abs(row @ inverse @ column) > 1e-8))
         carried |= set(also)
@@ -124,59 +145,58 @@ def contrasts(levels: Mapping[str, Sequence[Any]], factors: Mapping[str, Sequenc
         weights.append(row)
     for pair, column in dict(hidden).items():
         if pair not in carried:
-            left.append(f"{pair} could not be told apart from {', '.join(touched(inverse @ column))}.")
+            left.append(f"{pair} cannot be separated from {', '.join(touched(inverse @ column))}.")
     if carried:
         left.append(
-            "What stands behind 'or' may be what a line shows: these runs cannot tell the two apart. "
-            "Interactions of three factors are taken to be none."
+            "An effect with 'or' may be either of the two: these runs cannot separate them. Interactions of "
+            "three factors are assumed to be zero."
         )
     if untested:
-        left.append(f"Not tested, as a factor of three or more levels is in it: {', '.join(untested)}.")
+        left.append(f"Not tested, because a factor has three or more levels: {', '.join(untested)}.")
     return Contrasts(design, names, np.array(weights).reshape(-1, len(owners)), left)
 
 
-def fit(known: Contrasts, scores: ArrayLike) -> Fit:
-    """The contrasts' values for scores (N,), by least squares. Raises InputError where there is nothing to
-    compare or no residuals are left to judge by."""
+def fit(model: Contrasts, scores: ArrayLike) -> Fit:
+    """Least-squares fit to the scores (N,) of the runs. Raises InputError if there is nothing to compare, or
+    no residuals from which to estimate the variance."""
     y = np.asarray(scores, float)
-    if not known.names:
-        raise InputError("there is nothing to compare in the cells that finished")
-    freedom = len(y) - int(np.linalg.matrix_rank(known.design))
+    if not model.names:
+        raise InputError("there is nothing to compare in the finished cells")
+    freedom = len(y) - int(np.linalg.matrix_rank(model.design))
     if freedom < 1:
         raise InputError(
-            f"{len(y)} finished runs leave nothing to judge {len(known.names)} effects by: add seeds to the "
-            "study"
+            f"{len(y)} finished runs are too few to judge {len(model.names)} effects: add seeds to the study"
         )
-    inverse = np.linalg.pinv(known.design)
+    inverse = np.linalg.pinv(model.design)
     coefficients = inverse @ y
-    residual = y - known.design @ coefficients
+    residual = y - model.design @ coefficients
     variance = float(residual @ residual) / freedom
     if variance < 1e-18:
         raise InputError(
-            f"the scores of {len(y)} runs do not vary from seed to seed, so nothing can be judged by them: "
+            f"the scores of {len(y)} runs do not vary from seed to seed, so effects cannot be judged: "
             "give the study a larger budget"
         )
-    rows = known.weights @ inverse
+    rows = model.weights @ inverse
     return Fit(
-        known.names, known.weights @ coefficients, np.sqrt(variance * (rows * rows).sum(axis=1)), freedom
+        model.names, model.weights @ coefficients, np.sqrt(variance * (rows * rows).sum(axis=1)), freedom
     )
 
 
 def judged(fits: Sequence[Fit]) -> list[list[Effect]]:
-    """The effects of each fit: Student's intervals, and p values corrected by Holm over all fits together."""
-    p = [2 * stats.t.sf(np.abs(found.differences) / found.errors, found.freedom) for found in fits]
+    """Effects of each fit: Student's intervals, and p values corrected over all fits together (Holm)."""
+    p = [2 * stats.t.sf(np.abs(each.differences) / each.errors, each.freedom) for each in fits]
     corrected = iter(holm(np.concatenate(p) if p else ()))
     tests = sum(map(len, p))
     answer = []
-    for found in fits:
-        reach = float(stats.t.ppf(1 - LEVEL / 2, found.freedom))
-        strictest = float(stats.t.ppf(1 - LEVEL / 2 / tests, found.freedom))
-        power = float(stats.t.ppf(POWER, found.freedom))
+    for each in fits:
+        reach = float(stats.t.ppf(1 - LEVEL / 2, each.freedom))
+        strictest = float(stats.t.ppf(1 - LEVEL / 2 / tests, each.freedom))
+        power = float(stats.t.ppf(POWER, each.freedom))
         answer.append(
             [
                 Effect(name, d, d - reach * e, d + reach * e, float(next(corrected)), (strictest + power) * e)
                 for name, d, e in zip(
-                    found.names, found.differences.tolist(), found.errors.tolist(), strict=True
+                    each.names, each.differences.tolist(), each.errors.tolist(), strict=True
                 )
             ]
         )
@@ -186,8 +206,21 @@ def judged(fits: Sequence[Fit]) -> list[list[Effect]]:
 def effects(
     levels: Mapping[str, Sequence[Any]], factors: Mapping[str, Sequence[Any]], scores: ArrayLike
 ) -> list[Effect]:
-    """Main effects and two-way interactions of a study's runs, from one least-squares model of all of them:
-    `contrasts`, `fit` and `judged` in one. Raises what `fit` raises."""
+    """Main effects and two-way interactions of a study, from one least-squares model of all runs.
+
+    Args:
+        levels: factor -> (N,) level of each run.
+        factors: factor -> its levels; the others are compared with the first.
+        scores: (N,) of the runs.
+
+    Raises:
+        InputError: as `fit`.
+
+    >>> se, scores = [False, False, True, True], [0.50, 0.52, 0.60, 0.62]
+    >>> (effect,) = effects({"se": se}, {"se": [False, True]}, scores)
+    >>> effect.name, round(effect.difference, 2)
+    ('se: off to on', 0.1)
+    """
     return judged([fit(contrasts(levels, factors), scores)])[0]
 
 
@@ -197,7 +230,11 @@ def _codes(count: int) -> NDArray[np.float64]:
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """p values corrected for testing them together (Holm 1979), in the given order."""
+    """p values corrected for testing them together (Holm 1979), in the order of `p`.
+
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
     p = np.asarray(p, float)
     order = np.argsort(p)
     raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))

@@ -139,13 +139,13 @@ def stored_plan(folder: str | Path) -> Plan:
     """The plan kept in a study's folder. Raises InputError if there is none or it is damaged."""
     file = Path(folder) / "plan.json"
     if not file.is_file():
-        raise InputError(f"{folder} holds no study: expected the folder that `toolkit ablate run` wrote")
+        raise InputError(f"{folder} has no study: expected a folder that `toolkit ablate run` wrote")
     try:
         data = json.loads(file.read_text())
     except ValueError:  # of JSON, and of UTF-8
         data = None
     if not isinstance(data, dict):
-        raise InputError(f"{file} is damaged: run the study again, which writes it anew")
+        raise InputError(f"{file} is damaged: run the study again to rewrite it")
     return read_plan(data)
 
 

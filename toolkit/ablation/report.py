@@ -1,4 +1,4 @@
-"""What a study says: effects with honest intervals, what would not have been seen, accuracy beside cost."""
+"""The report of a study: scores and costs of its networks, effects of its factors, pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,25 +19,30 @@ from toolkit.device.report import NCNN_COLUMN, summary
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
 from toolkit.evaluation import widerface
+from toolkit.moved import at_old_place
 from toolkit.runtime import InputError, environment, whole_file
 
-TOLERATED = 0.1  # of a budget of seconds
-
-
+TOLERATED = 0.1  # relative deviation from a budget in seconds
 SCORES = ("score", "map50", *widerface.SETTINGS)
-
-
 COSTS = {"latency_ms": "ncnn, ms", "bflops": "BFLOPs", "kilobytes": "kB", "params": "parameters"}
+MATCHINGS = {"as-is": "networks as they are", "width": "networks matched by width"}
 
 
 def runs(store: Store) -> list[dict[str, Any]]:
-    """The study's cells as rows, finished or failed: levels, matching, seed, scores, costs, fault."""
+    """The cells of a study that have finished or failed.
+
+    Args:
+        store: of the study, as `run_study` returns it.
+
+    Returns:
+        One row per cell, ordered by "key": "levels", "matching", "seed", "score" and other scores, costs,
+        and for a failed cell its "fault".
+    """
     states = store.optuna.trial.TrialState
     rows = []
     for trial in store.study.get_trials(deepcopy=False):
         failed = trial.state in (states.FAIL, states.PRUNED) and "fault" in trial.user_attrs
-        kept = trial.state == states.COMPLETE or failed
-        if kept:
+        if trial.state == states.COMPLETE or failed:
             rows.append(dict(trial.user_attrs))
     return sorted(rows, key=lambda row: row["key"])
 
@@ -45,12 +50,23 @@ def runs(store: Store) -> list[dict[str, Any]]:
 def time_study(
     folder: str | Path, devices: Sequence[str], loops: int = 50, ssh_config: str | Path | None = None
 ) -> int:
-    """Time every network of a study on devices (`toolkit.device.timing.measure`, float32, one thread). The
-    readings stay with the networks, and the next report has a column of costs for each device. -> how many
-    networks. Raises InputError where there is no study or a device fails."""
+    """Time every network of a study on devices; the next report has a column of milliseconds per device.
+
+    Args:
+        folder: of the study.
+        devices: as in `toolkit.device.timing.measure`; float32, one thread.
+        loops: timed runs of each network.
+        ssh_config: for boards reached by ssh; by default the user's own.
+
+    Returns:
+        The number of networks.
+
+    Raises:
+        InputError: the folder has no networks of a study, or a device fails.
+    """
     networks = sorted(path.parent for path in (Path(folder) / "networks").glob("*/spec.json"))
     if not networks:
-        raise InputError(f"{folder} holds no networks of a study: expected what `toolkit ablate run` wrote")
+        raise InputError(f"{folder} has no networks of a study: expected a folder of `toolkit ablate run`")
     measure(networks, devices, load=Load(loops=loops), ssh_config=ssh_config)
     return len(networks)
 
@@ -61,25 +77,39 @@ def _comparable(reading: Reading) -> bool:
 
 
 def device_costs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """{network: {device: milliseconds}} of the networks in `rows` that were timed: forward and
-    post-processing, one thread, the latest reading of a device."""
-    found = {}
+    """{network: {device: milliseconds}} of the networks in `rows` that were timed: inference and
+    postprocessing, one thread, the latest reading of each device."""
+    times = {}
     for name in sorted({row["network"] for row in rows if "network" in row}):
         network = folder / "networks" / name
         readings = read_timings(network) if (network / "timing.json").exists() else []
-        found[name] = {
+        times[name] = {
             f"{reading.machine}, ms": summary(reading)[NCNN_COLUMN].p50
             for reading in readings
             if not reading.emulated and _comparable(reading)
         }
-    return found
+    return times
 
 
-def table(
+def study_table(
     rows: Sequence[Mapping[str, Any]], score: str = "score", costs: Mapping[str, str] = COSTS
 ) -> list[dict[str, Any]]:
-    """One line for each combination of levels and matching: mean and standard deviation of the score over
-    its seeds (None where too few finished), and what the network costs, `costs` {field of a row: title}."""
+    """The networks of a study: score over the seeds, and costs.
+
+    Args:
+        rows: cells, from `runs`.
+        score: the score to average.
+        costs: field of a row -> title, for the costs to include.
+
+    Returns:
+        One line per combination of levels and matching: its levels as text, "matching", "seeds", "mean" and
+        "sd" of the score over the seeds (None if too few finished), costs, "fault".
+
+    >>> rows = [{"levels": {"se": True}, "seed": s, "score": 0.5 + s / 10} for s in range(2)]
+    >>> (line,) = study_table(rows)
+    >>> line["se"], line["seeds"], round(line["mean"], 2)
+    ('on', 2, 0.55)
+    """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(json.dumps([row["levels"], row.get("matching", "as-is")]), []).append(row)
@@ -103,7 +133,7 @@ def table(
 def markdown(
     lines: Sequence[Mapping[str, Any]], score: str = "score", costs: Mapping[str, str] = COSTS
 ) -> str:
-    """The table as README files have it."""
+    """The lines of `study_table` as a Markdown table."""
     if not lines:
         return "No cell has finished.\n"
     levels = [name for name in lines[0] if name not in ("mean", "sd", "fault", *costs)]
@@ -122,29 +152,35 @@ def markdown(
 
 
 def write_report(folder: str | Path, url: str = "", score: str = "score") -> dict[str, Any]:
-    """report.md, report.json and pictures beside a study's store -> what report.json holds.
+    """Write report.md, report.json and pictures into the folder of a study.
 
-    `score`: "score" or one of the figures that cells keep, such as "easy". Raises InputError where there is
-    no study or too little of it has finished.
+    Args:
+        folder: of the study.
+        url: database of the study, if `run_study` was given one.
+        score: "score", or another score of the cells, such as "easy".
+
+    Returns:
+        The content of report.json.
+
+    Raises:
+        InputError: there is no study, no cell has finished, or the cells have no such score.
     """
     folder = Path(folder)
     plan = stored_plan(folder)
     if not url and not (folder / "study.db").is_file():
-        raise InputError(
-            f"{folder} holds no study.db: name the database that the study ran with by --storage"
-        )
+        raise InputError(f"{folder} has no study.db: name the database of the study with --storage")
     store = Store(plan, url or f"sqlite:///{(folder / 'study.db').absolute()}")
     rows = runs(store)
     timed = device_costs(folder, rows)
     rows = [{**row, **timed.get(row.get("network", ""), {})} for row in rows]
-    costs = {**COSTS, **{name: name for found in timed.values() for name in found}}
+    costs = {**COSTS, **{name: name for times in timed.values() for name in times}}
     finished = [row for row in rows if "fault" not in row]
     if not finished:
         raise InputError(f"no cell of {folder} has finished yet: run the study first")
-    there = [name for name in SCORES if all(name in row for row in finished)]
-    if score not in there:
-        raise InputError(f"the cells of {folder} have no score {score!r}: they have {', '.join(there)}")
-    lines = table(rows, score, costs)
+    scores = [name for name in SCORES if all(name in row for row in finished)]
+    if score not in scores:
+        raise InputError(f"the cells of {folder} have no score {score!r}: they have {', '.join(scores)}")
+    lines = study_table(rows, score, costs)
     answer: dict[str, Any] = {
         "study": plan.name,
         "score": score,
@@ -159,19 +195,19 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
     if plan.budget.seconds is not None:
         answer["seconds"] = {row["key"]: row.get("training_seconds", row["seconds"]) for row in finished}
         text += ["## Budget\n", _budget(plan.budget.seconds, answer["seconds"])]
-    found, notes = _effects_of(plan, finished, score)
-    tests = sum(map(len, found.values()))
+    effects, notes = _effects_of(plan, finished, score)
+    tests = sum(map(len, effects.values()))
     if tests:
         text += [
-            "\nThe intervals below are 95 % ones, each for itself and not corrected; p is corrected for all "
-            f"{tests} tests of the study (Holm), and an effect is shown where it is below {LEVEL:g}."
+            "\nThe intervals are 95 % intervals of single effects, not corrected; p is corrected for all "
+            f"{tests} tests of the study (Holm), and an effect is shown if p is below {LEVEL:g}."
         ]
-    for matching, part in found.items():
+    for matching, part in effects.items():
         answer["effects"][matching] = [{**asdict(effect), "shown": effect.shown} for effect in part]
-        said = [*(effect.sentence() for effect in part), *notes[matching]]
-        text += [f"\n## Effects, networks {matching}\n", *(f"- {line}" for line in said)]
+        sentences = [*(effect.sentence() for effect in part), *notes[matching]]
+        text += [f"\n## Effects, {MATCHINGS[matching]}\n", *(f"- {line}" for line in sentences)]
     answer["importances"] = importances(store, plan)
-    text += ["\n## Importance (Optuna, fANOVA)\n"]
+    text += ["\n## Importance of the factors (fANOVA, by Optuna)\n"]
     text += [f"- {name}: {value:.3f}" for name, value in answer["importances"].items()] or ["- not measured"]
     draw(folder, lines, answer, score, costs)
     for name, content in (
@@ -184,19 +220,19 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
 
 
 def _budget(seconds: float, used: Mapping[str, float]) -> str:
-    """How near the cells came to a budget of seconds, which sets their steps beforehand and stops nobody."""
+    """How close the cells came to a budget in seconds, from which their number of steps was estimated."""
     off = [f"{key} ({s:.1f} s)" for key, s in used.items() if abs(s / seconds - 1) > TOLERATED]
     return (
-        f"{seconds:g} s of training without validations for each cell; used were {min(used.values()):.1f} to "
-        f"{max(used.values()):.1f} s. Off by more than {TOLERATED:.0%}: {', '.join(off) or 'none'}."
+        f"{seconds:g} s of training for each cell, without validation; the cells used "
+        f"{min(used.values()):.1f} to {max(used.values()):.1f} s. "
+        f"Off by more than {TOLERATED:.0%}: {', '.join(off) or 'none'}."
     )
 
 
 def _effects_of(
     plan: Plan, finished: Sequence[Mapping[str, Any]], score: str
 ) -> tuple[dict[str, list[Effect]], dict[str, list[str]]]:
-    """By matching: the effects, corrected together as base cells serve both, and what is to be said beside
-    them."""
+    """By matching: the effects, corrected together because base cells belong to both, and notes."""
     matchings = {"both": ("as-is", "width")}.get(plan.matching, (plan.matching,))
     fits: dict[str, Fit] = {}
     notes: dict[str, list[str]] = {}
@@ -208,41 +244,41 @@ def _effects_of(
             for name, choices in plan.factors.items()
         }
         varied = {name: choices for name, choices in present.items() if len(choices) > 1}
-        said = notes[matching] = [
-            f"{name}: {', '.join(map(level_text, choices)) or 'nothing'} alone finished, so there is nothing "
+        remarks = notes[matching] = [
+            f"{name}: only {', '.join(map(level_text, choices)) or 'no level'} finished, so there is nothing "
             "to compare."
             for name, choices in present.items()
             if name not in varied
         ]
         if not varied:
             continue
-        known = contrasts(levels, varied)
-        said += known.left
+        model = contrasts(levels, varied)
+        remarks += model.left
         try:
-            fits[matching] = fit(known, [float(row[score]) for row in rows])
+            fits[matching] = fit(model, [float(row[score]) for row in rows])
         except InputError as error:
-            said.append(f"{error}.")
-    found = dict(zip(fits, judged(list(fits.values())), strict=True))
-    return {matching: found.get(matching, []) for matching in notes}, notes
+            remarks.append(f"{error}.")
+    effects = dict(zip(fits, judged(list(fits.values())), strict=True))
+    return {matching: effects.get(matching, []) for matching in notes}, notes
 
 
 def importances(store: Store, plan: Plan) -> dict[str, float]:
-    """Optuna's share of each factor in the variance of the score; nothing where too few cells finished."""
+    """Share of each factor in the variance of the score, by Optuna's fANOVA; empty if too few finished."""
     optuna = store.optuna
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
-        found = optuna.importance.get_param_importances(
+        shares = optuna.importance.get_param_importances(
             store.study, evaluator=evaluator, params=list(plan.factors)
         )
     except (ValueError, RuntimeError):
         return {}
-    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+    return {name: float(value) for name, value in shares.items() if np.isfinite(value)}
 
 
 def _label(line: Mapping[str, Any], costs: Mapping[str, str]) -> str:
-    """A line's levels in few words: what is on by its name, and whether its width was matched."""
-    known = ("matching", "mean", "sd", "seeds", "fault", *costs)
-    levels = {name: str(level) for name, level in line.items() if name not in known}
+    """The levels of a line in few words: the factors that are on, and whether its width was matched."""
+    others = ("matching", "mean", "sd", "seeds", "fault", *costs)
+    levels = {name: str(level) for name, level in line.items() if name not in others}
     words = [name if level == "on" else level for name, level in levels.items() if level != "off"]
     return ", ".join(words or ["all off"]) + (" (width)" if line["matching"] == "width" else "")
 
@@ -254,7 +290,7 @@ def draw(
     score: str,
     costs: Mapping[str, str] = COSTS,
 ) -> None:
-    """effects.png and a Pareto front against each cost that was measured."""
+    """Draw the effects, and the score against each measured cost."""
     done = [line for line in lines if line["mean"] is not None]
     for cost, title in costs.items():
         points = {}
@@ -264,15 +300,19 @@ def draw(
         if len(points) > 1 and cost != "params":
             plain = "".join(c if c.isalnum() or c in "_-" else "_" for c in cost)
             viz.pareto(points, title, score).savefig(folder / f"pareto-{plain}.png")
-    for matching, found in answer["effects"].items():
-        if found:
-            errors = np.array([[e["difference"] - e["low"], e["high"] - e["difference"]] for e in found]).T
+    for matching, effects in answer["effects"].items():
+        if effects:
+            errors = np.array([[e["difference"] - e["low"], e["high"] - e["difference"]] for e in effects]).T
             figure = viz.bars(
-                [e["name"] for e in found],
-                [e["difference"] for e in found],
+                [e["name"] for e in effects],
+                [e["difference"] for e in effects],
                 errors,
                 xlabel=f"change of {score}",
-                title=f"{answer['study']}, {matching}: effects, 95 % intervals",
+                title=f"{answer['study']}: effects with 95 % intervals, {MATCHINGS[matching]}",
                 form="{:+.4f}",
             )
             figure.savefig(folder / f"effects-{matching}.png")
+
+
+if not TYPE_CHECKING:
+    __getattr__ = at_old_place(__name__)

@@ -9,8 +9,8 @@ from typing import Any
 
 from toolkit.ablation.plan import Plan
 from toolkit.data.dataset import Dataset
-from toolkit.evaluation import coco, columns
-from toolkit.evaluation.score import evaluate, predict
+from toolkit.evaluation.coco import coco
+from toolkit.evaluation.score import evaluate, evaluate_by
 from toolkit.models.detector import SpecDetector
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import trained
@@ -60,8 +60,7 @@ def score(plan: Plan, weights: Path, dataset: Dataset) -> dict[str, float]:
     if plan.score == "widerface":
         scores = evaluate(model, part, "widerface", plan.data)
         return {**scores, "score": scores["hard"]}
-    detections = predict(model, part, VALIDATION)
-    return {"score": float(coco.coco(columns.Truth.from_dataset(part), detections).ap50)}
+    return {"score": float(evaluate_by(coco, model, part, VALIDATION).scores.ap50)}
 
 
 def _for_seconds(config: Config, dataset: Dataset, folder: Path, seconds: float) -> Config:

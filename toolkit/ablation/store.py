@@ -55,7 +55,7 @@ class Store:
             )
             self._claims()
             begun = len(self.study.get_trials(deepcopy=False))
-            # the same worker draws the same from a new study; other workers, and resumed ones, draw differently
+            # repeatable in a new study, but different for other workers and after a resumption
             sequence = np.random.SeedSequence([plan.seeds[0] % 2**32, worker, begun])
             self.seed = int(sequence.generate_state(1)[0])
             self.study.sampler = _sampler(self.optuna, plan.search, self.seed)
@@ -79,8 +79,8 @@ class Store:
         except (sqlalchemy.exc.SQLAlchemyError, self.optuna.exceptions.OptunaError, RuntimeError) as error:
             cause = error.__cause__ if error.__cause__ is not None else error
             raise InputError(
-                f"the database {address} cannot be used ({first_line(cause)}): expected the address of a database, "
-                "such as sqlite:////folder/study.db or postgresql://user@host/name"
+                f"the database {address} cannot be used ({first_line(cause)}): expected an address such as "
+                "sqlite:////folder/study.db or postgresql://user@host/name"
             ) from None
 
     def _same_plan(self) -> None:

@@ -2,28 +2,76 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
 from toolkit import __version__
-from toolkit.cli import ablate, data, device, evaluate, find, machine, networks, parity, train
 from toolkit.cli.answer import print_message
 from toolkit.runtime import InputError
 
-app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-for commands in (networks.app, find.app, train.app, machine.app):
-    app.add_typer(commands)
-for name, commands in (
-    ("data", data.app),
-    ("evaluate", evaluate.app),
-    ("parity", parity.app),
-    ("ablate", ablate.app),
-    ("time", device.time_app),
-    ("device", device.device_app),
-):
-    app.add_typer(commands, name=name)
+# name -> (file in this folder, the Typer in it, help in the list); a command's file is loaded when it is used
+COMMANDS = {
+    "models": ("networks", "app", "The networks of the zoo: size, parameters, cost, published weights."),
+    "export": ("networks", "app", "Export a network; each file is checked against torch."),
+    "package": (
+        "networks",
+        "app",
+        "Write an Android app around exported networks: camera, gallery, sliders, timing on the phone.",
+    ),
+    "detect": ("find", "app", "Detect objects in a picture, a folder, a video or a camera."),
+    "landmarks": ("find", "app", "Detect faces and their landmarks in a picture, folder, video or camera."),
+    "train": (
+        "train",
+        "app",
+        "Train a network on your data: settings, curves and best weights in one folder.",
+    ),
+    "doctor": (
+        "machine",
+        "app",
+        "Versions and hardware of this machine. Exit code 1 if something is missing.",
+    ),
+    "demo": (
+        "machine",
+        "app",
+        "Run the whole chain on a generated data set: curate, ablate, train, export, package, time, report.",
+    ),
+    "data": ("data", "app", "Import, check and curate data; fit anchors to it."),
+    "evaluate": ("evaluate", "app", "Score a network by the protocols of published tables."),
+    "parity": ("parity", "app", "Compare backends of one network."),
+    "ablate": ("ablate", "app", "Controlled studies: factors, a budget, effects with intervals."),
+    "time": ("device", "time_app", "Time exported networks on phones, boards and this machine."),
+    "device": ("device", "device_app", "The timing runner for phones and boards."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """The list of commands without their files, which have the options of every command to set up."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=text) for name, (_, _, text) in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer's own copy of click is private
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name in COMMANDS else command, rest
+
+
+def load_command(name: str) -> Any:
+    """The command or group of commands called `name`, from its file."""
+    file, attribute, text = COMMANDS[name]
+    group = get_group(getattr(importlib.import_module(f"toolkit.cli.{file}"), attribute))
+    if name in group.commands:
+        return group.commands[name]
+    group.name, group.help = name, text
+    return group
+
+
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, cls=LazyGroup)
 
 
 @app.callback(invoke_without_command=True)
@@ -36,9 +84,9 @@ def toolkit(
 
 
 def main() -> None:
-    """Entry point: bad input is one sentence on stderr and exit code 2."""
+    """Entry point. Exit codes: 0 done, 1 a check failed, 2 bad input, 3 done in part."""
     try:
-        app()
+        app(prog_name="toolkit")
     except InputError as error:
         print_message(f"error: {error}")
         sys.exit(2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def print_message(text: str) -> None:
@@ -20,12 +20,16 @@ def print_answer(data: dict[str, Any], as_json: bool, table: Table | str = "") -
     elif isinstance(table, str):
         print(table)
     else:  # without markup: names of files and extras have brackets and colons too
+        from rich.console import Console
+
         width = None if sys.stdout.isatty() else 160
         Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     """First column to the left, numbers to the right."""
+    from rich.table import Table
+
     result = Table(title=title or None, title_justify="left")
     for i, column in enumerate(columns):
         result.add_column(column, justify="right" if i else "left", overflow="fold")

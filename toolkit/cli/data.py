@@ -10,56 +10,54 @@ import typer
 from toolkit.cli.answer import print_answer, print_message, table
 from toolkit.cli.options import Data, Format, Json, Model, Overwrite, Size, Weights, drawable, parse_size
 
-app = typer.Typer(no_args_is_help=True, help="Bring data in, check it, curate it, fit anchors to it.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("import")
 def data_import(
     source: Annotated[str, typer.Argument(help="A folder, label file, .zip, or the name of a card.")],
-    output: Annotated[Path, typer.Argument(help="The canonical folder to make: COCO JSON and pictures.")],
+    output: Annotated[Path, typer.Argument(help="New data set folder: COCO JSON and pictures.")],
     format: Format = "",
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures, where labels lie apart.")
+        Path | None, typer.Option(help="Folder of the pictures, if not next to the labels.")
     ] = None,
-    classes: Annotated[str, typer.Option(help="Class names wanted, by commas.")] = "",
+    classes: Annotated[str, typer.Option(help="Classes to keep, separated by commas.")] = "",
     copy: Annotated[bool, typer.Option("--copy", help="Copy pictures instead of linking them.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Bring labels of any known format into the canonical one."""
+    """Import labels of any supported format as COCO JSON."""
     from toolkit.data.importing import import_dataset
 
     names = classes.split(",") if classes else None
-    found = import_dataset(
+    dataset = import_dataset(
         source, output, format or None, classes=names, images=images, link=not copy, overwrite=overwrite
     )
-    counts = {name: int((found.labels == i).sum()) for i, name in enumerate(found.classes)}
-    splits = {str(s): int((found.splits == s).sum()) for s in sorted(set(found.splits.tolist()))}
-    summary = {"folder": str(output), "pictures": len(found), "boxes": len(found.labels)}
-    rows = [["pictures", str(len(found))], ["boxes", str(len(found.labels))]]
-    rows += [[f"split {name or '(none)'}", str(n)] for name, n in splits.items()]
-    rows += [[name, str(n)] for name, n in counts.items()]
-    print_answer(
-        {**summary, "splits": splits, "classes": counts}, as_json, table(str(output), ["", "count"], rows)
-    )
+    counts = dataset.counts()
+    totals = {"pictures": len(dataset), "boxes": len(dataset.labels)}
+    rows = [[name, str(n)] for name, n in totals.items()]
+    rows += [[f"split {name or '(none)'}", str(n)] for name, n in counts["splits"].items()]
+    rows += [[name, str(n)] for name, n in counts["classes"].items()]
+    answer = {"folder": str(output), **totals, **counts}
+    print_answer(answer, as_json, table(str(output), ["", "count"], rows))
 
 
 @app.command("doctor")
 def data_doctor(
     data: Data,
     model: Annotated[
-        str, typer.Option(help="Also hold sizes and anchors against this network of the zoo.")
+        str, typer.Option(help="Network of the zoo whose input size and anchors are checked as well.")
     ] = "",
     fix: Annotated[
-        Path | None, typer.Option(help="Write a mended copy here; the data set stays as it is.")
+        Path | None, typer.Option(help="Folder for a corrected copy; the data set is not changed.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures of the findings.")] = None,
+    html: Annotated[Path | None, typer.Option(help="HTML report with pictures of the findings.")] = None,
     pictures: Annotated[
-        bool, typer.Option(help="Decode the pictures; without, five faults are not seen.")
+        bool, typer.Option(help="Decode the pictures; five faults are not checked otherwise.")
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Find the label faults that make a training fail. Exit code 1 where there are any."""
+    """Check a data set for faults that spoil a training. Exit code 1 if there are any."""
     from toolkit.data import doctor as examiner
     from toolkit.data.catalog import load
     from toolkit.models import create_model
@@ -71,13 +69,13 @@ def data_doctor(
         examiner.write_page(dataset, report, html)
     if fix is not None:
         result["fixes"] = examiner.fix(dataset, report, fix)
-        print_message(f"{len(result['fixes'])} changes, in {fix}")
+        print_message(f"{len(result['fixes'])} corrections, written to {fix}")
     for note in report.notes:
         print_message(f"note: {note}")
     for finding in report.findings[:20]:
         print_message(f"{finding.fault}: {finding.sentence}")
     if len(report.findings) > 20:
-        print_message(f"... {len(report.findings)} findings in all: --json or --html has them")
+        print_message(f"... {len(report.findings)} findings in all: use --json or --html to see them")
     rows = [
         [examiner.FAULTS[fault], str(count) if report.decoded or fault not in examiner.NEED_PICTURES else "-"]
         for fault, count in report.counts.items()
@@ -91,7 +89,7 @@ def data_doctor(
 def data_curate(
     data: Data,
     output: Annotated[
-        Path, typer.Argument(help="Folder for the views' pictures, the record and the curated set.")
+        Path, typer.Argument(help="Folder for pictures of the views, the record and the curated set.")
     ],
     model: Annotated[
         str, typer.Option(help="Network of the zoo for embeddings and predictions.")
@@ -100,24 +98,24 @@ def data_curate(
     count: Annotated[int, typer.Option(help="Pictures in each view.")] = 50,
     drop_duplicates: Annotated[
         bool,
-        typer.Option("--drop-duplicates", help="Leave exact and near duplicates out of the curated set."),
+        typer.Option("--drop-duplicates", help="Exclude exact and near duplicates from the curated set."),
     ] = False,
     with_app: Annotated[
-        bool, typer.Option("--app", help="Open FiftyOne's App and go on when it is closed.")
+        bool, typer.Option("--app", help="Open the FiftyOne App and continue when it is closed.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Look through a data set in FiftyOne; what stays comes back as a data set with a record of the rest."""
+    """Curate a data set in FiftyOne; writes the curated set and a record of what was removed."""
     from toolkit.data import curation
     from toolkit.data.catalog import load
     from toolkit.networks import open_model
 
     network, dataset = open_model(model, weights), load(data)
     if network.io.classes != dataset.classes:
-        print_message(f"{model} has other classes than {data}: views by its predictions are left out")
-    views, chosen = curation.curate(dataset, network, output, count, drop_duplicates, with_app)
-    summary = {"folder": str(output), "views": views, "pictures": len(dataset), "kept": len(chosen)}
-    rows = [[name, str(n)] for name, n in [*views.items(), ("kept", len(chosen))]]
+        print_message(f"{model} and {data} have different classes: views by predictions are skipped")
+    views, curated = curation.curate(dataset, network, output, count, drop_duplicates, with_app)
+    summary = {"folder": str(output), "views": views, "pictures": len(dataset), "kept": len(curated)}
+    rows = [[name, str(n)] for name, n in [*views.items(), ("kept", len(curated))]]
     print_answer(summary, as_json, table(f"{data}: {len(dataset)} pictures", ["view", "pictures"], rows))
 
 
@@ -125,45 +123,37 @@ def data_curate(
 def data_anchors(
     data: Data,
     model: Annotated[
-        str, typer.Option(help="Network of the zoo whose input, heads and anchors are the base.")
+        str, typer.Option(help="Network of the zoo: input size, heads, initial anchors.")
     ] = "fastest-v2",
-    count: Annotated[int, typer.Option(help="How many; as many as the network has unless given.")] = 0,
+    count: Annotated[int, typer.Option(help="Number of anchors; 0: as many as the network has.")] = 0,
     split: Annotated[str, typer.Option(help="One split only.")] = "",
     size: Size = "",
     fit: Annotated[str, typer.Option(help="stretch or letterbox.")] = "stretch",
     picture: Annotated[
-        Path | None, typer.Option(callback=drawable, help="Draw boxes and anchors into this file.")
+        Path | None, typer.Option(callback=drawable, help="Drawing of boxes and anchors.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Anchors that suit a data set, beside the network's own."""
-    import numpy as np
-
+    """Fit anchors to a data set and compare them with those of a network."""
     from toolkit import viz
-    from toolkit.data import anchors as anchor_search
-    from toolkit.data.catalog import load
+    from toolkit.data.anchors import search
+    from toolkit.data.catalog import load_part
     from toolkit.models import create_model
 
     changes: dict[str, Any] = {"input_size": parse_size(size)} if size else {}
     io = create_model(model, **changes).io
-    dataset = load(data)
-    dataset = dataset.split(split) if split else dataset
-    strides = [head.stride for head in io.heads]
-    own = np.array(sorted((a for head in io.heads for a in head.anchors), key=lambda a: a[0] * a[1]))
-    sizes = anchor_search.object_sizes(dataset, io.input_size, fit)
-    found = anchor_search.find(sizes, count or len(own), own)
-    fits = {name: anchor_search.fit(sizes, a, strides) for name, a in ((model, own), ("found", found))}
+    result = search(load_part(data, split), io, count, fit)
+    fits = {model: result.own_fit, "found": result.fit}
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        viz.anchors_on_boxes(sizes, {model: own, "found": found}).savefig(picture)
-    masks = anchor_search.to_heads(found, strides) if len(found) % len(strides) == 0 else ()
-    text = ", ".join(f"{w:.1f},{h:.1f}" for w, h in found)
+        viz.anchors_on_boxes(result.sizes, {model: result.own, "found": result.anchors}).savefig(picture)
+    text = ", ".join(f"{w:.1f},{h:.1f}" for w, h in result.anchors)
     rows = [[name, f"{f.recall:.4f}", f"{f.mean_iou:.4f}"] for name, f in fits.items()]
     print_answer(
         {
             "input_size": list(io.input_size),
-            "anchors": found.tolist(),
-            "masks": [list(mask) for mask in masks],
+            "anchors": result.anchors.tolist(),
+            "masks": [list(mask) for mask in result.masks],
             "fits": {name: f.as_dict() for name, f in fits.items()},
         },
         as_json,
@@ -177,12 +167,12 @@ def data_prelabel(
     output: Annotated[Path, typer.Argument(help="Folder for the annotation tool.")],
     model: Model = "nano-coco",
     weights: Weights = None,
-    conf: Annotated[float, typer.Option(help="Threshold on the score, 0..1.")] = 0.3,
+    conf: Annotated[float, typer.Option(help="Score threshold, 0..1.")] = 0.3,
     format: Annotated[str, typer.Option(help="label-studio, coco (CVAT), voc, yolo.")] = "label-studio",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Label pictures by a network, for correction in an annotation tool."""
+    """Label pictures with a network, for correction in an annotation tool."""
     from toolkit.data.catalog import load
     from toolkit.data.importing import prelabel
     from toolkit.inference.backend import DetectSettings
@@ -191,9 +181,9 @@ def data_prelabel(
 
     network, dataset = open_model(model, weights), load(data)
     paths = [dataset.path(i) for i in range(len(dataset))]
-    found = (
+    detections = (
         (b.boxes, b.scores, b.class_ids) for b in run(network, paths, DetectSettings(conf=conf), batch=8)
     )
-    made = prelabel(dataset, found, network.io.classes, output, format, overwrite=overwrite)
-    summary = {"folder": str(output), "pictures": len(made), "boxes": len(made.labels)}
-    print_answer(summary, as_json, f"{len(made.labels)} boxes in {len(made)} pictures, in {output}")
+    labelled = prelabel(dataset, detections, network.io.classes, output, format, overwrite=overwrite)
+    summary = {"folder": str(output), "pictures": len(labelled), "boxes": len(labelled.labels)}
+    print_answer(summary, as_json, f"{len(labelled.labels)} boxes in {len(labelled)} pictures, in {output}")

@@ -31,38 +31,34 @@ class _RunFirst(typer.core.TyperGroup):
         return super().parse_args(context, words)
 
 
-time_app = typer.Typer(
-    no_args_is_help=True, cls=_RunFirst, help="Time exported networks on phones, boards and this machine."
-)
-device_app = typer.Typer(no_args_is_help=True, help="The program that runs on phones and boards.")
+time_app = typer.Typer(no_args_is_help=True, cls=_RunFirst)
+device_app = typer.Typer(no_args_is_help=True)
 
 
 @device_app.command("build")
 def device_build(
     abi: Annotated[
         list[str] | None,
-        typer.Option(help="arm64-v8a, armeabi-v7a or x86_64; may be repeated; all if left out."),
+        typer.Option(help="ABI: arm64-v8a, armeabi-v7a or x86_64; may be repeated (default: all)."),
     ] = None,
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="An exported folder whose layers it must have; may be repeated; the zoo's if left out."
+            help="Exported folder whose layers are included; may be repeated (default: those of the zoo)."
         ),
     ] = None,
-    ndk: Annotated[
-        bool, typer.Option(help="By the NDK that ANDROID_NDK names, if any, rather than zig.")
-    ] = True,
+    ndk: Annotated[bool, typer.Option(help="Use the NDK of ANDROID_NDK, if set, instead of zig.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Compile the timing runner, once: minutes for each processor, then it comes from the user's cache."""
+    """Compile the timing runner: minutes per processor, once; it is kept in the user's cache."""
     from toolkit.device.build import ABIS, build_runner, compiler_for, layers_of
 
-    chosen = abi or list(ABIS)
-    for name in chosen:
-        compiler_for(name, ndk)  # nothing is built where one of them cannot be
+    abis = abi or list(ABIS)
+    for name in abis:
+        compiler_for(name, ndk)  # build nothing unless all can be built
     layers = sorted(layers_of(model or []))
     entries: list[dict[str, Any]] = []
-    for name in chosen:
+    for name in abis:
         begin = time.monotonic()
         path = build_runner(name, layers, ndk)
         seconds = round(time.monotonic() - begin, 1)
@@ -77,34 +73,38 @@ def device_build(
 
 @time_app.command("run")
 def time_run(
-    folders: Annotated[list[Path], typer.Argument(help="Folders that `toolkit export` made.")],
+    folders: Annotated[list[Path], typer.Argument(help="Exported folders.")],
     device: Devices,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="1, 2, 4 threads x all and big cores x the folder's formats.")
+        bool,
+        typer.Option("--sweep", help="Sweep 1, 2, 4 threads x all and big cores x formats in the folder."),
     ] = False,
     to: Annotated[
-        str, typer.Option("--format", help="ncnn, ncnn-fp16, ncnn-int8, by commas; ncnn unless given.")
+        str,
+        typer.Option(
+            "--format", help="Formats, separated by commas: ncnn, ncnn-fp16, ncnn-int8 (default: ncnn)."
+        ),
     ] = "",
-    threads: Annotated[str, typer.Option(help="Numbers of threads, by commas.")] = "1",
-    powersave: Annotated[str, typer.Option(help="0 all cores, 1 little, 2 big ones; by commas.")] = "0",
+    threads: Annotated[str, typer.Option(help="Thread counts, separated by commas.")] = "1",
+    powersave: Annotated[str, typer.Option(help="Cores, separated by commas: 0 all, 1 little, 2 big.")] = "0",
     picture: Picture = None,
     landmarks: Annotated[
         Path | None,
-        typer.Option(help="An exported landmark network: the cascade is timed, with points in every box."),
+        typer.Option(help="Exported landmark network: times the cascade, with landmarks in every box."),
     ] = None,
     loops: Loops = 50,
     seconds: Annotated[
-        float, typer.Option(min=0, help="Instead of loops: keep going so long; 60 and more show warming.")
+        float, typer.Option(min=0, help="Duration instead of loops, s; 60 or more shows thermal throttling.")
     ] = 0,
-    cooldown: Annotated[float, typer.Option(min=0, help="Seconds of rest after each run.")] = 1,
+    cooldown: Annotated[float, typer.Option(min=0, help="Pause after each run, s.")] = 1,
     ssh_config: SshConfig = None,
     as_json: Json = False,
 ) -> None:
-    """Push, run, pull: one reading for each setting into FOLDER/timing.json. Exit code 1 where detections
-    are not those of ncnn on this machine."""
+    """Time networks on devices: one reading per setting in FOLDER/timing.json. Exit code 1 if detections
+    differ from those of ncnn on this machine."""
     from toolkit.device import report, settings, timing
 
-    found = timing.measure(
+    readings = timing.measure(
         folders,
         device,
         [part for part in to.split(",") if part],
@@ -116,9 +116,9 @@ def time_run(
         ssh_config,
         landmarks,
     )
-    records = [report.record(*entry) for entry in found]
-    print_answer({"readings": records}, as_json, table_of_columns(report.table(found)))
-    wrong = [reading for _, reading in found if reading.parity["agrees"] is False]
+    records = [report.record(*entry) for entry in readings]
+    print_answer({"readings": records}, as_json, table_of_columns(report.table(readings)))
+    wrong = [reading for _, reading in readings if reading.parity["agrees"] is False]
     for reading in wrong:
         print_message(
             f"WRONG DETECTIONS: {reading.model.name} on {reading.machine}: {report.parity_text(reading)}"
@@ -129,11 +129,11 @@ def time_run(
 
 @time_app.command("import")
 def time_import(
-    files: Annotated[list[Path], typer.Argument(help="Readings that the app's benchmark wrote.")],
-    exports: Annotated[Path, typer.Option(help="Where the exported folders are.")] = Path("exports"),
+    files: Annotated[list[Path], typer.Argument(help="Reading files of the app's benchmark.")],
+    exports: Annotated[Path, typer.Option(help="Parent folder of the exported folders.")] = Path("exports"),
     as_json: Json = False,
 ) -> None:
-    """Keep readings made inside the app in the exported folder that has the same sha256."""
+    """Import readings of the app into the exported folder with the same sha256."""
     from toolkit.device.readings import import_readings
 
     added = {str(folder): count for folder, count in import_readings(files, exports).items()}
@@ -143,25 +143,25 @@ def time_import(
 
 @time_app.command("table")
 def time_table(
-    folders: Annotated[list[Path], typer.Argument(help="Exported folders that were timed.")],
+    folders: Annotated[list[Path], typer.Argument(help="Exported folders with timings.")],
     score: Scores = None,
-    output: Annotated[Path | None, typer.Option(help="A folder for the pictures.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The table in the seed's form, and pictures: per stage, against the score, while warming."""
+    """Timing table and plots: per stage, time against score, thermal behaviour."""
     from toolkit.device import report
     from toolkit.device.readings import read_timings
 
-    found = [(folder, reading) for folder in folders for reading in read_timings(folder)]
-    if not found:
-        raise InputError("none of these folders was timed: run toolkit time FOLDER --device ... first")
+    entries = [(folder, reading) for folder in folders for reading in read_timings(folder)]
+    if not entries:
+        raise InputError("none of these folders has timings: run toolkit time FOLDER --device ... first")
     scores = parse_scores(score)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        readings = [reading for _, reading in found]
+        readings = [reading for _, reading in entries]
         report.draw_stages(readings).savefig(output / "stages.png")
         report.draw_warming(readings).savefig(output / "warming.png")
         if scores:
             report.draw_accuracy(readings, scores).savefig(output / "accuracy.png")
-    records = [report.record(*entry) for entry in found]
-    print_answer({"readings": records}, as_json, table_of_columns(report.table(found, scores)))
+    records = [report.record(*entry) for entry in entries]
+    print_answer({"readings": records}, as_json, table_of_columns(report.table(entries, scores)))

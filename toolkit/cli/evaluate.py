@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from toolkit.evaluation.columns import Detections, Truth
     from toolkit.inference.backend import DetectSettings
 
-app = typer.Typer(no_args_is_help=True, help="Score a network by the protocols of published tables.")
+app = typer.Typer(no_args_is_help=True)
 
 
 def _evaluate(
@@ -108,7 +107,7 @@ def evaluate_voc(
     resize: Resize = "bilinear",
     fit: Fit = "stretch",
     size: Size = "",
-    iou: Annotated[float, typer.Option(help="Overlap that counts as found.")] = 0.5,
+    iou: Annotated[float, typer.Option(help="Smallest IoU of a match.")] = 0.5,
     points: Annotated[str, typer.Option(help="area, or 11 (VOC 2007).")] = "area",
     difficult: Annotated[str, typer.Option(help="ignored or counted.")] = "ignored",
     operating_point: Wish = "",
@@ -137,7 +136,7 @@ def evaluate_darknet(
     resize: Resize = "darknet",
     fit: Fit = "stretch",
     size: Size = "",
-    iou: Annotated[float, typer.Option(help="Overlap that counts as found.")] = 0.5,
+    iou: Annotated[float, typer.Option(help="Smallest IoU of a match.")] = 0.5,
     points: Annotated[str, typer.Option(help="area (-points 0), 11 or 101.")] = "area",
     difficult: Annotated[
         str,
@@ -147,7 +146,7 @@ def evaluate_darknet(
     pictures: Pictures = None,
     as_json: Json = False,
 ) -> None:
-    """darknet's own mAP (detector map): boxes not clipped, the resize and duplicates as it has them."""
+    """mAP of darknet's `detector map`: boxes are not clipped; its resize, its duplicates."""
     from toolkit.evaluation.average_precision import darknet
     from toolkit.inference.backend import DetectSettings
 
@@ -171,47 +170,40 @@ def evaluate_widerface(
     size: Size = "",
     protocol: Annotated[
         str,
-        typer.Option(help="Input: own (the network's size), 640 (long side), original (picture by picture)."),
+        typer.Option(help="Network input: own, 640 (long side) or original (size of each picture)."),
     ] = "own",
-    detections: Annotated[Path | None, typer.Option(help="Score text files in the official layout.")] = None,
-    write: Annotated[Path | None, typer.Option(help="Write the detections in the official layout.")] = None,
+    detections: Annotated[
+        Path | None, typer.Option(help="Folder of score files in the official layout.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Folder for the detections, in the official layout.")
+    ] = None,
     pictures: Pictures = None,
     as_json: Json = False,
 ) -> None:
     """WIDER FACE easy, medium and hard by the official protocol."""
-    from toolkit import viz
     from toolkit.data.catalog import load_part
-    from toolkit.evaluation import widerface
-    from toolkit.evaluation.score import in_originals, predict, wider_truth
+    from toolkit.evaluation.score import evaluate_widerface as evaluate
+    from toolkit.evaluation.widerface import write_detections
     from toolkit.inference.backend import DetectSettings
     from toolkit.networks import open_model
 
-    sides = {"own": None, "640": 640, "original": 0}
-    if protocol not in sides:
-        raise InputError(f"--protocol is one of {', '.join(sides)}, not {protocol!r}")
     if bool(model) == bool(detections):
         raise InputError("name a network with --model or finished detections with --detections, one of them")
-    dataset = load_part(data, split)
-    truth = wider_truth(data, dataset)
-    if detections is not None:
-        found = widerface.read_detections(detections, truth)
-    else:
-        network = open_model(model, weights)
-        settings = DetectSettings(
-            conf, 0.45, nms, resize, fit, parse_size(size), clip=False, long_side=sides[protocol]
-        )
-        found = in_originals(predict(network, dataset, settings), dataset)
-    begin = time.perf_counter()
-    scores = widerface.evaluate(truth, found)
-    seconds = time.perf_counter() - begin
+    settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size), clip=False)
+    source = detections or open_model(model, weights)
+    evaluation = evaluate(source, load_part(data, split), data, settings, protocol)
     if write is not None:
-        widerface.write_detections(write, truth, found)
+        write_detections(write, evaluation.truth, evaluation.detections)
     if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
-        viz.precision_recall(scores.curves).savefig(pictures / "precision_recall.png")
-    result = {"model": model, "data": data, "split": split, "input": protocol, **scores.as_dict()}
+        evaluation.draw(pictures)
+    result = {"model": model, "data": data, "split": split, "input": protocol, **evaluation.scores.as_dict()}
+    seconds = evaluation.seconds
     rows = [[name, f"{result[name]:.4f}"] for name in ("easy", "medium", "hard")]
-    print_message(f"{len(found)} detections in {len(truth)} pictures scored in {seconds:.2f} s")
+    print_message(
+        f"{len(evaluation.detections)} detections in {len(evaluation.truth)} pictures, "
+        f"scored in {seconds:.2f} s"
+    )
     print_answer(
         {**result, "evaluation_seconds": seconds}, as_json, table(f"{model or detections}", ["", "AP"], rows)
     )
@@ -232,8 +224,7 @@ def evaluate_landmarks(
 ) -> None:
     """Normalised mean error, area under the error curve and failure rate of landmarks.
 
-    A network sees each face cut out by the bounds of its true points; 106 points are scored on 98 by the map
-    of their numbers.
+    Each face is cropped by the bounds of its labelled points. 106 points are mapped to 98 before scoring.
     """
     from toolkit.data.catalog import load_part
     from toolkit.evaluation import landmarks
@@ -249,7 +240,7 @@ def evaluate_landmarks(
     else:
         scores = landmarks.score_points(landmarks.read_points(predictions), dataset, normaliser)
     if scores.left_out:
-        print_message(f"{scores.left_out} faces without labels for the {normaliser} length are left out")
+        print_message(f"{scores.left_out} faces without the points of the {normaliser} length are skipped")
     result = scores.as_dict()
     rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
     print_answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))

@@ -11,23 +11,7 @@ import typer
 
 from toolkit.cli.answer import print_answer, print_message, table
 from toolkit.cli.options import Json, Model, Size, Weights, parse_size
-from toolkit.pictures import Video
-from toolkit.runtime import InputError, progress
-
-
-def _moving(source: str, frames: int, folder: Path) -> tuple[Video, Path] | None:
-    """The video or camera that `source` names, and the file in `folder` for its annotated copy. None where
-    it names pictures."""
-    from toolkit.pictures import VIDEO_SUFFIXES, Video
-
-    camera = source.isdigit() and not Path(source).exists()
-    if not camera and Path(source).suffix.lower() not in VIDEO_SUFFIXES:
-        return None
-    if camera and not frames:
-        raise InputError("a camera has no end: say how many frames with --frames")
-    video = Video(int(source) if camera else source)
-    return video, folder / f"{'camera' if camera else Path(source).stem}.mp4"
-
+from toolkit.runtime import progress
 
 app = typer.Typer()
 
@@ -37,32 +21,30 @@ def detect(
     source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
     model: Model = "nano-coco",
     weights: Weights = None,
-    conf: Annotated[float, typer.Option(help="Threshold on the score, 0..1.")] = 0.25,
-    iou: Annotated[float, typer.Option(help="Suppress above this overlap, 0..1.")] = 0.45,
+    conf: Annotated[float, typer.Option(help="Score threshold, 0..1.")] = 0.25,
+    iou: Annotated[float, typer.Option(help="IoU threshold of NMS, 0..1.")] = 0.45,
     nms: Annotated[str, typer.Option(help="plain or diou (newer darknet's greedynms).")] = "plain",
     resize: Annotated[str, typer.Option(help="bilinear (OpenCV) or darknet (exact).")] = "bilinear",
     fit: Annotated[str, typer.Option(help="stretch or letterbox.")] = "stretch",
     size: Size = "",
     output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
-    coco: Annotated[Path | None, typer.Option(help="Write detections as a COCO results file.")] = None,
-    frames: Annotated[
-        int, typer.Option(help="Stop a video or camera after so many frames; 0: at its end.")
-    ] = 0,
+    coco: Annotated[Path | None, typer.Option(help="COCO results file for the detections.")] = None,
+    frames: Annotated[int, typer.Option(help="Maximum number of video or camera frames; 0: all.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Find objects in a picture, a folder, a video or a camera."""
+    """Detect objects in a picture, a folder, a video or a camera."""
     from toolkit.inference.backend import DetectSettings
     from toolkit.inference.results import annotate, as_coco, as_records
     from toolkit.inference.run import annotate_video, run
     from toolkit.networks import open_model
-    from toolkit.pictures import find_images, load_image, save_image
+    from toolkit.pictures import find_images, load_image, open_video, save_image
     from toolkit.runtime import whole_file
 
     settings = DetectSettings(conf, iou, nms, resize, fit, parse_size(size))
     network = open_model(model, weights)
     begin = time.perf_counter()
-    if moving := _moving(source, frames, output or Path("detections")):
-        video, target = moving
+    if video := open_video(source, frames):
+        target = (output or Path("detections")) / video.copy_name
         found = annotate_video(network, video, target, frames, settings)
         names = [f"frame {i}" for i in range(len(found))]
         print_message(f"wrote {target}")
@@ -87,7 +69,7 @@ def detect(
         for d in detections
     ]
     if len(lines) > 200:
-        print_message(f"the table shows the first 200 of {len(lines)} detections: --json has all")
+        print_message(f"the table shows the first 200 of {len(lines)} detections: use --json to see all")
     fps = len(found) / seconds
     print_message(f"{len(found)} pictures, {len(lines)} detections, {seconds:.2f} s, {fps:.1f} pictures/s")
     print_answer(
@@ -104,41 +86,40 @@ def detect(
 @app.command()
 def landmarks(
     source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
-    detector: Annotated[
-        str, typer.Option(help="A network that finds faces, as for detect.")
-    ] = "yoloface-100k",
+    detector: Annotated[str, typer.Option(help="Face detector, as --model of detect.")] = "yoloface-100k",
     points: Annotated[
         str, typer.Option(help="A landmark network of the zoo or an exported folder (FOLDER:FORMAT).")
     ] = "landmark106",
     weights: Annotated[
-        Path | None, typer.Option(help="Of the landmark network: a .caffemodel, .param or .pt file.")
+        Path | None, typer.Option(help="Weights of the landmark network: a .caffemodel, .param or .pt file.")
     ] = None,
-    conf: Annotated[float, typer.Option(help="Threshold on a face's score, 0..1.")] = 0.5,
-    size: Annotated[str, typer.Option(help="The detector's input, one side or WIDTHxHEIGHT.")] = "",
+    conf: Annotated[float, typer.Option(help="Score threshold of faces, 0..1.")] = 0.5,
+    size: Annotated[str, typer.Option(help="Detector input, one side or WIDTHxHEIGHT.")] = "",
     every: Annotated[
-        int, typer.Option(help="In a video, look for new faces after so many frames; 1: in every frame.")
+        int, typer.Option(help="Interval of face detection in a video, frames; 1: every frame.")
     ] = 30,
     smoothing: Annotated[
-        float, typer.Option(help="In a video, the filter's cut-off in Hz on still points; 0: none.")
+        float, typer.Option(help="Cut-off of the smoothing filter for still points in a video, Hz; 0: off.")
     ] = 3.0,
     output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
-    frames: Annotated[
-        int, typer.Option(help="Stop a video or camera after so many frames; 0: at its end.")
-    ] = 0,
+    frames: Annotated[int, typer.Option(help="Maximum number of video or camera frames; 0: all.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Faces and their landmarks in a picture, a folder, a video or a camera; in a video they are followed."""
+    """Detect faces and their landmarks in a picture, folder, video or camera.
+
+    In a video, faces are tracked.
+    """
     from dataclasses import replace
 
     from toolkit import faces
     from toolkit.networks import open_landmarks, open_model
-    from toolkit.pictures import find_images, load_image, save_image
+    from toolkit.pictures import find_images, load_image, open_video, save_image
 
     settings = replace(faces.FACES, conf=conf, size=parse_size(size))
     networks = open_model(detector), open_landmarks(points, weights)
     begin = time.perf_counter()
-    if moving := _moving(source, frames, output or Path("landmarks")):
-        video, target = moving
+    if video := open_video(source, frames):
+        target = (output or Path("landmarks")) / video.copy_name
         tracking = faces.Tracking(every=every, smoothing=smoothing)
         tracker = faces.FaceTracker(*networks, settings, tracking, video.fps)
         found = faces.annotate_faces_video(tracker, video, target, frames)

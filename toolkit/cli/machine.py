@@ -16,51 +16,38 @@ app = typer.Typer()
 @app.command()
 def doctor(
     fix: Annotated[
-        bool, typer.Option("--fix", help="Mend FiftyOne's database server where it cannot start.")
+        bool, typer.Option("--fix", help="Repair FiftyOne's database server if it cannot start.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """What this machine has and lacks. Exit code 1 where something lacks."""
+    """Versions and hardware of this machine. Exit code 1 if something is missing."""
     from importlib.util import find_spec
 
     from toolkit.data.mongod import check_mongod, repair_mongod
-    from toolkit.runtime import environment
+    from toolkit.runtime import environment, missing_extras
 
     if fix and find_spec("fiftyone") is not None and check_mongod():
         repair_mongod()
-    packages = {
-        "notebooks": "jupyterlab",
-        "curation": "fiftyone",
-        "export": "ncnn",
-        "device": "adbutils",
-        "search": "optuna",
-        "training": "lightning",
-        "cluster": "ray",
-    }
-    lacking = {
-        f"extra {extra}": f'pip install -e ".[{extra}]"'
-        for extra, name in packages.items()
-        if find_spec(name) is None
-    }
+    missing = {f"extra {extra}": command for extra, command in missing_extras().items()}
     fault = check_mongod() if find_spec("fiftyone") is not None else None
     if fault:
-        lacking["database"] = fault
+        missing["database"] = fault
     stamp = environment()
-    rows = [[key, str(value)] for key, value in {**stamp, **lacking}.items()]
-    print_answer({"environment": stamp, "lacking": lacking}, as_json, table("", ["", ""], rows))
-    if lacking:
+    rows = [[key, str(value)] for key, value in {**stamp, **missing}.items()]
+    print_answer({"environment": stamp, "lacking": missing}, as_json, table("", ["", ""], rows))
+    if missing:
         raise typer.Exit(1)
 
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Where the results go.")] = Path("exports/demo"),
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("exports/demo"),
     as_json: Json = False,
 ) -> None:
-    """The whole chain on a made data set: curate, ablate, train, export, package, time; and a page of it.
+    """Run the whole chain on a generated data set: curate, ablate, train, export, package, time, report.
 
-    Interrupted, it goes on where it was. TOOLKIT_FAST=1 makes it small."""
+    An interrupted run is continued. TOOLKIT_FAST=1 makes it small."""
     from toolkit.demo import run
 
     answer = run(output)
-    print_answer(answer, as_json, f"everything is on the page {answer['page']}")
+    print_answer(answer, as_json, f"report: {answer['page']}")

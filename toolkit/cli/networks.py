@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """The seed's networks: size, parameters, cost, and whether weights are published."""
+    """The networks of the zoo: size, parameters, cost, published weights."""
     from toolkit.models import create_model, list_models
     from toolkit.models.cost import measure
     from toolkit.models.io import ModelIO
@@ -63,31 +63,29 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def export(
     model: Model,
-    output: Annotated[
-        Path | None, typer.Option(help="The folder to make; exports/NETWORK unless given.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Output folder (default: exports/NETWORK).")] = None,
     weights: Weights = None,
     to: Annotated[
         str,
         typer.Option(
-            help="Formats, by commas: onnx, onnx-end2end, onnx-int8, ncnn, ncnn-fp16, ncnn-int8, mnn, "
-            "mnn-fp16, mnn-int8-weights, mnn-int8, caffe, darknet; or all."
+            help="Formats, separated by commas: onnx, onnx-end2end, onnx-int8, ncnn, ncnn-fp16, ncnn-int8, "
+            "mnn, mnn-fp16, mnn-int8-weights, mnn-int8, caffe, darknet; or all."
         ),
     ] = "onnx,ncnn,ncnn-fp16",
     end2end: Annotated[
-        bool, typer.Option("--end2end", help="Add the ONNX file with decoding and suppression inside.")
+        bool, typer.Option("--end2end", help="Add an ONNX file that includes decoding and NMS.")
     ] = False,
     size: Size = "",
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Pictures for int8: a folder, or a text file with a path in each line."),
+        typer.Option(help="Calibration pictures for int8: a folder, or a text file with one path per line."),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="Ranges of ncnn int8: best, minmax, percentile, mse or kl.")
+        str, typer.Option(help="Calibration method of ncnn int8: best, minmax, percentile, mse or kl.")
     ] = "best",
     float_layers: Annotated[
         str | None,
-        typer.Option(help="Layers of the .param that ncnn int8 keeps float, by commas; else it measures."),
+        typer.Option(help="Layers that ncnn int8 keeps in float, separated by commas (default: measured)."),
     ] = None,
     detection_output: Annotated[
         bool,
@@ -95,7 +93,7 @@ def export(
             "--detection-output",
             help="Add an ncnn .param that ends in Yolov3DetectionOutput, for older apps. That layer cannot "
             "express scale_x_y: centres are off by up to (scale_x_y - 1) / 2 of a cell (1.6 px in nano). Its "
-            "scores are too high, its labels count from 1, its suppression ignores classes.",
+            "scores are too high, its labels start at 1, its NMS ignores classes.",
         ),
     ] = False,
     cpp: Annotated[
@@ -103,7 +101,7 @@ def export(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a network in every format that is asked for, each file checked against torch."""
+    """Export a network; each file is checked against torch."""
     from toolkit.export.folder import Exported
     from toolkit.export.registry import formats_of
     from toolkit.export.write import export_model
@@ -112,7 +110,7 @@ def export(
 
     network = open_network(model, weights)
     if not isinstance(network, TorchNetwork):
-        raise InputError(f"{model} is exported already: name the network or cfg that it came from")
+        raise InputError(f"{model} is already exported: name the network or cfg it was exported from")
     folder = output or Path("exports") / Path(model).stem
     name = folder.resolve().name  # a run's best.cfg says less
     formats = formats_of(network) if to == "all" else to.split(",") + ["onnx-end2end"] * end2end
@@ -122,7 +120,7 @@ def export(
     )
     exported = Exported.read(folder)
     if exported.threshold is not None and exported.threshold != exported.io.threshold:
-        print_message(f"{folder} keeps the threshold that was chosen for it, {exported.threshold:.4g}")
+        print_message(f"{folder} keeps its chosen threshold, {exported.threshold:.4g}")
     sizes = {fmt: exported.bytes(fmt) for fmt in parity}
     rows = [
         [fmt, f"{sizes[fmt] / 1000:.1f}", f"{p['max_difference']:.2g}", f"{p['relative_difference']:.2g}"]
@@ -141,23 +139,25 @@ def export(
 def package(
     model: Annotated[
         list[Path],
-        typer.Option(
-            help="A folder that toolkit export made, with ncnn files; may be repeated, once for landmarks."
-        ),
+        typer.Option(help="Exported folder with ncnn files; may be repeated, with one landmark network."),
     ],
-    output: Annotated[Path, typer.Option(help="The project to make.")],
-    android: Annotated[bool, typer.Option("--android", help="A Gradle project for an Android app.")] = False,
-    name: Annotated[str, typer.Option(help="The app's name on the screen.")] = "Detector",
-    package_id: Annotated[str, typer.Option(help="What tells it from other apps.")] = "org.example.detector",
-    as_zip: Annotated[bool, typer.Option("--zip", help="Add OUTPUT.zip, for hand-over.")] = False,
-    build: Annotated[bool, typer.Option("--build", help="Build the APK; needs an Android SDK.")] = False,
+    output: Annotated[Path, typer.Option(help="Project folder.")],
+    android: Annotated[
+        bool, typer.Option("--android", help="Write a Gradle project for an Android app.")
+    ] = False,
+    name: Annotated[str, typer.Option(help="App name shown on the screen.")] = "Detector",
+    package_id: Annotated[
+        str, typer.Option(help="Android application ID; must be unique.")
+    ] = "org.example.detector",
+    as_zip: Annotated[bool, typer.Option("--zip", help="Also write OUTPUT.zip.")] = False,
+    build: Annotated[bool, typer.Option("--build", help="Build the APK (needs an Android SDK).")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write an app around exported networks: camera, gallery, sliders, and timing on the phone."""
+    """Write an Android app around exported networks: camera, gallery, sliders, timing on the phone."""
     from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
 
     if not android:
-        raise InputError("say what to package for: --android is what there is")
+        raise InputError("the target is missing: add --android, the only target so far")
     if build:
         find_sdk()  # before anything is written
     networks = package_android(model, output, name, package_id)
@@ -178,5 +178,5 @@ def package(
         ]
         for n in networks
     ]
-    made = ", ".join(str(answer[key]) for key in ("project", "zip", "apk") if key in answer)
-    print_answer(answer, as_json, table(made, ["network", "classes", "input", "formats", "kB"], rows))
+    title = ", ".join(str(answer[key]) for key in ("project", "zip", "apk") if key in answer)
+    print_answer(answer, as_json, table(title, ["network", "classes", "input", "formats", "kB"], rows))

@@ -12,33 +12,33 @@ from toolkit.cli.answer import print_answer, print_message, table
 from toolkit.cli.options import Json, Model, Weights, drawable
 from toolkit.runtime import InputError
 
-app = typer.Typer(no_args_is_help=True, help="Prove that two backends of one network agree.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("ladder")
 def parity_ladder(
     model: Model,
     weights: Weights = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="What toolkit export made; exports/NETWORK unless given.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Exported folder (default: exports/NETWORK).")] = None,
     rungs: Annotated[
-        str, typer.Option(help="Formats, by commas, and openvino; all in the folder unless given.")
+        str, typer.Option(help="Formats and openvino, separated by commas (default: all in the folder).")
     ] = "",
-    images: Annotated[Path | None, typer.Option(help="Picture or folder to compare detections on.")] = None,
-    data: Annotated[str, typer.Option(help="A data set to score every rung on.")] = "",
-    split: Annotated[str, typer.Option(help="Its split; all pictures unless given.")] = "",
-    metric: Annotated[str, typer.Option(help="coco, voc, darknet or widerface.")] = "coco",
-    threads: Annotated[int, typer.Option(help="Of every engine, for the timing.")] = 1,
-    rounds: Annotated[int, typer.Option(help="Of timing, after a first.")] = 30,
+    images: Annotated[
+        Path | None, typer.Option(help="Picture or folder for the comparison of detections.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="Data set on which every rung is scored.")] = "",
+    split: Annotated[str, typer.Option(help="Split of the data set (default: all pictures).")] = "",
+    metric: Annotated[str, typer.Option(help="Metric: coco, voc, darknet or widerface.")] = "coco",
+    threads: Annotated[int, typer.Option(help="Threads of each engine in the timing.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Timing rounds (one warm-up round is discarded).")] = 30,
     picture: Annotated[
-        Path | None, typer.Option(callback=drawable, help="Draw the differences into this file.")
+        Path | None, typer.Option(callback=drawable, help="Drawing of the differences.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """All formats of an exported network beside torch: outputs, detections, score, size, time.
+    """Compare all formats of an exported network with torch: outputs, detections, score, size, time.
 
-    Exit code 1 where a rung falls short; the table says where it begins.
+    Exit code 1 if a rung fails; the table shows where the difference begins.
     """
     from toolkit.export import ladder
     from toolkit.models.detector import Detector
@@ -48,45 +48,44 @@ def parity_ladder(
 
     network = open_model(model, weights)
     if not isinstance(network, Detector):
-        raise InputError(f"{model} is exported already: name the network or cfg that it came from")
+        raise InputError(f"{model} is already exported: name the network or cfg it was exported from")
     score = None
     if data:
-        from toolkit.data.catalog import load
+        from toolkit.data.catalog import load_part
         from toolkit.evaluation.score import evaluate
 
-        dataset = load(data).split(split) if split else load(data)
-        score = partial(evaluate, dataset=dataset, metric=metric, name=data)
+        score = partial(evaluate, dataset=load_part(data, split), metric=metric, name=data)
     pictures = list(photographs().values()) if images is None else find_images(images)
-    wanted = [rung for rung in rungs.split(",") if rung]
+    formats = [rung for rung in rungs.split(",") if rung]
     folder = folder or Path("exports") / Path(model).stem
-    found = ladder.ladder(network, folder, pictures, score, wanted, threads, rounds)
-    columns = ladder.table(found)
+    results = ladder.ladder(network, folder, pictures, score, formats, threads, rounds)
+    columns = ladder.table(results)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    print_answer({"rungs": [rung.as_dict() for rung in found]}, as_json, table(model, list(columns), rows))
+    print_answer({"rungs": [rung.as_dict() for rung in results]}, as_json, table(model, list(columns), rows))
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        ladder.picture(found, Path(model).stem).savefig(picture)
-    if any(rung.fault for rung in found):
+        ladder.picture(results, Path(model).stem).savefig(picture)
+    if any(rung.fault for rung in results):
         raise typer.Exit(1)
 
 
 @app.command("compare")
 def parity_compare(
-    first: Annotated[str, typer.Argument(help="A network as for --model, or a darknet reference .npz.")],
-    second: Annotated[str, typer.Argument(help="The same, to hold against it.")],
+    first: Annotated[str, typer.Argument(help="First network, as --model, or a darknet reference .npz.")],
+    second: Annotated[str, typer.Argument(help="Second network, compared with the first.")],
     weights: Weights = None,
     image: Annotated[
-        Path | None, typer.Option(help="Picture to run; a photograph of scikit-image unless given.")
+        Path | None, typer.Option(help="Input picture (default: a photograph of scikit-image).")
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest relative difference that passes.")] = 1e-5,
+    tolerance: Annotated[float, typer.Option(help="Largest accepted relative difference.")] = 1e-5,
     picture: Annotated[
-        Path | None, typer.Option(callback=drawable, help="Draw the difference per layer into this file.")
+        Path | None, typer.Option(callback=drawable, help="Drawing of the difference per layer.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two of {darknet reference, torch, onnx, ncnn}: layer by layer where both show layers.
+    """Compare two of {darknet reference, torch, onnx, ncnn}, layer by layer where both show layers.
 
-    Exit code 1 where they differ by more than the tolerance.
+    Exit code 1 if they differ by more than the tolerance.
     """
     from toolkit.export import parity
     from toolkit.export.parity import probe_input

@@ -28,7 +28,9 @@ def train(
     weights: Annotated[
         str, typer.Option(help="Initial weights: published, or a .weights or .pt file; random unless given.")
     ] = "",
-    epochs: Annotated[float, typer.Option(help="Training budget; the recipe's own unless given.")] = 0,
+    epochs: Annotated[
+        float | None, typer.Option(help="Training budget; the recipe's own unless given.")
+    ] = None,
     size: Size = "",
     lever: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the recipe, such as ema=0; may be repeated.")
@@ -49,7 +51,7 @@ def train(
     from toolkit.training.config import merged_config, read_levers
     from toolkit.training.loop import train as run_training
 
-    levers = {"epochs": epochs} if epochs else {}
+    levers = {} if epochs is None else {"epochs": epochs}
     levers |= read_levers(lever or [])
     settings = merged_config(
         output / "config.yaml" if resume and config is None else config,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from toolkit import boxes as bx
 from toolkit.data.dataset import Dataset
+from toolkit.models.io import ModelIO
 from toolkit.runtime import InputError, progress
 
 Sizes = NDArray[np.float32]
@@ -45,7 +46,8 @@ def wh_iou(sizes: ArrayLike, anchors: ArrayLike) -> Sizes:
     """All pairs of sizes (m, 2) and (a, 2) -> (m, a) in 0..1."""
     (w, h), (aw, ah) = np.asarray(sizes, np.float32).T, np.asarray(anchors, np.float32).T[..., None]
     both = np.minimum(w, aw) * np.minimum(h, ah)
-    return (both / (w * h + aw * ah - both)).T
+    result: Sizes = (both / (w * h + aw * ah - both)).T
+    return result
 
 
 @dataclass(frozen=True)
@@ -202,3 +204,35 @@ def to_heads(anchors: ArrayLike, strides: Sequence[int], rule: str = "even") -> 
         raise InputError(f"rule must be 'even' or 'stride', not {rule!r}")
     masks = [tuple(np.flatnonzero(owner == i).tolist()) for i in range(len(strides))]
     return tuple(masks[int(np.flatnonzero(fine_first == i)[0])] for i in range(len(strides)))
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorSearch:
+    """Anchors found for a data set, next to a network's own."""
+
+    sizes: Sizes  # (m, 2) of the objects
+    own: Sizes  # (a, 2)
+    anchors: Sizes  # (count, 2)
+    own_fit: AnchorFit
+    fit: AnchorFit
+    masks: tuple[tuple[int, ...], ...]  # per head; empty where the heads cannot share the anchors evenly
+
+
+def search(dataset: Dataset, io: ModelIO, count: int = 0, resize: str = "stretch") -> AnchorSearch:
+    """Find anchors for a data set at the input and heads of a network.
+
+    Args:
+        dataset: labelled pictures.
+        io: of the network.
+        count: number of anchors, 0 for as many as the network has.
+        resize: "stretch" or "letterbox".
+
+    Raises:
+        InputError: pictures without a recorded size, or no objects.
+    """
+    strides = [head.stride for head in io.heads]
+    own = _sorted(np.array([anchor for head in io.heads for anchor in head.anchors], np.float32))
+    sizes = object_sizes(dataset, io.input_size, resize)
+    anchors = find(sizes, count or len(own), own)
+    masks = to_heads(anchors, strides) if len(anchors) % len(strides) == 0 else ()
+    return AnchorSearch(sizes, own, anchors, fit(sizes, own, strides), fit(sizes, anchors, strides), masks)

@@ -107,7 +107,7 @@ class Augmentation:
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise InputError(f"{name} of an augmentation lies between {low} and {high}, not {value}")
+                raise InputError(f"{name} of an augmentation must be between {low} and {high}, not {value}")
         for name in ("scale", "mosaic_scale"):
             low, high = getattr(self, name)
             if not 0.05 <= low <= high <= 20:
@@ -174,7 +174,7 @@ def augment_modern(
     arXiv:2004.10934), then colour jitter. `size` (w, h).
 
     A picture is stretched to the input before it is scaled, as it is when the network detects. What is larger
-    than its place is cut at random, what is smaller lies in it at random.
+    than its place is cut at random, what is smaller is placed in it at random.
     """
     width, height = size
     canvas = np.empty((height, width, 3), np.uint8)

@@ -105,22 +105,23 @@ class Columns:
             raise InputError(f"{source} gives two pictures the same id")
         if first_box == self.boxes_so_far:
             return
-        wanted = np.frombuffer(self._box_pictures, np.int64)[first_box:]
-        place = np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)
-        found = ids[order[place]] == wanted
-        if not found.all():
+        picture_ids = np.frombuffer(self._box_pictures, np.int64)[first_box:]
+        place = np.searchsorted(ids, picture_ids, sorter=order).clip(max=len(ids) - 1)
+        present = ids[order[place]] == picture_ids
+        if not present.all():
             raise InputError(
-                f"{source} has an annotation of picture id {wanted[~found][0]}, which is not among its images"
+                f"{source} has an annotation of picture id {picture_ids[~present][0]}, which is not "
+                "among its images"
             )
-        wanted[:] = order[place] + first
-        given = np.frombuffer(self._labels, np.int32)[first_box:]
-        categories, inverse = np.unique(given, return_inverse=True)
+        picture_ids[:] = order[place] + first
+        category_ids = np.frombuffer(self._labels, np.int32)[first_box:]
+        categories, inverse = np.unique(category_ids, return_inverse=True)
         unknown = [c for c in categories.tolist() if c not in labels]
         if unknown and strict:
             raise InputError(
                 f"{source} has an annotation of category id {unknown[0]}, which is not among its categories"
             )
-        given[:] = np.array([labels.get(c, -1) for c in categories.tolist()], np.int32)[inverse]
+        category_ids[:] = np.array([labels.get(c, -1) for c in categories.tolist()], np.int32)[inverse]
 
     def dataset(self, root: Path, classes: Sequence[str], source: str | Path) -> Dataset:
         """The finished Dataset, boxes sorted by picture (their order within a picture is kept).

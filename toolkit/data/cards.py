@@ -1,4 +1,4 @@
-"""Dataset cards: `datasets/<name>.yaml` says what a data set is, where it comes from and how it lies."""
+"""Dataset cards: `datasets/<name>.yaml` describes a data set: what it is, where it comes from, its layout."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def card(name: str) -> Card:
     if name not in names():
         raise InputError(f"there is no dataset card {name!r}: choose one of {shown(names(), 20)}")
     try:
-        found = Card.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        data_card = Card.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the card"
         raise InputError(f"{file}: {place}: {first['msg']}") from None
-    if found.name != name:
-        raise InputError(f"{file} is the card of {found.name!r}: name the file after it")
-    return found
+    if data_card.name != name:
+        raise InputError(f"{file} is the card of {data_card.name!r}: name the file after it")
+    return data_card

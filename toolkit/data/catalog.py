@@ -54,7 +54,7 @@ def _load_card(name: str, strict: bool = True) -> Dataset:
     The toy set is made in `datasets/toy` where it is missing. `strict` as in `formats.read`. InputError with
     what to do where the data set is not here.
     """
-    found = card(name)
+    data_card = card(name)
     folder = locate(name)
     if folder is None and name == "toy":
         from toolkit.data.toy import make_toy  # scikit-learn and scikit-image are slow to import
@@ -63,9 +63,10 @@ def _load_card(name: str, strict: bool = True) -> Dataset:
         make_toy(folder)
     if folder is None:
         raise InputError(
-            f"the data set {name!r} is not here: set TOOLKIT_DATA to the folder that holds {found.folder!r}, "
-            f"or put it into {FOLDER / name} ({' '.join(found.get.split())})"
+            f"the data set {name!r} is not here: set TOOLKIT_DATA to the folder that holds "
+            f"{data_card.folder!r}, "
+            f"or put it into {FOLDER / name} ({' '.join(data_card.get.split())})"
         )
     canonical = any((folder / "annotations").glob("*.json")) and (folder / "images").is_dir()
-    layout = Layout(format="coco") if canonical else found.layout
-    return registry.read(folder, layout.format, classes=found.classes, strict=strict, **layout.options)
+    layout = Layout(format="coco") if canonical else data_card.layout
+    return registry.read(folder, layout.format, classes=data_card.classes, strict=strict, **layout.options)

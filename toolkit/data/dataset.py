@@ -7,7 +7,7 @@ that was reduced carries `original_width` and `original_height`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError
-
-SPLITS = ("train", "val", "test")  # first in every folder, in this order; others follow by name, "" last
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +85,12 @@ class Dataset:
         """The pictures of one split, in their order."""
         return self.subset(np.flatnonzero(self.splits == name))
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Pictures per split (`splits`) and boxes per class (`classes`)."""
+        splits = {str(name): int((self.splits == name).sum()) for name in sorted(set(self.splits.tolist()))}
+        classes = {name: int((self.labels == i).sum()) for i, name in enumerate(self.classes)}
+        return {"splits": splits, "classes": classes}
+
     def original_scale(self) -> NDArray[np.float64]:
         """(n, 2) factors that take x, y in the pixels of a picture to those of its original.
 
@@ -104,11 +108,11 @@ def match_classes(dataset: Dataset, classes: Sequence[str], strict: bool = True)
     Classes that the dataset lacks stay without boxes. A box whose class is not in `classes`, or whose number
     is beyond the dataset's own names, raises InputError; with `strict=False` it gets the label -1.
     """
-    known = {name: i for i, name in enumerate(classes)}
+    index = {name: i for i, name in enumerate(classes)}
     n = len(dataset.classes)
     used = np.unique(dataset.labels).tolist()
     beyond = [label for label in used if not 0 <= label < n]
-    unknown = [dataset.classes[i] for i in used if 0 <= i < n and dataset.classes[i] not in known]
+    unknown = [dataset.classes[i] for i in used if 0 <= i < n and dataset.classes[i] not in index]
     if strict and beyond:
         raise InputError(f"{dataset.root} has a box of class number {beyond[0]} and {n} class names")
     if strict and unknown:
@@ -116,7 +120,7 @@ def match_classes(dataset: Dataset, classes: Sequence[str], strict: bool = True)
             f"{dataset.root} has boxes of class {unknown[0]!r}, which is not among the names asked for "
             f"({shown(classes)})"
         )
-    table = np.array([*(known.get(name, -1) for name in dataset.classes), -1], np.int32)
+    table = np.array([*(index.get(name, -1) for name in dataset.classes), -1], np.int32)
     inside = (dataset.labels >= 0) & (dataset.labels < n)
     return replace(dataset, classes=tuple(classes), labels=table[np.where(inside, dataset.labels, n)])
 
@@ -126,11 +130,6 @@ def shown(names: Sequence[str], limit: int = 8) -> str:
     if len(names) <= limit:
         return ", ".join(names) or "none"
     return ", ".join(names[:limit]) + f", ... {len(names)} in all"
-
-
-def split_order(splits: Iterable[str]) -> list[str]:
-    """The distinct splits in the order in which they are written: train, val, test, others by name, ""."""
-    return sorted(set(splits), key=lambda s: (s == "", SPLITS.index(s) if s in SPLITS else len(SPLITS), s))
 
 
 if not TYPE_CHECKING:

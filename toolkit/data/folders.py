@@ -49,12 +49,12 @@ def place_pictures(
     dataset: Dataset, folder: Path, names: Sequence[str], link: bool, title: str = "pictures"
 ) -> None:
     """Put every picture into `folder` under its name: a hard link where the file system can, else a copy."""
-    made: set[Path] = set()
+    folders: set[Path] = set()
     for i, name in enumerate(progress(names, title)):
         target = folder / name
-        if target.parent not in made:
+        if target.parent not in folders:
             target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
+            folders.add(target.parent)
         try:
             if link:
                 try:

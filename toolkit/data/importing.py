@@ -41,11 +41,13 @@ def import_dataset(
     `output` and return the dataset there. Parameters as in `read` and `dataset.save`."""
     path = Path(source)
     if format is None and not path.exists():
-        found = catalog.load(source)
-        return canonical.save(match_classes(found, classes) if classes else found, output, link, overwrite)
+        dataset = catalog.load(source)
+        return canonical.save(
+            match_classes(dataset, classes) if classes else dataset, output, link, overwrite
+        )
     if path.suffix.lower() != ".zip":
-        found = read(path, format, classes=classes, images=images, **options)
-        return canonical.save(found, output, link, overwrite)
+        dataset = read(path, format, classes=classes, images=images, **options)
+        return canonical.save(dataset, output, link, overwrite)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
@@ -96,9 +98,9 @@ def prelabel(
     """
     dataset = filled_sizes(dataset)
     columns, scores = Columns(), []
-    found = zip(dataset.files, dataset.sizes.tolist(), detections, strict=True)
+    rows = zip(dataset.files, dataset.sizes.tolist(), detections, strict=True)
     for i, (name, size, (boxes, confidences, class_ids)) in enumerate(
-        progress(found, "labelling", len(dataset))
+        progress(rows, "labelling", len(dataset))
     ):
         columns.add_picture(name, size, str(dataset.splits[i]), int(dataset.image_ids[i]))
         inside = box_formats.clip(np.asarray(boxes, np.float32).reshape(-1, 4), *size)

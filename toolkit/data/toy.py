@@ -50,7 +50,7 @@ def make_toy(
     """Write the toy dataset to the canonical folder `folder` and return it.
 
     Each picture is a piece of a photograph with a few strokes that mean nothing and, over them, digits:
-    turned by up to 15 degrees, blurred, in a colour that stands out, the sides of their boxes between a tenth
+    turned by up to 15 degrees, blurred, in a colour easy to see, the sides of their boxes between a tenth
     and half of the picture's, overlapping by an IoU of up to .3. Boxes are the exact bounds of what was
     pasted. No digit and no photograph occurs in two splits. The same arguments and library versions give the
     same files; a larger `count` keeps the first pictures of every split.
@@ -159,7 +159,8 @@ def background(rng: np.random.Generator, photographs: Sequence[Picture], size: i
         )
         start, sweep = rng.uniform(0, 360), rng.uniform(40, 160)
         cv2.ellipse(picture, centre, axes, rng.uniform(0, 180), start, start + sweep, colour, 1, cv2.LINE_AA)
-    return picture
+    result: Picture = picture
+    return result
 
 
 def add_digits(
@@ -225,7 +226,10 @@ def _drawn(digit: NDArray[np.float32], angle: float, blur: float, scale: float) 
     alpha = cv2.GaussianBlur(np.clip((enlarged - 0.2) / 0.5, 0, 1), (0, 0), max(0.3, blur * scale))
     alpha[alpha < LOWEST_ALPHA] = 0
     rows, columns = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.any(axis=0))
-    return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
+    result: NDArray[np.float32] = alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(
+        np.float32
+    )
+    return result
 
 
 def _has_room(boxes: Sequence[Sequence[int]], most: float) -> bool:

@@ -157,7 +157,8 @@ def draw_face(rng: np.random.Generator, picture: Picture) -> Floats:
     left, right = rng.uniform(0.65, 1.15, 2)
     light = np.linspace(left, right, size)[:, None]
     picture[:] = (picture * light + rng.normal(0, rng.uniform(0, 8), picture.shape)).clip(0, 255)
-    return found
+    result: Floats = found
+    return result
 
 
 def _turned(yaw: float, pitch: float, roll: float) -> Floats:
@@ -166,4 +167,5 @@ def _turned(yaw: float, pitch: float, roll: float) -> Floats:
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_x @ about_y
+    result: Floats = about_z @ about_x @ about_y
+    return result

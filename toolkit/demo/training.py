@@ -19,7 +19,7 @@ from toolkit.demo.shared import (
 )
 from toolkit.evaluation.average_precision import voc as voc_scores
 from toolkit.evaluation.coco import coco as coco_scores
-from toolkit.evaluation.operating import operating_point_for
+from toolkit.evaluation.operating import operating_point
 from toolkit.evaluation.score import evaluate_by
 from toolkit.models.detector import Detector
 from toolkit.page import Section
@@ -71,12 +71,10 @@ def train_network(output: Path) -> Section:
 def evaluate_network(output: Path) -> Section:
     folder = output / "evaluate"
     dataset = curated_data(output).split("val")
-    truth = Truth.from_dataset(dataset)
-    detections = predict(trained(output / BEST, Detector), dataset, VALIDATION)
-    matches = matching.match(truth, detections)
-    point = operating.operating_point(matches)
-    coco, voc = coco_scores(truth, detections), average_precision.voc(truth, detections)
-    failures.draw(folder, dataset, detections, matches, point)
+    evaluation = evaluate_by(coco_scores, trained(output / BEST, Detector), dataset, VALIDATION)
+    coco, voc = evaluation.scores, voc_scores(evaluation.truth, evaluation.detections)
+    point = operating_point(evaluation.matches)
+    evaluation.draw(folder, point)
     names = [f"{c.name} ({c.truths})" for c in voc.per_class]
     figure = viz.bars(names, [c.ap for c in voc.per_class], xlabel="VOC AP50", title="By class (objects)")
     figure.savefig(folder / "classes.png")

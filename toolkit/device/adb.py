@@ -60,9 +60,11 @@ class AdbDevice:
         self.name = f"adb:{self.serial}"
         self.client, self.device = client, client.device(self.serial)
         self.folder = f"{PLACE}/toolkit-{uuid.uuid4().hex[:8]}"
-        made = self._shell(f"mkdir -p {self.folder}", "connecting to it", 30)
-        if made.returncode:
-            raise InputError(f"{self.name} lets nobody write to {PLACE}: {_last(made.stdout + made.stderr)}")
+        folder_made = self._shell(f"mkdir -p {self.folder}", "connecting to it", 30)
+        if folder_made.returncode:
+            raise InputError(
+                f"{self.name} lets nobody write to {PLACE}: {_last(folder_made.stdout + folder_made.stderr)}"
+            )
 
     def push(self, files: Sequence[Path], folder: str = ".") -> None:
         target = f"{self.folder}/{folder}"
@@ -109,9 +111,10 @@ class AdbDevice:
         except self.errors as error:
             raise InputError(self._gone(doing, str(error))) from None
 
-    def _gone(self, doing: str, said: str) -> str:
+    def _gone(self, doing: str, message: str) -> str:
         return (
-            f"{self.name} went away while {doing} ({_last(said)}): connect it again and repeat the command; "
+            f"{self.name} went away while {doing} ({_last(message)}): connect it again and repeat the "
+            "command; "
             "readings that were complete are kept"
         )
 
@@ -130,12 +133,12 @@ def _unauthorised(serial: str) -> str:
 def _choose(client: Any, serial: str, errors: tuple[type[Exception], ...]) -> str:
     try:
         if ":" in serial and serial not in {info.serial for info in client.list()}:
-            said = client.connect(serial, timeout=15)
-            if "authenticate" in said:
+            message = client.connect(serial, timeout=15)
+            if "authenticate" in message:
                 raise InputError(_unauthorised(serial))
-            if "connected to" not in said:
+            if "connected to" not in message:
                 raise InputError(
-                    f"adb cannot connect to {serial} ({said.strip()}): check address and network"
+                    f"adb cannot connect to {serial} ({message.strip()}): check address and network"
                 )
         states = {info.serial: info.state for info in client.list()}
     except errors as error:

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.boxes import iou
+from toolkit.boxes import iou, match_greedily
 from toolkit.device.readings import Reading
 from toolkit.device.settings import TOLERANCES, timed_formats
 from toolkit.export.folder import Exported
 from toolkit.faces import OUTSIDE, windows_of_boxes
 from toolkit.inference.backend import DetectSettings as Rules
 from toolkit.models.decode import Boxes, decode, suppress
-from toolkit.models.io import ModelIO
-from toolkit.models.network import Landmarking
+from toolkit.models.network import Landmarking, finds_objects, places_landmarks
 from toolkit.pictures import Image
 from toolkit.runtime import require
 
@@ -40,9 +39,10 @@ def timing_job(folder: Path, fmt: str, image: Image, landmarks: Path | None = No
     """Opens the files, which checks their sha256, and asks the ncnn wheel for its detections and their
     points. The picture is resized by ncnn, as the runner does it."""
     exported = Exported.read(folder)
-    model, io = exported.open(fmt, 1), exported.io
-    assert isinstance(io, ModelIO)
+    model = exported.open(fmt, 1)
+    assert finds_objects(model)
     assert exported.threshold is not None
+    io = model.io
     ncnn = require("ncnn", "export")
     order = ncnn.Mat.PixelType.PIXEL_RGB2BGR if io.channel_order == "BGR" else ncnn.Mat.PixelType.PIXEL_RGB
     height, width = image.shape[:2]
@@ -50,13 +50,16 @@ def timing_job(folder: Path, fmt: str, image: Image, landmarks: Path | None = No
     mat.substract_mean_normalize([io.mean] * 3, [io.scale] * 3)
     conf = exported.threshold
     (candidates,) = decode(model.predict(np.array(mat)[None]), io, conf)
-    found = suppress(candidates, Rules(conf=conf))
-    boxes = found.boxes * np.array([width, height, width, height], np.float32)
-    task = TimingJob(folder, fmt, Boxes(boxes, found.scores, found.class_ids), tuple(io.classes), conf)
+    detections = suppress(candidates, Rules(conf=conf))
+    boxes = detections.boxes * np.array([width, height, width, height], np.float32)
+    task = TimingJob(
+        folder, fmt, Boxes(boxes, detections.scores, detections.class_ids), tuple(io.classes), conf
+    )
     if landmarks is None:
         return task
     timed_formats(landmarks, [fmt], sweep=False)  # that it has this one
     network = Exported.read(landmarks).open(fmt, 1)
+    assert places_landmarks(network)
     return replace(task, landmarks=landmarks, points=_points(image, boxes, network))
 
 
@@ -77,37 +80,40 @@ def _points(image: Image, boxes: NDArray[np.float32], network: Landmarking) -> N
         face = warp(pixels, matrix, output_shape=x.shape[2:], cval=OUTSIDE, clip=False, preserve_range=True)
         x[i] = (face.transpose(2, 0, 1) - io.mean) * io.scale
     relative = io.points_of(network.predict(x)) if len(x) else np.empty((0, io.points, 2), np.float32)
-    return start[:, None] + relative * size[:, None]
+    result: NDArray[np.float32] = start[:, None] + relative * size[:, None]
+    return result
 
 
 def compare_detections(task: TimingJob, reading: Reading) -> dict[str, Any]:
-    """A reading's detections beside the ncnn wheel's: how many of each, how many matched (same class, IoU
-    above .5, each once), the largest differences among these, and whether all is within TOLERANCES ("agrees":
-    None where neither side found anything to compare). One whose score is that near to the threshold may be
-    found by one side alone."""
-    tolerance = TOLERANCES[task.format]
-    left = list(reading.detections)
-    scores, boxes, reach, points, lost = [0.0], [0.0], [0.0], [0.0], []
-    for i, (box, score, class_id) in enumerate(
-        zip(task.wanted.boxes, task.wanted.scores, task.wanted.class_ids, strict=True)
-    ):
-        same = [d for d in left if d.label == task.classes[class_id]]
-        overlaps = iou(box[None], np.array([d.box for d in same], np.float32))[0] if same else np.zeros(0)
-        if not same or not overlaps.max() > 0.5:
-            lost.append(float(score))
-            continue
-        mate = same[int(overlaps.argmax())]
-        left.remove(mate)
-        scores.append(abs(mate.score - float(score)))
+    """How far a reading's detections are from those of the ncnn wheel on this machine.
+
+    "agrees" is None where neither side has a detection. A detection whose score is that near to the threshold
+    may be on one side alone.
+
+    Returns:
+        Counts of both sides and of pairs (same class, IoU above .5, each once), the largest differences
+        within pairs, and whether all are within `TOLERANCES`.
+    """
+    tolerance, detections, reference = TOLERANCES[task.format], reading.detections, task.wanted
+    overlaps = iou(reference.boxes, np.array([d.box for d in detections], np.float32).reshape(-1, 4))
+    for i, class_id in enumerate(reference.class_ids):
+        overlaps[i, [d.label != task.classes[class_id] for d in detections]] = 0
+    pairs = match_greedily(overlaps, 0.5)
+    scores, boxes, reach, points = [0.0], [0.0], [0.0], [0.0]
+    for i in np.flatnonzero(pairs >= 0).tolist():
+        box, mate = reference.boxes[i], detections[pairs[i]]
+        scores.append(abs(mate.score - float(reference.scores[i])))
         boxes.append(float(np.abs(np.array(mate.box, np.float32) - box).max()))
         long_side = max(reading.input.width, reading.input.height, *np.abs(box[2:] - box[:2]))
         reach.append(boxes[-1] / float(long_side))
         if task.points is not None:
-            found = np.array(mate.landmarks or [], np.float32).reshape(-1, 2)
-            side = float(max(1, *(box[2:] - box[:2])))  # that much off are points that are not there
-            whole = found.shape == task.points[i].shape
-            points.append(float(np.abs(found - task.points[i]).max()) / side if whole else 1.0)
-    alone = [*lost, *(d.score for d in left)]
+            landmarks = np.array(mate.landmarks or [], np.float32).reshape(-1, 2)
+            side = float(max(1, *(box[2:] - box[:2])))  # missing points count as that much off
+            whole = landmarks.shape == task.points[i].shape
+            points.append(float(np.abs(landmarks - task.points[i]).max()) / side if whole else 1.0)
+    lost = reference.scores[pairs < 0].tolist()
+    extra = [d.score for i, d in enumerate(detections) if i not in pairs]
+    alone = [*lost, *extra]
     return {
         "wanted": len(task.wanted.scores),
         "found": len(reading.detections),

@@ -90,11 +90,11 @@ def ncnn_source() -> Path:
     """The folder with ncnn's source, downloaded once from the package index, checked by its sha256 and mended
     (mend_ncnn.cmake); NCNN_SOURCE names an unpacked one to use instead, as it is. Raises InputError where it
     cannot be had."""
-    given = os.environ.get("NCNN_SOURCE")
-    if given:
-        if not (Path(given) / "src" / "net.cpp").is_file():
-            raise InputError(f"NCNN_SOURCE={given} holds no source of ncnn: expected src/net.cpp in it")
-        return Path(given).resolve()
+    own_source = os.environ.get("NCNN_SOURCE")
+    if own_source:
+        if not (Path(own_source) / "src" / "net.cpp").is_file():
+            raise InputError(f"NCNN_SOURCE={own_source} holds no source of ncnn: expected src/net.cpp in it")
+        return Path(own_source).resolve()
     name = f"ncnn-{NCNN_VERSION}"
 
     def make(folder: Path, work: Path) -> None:
@@ -156,7 +156,7 @@ def compiler_for(abi: str, ndk: bool = True) -> Compiler:
     if ndk and named and abi != "x86_64":  # that one runs on this machine
         toolchain = Path(named) / "build" / "cmake" / "android.toolchain.cmake"
         if not toolchain.is_file():
-            raise InputError(f"{named} is no Android NDK: expected {toolchain.relative_to(named)} in it")
+            raise InputError(f"{named} is not an Android NDK: expected {toolchain.relative_to(named)} in it")
         chosen = (
             f"-DANDROID_ABI={abi}",
             "-DANDROID_PLATFORM=android-24",
@@ -192,7 +192,7 @@ def compiled(compiler: Compiler, layers: Iterable[str], name: str) -> Path:
         f"-DNCNN_VERSION={NCNN_VERSION.rpartition('.')[2]}",  # else the day of the build
         f"-DLAYERS={chosen}",
     )
-    # the downloaded source goes by its version, whoever's cache it lies in
+    # the downloaded source goes by its version, whichever cache holds it
     origin = source if os.environ.get("NCNN_SOURCE") else NCNN_VERSION
     ncnn = _installed(
         f"ncnn-{name}",
@@ -243,13 +243,15 @@ def _build(name: str, project: Path, work: Path, options: tuple[str, ...]) -> No
                     yield line
             if process.returncode:
                 output.flush()
-                said = [line.strip() for line in log.read_text().splitlines() if line.strip()] or [
+                messages = [line.strip() for line in log.read_text().splitlines() if line.strip()] or [
                     "no output"
                 ]
                 first = next(
-                    (i for i, line in enumerate(said) if re.search(r"\berror\b[: ]", line, re.I)), -1
+                    (i for i, line in enumerate(messages) if re.search(r"\berror\b[: ]", line, re.I)), -1
                 )
-                sentence = " ".join(said[first:][:2]) if said[first].endswith(":") else said[first]
+                sentence = (
+                    " ".join(messages[first:][:2]) if messages[first].endswith(":") else messages[first]
+                )
                 raise InputError(f"{name} does not build: {sentence} (all in {log})")
 
         folders = ("-S", str(project), "-B", str(work))
@@ -260,14 +262,14 @@ def _build(name: str, project: Path, work: Path, options: tuple[str, ...]) -> No
 
 
 def _tool(name: str) -> str:
-    """A program beside Python, where pip puts it, or on the PATH."""
-    found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
-    if found is None:
+    """A program next to Python, where pip puts it, or on the PATH."""
+    program = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+    if program is None:
         raise InputError(
             f'the build needs {name}, which is not installed: run pip install -e ".[device]" in the project '
             "folder"
         )
-    return found
+    return program
 
 
 def _kept(name: str, make: Callable[[Path, Path], None]) -> Path:

@@ -59,21 +59,30 @@ def package_android(
     name: str = "Detector",
     package_id: str = "org.example.detector",
 ) -> tuple[Packaged, ...]:
-    """Write a Gradle project for an app that runs the exported networks in `folders`; -> what it holds.
+    """Writes a Gradle project for an app that runs exported networks.
 
-    One of them may be a landmark network, which places points in what a detector finds: all of it where that
-    has one class, else its class "face". Of each folder the ncnn files go in, with a spec.json that lists no
-    others; every file is checked against its sha256 and opened first. `name` stands below the app's icon,
-    `package_id` tells it from other apps. The folder `output` appears whole or not at all; it replaces an
-    older such project, never anything else. Raises InputError for a folder that is no export or has no ncnn
-    files, for two networks of one name, for no detector or several landmark networks, for a name that Android
-    does not take, and where `output` is something else.
+    The folder appears whole or not at all; it replaces an older such project, never anything else.
+
+    Args:
+        folders: exported networks with ncnn files. One may be a landmark network, which places points in the
+            detections of the others: in all of a detector with one class, else in its class "face".
+        output: the project's folder.
+        name: shown below the app's icon.
+        package_id: Android application ID; must be unique, such as org.example.detector.
+
+    Returns:
+        What the project holds, a row for each network; spec.json there lists the ncnn files alone.
+
+    Raises:
+        InputError: a folder is not an export or has no ncnn files, a file differs from its sha256, two
+            networks have one name, there is no detector or more than one landmark network, Android does
+            not take the name, or `output` is something else.
     """
     output = Path(output)
     if not folders:
         raise InputError("an app needs at least one exported network: name its folder (--model)")
     if output.exists() and not (output / MARK).exists():
-        raise InputError(f"{output} exists and is no packaged app: name another folder")
+        raise InputError(f"{output} exists and is not a packaged app: name another folder")
     if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", package_id):
         raise InputError(
             f"a package id is two or more words of a-z, 0-9 and _ with dots between, each beginning with a "
@@ -229,6 +238,8 @@ def build_apk(project: str | Path) -> Path:
         )
     apk = project / "app/build/outputs/apk/debug/app-debug.apk"
     if run.returncode or not apk.is_file():
-        said = [line for line in log.read_text().splitlines() if line.strip()]
-        raise InputError(f"Gradle cannot build {project}: {said[-1] if said else 'no output'} (all in {log})")
+        messages = [line for line in log.read_text().splitlines() if line.strip()]
+        raise InputError(
+            f"Gradle cannot build {project}: {messages[-1] if messages else 'no output'} (all in {log})"
+        )
     return apk

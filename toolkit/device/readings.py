@@ -120,7 +120,7 @@ def read_reading(data: Any, source: str) -> Reading:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "the whole"
         raise InputError(
-            f"{source} is no reading of this version (schema 1): {where}: {fault['msg'].lower()}; make it "
+            f"{source} is not a reading of this version (schema 1): {where}: {fault['msg'].lower()}; make it "
             "with toolkit time or the app's benchmark"
         ) from None
 
@@ -138,7 +138,7 @@ def _read_file(file: Path) -> list[Reading]:
     except OSError:
         raise InputError(f"there is no file {file} with readings") from None
     except ValueError:
-        raise InputError(f"{file} is no JSON: expected readings of toolkit time or of the app") from None
+        raise InputError(f"{file} is not JSON: expected readings of toolkit time or of the app") from None
     rows = data.get("readings", [data]) if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise InputError(f"{file} holds no readings: expected those of toolkit time or of the app")
@@ -150,10 +150,10 @@ def keep(folder: str | Path, readings: Iterable[Reading]) -> int:
     are new."""
     file = Path(folder) / "timing.json"
     with FileLock(file.with_name(".timing.json.lock")):  # two terminals may time two phones at once
-        known = read_timings(folder)
-        new = [reading for reading in readings if reading not in known]
+        stored = read_timings(folder)
+        new = [reading for reading in readings if reading not in stored]
         with whole_file(file) as temporary:
-            rows = [reading.as_dict() for reading in (*known, *new)]
+            rows = [reading.as_dict() for reading in (*stored, *new)]
             temporary.write_text(json.dumps({"readings": rows}) + "\n")
     return len(new)
 
@@ -170,7 +170,7 @@ def import_readings(files: Sequence[str | Path], exports: str | Path = "exports"
         for folder, network in exported.items()
         for fmt in network.formats
     }
-    found: dict[Path, list[Reading]] = {}
+    added: dict[Path, list[Reading]] = {}
     for file in files:
         for reading in _read_file(Path(file)):
             networks = [reading.model, *([reading.landmarks] if reading.landmarks else [])]
@@ -182,8 +182,8 @@ def import_readings(files: Sequence[str | Path], exports: str | Path = "exports"
                     )
             folder = by_hash[files_fingerprint(reading.model.sha256)]
             emulated = reading.emulated or reading.device.get("hardware") in EMULATORS
-            found.setdefault(folder, []).append(reading.model_copy(update={"emulated": emulated}))
-    return {folder: keep(folder, readings) for folder, readings in found.items()}
+            added.setdefault(folder, []).append(reading.model_copy(update={"emulated": emulated}))
+    return {folder: keep(folder, readings) for folder, readings in added.items()}
 
 
 def files_fingerprint(hashes: Mapping[str, str]) -> frozenset[tuple[str, str]]:

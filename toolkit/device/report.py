@@ -50,7 +50,7 @@ def summarise(samples: ArrayLike) -> Summary:
 
 def summary(reading: Reading) -> dict[str, Summary]:
     """Statistics of every stage, of `NCNN_COLUMN`, and of all stages together ("total"). Raises InputError
-    for an emulated reading, which is no timing."""
+    for an emulated reading, which is not a timing."""
     if reading.emulated:
         raise InputError(f"the reading of {reading.model.name} from {reading.date} is {NOT_A_TIMING}")
     stages = reading.samples.stages
@@ -97,8 +97,8 @@ def table(
 def record(folder: str | Path, reading: Reading) -> dict[str, Any]:
     """A reading for machines: statistics in milliseconds instead of samples, None where it is emulated."""
     times = None if reading.emulated else {name: asdict(s) for name, s in summary(reading).items()}
-    wanted = ("model", "landmarks", "settings", "device", "date", "emulated", "parity")
-    kept = {key: value for key, value in reading.as_dict().items() if key in wanted}
+    fields = ("model", "landmarks", "settings", "device", "date", "emulated", "parity")
+    kept = {key: value for key, value in reading.as_dict().items() if key in fields}
     return {"folder": str(folder), **kept, "milliseconds": times}
 
 
@@ -111,9 +111,9 @@ def _times(reading: Reading, cascade: bool) -> dict[str, str]:
     }
     if reading.emulated:
         return dict.fromkeys(shown, NOT_A_TIMING)
-    found = summary(reading)
+    figures = summary(reading)
     return {
-        title: f"{getattr(found[stage], statistic):.3g}" if stage in found else "none"
+        title: f"{getattr(figures[stage], statistic):.3g}" if stage in figures else "none"
         for title, (stage, statistic) in shown.items()
     }
 
@@ -162,9 +162,9 @@ def draw_stages(readings: Sequence[Reading]) -> Figure:
     shown, machines = _shown(readings)
     stages = {label: summary(reading) for label, reading in shown.items()}
     parts = {
-        stage: [found[stage].p50 if stage in found else 0.0 for found in stages.values()]
+        stage: [figures[stage].p50 if stage in figures else 0.0 for figures in stages.values()]
         for stage in STAGES
-        if any(stage in found for found in stages.values())
+        if any(stage in figures for figures in stages.values())
     }
     return viz.stacked(list(shown), parts, "milliseconds, medians", machines)
 

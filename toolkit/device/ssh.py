@@ -87,11 +87,11 @@ class SshDevice:
                 f"{self.name} did not answer within {timeout:.0f} s while {doing}: see whether it hangs, "
                 "or use fewer loops"
             ) from None
-        said = done.stderr.decode(errors="replace")
+        message = done.stderr.decode(errors="replace")
         if done.returncode == LOST:
-            raise InputError(_lost(self.name, doing, said))
+            raise InputError(_lost(self.name, doing, message))
         return subprocess.CompletedProcess(
-            command, done.returncode, done.stdout.decode(errors="replace"), said
+            command, done.returncode, done.stdout.decode(errors="replace"), message
         )
 
     def _step(
@@ -107,14 +107,14 @@ class SshDevice:
         return done
 
 
-def _lost(name: str, doing: str, said: str) -> str:
-    last = (said.strip().splitlines() or ["no message"])[-1].strip()
-    if "Permission denied" in said:
+def _lost(name: str, doing: str, message: str) -> str:
+    last = (message.strip().splitlines() or ["no message"])[-1].strip()
+    if "Permission denied" in message:
         return (
             f"{name} accepts none of your keys: copy one with ssh-copy-id {name.removeprefix('ssh:')}, "
             "or load it with ssh-add"
         )
-    if "Host key verification failed" in said:
+    if "Host key verification failed" in message:
         return f"{name} is not among your known hosts: connect to it once by hand with ssh, then run again"
     if doing == "connecting to it":
         return f"{name} cannot be reached ({last}): check its name, port and network"

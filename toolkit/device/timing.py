@@ -44,17 +44,30 @@ def measure(
     ssh_config: str | Path | None = None,
     landmarks: str | Path | None = None,
 ) -> list[tuple[Path, Reading]]:
-    """Time exported networks on devices (`open_device`), all devices at once -> (folder, reading) of each.
+    """Times exported networks on devices, all devices at the same time.
 
-    `formats`: among "ncnn", "ncnn-fp16" and "ncnn-int8", "ncnn" unless given. `powersave`: 0 all cores, 1
-    little, 2 big ones. `sweep`: 1, 2 and 4 threads as far as there are cores, all and big cores where they
-    differ, and all formats of a folder, instead of what is given. `picture`: scikit-image's astronaut unless
-    given. `landmarks`: a landmark network that places points in every detection, in the detector's format.
+    A reading is added to timing.json as soon as it is complete; after an interruption every device finishes
+    the one it is at.
 
-    A reading is added to timing.json as soon as it is complete; interrupted, every device ends with the one
-    that it is at. Raises InputError for bad input before any device is touched (a file that differs from
-    spec.json among it), for a device that is not there or is named twice before any is timed, and at the end
-    for devices that failed.
+    Args:
+        folders: exported detectors.
+        devices: addresses for `connect.open_device`.
+        formats: among "ncnn", "ncnn-fp16" and "ncnn-int8"; "ncnn" unless given.
+        threads: numbers of threads.
+        powersave: ncnn's sets of cores, 0 all, 1 little, 2 big.
+        sweep: 1, 2 and 4 threads as far as there are cores, all and big cores where they differ, and all
+            formats of a folder, instead of what is given.
+        picture: scikit-image's astronaut unless given.
+        load: loops, warm-up and rest.
+        ssh_config: instead of ~/.ssh/config.
+        landmarks: an exported landmark network that places points in every detection, in the same format.
+
+    Returns:
+        (folder, reading) of every run.
+
+    Raises:
+        InputError: bad input, before any device is touched; a device that is missing or named twice,
+            before any is timed; devices that failed, at the end.
     """
     image, name = load_picture(picture)
     for folder in folders:
@@ -177,8 +190,8 @@ def _run(
     before = device_state(ask_device(device))
     ended = device.run(f"{shlex.join(words)} > reading.json", 600 + 2 * load.seconds)
     if ended.returncode:
-        said = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}, no message"])[-1]
-        raise InputError(f"{device.name} cannot time {task.folder} ({task.format}): {said}")
+        message = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}, no message"])[-1]
+        raise InputError(f"{device.name} cannot time {task.folder} ({task.format}): {message}")
     text = device.pull("reading.json")
     try:
         data = json.loads(text)

@@ -140,5 +140,5 @@ def coco(
 
 
 def _measured(values: NDArray[Any]) -> float:
-    known = values[values > -1]
-    return float(known.mean()) if known.size else -1.0
+    valid = values[values > -1]
+    return float(valid.mean()) if valid.size else -1.0

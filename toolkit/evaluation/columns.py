@@ -79,8 +79,8 @@ class Detections:
     def by_name(self, names: Sequence[str], classes: Sequence[str]) -> Detections:
         """Class ids of a network's `names` turned into those of a data set's `classes`, by name; detections
         of classes that the data set does not have are left out. InputError where no name is shared."""
-        known = {name: i for i, name in enumerate(classes)}
-        lookup = np.array([known.get(name, -1) for name in names], np.int64)
+        index = {name: i for i, name in enumerate(classes)}
+        lookup = np.array([index.get(name, -1) for name in names], np.int64)
         if (lookup < 0).all():
             raise InputError(
                 f"the detector and the data set share no class: the detector knows {_some(names)}, "
@@ -96,7 +96,7 @@ def _some(names: Sequence[str]) -> str:
 
 def check_columns(truth: Truth, detections: Detections, iou: float = 0.5) -> None:
     if not 0 < iou <= 1:
-        raise InputError(f"the IoU that makes a match lies above 0 and at most at 1, {iou:g} was given")
+        raise InputError(f"the IoU of a match must be above 0 and at most 1, not {iou:g}")
     if not len(truth):
         raise InputError("the data set has no pictures: nothing to evaluate")
     if not len(truth.labels):

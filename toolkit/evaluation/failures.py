@@ -36,9 +36,9 @@ def confusion(truth: Truth, detections: Detections, threshold: float, iou: float
     background = len(truth.classes)
     matrix = np.zeros((background + 1, background + 1), np.int64)
     hit = taken >= 0
-    said = detections.class_ids[rows]
-    np.add.at(matrix, (truth.labels[taken[hit]], said[hit]), 1)
-    matrix[background] += np.bincount(said[~hit & ~dropped], minlength=background + 1)
+    predicted = detections.class_ids[rows]
+    np.add.at(matrix, (truth.labels[taken[hit]], predicted[hit]), 1)
+    matrix[background] += np.bincount(predicted[~hit & ~dropped], minlength=background + 1)
     missed = np.setdiff1d(np.flatnonzero(~truth.crowd & ~truth.ignore), taken)
     matrix[:, background] += np.bincount(truth.labels[missed], minlength=background + 1)
     return matrix
@@ -50,7 +50,7 @@ class Failures:
 
     false_positives: Ints  # (a,) detections of nothing, by falling score
     missed: Ints  # (b,) objects without a detection, by falling area
-    wrong_class: Ints  # (c, 2) detection and the object of another class it lies on, by falling score
+    wrong_class: Ints  # (c, 2) detection and the object of another class it is on, by falling score
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name).tolist() for name in self.__dataclass_fields__}
@@ -79,17 +79,21 @@ def failure_gallery(dataset: Dataset, detections: Detections, worst: Failures, l
     truth = Truth.from_dataset(dataset)
     pictures = truth.images
 
-    def said(d: int) -> str:
+    def detection_name(d: int) -> str:
         return f"{truth.classes[detections.class_ids[d]]} {detections.scores[d]:.2f}"
 
-    def real(t: int) -> str:
-        return truth.classes[truth.labels[t]]
+    def object_name(t: int) -> str:
+        result: str = truth.classes[truth.labels[t]]
+        return result
 
     false, missed, wrong = worst.false_positives[:limit], worst.missed[:limit], worst.wrong_class[:limit]
     kinds = [
-        [(f"false: {said(d)}", detections.images[d], detections.boxes[d]) for d in false],
-        [(f"missed: {real(t)}", pictures[t], truth.boxes[t]) for t in missed],
-        [(f"{real(t)} taken for {said(d)}", detections.images[d], detections.boxes[d]) for d, t in wrong],
+        [(f"false: {detection_name(d)}", detections.images[d], detections.boxes[d]) for d in false],
+        [(f"missed: {object_name(t)}", pictures[t], truth.boxes[t]) for t in missed],
+        [
+            (f"{object_name(t)} taken for {detection_name(d)}", detections.images[d], detections.boxes[d])
+            for d, t in wrong
+        ],
     ]
     columns = max(1, *(len(cells) for cells in kinds))
     images, titles = [], []
@@ -129,7 +133,7 @@ def draw(
 def _cut_out(
     picture: NDArray[Any], objects: NDArray[np.float32], box: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    """A square around `box` with half of its length on each side, and what lies in it."""
+    """A square around `box` with half of its length on each side, and what is in it."""
     size = np.array([picture.shape[1], picture.shape[0]])
     side = np.minimum(max(2 * (box[2:] - box[:2]).max(), 32), size).astype(int)
     corner = np.clip((box[:2] + box[2:] - side) / 2, 0, size - side).astype(int)

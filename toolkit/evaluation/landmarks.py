@@ -177,14 +177,14 @@ def predict(network: Landmarking, dataset: Dataset) -> NDArray[np.float32]:
     detector. Raises InputError where a picture does not decode or the data set has no landmarks."""
     if dataset.keypoints is None:
         raise InputError("the data set has no landmarks: name one with keypoints")
-    found = np.full((len(dataset.labels), network.io.points, 2), np.nan, np.float32)
+    points = np.full((len(dataset.labels), network.io.points, 2), np.nan, np.float32)
     for i in progress(range(len(dataset)), "placing points"):
         rows = dataset.rows(i)
         faces = np.flatnonzero((dataset.keypoints[rows, :, 2] > 0).any(1)) + rows.start
         if len(faces):
             windows = np.concatenate([_window(dataset.keypoints[face]) for face in faces])
-            found[faces] = place_points(load_image(dataset.path(i)), windows, network)[0]
-    return found
+            points[faces] = place_points(load_image(dataset.path(i)), windows, network)[0]
+    return points
 
 
 def _window(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -198,8 +198,8 @@ def score(
     point_map: PointMap | None = None,
 ) -> LandmarkScores:
     """`score_points` of what a network gives for a data set, through `point_map` where given."""
-    found = predict(network, dataset)
-    return score_points(found if point_map is None else point_map(found), dataset, normaliser)
+    points = predict(network, dataset)
+    return score_points(points if point_map is None else point_map(points), dataset, normaliser)
 
 
 def score_points(points: ArrayLike, dataset: Dataset, normaliser: str = "") -> LandmarkScores:
@@ -208,12 +208,12 @@ def score_points(points: ArrayLike, dataset: Dataset, normaliser: str = "") -> L
     are scored on 98 through WFLW_FROM_106. Raises InputError where the data set has no landmarks."""
     if dataset.keypoints is None:
         raise InputError("the data set has no landmarks: name one with keypoints")
-    found = np.asarray(points)
+    predicted = np.asarray(points)
     truth, labelled = dataset.keypoints[:, :, :2], dataset.keypoints[:, :, 2] > 0
-    if found.shape[1:2] == (106,) and truth.shape[1] == 98:
-        found = found[:, WFLW_FROM_106]
+    if predicted.shape[1:2] == (106,) and truth.shape[1] == 98:
+        predicted = predicted[:, WFLW_FROM_106]
     normaliser = normaliser or ("inter-ocular" if truth.shape[1] in LAYOUTS else "box")
-    return evaluate(found, truth, normaliser, dataset.boxes, labelled)
+    return evaluate(predicted, truth, normaliser, dataset.boxes, labelled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +230,8 @@ class PointMap:
         start, size = _frames(points)
         relative = ((np.asarray(points, np.float64) - start) / size)[:, self.nearest]
         mapped = np.einsum("tij,ntj->nti", self.linear, relative) + self.offset
-        return (start + mapped * size).astype(np.float32)
+        result: NDArray[np.float32] = (start + mapped * size).astype(np.float32)
+        return result
 
 
 def fit_map(points: ArrayLike, others: ArrayLike) -> PointMap:
@@ -252,8 +253,8 @@ def fit_map(points: ArrayLike, others: ArrayLike) -> PointMap:
     nearest = np.argmin(apart, axis=1)
     linear, offset = np.empty((len(nearest), 2, 2)), np.empty((len(nearest), 2))
     for t, s in enumerate(nearest):
-        known = np.column_stack((first[:, s], np.ones(len(first))))
-        solution = np.linalg.lstsq(known, second[:, t], rcond=None)[0]
+        terms = np.column_stack((first[:, s], np.ones(len(first))))
+        solution = np.linalg.lstsq(terms, second[:, t], rcond=None)[0]
         linear[t], offset[t] = solution[:2].T, solution[2]
     return PointMap(nearest, linear, offset)
 
@@ -284,10 +285,11 @@ def _lengths(
             return np.hypot(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
         low = np.where(mask[..., None], real, np.inf).min(axis=1)
         high = np.where(mask[..., None], real, -np.inf).max(axis=1)
-        return np.linalg.norm(high - low, axis=1)
+        result: NDArray[np.float64] = np.linalg.norm(high - low, axis=1)
+        return result
     raise InputError(f"normaliser must be 'inter-ocular' or 'box', not {normaliser!r}")
 
 
 def _mean(errors: NDArray[np.float64], axis: int | None = None) -> Any:
-    known = ~np.isnan(errors)
-    return np.where(known, errors, 0).sum(axis=axis) / np.maximum(known.sum(axis=axis), 1)
+    valid = ~np.isnan(errors)
+    return np.where(valid, errors, 0).sum(axis=axis) / np.maximum(valid.sum(axis=axis), 1)

@@ -29,23 +29,26 @@ def _overlaps(
     keys = truth.images * classes + (truth.labels if same_class else 0)
     rows = np.flatnonzero(candidates)
     rows = rows[np.argsort(keys[rows], kind="stable")]
-    wanted = detections.images * classes + (detections.class_ids if same_class else 0)
-    low = np.searchsorted(keys[rows], wanted, "left")
-    counts = np.searchsorted(keys[rows], wanted, "right") - low
+    detection_keys = detections.images * classes + (detections.class_ids if same_class else 0)
+    low = np.searchsorted(keys[rows], detection_keys, "left")
+    counts = np.searchsorted(keys[rows], detection_keys, "right") - low
     cuts = np.searchsorted(np.cumsum(counts), np.arange(_PAIRS_AT_ONCE, counts.sum(), _PAIRS_AT_ONCE))
     grow = np.array([0, 0, pixel, pixel])
-    found, real = detections.boxes + grow, truth.boxes + grow
-    (left, _, right, _), (low_x, _, high_x, _) = np.ascontiguousarray(found.T), np.ascontiguousarray(real.T)
+    predicted, labelled = detections.boxes + grow, truth.boxes + grow
+    (left, _, right, _), (low_x, _, high_x, _) = (
+        np.ascontiguousarray(predicted.T),
+        np.ascontiguousarray(labelled.T),
+    )
     parts = []
     for part in np.split(np.arange(len(detections)), cuts):
         many = counts[part]
         d = np.repeat(part, many)
         within = np.arange(len(d)) - np.repeat(np.cumsum(many) - many, many)
         t = rows[np.repeat(low[part], many) + within]
-        # Most pairs lie beside one another: finding that out first halves the time of a crowded picture.
+        # Most pairs do not overlap: finding that out first halves the time of a crowded picture.
         near = (np.repeat(left[part], many) < high_x[t]) & (low_x[t] < np.repeat(right[part], many))
         d, t = d[near], t[near]
-        a, b = found[d], real[t]
+        a, b = predicted[d], labelled[t]
         overlap: Floats
         if of_detection:
             inside = np.concatenate((np.maximum(a, b)[:, :2], np.minimum(a, b)[:, 2:]), axis=1)
@@ -79,10 +82,10 @@ def best_object(
 
 
 def touches(truth: Truth, detections: Detections, candidates: Bools, iou: float, **how: bool) -> Bools:
-    found = np.zeros(len(detections), bool)
+    touching = np.zeros(len(detections), bool)
     if candidates.any():
-        found[_overlaps(truth, detections, candidates, iou, **how)[0]] = True
-    return found
+        touching[_overlaps(truth, detections, candidates, iou, **how)[0]] = True
+    return touching
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +108,8 @@ def mark_matches(
     order = order[~dropped[order]]
     objects = best[order]
     right = np.zeros(len(order), bool)
-    found, first = np.unique(objects, return_index=True)
-    right[first[found >= 0]] = True
+    unique, first = np.unique(objects, return_index=True)
+    right[first[unique >= 0]] = True
     return Matches(
         order,
         detections.scores[order],

@@ -28,11 +28,11 @@ class OperatingPoint:
 
 def operating_points(matches: Matches) -> NDArray[np.float64]:
     """(t, 5) threshold, precision, recall, F1 and false positives per picture at every distinct score, from
-    the highest. The threshold lies half way to the next lower score, so that > and >= do the same."""
+    the highest. The threshold is half way to the next lower score, so that > and >= do the same."""
     if not len(matches.scores):
         return np.zeros((0, 5))
     recall, precision, scores = precision_recall(matches)
-    last = np.flatnonzero(np.append(np.diff(scores) < 0, True))  # equal scores stand or fall together
+    last = np.flatnonzero(np.append(np.diff(scores) < 0, True))  # equal scores are kept or dropped together
     recall, precision, scores = recall[last], precision[last], scores[last]
     lowest = np.nextafter(np.float32(scores[-1]), np.float32(-1))
     thresholds = np.append((scores[:-1] + scores[1:]) / 2, lowest)
@@ -51,8 +51,8 @@ def operating_point(
     the highest precision), at most `false_positives` per picture (the one with the highest recall), or,
     nothing wanted, for the best F1. InputError where none reaches it, saying how far the detector gets.
     """
-    wanted = {"precision": precision, "recall": recall, "false_positives": false_positives}
-    chosen = {name: value for name, value in wanted.items() if value is not None}
+    wishes = {"precision": precision, "recall": recall, "false_positives": false_positives}
+    chosen = {name: value for name, value in wishes.items() if value is not None}
     if len(chosen) > 1:
         raise InputError(f"an operating point takes one wish, not {len(chosen)}: {', '.join(chosen)}")
     table = operating_points(matches)
@@ -90,16 +90,11 @@ def operating_point_for(wish: str, matches: Matches) -> OperatingPoint:
         return operating_point(matches)
     try:
         number = float(value)
-        levels = {
-            "precision": (number, None, None),
-            "recall": (None, number, None),
-            "fp": (None, None, number),
-        }
-        wanted = levels[name]
+        column = ("precision", "recall", "fp").index(name)
     except ValueError:
         raise InputError(
             f"an operating point is precision=, recall=, fp= with a number, or f1, not {wish!r}"
         ) from None
-    wanted: list[float | None] = [None, None, None]
-    wanted[column] = number
-    return operating_point(matches, *wanted)
+    levels: list[float | None] = [None, None, None]
+    levels[column] = number
+    return operating_point(matches, *levels)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from time import perf_counter
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from toolkit import viz
 from toolkit.data.catalog import locate
 from toolkit.data.dataset import Dataset
 from toolkit.evaluation import failures, widerface
@@ -28,6 +30,8 @@ S = TypeVar("S")
 # What the published scores were made with: no threshold to speak of, boxes as the network gives them.
 PUBLISHED = DetectSettings(conf=0.005, iou=0.45, clip=False)
 METRICS = ("coco", "voc", "darknet", "widerface")
+# `DetectSettings.long_side` for the network's own input, a long side of 640 px, or each picture's size.
+WIDER_INPUTS = {"own": None, "640": 640, "original": 0}
 
 
 def predict(
@@ -39,8 +43,8 @@ def predict(
     or network and data set share no class.
     """
     paths = [dataset.path(i) for i in range(len(dataset))]
-    found = progress(run(model, paths, settings, batch), "detecting", len(paths))
-    columns = Detections.from_pictures((b.boxes, b.scores, b.class_ids) for b in found)
+    detections = progress(run(model, paths, settings, batch), "detecting", len(paths))
+    columns = Detections.from_pictures((b.boxes, b.scores, b.class_ids) for b in detections)
     return columns.by_name(model.io.classes, dataset.classes)
 
 
@@ -98,12 +102,51 @@ def evaluate_by(
     return Evaluation(dataset, truth, detections, protocol(truth, detections))
 
 
+@dataclass(frozen=True, eq=False)
+class WiderEvaluation:
+    """Detections of faces next to WIDER FACE's ground truth, and their scores."""
+
+    truth: widerface.WiderTruth
+    detections: Detections
+    scores: widerface.WiderScores
+    seconds: float  # of scoring, without the network
+
+    def draw(self, folder: Path) -> None:
+        """A picture of precision and recall."""
+        folder.mkdir(parents=True, exist_ok=True)
+        viz.precision_recall(self.scores.curves).savefig(folder / "precision_recall.png")
+
+
 def evaluate_widerface(
-    model: Detecting, dataset: Dataset, name: str, settings: DetectSettings = PUBLISHED
-) -> widerface.WiderScores:
-    """WIDER FACE's easy, medium and hard; `name` is the data set's, whose folder holds the truth."""
-    detections = in_originals(predict(model, dataset, settings), dataset)
-    return widerface.evaluate(wider_truth(name, dataset), detections)
+    source: Detecting | Path,
+    dataset: Dataset,
+    name: str,
+    settings: DetectSettings = PUBLISHED,
+    network_input: str = "own",
+) -> WiderEvaluation:
+    """Score faces by WIDER FACE's official protocol.
+
+    Args:
+        source: a detector, or a folder of score files in the official layout.
+        dataset: pictures of WIDER FACE, reduced or not.
+        name: of the data set, whose folder has the ground truth in `eval_gt`.
+        settings: of the detector.
+        network_input: a key of `WIDER_INPUTS`.
+
+    Raises:
+        InputError: the input is unknown, or ground truth or score files are missing.
+    """
+    if network_input not in WIDER_INPUTS:
+        raise InputError(f"the input is one of {', '.join(WIDER_INPUTS)}, not {network_input!r}")
+    truth = wider_truth(name, dataset)
+    if isinstance(source, Path):
+        detections = widerface.read_detections(source, truth)
+    else:
+        settings = replace(settings, long_side=WIDER_INPUTS[network_input])
+        detections = in_originals(predict(source, dataset, settings), dataset)
+    begin = perf_counter()
+    scores = widerface.evaluate(truth, detections)
+    return WiderEvaluation(truth, detections, scores, perf_counter() - begin)
 
 
 def evaluate(
@@ -129,7 +172,7 @@ def evaluate(
         raise InputError(f"the metric is one of {', '.join(METRICS)}, not {metric!r}")
     settings = replace(PUBLISHED, size=size, resize="darknet" if metric == "darknet" else "bilinear")
     if metric == "widerface":
-        levels = evaluate_widerface(model, dataset, name, settings)
+        levels = evaluate_widerface(model, dataset, name, settings).scores
         return {level: getattr(levels, level) for level in widerface.SETTINGS}
     if metric == "coco":
         scores = evaluate_by(coco, model, dataset, settings).scores

@@ -130,11 +130,11 @@ def original_sizes(path: str | Path, files: Sequence[str]) -> NDArray[np.float32
 def read_detections(folder: str | Path, truth: WiderTruth) -> Detections:
     """Text files in the official layout, `<event>/<picture>.txt`: name, count, then `x y w h score` a line.
 
-    InputError for a missing file and for a line that is no detection.
+    InputError for a missing file and for a line that is not a detection.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: expected one with WIDER FACE's events in it")
+        raise InputError(f"{folder} is not a folder: expected one with WIDER FACE's events in it")
     event = truth.files[0].split("/")[0]
     root = next((p.parent for p in (folder / event, *folder.glob(f"*/{event}")) if p.is_dir()), None)
     if root is None:

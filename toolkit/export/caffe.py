@@ -132,8 +132,8 @@ def build(model: TorchNetwork, size: tuple[int, int]) -> Any:
     seen: Counter[str] = Counter()
     for node in nodes:
         if node.op == "placeholder":
-            known = node.name in parameters
-            values[node] = program.state_dict[parameters[node.name]] if known else INPUT
+            registered = node.name in parameters
+            values[node] = program.state_dict[parameters[node.name]] if registered else INPUT
             continue
         path, _ = _module(node)
         seen[path] += 1
@@ -198,7 +198,7 @@ def _add_convolution(
     kind: str = "Convolution",
 ) -> str:
     """`weights`: square filters (C_out, C_in / group, k, k) and, where there are two tensors, a bias. For a
-    Deconvolution C_in stands first, which is C_out here."""
+    Deconvolution C_in comes first, which is C_out here."""
     options = {
         "num_output": len(weights[0]),
         "bias_term": len(weights) == 2,
@@ -315,7 +315,7 @@ def _add_spread(net: Any, bottom: str, top: str, sides: tuple[int, ...]) -> str:
 def _add_max_pool(net: Any, node: Node, values: dict[Any, Any], top: str) -> str:
     """Maximum pooling, with the padding before it.
 
-    The left padding says where the windows stand, the right one only how many there are. Caffe pads both
+    The left padding says where the windows are, the right one only how many there are. Caffe pads both
     sides alike and rounds the number of windows up; where that is another number, every window is taken
     (stride 1), and a depthwise convolution whose filters hold a single 1 picks the wanted ones. The same is
     done where the last window would hold nothing but padding: Caffe drops it, MNN does not.

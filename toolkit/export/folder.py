@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.export.registry import FORMATS
-from toolkit.models.io import LandmarkIO, ModelIO, read_io
+from toolkit.models.io import NetworkIO, read_io
 from toolkit.models.network import Network
 from toolkit.runtime import InputError, whole_file
 
@@ -41,7 +41,7 @@ class Exported:
 
     folder: Path
     name: str
-    io: ModelIO | LandmarkIO
+    io: NetworkIO
     files: Mapping[str, Mapping[str, FileFacts]]
     threshold: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from toolkit.export.registry import FORMATS
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run
 from toolkit.models.detector import Detector
-from toolkit.models.io import ModelIO
-from toolkit.models.network import Detecting
+from toolkit.models.network import Detecting, finds_objects
 from toolkit.pictures import Image
 from toolkit.runtime import InputError, progress
 from toolkit.stopwatch import interleave
@@ -29,17 +28,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Largest difference to torch by the largest output, and the part of torch's detections that may get lost: of
-# very many, one lies so near a threshold that rounding decides.
+# very many, one is so near a threshold that rounding decides.
 LIMITS = {"fp32": (1e-4, 0.005), "fp16": (0.05, 0.05), "int8": (float("inf"), 0.25)}
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One format beside torch. `difference` and `relative` (to the largest output) are of the raw maps on one
-    photograph, None where the maps stay inside the file. `wanted` detections of torch over all pictures,
-    `matched` of them found here (same class, IoU above .5), `extra` found here alone. `latency_ms`: median of
-    one picture's network (with decoding and suppression for an end-to-end file). `fault` says what falls
-    short, and for a float file the first layer that shows it (MNN and OpenVINO show outputs alone)."""
+    """One format compared with torch.
+
+    Attributes:
+        difference, relative: of the raw maps on one photograph, and divided by the largest output; None where
+            the maps stay inside the file.
+        wanted: detections of torch over all pictures.
+        matched: those found here too (same class, IoU above .5).
+        extra: detections of this format alone.
+        latency_ms: median of one picture's network, with decoding and suppression for an end-to-end file.
+        fault: what falls short, and for a float file the first layer that shows it (MNN and OpenVINO show
+            outputs alone).
+    """
 
     name: str
     kilobytes: float | None
@@ -65,21 +71,33 @@ def ladder(
     threads: int = 1,
     rounds: int = 30,
 ) -> list[Rung]:
-    """torch and every format in the exported `folder`, or those of `rungs` ("openvino" opens the ONNX file).
+    """torch and the formats of an exported folder side by side.
 
-    `model`: the network that was exported. `pictures`: what detections are compared on. `score`: (backend,
-    size=(w, h)) -> figures, such as `toolkit.evaluation.score` with a data set. Latencies are measured in
-    turns, every engine with `threads`. Raises InputError where the folder holds another network.
+    Args:
+        model: the network that was exported.
+        folder: what `export_model` wrote.
+        pictures: what detections are compared on.
+        score: (network, size=(w, h)) -> figures, such as `evaluation.score.evaluate` with a data set.
+        rungs: formats, "openvino" among them; all in the folder unless given.
+        threads: of every engine, for the timing.
+        rounds: of timing, in turns.
+
+    Returns:
+        A rung for torch and one for each format.
+
+    Raises:
+        InputError: the folder holds another network, or lacks a format.
     """
     exported = Exported.read(folder)
     io = exported.io
-    if io.heads != model.io.heads or not isinstance(io, ModelIO) or io.classes != model.io.classes:
+    if replace(model.io, input_size=io.input_size) != io:
         raise InputError(f"{folder} holds another network than the one it is compared with")
-    backends = {name: cast(Detecting, exported.open(name, threads)) for name in rungs or exported.formats}
+    networks = {name: exported.open(name, threads) for name in rungs or exported.formats}
+    backends = {name: network for name, network in networks.items() if finds_objects(network)}
     settings = DetectSettings(size=io.input_size)
     x = probe_input(io)
     maps = model.predict(x)
-    wanted = list(run(model, pictures, settings))
+    references = list(run(model, pictures, settings))
     calls: dict[str, Callable[[], Any]] = {"torch": partial(model.predict, x)}
     calls |= {name: partial(_call(name, backend), x) for name, backend in backends.items()}
     before = torch.get_num_threads()
@@ -88,17 +106,17 @@ def ladder(
         times = interleave(calls, rounds=rounds)
     finally:
         torch.set_num_threads(before)
-    total = sum(len(boxes.scores) for boxes in wanted)
+    total = sum(len(boxes.scores) for boxes in references)
     scores = dict(score(model, size=io.input_size)) if score else {}
-    found = [Rung("torch", None, 0.0, 0.0, total, total, 0, scores, float(np.median(times["torch"])))]
+    results = [Rung("torch", None, 0.0, 0.0, total, total, 0, scores, float(np.median(times["torch"])))]
     for name, backend in progress(list(backends.items()), "rungs"):
         difference = relative = None
         if _shows_maps(name):
             difference, reach = output_difference(maps, backend.predict(x))
             relative = difference / max(1.0, reach)
         here = list(run(backend, pictures, settings))
-        pairs = sum(matched(a, b) for a, b in zip(wanted, here, strict=True))
-        found.append(
+        pairs = sum(matched(a, b) for a, b in zip(references, here, strict=True))
+        results.append(
             Rung(
                 name,
                 exported.bytes(name) / 1000,
@@ -112,7 +130,7 @@ def ladder(
                 _fault(name, exported, model, backend, x, relative, total, pairs),
             )
         )
-    return found
+    return results
 
 
 def _shows_maps(name: str) -> bool:
@@ -130,25 +148,25 @@ def _fault(
     backend: Detecting,
     x: Any,
     relative: float | None,
-    wanted: int,
+    total: int,
     pairs: int,
 ) -> str:
     """What falls short of `LIMITS`, and the layer to look at."""
     limit, part = LIMITS[FORMATS[name].precision]
-    said = []
+    faults = []
     if relative is not None and not relative <= limit:
-        said.append(f"outputs differ by {relative:.1g} of the largest, not {limit:g}")
-    if wanted - pairs > part * wanted:
-        said.append(f"{wanted - pairs} of {wanted} detections are lost")
-    if said and name == "ncnn-int8":  # its channels are scaled anew, so that layers do not compare
+        faults.append(f"outputs differ by {relative:.1g} of the largest, not {limit:g}")
+    if total - pairs > part * total:
+        faults.append(f"{total - pairs} of {total} detections are lost")
+    if faults and name == "ncnn-int8":  # its channels are scaled anew, so that layers do not compare
         facts = exported.parity()[name]
         rows = [row for row in facts["sensitivity"] if row["name"] not in facts["float_layers"]]
         worst = max(rows, key=lambda row: row["error"])
-        said.append(f"{worst['name']} bears int8 worst of those that are not float")
-    elif said and FORMATS[name].precision != "int8" and relative is not None:
+        faults.append(f"{worst['name']} tolerates int8 worst of the layers that are not float")
+    elif faults and FORMATS[name].precision != "int8" and relative is not None:
         layer = compare_layers(model, backend, x).first_divergence(limit)
-        said += [f"first at {layer}"] if layer else []
-    return ", ".join(said)
+        faults += [f"first at {layer}"] if layer else []
+    return ", ".join(faults)
 
 
 def table(rungs: Sequence[Rung]) -> dict[str, list[str]]:

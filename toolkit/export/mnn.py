@@ -109,7 +109,7 @@ def convert(
         _run("mnnconvert", [*arguments, "--MNNModel", temporary.resolve()], temporary)
 
 
-def _run(tool: str, arguments: Sequence[str | Path], made: Path) -> None:
+def _run(tool: str, arguments: Sequence[str | Path], result: Path) -> None:
     """Run a tool of MNN's wheel in a process of its own, which may print and crash, and open what it made:
     the tools report success whatever happens, a full disk included."""
     _load_mnn()
@@ -120,7 +120,7 @@ def _run(tool: str, arguments: Sequence[str | Path], made: Path) -> None:
     )
     with tempfile.TemporaryDirectory() as work:  # the converter leaves notes where it runs
         run = subprocess.run(
-            [sys.executable, "-P", "-c", script, made.resolve(), tool, *arguments],
+            [sys.executable, "-P", "-c", script, result.resolve(), tool, *arguments],
             cwd=work,
             capture_output=True,
             text=True,
@@ -185,6 +185,6 @@ class MnnModel(FromMaps):
         """(N, 3, H, W), any multiple of the stride -> raw head maps."""
         self.io.check_size((x.shape[3], x.shape[2]))
         expr = self.expr
-        given = expr.const(np.ascontiguousarray(x, np.float32), list(x.shape), expr.NCHW)
+        variable = expr.const(np.ascontiguousarray(x, np.float32), list(x.shape), expr.NCHW)
         # .read() points into memory that the next call reuses
-        return [expr.convert(raw, expr.NCHW).read().copy() for raw in self.module.forward([given])]
+        return [expr.convert(raw, expr.NCHW).read().copy() for raw in self.module.forward([variable])]

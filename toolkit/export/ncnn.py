@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolkit.models.io import LandmarkIO, ModelIO, NetworkIO
-from toolkit.models.network import FromMaps, TorchNetwork
+from toolkit.models.io import ModelIO, NetworkIO
+from toolkit.models.network import FromMaps, TorchNetwork, finds_objects
 from toolkit.runtime import InputError, require
 
 INPUT = "in0"
@@ -46,18 +46,18 @@ def export(
             capture_output=True,
             text=True,
         )
-        made = Path(work) / "model.ncnn.param", Path(work) / "model.ncnn.bin"
-        if run.returncode or not all(path.exists() for path in made):
+        converted = Path(work) / "model.ncnn.param", Path(work) / "model.ncnn.bin"
+        if run.returncode or not all(path.exists() for path in converted):
             lines = (run.stdout + run.stderr).strip().splitlines()
             raise InputError(f"pnnx cannot convert this network: {lines[-1] if lines else 'no message'}")
-        unknown = {layer for layer, *_ in _read(made[0]) if "." in layer}
+        unknown = {layer for layer, *_ in _read(converted[0]) if "." in layer}
         if unknown:
             raise InputError(f"ncnn has no layer for {', '.join(sorted(unknown))}, which this network uses")
-        shutil.copyfile(made[0], param)
-        shutil.copyfile(made[1], binary)
+        shutil.copyfile(converted[0], param)
+        shutil.copyfile(converted[1], binary)
     files = [param, binary]
     if detection_output:
-        if isinstance(model.io, LandmarkIO):
+        if not finds_objects(model):
             raise InputError("Yolov3DetectionOutput is for detectors, not for landmarks: leave it out")
         files.append(folder / f"model-{precision}.detection.param")
         files[-1].write_text(detection_param(param.read_text(), model.io))
@@ -156,7 +156,7 @@ class NcnnModel(FromMaps):
         rows = _read(self.path)
         blobs = []
         for kind, _, _, outputs in rows:
-            # a fully connected layer that is an output is no convolution that pnnx has rewritten
+            # a fully connected layer that is an output was not a convolution before pnnx
             if kind in CONVOLUTIONS and not (kind == "InnerProduct" and outputs[0] in self.outputs):
                 follow = [row for row in rows if outputs[0] in row[2]]
                 single = len(follow) == 1 and follow[0][0] in ACTIVATION_LAYERS

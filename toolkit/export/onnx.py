@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from toolkit.inference.backend import DetectSettings
 from toolkit.models.decode import Boxes, Suppression, decode_boxes, probabilities
 from toolkit.models.detector import Detector
-from toolkit.models.io import ModelIO, NetworkIO
+from toolkit.models.io import NetworkIO
 from toolkit.models.network import FromMaps, TorchNetwork
 from toolkit.runtime import InputError, require, whole_file
 
@@ -125,10 +125,10 @@ def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> lis
     """
     quantization = require("onnxruntime.quantization", "export")
     shape_inference = require("onnxruntime.quantization.shape_inference", "export")
-    given = _session(source, 1).get_inputs()[0]
-    if not len(samples) or samples.shape[1:] != tuple(given.shape[1:]):
-        wanted = ", ".join(map(str, given.shape[1:]))
-        raise InputError(f"int8 is calibrated on network inputs (N, {wanted}), found {samples.shape}")
+    graph_input = _session(source, 1).get_inputs()[0]
+    if not len(samples) or samples.shape[1:] != tuple(graph_input.shape[1:]):
+        shape = ", ".join(map(str, graph_input.shape[1:]))
+        raise InputError(f"int8 is calibrated on network inputs (N, {shape}), found {samples.shape}")
     path = folder / "model-int8.onnx"
     with tempfile.TemporaryDirectory() as work, whole_file(path) as temporary:
         prepared = Path(work) / "model.onnx"
@@ -136,7 +136,7 @@ def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> lis
         quantization.quantize_static(
             prepared,
             temporary,
-            _Samples(samples, given.name),
+            _Samples(samples, graph_input.name),
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
@@ -230,18 +230,19 @@ class OnnxModel(FromMaps):
     def __init__(self, path: Path, io: NetworkIO, threads: int = 0):
         self.path, self.io = path, io
         self.session = _session(path, threads)
-        given = self.session.get_inputs()
-        if len(given) != 1 or len(self.session.get_outputs()) != io.outputs:
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or len(self.session.get_outputs()) != io.outputs:
             raise InputError(
-                f"{path} has not one input and {io.outputs} outputs: it is no export of this toolkit"
+                f"{path} is not an export of this toolkit: expected one input and {io.outputs} outputs"
             )
-        self.input = given[0].name
-        self.shape = tuple(given[0].shape[2:])
+        self.input = inputs[0].name
+        self.shape = tuple(inputs[0].shape[2:])
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """(N, 3, H, W) at the exported size -> raw head maps."""
         check_shape(self.path, self.shape, x)
-        return self.session.run(None, {self.input: np.ascontiguousarray(x)})
+        result: list[NDArray[np.float32]] = self.session.run(None, {self.input: np.ascontiguousarray(x)})
+        return result
 
     def layer_outputs(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What every convolution gives after its activation, in the order in which they run."""
@@ -269,19 +270,22 @@ class OnnxModel(FromMaps):
         session = runtime.InferenceSession(
             graph_model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
-        return session.run(names, {self.input: x})
+        result: list[NDArray[np.float32]] = session.run(names, {self.input: x})
+        return result
 
 
 class EndToEndModel(FromMaps):
     """A `model-end2end.onnx` in onnxruntime, which `toolkit.detect.run` takes as any other network."""
 
-    def __init__(self, path: Path, io: ModelIO, threads: int = 0):
+    def __init__(self, path: Path, io: NetworkIO, threads: int = 0):
         self.path, self.io = path, io
         self.session = _session(path, threads)
         self.shape = tuple(self.session.get_inputs()[0].shape[2:])
         names = [output.name for output in self.session.get_outputs()]
         if names != ["boxes", "scores", "labels", "batch_index"]:
-            raise InputError(f"{path} gives {', '.join(names)}: it is no model-end2end.onnx of this toolkit")
+            raise InputError(
+                f"{path} gives {', '.join(names)}: it is not a model-end2end.onnx of this toolkit"
+            )
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The raw maps stay inside the file: InputError."""
@@ -294,11 +298,11 @@ class EndToEndModel(FromMaps):
         if settings.nms != "plain":
             raise InputError(f"this network has plain suppression inside: {settings.nms!r} cannot be chosen")
         check_shape(self.path, self.shape, x)
-        given = {
+        inputs = {
             INPUT: np.ascontiguousarray(x),
             "conf": np.array(settings.conf, np.float32),
             "iou": np.array(settings.iou, np.float32),
         }
-        boxes, scores, labels, batch_index = self.session.run(None, given)
+        boxes, scores, labels, batch_index = self.session.run(None, inputs)
         mine = [batch_index == i for i in range(len(x))]
         return [Boxes(boxes[rows], scores[rows], labels[rows]) for rows in mine]

@@ -37,12 +37,12 @@ class OpenVinoModel(FromMaps):
             raise InputError(f"OpenVINO cannot open {path}: {str(error).strip().splitlines()[-1]}") from None
         if len(self.model.inputs) != 1 or len(self.model.outputs) != io.outputs:
             raise InputError(
-                f"{path} has not one input and {io.outputs} outputs: it is no export of this toolkit"
+                f"{path} is not an export of this toolkit: expected one input and {io.outputs} outputs"
             )
         self.shape = tuple(side.get_length() for side in list(self.model.input().get_partial_shape())[2:])
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """(N, 3, H, W) at the exported size -> raw head maps."""
         check_shape(self.path, self.shape, x)
-        found = self.model(np.ascontiguousarray(x, np.float32))
-        return [np.array(found[output]) for output in self.model.outputs]
+        outputs = self.model(np.ascontiguousarray(x, np.float32))
+        return [np.array(outputs[output]) for output in self.model.outputs]

@@ -16,7 +16,7 @@ from toolkit.inference.backend import DetectSettings
 from toolkit.models.decode import Boxes
 from toolkit.models.detector import Detector
 from toolkit.models.io import NetworkIO
-from toolkit.models.network import Network, ShowsLayers, TorchNetwork
+from toolkit.models.network import Network, ShowsLayers, TorchNetwork, finds_objects
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError
 
@@ -75,7 +75,7 @@ class Parity:
 
 class DarknetReference:
     """darknet's own outputs for one input, from a .npz with `input` and `logits_<layer>`; `<net>.layers.csv`
-    beside `<net>.raw.npz` adds statistics per layer."""
+    next to `<net>.raw.npz` adds statistics per layer."""
 
     def __init__(self, path: str | Path):
         path = Path(path)
@@ -88,7 +88,7 @@ class DarknetReference:
             (k for k in arrays if k.startswith("logits_")), key=lambda k: int(k.removeprefix("logits_"))
         )
         if "input" not in arrays or not logits:
-            raise InputError(f"{path} is no darknet reference: expected arrays input and logits_<layer>")
+            raise InputError(f"{path} is not a darknet reference: expected arrays input and logits_<layer>")
         self.x = arrays["input"].reshape(1, 3, *arrays["input"].shape[-2:]).astype(np.float32)
         # (A * (5 + C), h, w); coarsest first
         self.maps = sorted((arrays[k][None] for k in logits), key=lambda m: m.shape[-1])
@@ -111,7 +111,7 @@ def statistics(feature: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.array([flat.mean(), np.abs(flat).mean(), flat.min(), flat.max(), *flat[:4]])
 
 
-def _rows(names: Sequence[str], a: Sequence[NDArray], b: Sequence[NDArray]) -> tuple[Row, ...]:
+def _rows(names: Sequence[str], a: Sequence[NDArray[Any]], b: Sequence[NDArray[Any]]) -> tuple[Row, ...]:
     rows = []
     for name, p, q in zip(names, a, b, strict=True):
         if p.shape != q.shape:
@@ -130,8 +130,19 @@ def layer_parity(
     x: NDArray[np.float32] | None = None,
     names: tuple[str, str] = ("first", "second"),
 ) -> Parity:
-    """Run both on `x` (1, 3, H, W) and compare. `x` is a reference's own input where one is given, and must
-    be given otherwise."""
+    """Runs two networks on one input and compares them, layer by layer where both show layers.
+
+    Args:
+        first, second: networks on any engine, or darknet's own outputs.
+        x: (1, 3, H, W) float32; a darknet reference has its own input.
+        names: for the report.
+
+    Returns:
+        Differences of outputs and layers.
+
+    Raises:
+        InputError: there is no input, the networks differ in shape, or one gives detections instead of maps.
+    """
     for side in (first, second):
         if isinstance(side, DarknetReference):
             x = side.x
@@ -153,10 +164,10 @@ def layer_parity(
             features.append(side.layer_outputs(x) if isinstance(side, ShowsLayers) else None)
     references = [side.statistics if isinstance(side, DarknetReference) else [] for side in (first, second)]
     if any(references):
-        known = references[0] or references[1]
+        stored = references[0] or references[1]
         features = [
-            list(known) if ref else ([statistics(f[0]) for f in found] if found is not None else None)
-            for ref, found in zip(references, features, strict=True)
+            list(stored) if ref else ([statistics(f[0]) for f in maps] if maps is not None else None)
+            for ref, maps in zip(references, features, strict=True)
         ]
     layers: tuple[Row, ...] = ()
     left, right = features
@@ -165,13 +176,13 @@ def layer_parity(
     return Parity(*names, layers, outputs)
 
 
-def matched(wanted: Boxes, detections: Boxes, overlap: float = 0.5) -> int:
-    """How many detections of `wanted` are among `detections`: same class and IoU above `overlap`, each taken
-    once, by falling score."""
+def matched(reference: Boxes, detections: Boxes, overlap: float = 0.5) -> int:
+    """How many detections of `reference` are among `detections`: same class and IoU above `overlap`, each
+    taken once, by falling score."""
     count = 0
-    for class_id in np.intersect1d(wanted.class_ids, detections.class_ids):
-        rows, columns = wanted.class_ids == class_id, detections.class_ids == class_id
-        pairs = match_greedily(iou(wanted.boxes[rows], detections.boxes[columns]), overlap)
+    for class_id in np.intersect1d(reference.class_ids, detections.class_ids):
+        rows, columns = reference.class_ids == class_id, detections.class_ids == class_id
+        pairs = match_greedily(iou(reference.boxes[rows], detections.boxes[columns]), overlap)
         count += int((pairs >= 0).sum())
     return count
 
@@ -187,11 +198,11 @@ class Comparison:
 def map_parity(
     model: TorchNetwork, opened: Network, x: NDArray[np.float32], tolerance: float | None
 ) -> Comparison:
-    """Raw outputs on one input. What passes beside `tolerance` is `NOISE` times torch's own distance from
+    """Raw outputs on one input. Besides `tolerance`, what passes is `NOISE` times torch's own distance from
     float64: random weights can turn rounding into 1e-3, trained ones stay near 2e-6."""
-    wanted = model.predict(x)
-    noise, _ = output_difference(copy.deepcopy(model).double().predict(x), wanted)
-    difference, reach = output_difference(wanted, opened.predict(x))
+    reference = model.predict(x)
+    noise, _ = output_difference(copy.deepcopy(model).double().predict(x), reference)
+    difference, reach = output_difference(reference, opened.predict(x))
     limit = None if tolerance is None else max(tolerance * max(1.0, reach), NOISE * noise)
     facts = {
         "max_difference": difference,
@@ -214,14 +225,17 @@ def detection_parity(
     (candidates,) = model.decode(model.predict(x), 0.0)
     best = np.sort(candidates.scores)[::-1]
     settings = DetectSettings(conf=float(best[: 300 + 1][-1])) if len(best) else DetectSettings()
-    (wanted,) = model.find(x, settings)
-    (detections,) = opened.find(x, settings)  # type: ignore[attr-defined]
-    pairs = matched(wanted, detections)
+    (reference,) = model.find(x, settings)
+    assert finds_objects(opened)
+    (detections,) = opened.find(x, settings)
+    pairs = matched(reference, detections)
     extra = len(detections.scores) - pairs
-    facts = {"detections": len(wanted.scores), "matched": pairs, "extra": extra}
-    if pairs >= 0.98 * max(len(wanted.scores), len(detections.scores)):
+    facts = {"detections": len(reference.scores), "matched": pairs, "extra": extra}
+    if pairs >= 0.98 * max(len(reference.scores), len(detections.scores)):
         return Comparison(facts)
-    return Comparison(facts, f"finds {pairs} of torch's {len(wanted.scores)} detections and {extra} others")
+    return Comparison(
+        facts, f"finds {pairs} of torch's {len(reference.scores)} detections and {extra} others"
+    )
 
 
 def picture(parity: Parity, tolerance: float) -> Any:
@@ -252,11 +266,11 @@ def probe_input(io: NetworkIO) -> np.ndarray:
     return preprocess(astronaut(), io)[0][None]
 
 
-def output_difference(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[float, float]:
+def output_difference(reference: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> tuple[float, float]:
     """Largest absolute difference over all maps, and the largest absolute value wanted."""
-    differences = [np.abs(a - b).max() for a, b in zip(wanted, found, strict=True)]
+    differences = [np.abs(a - b).max() for a, b in zip(reference, outputs, strict=True)]
     # numpy's maximum: a NaN in any map must come out
-    return float(np.max(differences)), float(np.max([np.abs(a).max() for a in wanted]))
+    return float(np.max(differences)), float(np.max([np.abs(a).max() for a in reference]))
 
 
 if not TYPE_CHECKING:

@@ -21,6 +21,7 @@ from toolkit.export.parity import Comparison, detection_parity, map_parity
 from toolkit.models.cost import measure
 from toolkit.models.darknet.network import load_darknet
 from toolkit.models.darknet.write import save_darknet
+from toolkit.models.detector import Detector
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import Network, TorchNetwork
 
@@ -47,6 +48,11 @@ class WriteJob:
         count = min(pictures, max(MINIMUM, int(macs / measure(self.model, self.io.input_size).macs)))
         return judge.evenly(self.samples, count)
 
+    def detector(self, network: TorchNetwork) -> Detector:
+        """The network as what `EngineFormat.tasks` has made sure of."""
+        assert isinstance(network, Detector)
+        return network
+
     def source(self, fmt: str) -> Path:
         """The file of another format, written before or written now."""
         for folder in (self.folder, self.work):
@@ -65,7 +71,7 @@ class EngineFormat:
 
     Attributes:
         engine: what runs it.
-        file: the file that is opened; others lie beside it.
+        file: the file that is opened; others are next to it.
         open: (file, io, threads) -> the network.
         write: (job, folder) -> the files, the opened one first.
         input, output: blob names, the outputs' without their number; "" where the file has none.
@@ -101,7 +107,7 @@ def _write_onnx(job: WriteJob, folder: Path) -> list[Path]:
 
 
 def _write_end2end(job: WriteJob, folder: Path) -> list[Path]:
-    return onnx.export_end2end(job.folded, folder, job.io.input_size)
+    return onnx.export_end2end(job.detector(job.folded), folder, job.io.input_size)
 
 
 def _write_onnx_int8(job: WriteJob, folder: Path) -> list[Path]:
@@ -130,7 +136,7 @@ def _write_caffe(job: WriteJob, folder: Path) -> list[Path]:
 
 
 def _write_darknet(job: WriteJob, folder: Path) -> list[Path]:
-    return save_darknet(job.model, folder, size=job.io.input_size)
+    return save_darknet(job.detector(job.model), folder, size=job.io.input_size)
 
 
 def _open_ncnn(precision: str, path: Path, io: NetworkIO, threads: int) -> Network:

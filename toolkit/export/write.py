@@ -17,7 +17,6 @@ from toolkit.export.folder import Exported, FileFacts
 from toolkit.export.int8.pictures import calibration_inputs
 from toolkit.export.parity import probe_input
 from toolkit.export.registry import DEFAULT, FORMATS, WriteJob, formats_of, written_formats
-from toolkit.models.io import LandmarkIO, ModelIO
 from toolkit.models.network import TorchNetwork, fold
 from toolkit.runtime import InputError, environment, progress, whole_folder
 
@@ -59,11 +58,11 @@ def export_model(
             tolerance and rounding explain (`parity.map_parity`); nothing is written then.
     """
     output = Path(output)
-    known = written_formats()
-    unknown = [fmt for fmt in formats if fmt not in known]
+    names = written_formats()
+    unknown = [fmt for fmt in formats if fmt not in names]
     if unknown or not formats:
         raise InputError(
-            f"unknown format {unknown[0] if unknown else '(none)'}: known are {', '.join(known)}"
+            f"unknown format {unknown[0] if unknown else '(none)'}: known are {', '.join(names)}"
         )
     if output.exists() and not (output / "spec.json").exists():
         raise InputError(f"{output} exists and is not an exported network: name another folder")
@@ -76,7 +75,7 @@ def export_model(
             f"a network that finds {model.io.summary} has no boxes to decode, which "
             f"{' and '.join(unfit)} needs: leave it out, or choose among {', '.join(own)}"
         )
-    io: ModelIO | LandmarkIO = model.io.with_size(size or model.io.input_size)
+    io = model.io.with_size(size or model.io.input_size)
     samples = np.zeros((0, 3, io.input_size[1], io.input_size[0]), np.float32)
     calibrated = [fmt for fmt in formats if FORMATS[fmt].calibrated]
     if calibrated:

@@ -84,6 +84,8 @@ def change_landmarks(spec: LandmarkSpec, **changes: Any) -> LandmarkSpec:
 class LandmarkNet(TorchNetwork):
     """The network of a `LandmarkSpec`. Shapes are those of landmark106."""
 
+    io: LandmarkIO
+
     def __init__(self, spec: LandmarkSpec):
         super().__init__()
         self.spec, self.io = spec, spec.io

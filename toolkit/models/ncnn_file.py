@@ -24,7 +24,9 @@ class Layer:
     """A line of a .param with its part of the .bin.
 
     Attributes:
-        weight: (outputs, inputs x kernel); `bias`: (outputs,); `slopes` of a PReLU: (channels,).
+        weight: (outputs, inputs x kernel).
+        bias: (outputs,).
+        slopes: (channels,) of a PReLU.
         input_mean: (channels,) mean of the input over the calibration pictures.
         input_peak: largest absolute value of the input over the calibration pictures.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -58,6 +58,16 @@ class Landmarking(Protocol):
     def predict(self, x: Floats) -> list[Floats]:
         """float32 face crops (N, 3, H, W) -> [(N, 2 * points)]."""
         ...
+
+
+def finds_objects(network: Network) -> TypeGuard[Detecting]:
+    """Whether the network is a detector."""
+    return network.io.task == "detection"
+
+
+def places_landmarks(network: Network) -> TypeGuard[Landmarking]:
+    """Whether the network places landmarks."""
+    return network.io.task == "landmarks"
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from toolkit.data import anchors as anchor_tools
 from toolkit.data import cards
 from toolkit.data.augment import Batch
 from toolkit.data.dataset import Dataset, match_classes
-from toolkit.evaluation import coco, columns
-from toolkit.evaluation.score import predict
+from toolkit.evaluation.coco import coco
+from toolkit.evaluation.score import evaluate_by
 from toolkit.inference.backend import DetectSettings
 from toolkit.models.darknet.write import save_darknet
 from toolkit.models.detector import DetectionHead, SpecDetector

@@ -34,6 +34,7 @@ from toolkit.training.show import History, curve
 from toolkit.training.splits import splits
 
 if TYPE_CHECKING:
+    from cv2.typing import MatLike
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float32]
@@ -197,7 +198,7 @@ def augment_face(
     return recolour(picture, *draw_colours(settings, rng), wrap=True), relative, labelled  # type: ignore[arg-type]
 
 
-def _hide(picture: Any, rng: np.random.Generator) -> None:
+def _hide(picture: MatLike, rng: np.random.Generator) -> None:
     """Cover a turned rectangle of a tenth to half of each side, in place, with one colour."""
     height, width = picture.shape[:2]
     centre, sides = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.1, 0.5, 2) * (width, height)

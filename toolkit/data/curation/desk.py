@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.curation.record import Record, counts, difference, export_record, replay
-from toolkit.data.dataset import SPLITS, Dataset
+from toolkit.data.dataset import Dataset
 from toolkit.data.formats.common import picture_size
 from toolkit.data.mongod import check_mongod
+from toolkit.data.splitting import SPLITS
 from toolkit.runtime import InputError, progress, require
 
 TRUTH, POINTS = "ground_truth", "keypoints"
@@ -91,44 +92,44 @@ def to_fiftyone(dataset: Dataset, name: str, record: Record | None = None, persi
             f"{dataset.root} has boxes of a class without a name: run `toolkit data doctor` on it first"
         )
     dataset = _with_sizes(dataset)
-    made = fo.Dataset(name, persistent=persistent)
+    fo_dataset = fo.Dataset(name, persistent=persistent)
     try:
-        made.default_classes = list(dataset.classes)
-        made.info = {
+        fo_dataset.default_classes = list(dataset.classes)
+        fo_dataset.info = {
             "root": str(dataset.root),
             "splits": sorted({*dataset.splits.tolist(), *SPLITS} - {""}),
             "keypoints": 0 if dataset.keypoints is None else dataset.keypoints.shape[1],
             "areas": dataset.areas is not None,
         }
-        _declare_fields(fo, made, dataset)
+        _declare_fields(fo, fo_dataset, dataset)
         step = 256
         for first in progress(range(0, len(dataset), step), "into FiftyOne"):
             rows = range(first, min(first + step, len(dataset)))
             batch = [_sample(fo, dataset, i, tags) for i in rows]  # all their fields are declared already
-            made.add_samples(batch, expand_schema=False, validate=False, progress=False)
+            fo_dataset.add_samples(batch, expand_schema=False, validate=False, progress=False)
     except BaseException:
         with suppress(*connection_errors()):  # nobody finds half a dataset; a dead database has none
-            made.delete()
+            fo_dataset.delete()
         raise
-    return made
+    return fo_dataset
 
 
-def _declare_fields(fo: ModuleType, made: Any, dataset: Dataset) -> None:
+def _declare_fields(fo: ModuleType, fo_dataset: Any, dataset: Dataset) -> None:
     """What the App should show and edit, with types."""
-    made.add_sample_field("image_id", fo.IntField)
-    made.add_sample_field("file", fo.StringField)
-    made.add_sample_field(TRUTH, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    fo_dataset.add_sample_field("image_id", fo.IntField)
+    fo_dataset.add_sample_field("file", fo.StringField)
+    fo_dataset.add_sample_field(TRUTH, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
     attributes = {"box_id": fo.IntField, "iscrowd": fo.BooleanField, "ignore": fo.BooleanField}
     if dataset.areas is not None:
         attributes["mask_share"] = fo.FloatField
     for attribute, kind in attributes.items():
-        made.add_sample_field(f"{TRUTH}.detections.{attribute}", kind)
+        fo_dataset.add_sample_field(f"{TRUTH}.detections.{attribute}", kind)
     if dataset.original_sizes is not None:
-        made.add_sample_field("original_size", fo.ListField, subfield=fo.IntField)
+        fo_dataset.add_sample_field("original_size", fo.ListField, subfield=fo.IntField)
     if dataset.keypoints is not None:
-        made.add_sample_field(POINTS, fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
-        made.add_sample_field(f"{POINTS}.keypoints.box_id", fo.IntField)
-        made.add_sample_field(f"{POINTS}.keypoints.visibility", fo.ListField, subfield=fo.FloatField)
+        fo_dataset.add_sample_field(POINTS, fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
+        fo_dataset.add_sample_field(f"{POINTS}.keypoints.box_id", fo.IntField)
+        fo_dataset.add_sample_field(f"{POINTS}.keypoints.visibility", fo.ListField, subfield=fo.FloatField)
 
 
 def _with_sizes(dataset: Dataset) -> Dataset:
@@ -215,7 +216,7 @@ def from_fiftyone(view: Any) -> Dataset:
 def _read(view: Any) -> _Read:
     home = view._root_dataset
     info, classes = home.info, list(home.default_classes)
-    root, known = Path(info.get("root", "/")), set(info.get("splits", SPLITS))
+    root, splits = Path(info.get("root", "/")), set(info.get("splits", SPLITS))
     schema = home.get_field_schema(flat=True)
     paths, tags = view.values(["filepath", "tags"])
     n = len(paths)
@@ -264,7 +265,7 @@ def _read(view: Any) -> _Read:
         files=files,
         image_ids=image_ids,
         sizes=sizes.astype(np.int32),
-        splits=np.array([_split_of(t, known, f) for t, f in zip(tags, files, strict=True)], np.str_),
+        splits=np.array([_split_of(t, splits, f) for t, f in zip(tags, files, strict=True)], np.str_),
         starts=np.concatenate(([0], np.cumsum(counts_))).astype(np.int64),
         box_ids=box_ids,
         boxes=boxes.astype(np.float32),
@@ -275,7 +276,7 @@ def _read(view: Any) -> _Read:
         areas=areas,
         original_sizes=None if n == 0 or None in originals else np.array(originals, np.int32),
     )
-    own_tags = ([tag for tag in entry if tag not in known] for entry in tags)
+    own_tags = ([tag for tag in entry if tag not in splits] for entry in tags)
     box_tags = zip(box_ids.tolist(), flat("tags"), strict=True)
     return _Read(
         dataset,
@@ -319,11 +320,11 @@ def _relative(path: str, root: Path) -> str:
     return Path(path).relative_to(root).as_posix() if Path(path).is_relative_to(root) else path
 
 
-def _split_of(tags: list[str], known: set[str], file: str) -> str:
-    found = [tag for tag in tags if tag in known]
-    if len(found) > 1:
-        raise InputError(f"{file} is tagged {' and '.join(found)} in FiftyOne: a picture has one split")
-    return found[0] if found else ""
+def _split_of(tags: list[str], splits: set[str], file: str) -> str:
+    named = [tag for tag in tags if tag in splits]
+    if len(named) > 1:
+        raise InputError(f"{file} is tagged {' and '.join(named)} in FiftyOne: a picture has one split")
+    return named[0] if named else ""
 
 
 # ---- what was decided ---------------------------------------------------------------------------------
@@ -394,8 +395,8 @@ class _Saved:
     def write(self) -> None:
         stamp = (self.fo_dataset.count(), self.fo_dataset.max("last_modified_at"))
         if stamp != self.stamp:
-            found = _read(self.fo_dataset)
-            self.record = difference(self.dataset, found.dataset, found.tags, found.box_tags)
+            edited = _read(self.fo_dataset)
+            self.record = difference(self.dataset, edited.dataset, edited.tags, edited.box_tags)
             export_record(self.record, self.path)
             self.stamp = stamp
 

@@ -51,8 +51,8 @@ def detect_with(model: Detecting, settings: DetectSettings | None = None) -> Det
     """Any backend's detections in the form that `add_predictions` takes; conf .1 by default."""
 
     def detect(images: Images) -> list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-        found = run(model, images, settings or DetectSettings(conf=0.1))
-        return [(boxes.boxes, boxes.scores, boxes.class_ids) for boxes in found]
+        detections = run(model, images, settings or DetectSettings(conf=0.1))
+        return [(boxes.boxes, boxes.scores, boxes.class_ids) for boxes in detections]
 
     return detect
 
@@ -62,7 +62,7 @@ def embedding_model(embed: Embed) -> Any:
     fiftyone()
     from fiftyone.core.models import EmbeddingsMixin, Model
 
-    class Embedder(EmbeddingsMixin, Model):
+    class Embedder(EmbeddingsMixin, Model):  # type: ignore[misc]  # FiftyOne has no types
         media_type = "image"
         has_embeddings = True
         ragged_batches = False
@@ -70,7 +70,8 @@ def embedding_model(embed: Embed) -> Any:
         preprocess = False
 
         def embed(self, arg: NDArray[np.uint8]) -> NDArray[np.floating]:
-            return np.asarray(embed([arg]))[0]
+            result: NDArray[np.floating] = np.asarray(embed([arg]))[0]
+            return result
 
         def embed_all(self, args: Images) -> NDArray[np.floating]:
             return np.asarray(embed(list(args)))
@@ -157,14 +158,14 @@ def add_predictions(
     fo = fiftyone()
     names = list(classes or view._root_dataset.default_classes)
     ids, paths = view.values(["id", "filepath"])
-    made = {}
+    labels = {}
     for first in progress(range(0, len(ids), batch_size), "predictions"):
         images = [load_image(path) for path in paths[first : first + batch_size]]
         answers = zip(ids[first : first + batch_size], images, detect(images), strict=True)
         for sample_id, image, (boxes, scores, numbers) in answers:
             height, width = image.shape[:2]
             rel = np.asarray(boxes, np.float64).reshape(-1, 4) / [width, height, width, height]
-            made[sample_id] = fo.Detections(
+            labels[sample_id] = fo.Detections(
                 detections=[
                     fo.Detection(
                         label=names[int(c)],
@@ -174,7 +175,7 @@ def add_predictions(
                     for b, s, c in zip(rel.tolist(), scores, numbers, strict=True)
                 ]
             )
-    view.set_values(field, made, key_field="id")
+    view.set_values(field, labels, key_field="id")
 
 
 @asks_database
@@ -275,11 +276,11 @@ def grid(view: Any, count: int = 12, field: str = TRUTH, title: str = "") -> Fig
     for sample in view.limit(count):
         image = load_image(sample.filepath)
         height, width = image.shape[:2]
-        found = sample[field].detections if field in sample.field_names and sample[field] else []
-        rel = np.array([detection.bounding_box for detection in found], np.float64).reshape(-1, 4)
+        detections = sample[field].detections if field in sample.field_names and sample[field] else []
+        rel = np.array([detection.bounding_box for detection in detections], np.float64).reshape(-1, 4)
         boxes = np.concatenate((rel[:, :2], rel[:, :2] + rel[:, 2:]), axis=1) * [width, height, width, height]
-        names = classes + sorted({detection.label for detection in found} - set(classes))
-        numbers = np.array([names.index(detection.label) for detection in found], int)
+        names = classes + sorted({detection.label for detection in detections} - set(classes))
+        numbers = np.array([names.index(detection.label) for detection in detections], int)
         drawn.append(draw_boxes(image, boxes.astype(np.float32), numbers, classes=names, scale=2))
         titles.append(Path(sample.filepath).name)
     return image_grid(drawn, titles, title=title)

@@ -58,6 +58,6 @@ def curate(
                 app.close()  # its server, before the database goes
         reasons = {tag: tag for tag in DUPLICATES} if drop_duplicates else {}
         chosen, record = curated(dataset, desk, reasons)
-        made = save(chosen, output / "curated")
+        saved = save(chosen, output / "curated")
         export_record(record, output / "record.json")
-    return views, made
+    return views, saved

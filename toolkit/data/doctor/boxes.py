@@ -53,8 +53,9 @@ class _Rows:
 
 
 def inside(boxes: NDArray[np.floating], sizes: NDArray[np.integer]) -> Mask:
-    """(m,) whether boxes (m, 4) lie in pictures of `sizes` (m, 2), give or take rounding."""
-    return np.all((boxes >= -BORDER_PX) & (boxes <= np.tile(sizes, 2) + BORDER_PX), axis=1)
+    """(m,) whether boxes (m, 4) are in pictures of `sizes` (m, 2), give or take rounding."""
+    result: Mask = np.all((boxes >= -BORDER_PX) & (boxes <= np.tile(sizes, 2) + BORDER_PX), axis=1)
+    return result
 
 
 def box_findings(dataset: Dataset, frames: NDArray[np.int32], turned: Set[int]) -> list[Finding]:
@@ -95,14 +96,14 @@ def _wrong_units(rows: _Rows) -> tuple[list[Finding], Mask]:
     per_cent = bool(pixels.any()) and shrunk[pixels].max() <= 100 and rows.sizes[pixels].min() > 200
     wrong = "is in fractions of the picture, where pixels belong"
     written = "was in pixels, where fractions of the picture belong"
-    found = rows.findings("wrong-unit", fractions & corners, lambda row: wrong, "move box", enlarged)
-    found += rows.findings("wrong-unit", fractions & ~corners, lambda row: wrong)
+    findings = rows.findings("wrong-unit", fractions & corners, lambda row: wrong, "move box", enlarged)
+    findings += rows.findings("wrong-unit", fractions & ~corners, lambda row: wrong)
     if per_cent:  # all of them end at 100: pixels or per cent, who knows
         written = "was in pixels or per cent, where fractions of the picture belong"
-        found += rows.findings("wrong-unit", pixels, lambda row: written)
+        findings += rows.findings("wrong-unit", pixels, lambda row: written)
     else:
-        found += rows.findings("wrong-unit", pixels, lambda row: written, "move box", shrunk)
-    return found, fractions | pixels
+        findings += rows.findings("wrong-unit", pixels, lambda row: written, "move box", shrunk)
+    return findings, fractions | pixels
 
 
 def _degenerate(rows: _Rows, use: Mask) -> tuple[list[Finding], Mask]:
@@ -131,14 +132,14 @@ def _degenerate(rows: _Rows, use: Mask) -> tuple[list[Finding], Mask]:
             else f"is {width:g} px wide and {height:g} px high"
         )
 
-    found = rows.findings(
+    findings = rows.findings(
         "degenerate", tidy, lambda row: "has its corners in the wrong order", "move box", sorted_box
     )
-    found += rows.findings("degenerate", line | (empty & ~tidy & ~halves), why, "drop box")
-    found += rows.findings(
+    findings += rows.findings("degenerate", line | (empty & ~tidy & ~halves), why, "drop box")
+    findings += rows.findings(
         "swapped-xy", halves, lambda row: "is a box only with x and y of one corner swapped"
     )
-    return found, empty | line
+    return findings, empty | line
 
 
 def _is_box(boxes: Floats, sizes: NDArray[np.int32]) -> Mask:
@@ -163,28 +164,28 @@ def _outside_or_swapped(rows: _Rows, frames: NDArray[np.int32], bad: Mask, turne
         over = {"left": -x1, "top": -y1, "right": x2 - width, "bottom": y2 - height}
         side = max(over, key=lambda name: over[name])
         apart = x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0
-        how = "lies wholly outside" if apart else f"goes {over[side]:.4g} px over the {side} of"
+        how = "is wholly outside" if apart else f"goes {over[side]:.4g} px over the {side} of"
         return f"{how} the {by(sizes[row])} picture"
 
-    found = rows.findings("outside", cut, how_far, "move box", clipped)
-    found += rows.findings("outside", outside & ~cut & ~explained, how_far)
-    found += rows.findings(
+    findings = rows.findings("outside", cut, how_far, "move box", clipped)
+    findings += rows.findings("outside", outside & ~cut & ~explained, how_far)
+    findings += rows.findings(
         "swapped-xy",
         fits & ~explained,
-        lambda row: f"lies inside the {by(sizes[row])} picture if x and y are swapped",
+        lambda row: f"is inside the {by(sizes[row])} picture if x and y are swapped",
     )
     huge = outside & (np.abs(boxes).max(axis=1, initial=0) >= 10 * np.maximum(sizes.max(axis=1), 16))
-    found += rows.findings(
+    findings += rows.findings(
         "wrong-unit",
         huge,
         lambda row: f"is far beyond the {by(sizes[row])} picture: pixels where fractions belong?",
     )
     for i, (sentence, certain) in whole.items():
         if certain or i not in turned:
-            found.append(
+            findings.append(
                 of_picture("swapped-xy", rows.dataset, i, sentence, "swap picture" if certain else "")
             )
-    return found
+    return findings
 
 
 def _swapped_pictures(
@@ -250,7 +251,8 @@ def shape_odds(
             spread[c] = max(0.1, 1.48 * float(np.median(np.abs(mine - usual[c]))))
 
     def log_likelihood(values: Floats) -> Floats:
-        return -2 * np.log1p(((values - usual[labels]) / spread[labels]) ** 2 / 3)
+        result: Floats = -2 * np.log1p(((values - usual[labels]) / spread[labels]) ** 2 / 3)
+        return result
 
     gain = log_likelihood(change(shape, aspect)) - log_likelihood(shape)
     return np.bincount(owners[rows], gain, minlength=len(dataset)).astype(np.float64)

@@ -26,7 +26,7 @@ FAULTS = {
     "unlabelled": "picture without labels in a labelled set",
 }
 NEED_PICTURES = ("undecodable", "exif-rotation", "size-mismatch", "exact-duplicate", "near-duplicate")
-NOWHERE = -1  # the index of a picture that lies on disk and not in the dataset
+NOWHERE = -1  # the index of a picture that is on disk but not in the dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,17 @@ class Report:
     @property
     def counts(self) -> dict[str, int]:
         """Findings per fault, every fault named."""
-        found = Counter(finding.fault for finding in self.findings)
-        return {fault: found[fault] for fault in FAULTS}
+        counts = Counter(finding.fault for finding in self.findings)
+        return {fault: counts[fault] for fault in FAULTS}
 
     @property
     def notes(self) -> list[str]:
         """The sentences of the reports that are not faults."""
-        said = list(self.summary["balance"]["sentences"])
+        sentences = list(self.summary["balance"]["sentences"])
         if count := self.summary.get("repeated_within_split"):
-            said.append(f"{count} pictures repeat another one of the same split exactly")
-        return said + self.summary.get("network", {}).get("sentences", [])
+            sentences.append(f"{count} pictures repeat another one of the same split exactly")
+        result: list[str] = sentences + self.summary.get("network", {}).get("sentences", [])
+        return result
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""

@@ -78,7 +78,7 @@ def unlabelled(dataset: Dataset) -> list[Finding]:
     if len(strangers) <= 0.2 * len(dataset):  # more of them, and this is a part of a set on purpose
         findings += [
             Finding(
-                "unlabelled", NOWHERE, name, f"{name} lies among labelled pictures and no label file knows it"
+                "unlabelled", NOWHERE, name, f"{name} is among labelled pictures, but no label file names it"
             )
             for name in strangers
         ]

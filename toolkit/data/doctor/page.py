@@ -90,7 +90,7 @@ def _figure(dataset: Dataset, finding: Finding) -> str:
 
 
 def _picture(dataset: Dataset, finding: Finding) -> Any:
-    """The picture with the box at fault or all its boxes; a grey margin grows where a box lies outside."""
+    """The picture with the box at fault or all its boxes; a grey margin where a box is outside."""
     from toolkit.viz import draw_boxes
 
     image, scale = _thumbnail(dataset.root / finding.file)

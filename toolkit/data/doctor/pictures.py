@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Dataset, split_order
+from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.boxes import ODDS, fractions_of_the_turned_picture, inside, shape_odds
 from toolkit.data.doctor.findings import Finding, by, of_picture, owners_of
+from toolkit.data.splitting import split_order
 from toolkit.runtime import progress
 
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -46,7 +47,7 @@ class Pictures:
 Seen = tuple[str, tuple[int, int], int, bytes, NDArray[np.float32]]  # one picture's
 
 
-class _Files(torch.utils.data.Dataset):
+class _Files(torch.utils.data.Dataset[Seen]):
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths
 
@@ -101,13 +102,13 @@ def _see(path: str) -> Seen:
         pass
     turn = turn if turn in range(1, 9) else 1
     pixels: Any = None
-    with _stderr() as said, suppress(cv2.error):  # nothing to decode, or larger than OpenCV takes
+    with _stderr() as messages, suppress(cv2.error):  # nothing to decode, or larger than OpenCV takes
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), AS_STORED)
     if pixels is None:
         what = "is empty" if not data else "does not decode" if size == (0, 0) else "is cut short or damaged"
         return what, size, turn, b"", blank
     # The JPEG decoder goes on after damage and only says so. Stray bytes between markers lose nothing.
-    complaints = [line for line in said if "Corrupt" in line and "extraneous" not in line]
+    complaints = [line for line in messages if "Corrupt" in line and "extraneous" not in line]
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
     digest.update(pixels)
     damage = f"is damaged ({complaints[0].strip()})" if complaints else ""
@@ -169,18 +170,18 @@ def size_findings(dataset: Dataset, seen: Pictures | None) -> tuple[NDArray[np.i
     if seen is None:
         return recorded, []
     frames = recorded.copy()
-    known = np.all(recorded > 0, axis=1)
+    recorded_rows = np.all(recorded > 0, axis=1)
     decodes = np.array([bool(digest) for digest in seen.digests], np.bool_)
     stored = seen.sizes
     shown = np.where((seen.turns >= 5)[:, None], stored[:, ::-1], stored)
     is_stored, is_shown = np.all(recorded == stored, axis=1), np.all(recorded == shown, axis=1)
-    frames[decodes & ~known] = stored[decodes & ~known]
+    frames[decodes & ~recorded_rows] = stored[decodes & ~recorded_rows]
     # The labels say which of two sizes is theirs: the one that fewer boxes leave.
     out_of_stored, out_of_shown = _boxes_outside(dataset, stored), _boxes_outside(dataset, shown)
     out_of_recorded = _boxes_outside(dataset, recorded)
 
     findings = []
-    for i in np.flatnonzero(decodes & known & ~is_stored & ~is_shown):
+    for i in np.flatnonzero(decodes & recorded_rows & ~is_stored & ~is_shown):
         backwards = bool((recorded[i] == stored[i, ::-1]).all())
         sure = out_of_stored[i] < out_of_recorded[i] or (backwards and out_of_stored[i] == out_of_recorded[i])
         if sure:
@@ -201,7 +202,7 @@ def size_findings(dataset: Dataset, seen: Pictures | None) -> tuple[NDArray[np.i
     odds = shape_odds(dataset, shown, fractions_of_the_turned_picture)
     for i in np.flatnonzero(decodes & (seen.turns != 1)):
         follows = is_shown[i] and not is_stored[i]
-        if (follows and odds[i] <= ODDS) or (not known[i] and out_of_shown[i] < out_of_stored[i]):
+        if (follows and odds[i] <= ODDS) or (not recorded_rows[i] and out_of_shown[i] < out_of_stored[i]):
             frames[i] = shown[i]
             continue
         ignores = (is_stored[i] and not is_shown[i]) or out_of_stored[i] < out_of_shown[i]

@@ -15,7 +15,7 @@ folder        pictures without labels.
 
 Every reader raises `InputError` in one sentence for a missing picture, a class that is not among the names, a
 malformed or empty label file (with file and line) and a dataset of no pictures. Pictures come in a stable
-order: as listed, otherwise sorted by name; splits in the order of `dataset.split_order`. A writer renames a
+order: as listed, otherwise sorted by name; splits in the order of `splitting.split_order`. A writer renames a
 picture only where two names would fall together (`dataset.unique_names`).
 """
 

@@ -6,13 +6,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from toolkit.data.dataset import Dataset, split_order
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import fresh_folder, place_pictures, unique_names
+from toolkit.data.splitting import split_of, split_order
 from toolkit.runtime import InputError
 
 
 def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: bool = False) -> Dataset:
-    """Write the canonical folder, whole or not at all, and return the dataset as it now lies there.
+    """Write the canonical folder, whole or not at all, and return the dataset as it now is there.
 
     Pictures are hard links to the sources where the file system allows it (`link=False` copies: do that
     before editing pictures in place). Identifiers, crowd, ignore, keypoints, areas, sizes and splits are
@@ -33,7 +34,7 @@ def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: boo
 
 def write_annotations(dataset: Dataset, folder: Path) -> None:
     """The `annotations` of a canonical folder whose `images` are there already."""
-    from toolkit.data.formats.coco import split_of, write_coco  # builds on this module
+    from toolkit.data.formats.coco import write_coco  # builds on this module
 
     (folder / "annotations").mkdir()
     for split in split_order(dataset.splits.tolist()):

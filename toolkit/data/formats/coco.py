@@ -16,20 +16,13 @@ from numpy.typing import NDArray
 
 from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import SPLITS, Dataset, split_order
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.common import filled_sizes
+from toolkit.data.splitting import SPLITS, split_order
 from toolkit.runtime import InputError, progress
 
 T = TypeVar("T")
-
-SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-    "all": "", "default": "", "": "",
-}  # fmt: skip
-_NO_SPLIT = ("result", "annotations", "labels", "instances", "coco", "_annotations", "_annotations.coco")
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -71,11 +64,11 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
 
         def take(allowed: str) -> str:
             nonlocal at
-            found = peek()
-            if found not in allowed:
-                fail(f"found {found!r} in place of {' or '.join(allowed)}", at)
+            character = peek()
+            if character not in allowed:
+                fail(f"found {character!r} in place of {' or '.join(allowed)}", at)
             at += 1
-            return found
+            return character
 
         def value() -> Any:
             nonlocal at
@@ -129,40 +122,30 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
         fail(f"found {trailing!r} after the end", at)
 
 
-def split_of(stem: str) -> str:
-    """The split that a file or folder name stands for: `instances_train2017` -> "train", `valid` -> "val",
-    `all`, `default` and names that only say what the file is -> ""."""
-    stem = re.sub(r"^(instances|person_keypoints|keypoints)_", "", stem)
-    word = re.sub(r"(?<=[a-z])[12]\d{3}$", "", stem)
-    if word.lower() in SPLIT_WORDS:
-        return SPLIT_WORDS[word.lower()]
-    return "" if stem in _NO_SPLIT else stem
-
-
 def coco_files(path: Path) -> list[tuple[str, Path]]:
     """The annotation files of a COCO folder with their splits: `annotations/*.json`, else `*.json`, else
     those of sub-folders called train, valid, test, ...; in the order of `split_order`."""
     if path.is_file():
-        found = [path]
+        files = [path]
     else:
-        found = sorted((path / "annotations").glob("*.json")) or sorted(path.glob("*.json"))
-        if not found:
-            found = [
+        files = sorted((path / "annotations").glob("*.json")) or sorted(path.glob("*.json"))
+        if not files:
+            files = [
                 file for file in sorted(path.glob("*/*.json")) if file.parent.name.lower() in SPLIT_WORDS
             ]
         for prefix in ("instances_", "person_keypoints_"):
-            found = [file for file in found if file.name.startswith(prefix)] or found
-        found = [
-            f for f in found if not f.name.startswith(("captions_", "image_info_", "stuff_", "panoptic_"))
+            files = [file for file in files if file.name.startswith(prefix)] or files
+        files = [
+            f for f in files if not f.name.startswith(("captions_", "image_info_", "stuff_", "panoptic_"))
         ]
-    if not found:
+    if not files:
         raise InputError(f"{path} has no COCO annotations: expected annotations/*.json or *.json")
     named = []
-    for file in found:
+    for file in files:
         split = split_of(file.stem)
         if split == "" and file.parent.name.lower() in SPLIT_WORDS:
             split = SPLIT_WORDS[file.parent.name.lower()]
-        if len(found) == 1 and split not in SPLITS and file.parent.name != "annotations":
+        if len(files) == 1 and split not in SPLITS and file.parent.name != "annotations":
             split = ""  # a lone file is named after anything
         named.append((split, file))
     order = split_order(split for split, _ in named)

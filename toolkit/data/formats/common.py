@@ -26,18 +26,18 @@ def is_picture(name: str) -> bool:
 
 def list_files(folder: Path, accept: Callable[[str], bool] = is_picture) -> list[str]:
     """Names below `folder`, relative and sorted; hidden folders and files are left out."""
-    found = []
+    paths = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = os.path.relpath(parent, folder)
         prefix = "" if inside == "." else inside.replace(os.sep, "/") + "/"
-        found += [prefix + name for name in files if not name.startswith(".") and accept(name)]
-    return sorted(found)
+        paths += [prefix + name for name in files if not name.startswith(".") and accept(name)]
+    return sorted(paths)
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
     """(width, height) from the header, without decoding; as shown, that is after a JPEG's EXIF rotation,
-    which is what OpenCV gives too. InputError where the file is missing or is no picture."""
+    which is what OpenCV gives too. InputError where the file is missing or is not a picture."""
     try:
         with Image.open(path) as picture:
             width, height = picture.size
@@ -72,8 +72,8 @@ def filled_sizes(dataset: Dataset) -> Dataset:
 
 
 def common_root(paths: Sequence[str], top: Path) -> Path:
-    """The folder to name absolute picture paths from: `top` or, where all lie in one folder of it, that one;
-    what they have in common where some lie outside."""
+    """The folder to name absolute picture paths from: `top` or, where all are in one folder of it, that one;
+    what they have in common where some are outside."""
     inside = os.path.abspath(top) + os.sep
     if all(path.startswith(inside) for path in paths):
         firsts = {path[len(inside) :].split(os.sep, 1)[0] for path in paths}

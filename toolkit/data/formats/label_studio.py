@@ -50,7 +50,7 @@ def read_label_studio(path: str | Path, images: str | Path | None = None, strict
     reviewed = any(_annotated(task) for _, task in stream_json(file) if isinstance(task, dict))
     bases = [Path(images)] if images else [file.parent / "images", file.parent]
     columns = Columns()
-    found: dict[str, int] = {}
+    labels: dict[str, int] = {}
     paths: list[str] = []
     for key, task in progress(stream_json(file), f"reading {file.name}"):
         if key or not isinstance(task, dict):
@@ -77,7 +77,7 @@ def read_label_studio(path: str | Path, images: str | Path | None = None, strict
                 identifier if isinstance(identifier, int) else None,
             )
             for region in regions:
-                _add_region(columns, region, found)
+                _add_region(columns, region, labels)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration) as error:
             if isinstance(error, InputError):
                 raise
@@ -86,9 +86,9 @@ def read_label_studio(path: str | Path, images: str | Path | None = None, strict
         raise InputError(f"{file} has no pictures: expected at least one task")
     root = common_root(paths, Path(images) if images else file.parent)
     columns.files[:] = [os.path.relpath(picture, root).replace(os.sep, "/") for picture in paths]
-    dataset = columns.dataset(root, tuple(found), file)
+    dataset = columns.dataset(root, tuple(labels), file)
     classes = _label_config(file.parent / "label_config.xml")
-    return match_classes(dataset, classes + sorted(set(found) - set(classes)))
+    return match_classes(dataset, classes + sorted(set(labels) - set(classes)))
 
 
 def _annotated(task: dict[str, Any]) -> bool:
@@ -118,7 +118,7 @@ def _region_label(value: dict[str, Any]) -> str:
     return str(names[0]) if names and "width" in value and "x" in value else ""
 
 
-def _add_region(columns: Columns, region: dict[str, Any], found: dict[str, int]) -> None:
+def _add_region(columns: Columns, region: dict[str, Any], labels: dict[str, int]) -> None:
     value = region["value"]
     label = _region_label(value)
     if not label:
@@ -137,7 +137,7 @@ def _add_region(columns: Columns, region: dict[str, Any], found: dict[str, int])
     columns.add_box(
         len(columns) - 1,
         box,
-        found.setdefault(label, len(found)),
+        labels.setdefault(label, len(labels)),
         "crowd" in notes,
         "ignore" in notes,
         int(identifier) if re.fullmatch(r"\d{1,18}", identifier) else None,

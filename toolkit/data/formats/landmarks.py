@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, split_order
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.coco import stream_json
 from toolkit.data.formats.common import (
@@ -19,6 +19,7 @@ from toolkit.data.formats.common import (
     size_or_zero,
     written,
 )
+from toolkit.data.splitting import split_order
 from toolkit.runtime import InputError, progress
 
 _POINTS, _EXTRAS = (5, 68, 98, 106), (0, 4, 10)  # a WFLW line may end in a rectangle and six attributes
@@ -33,7 +34,7 @@ def read_landmarks(
 
     One class, "face"; keypoints are all visible (2); without a rectangle the box is the points' bounds.
     points: how many there are, where it is not 5, 68, 98 or 106. A folder's lists are all its `*.txt`, those
-    with rectangles only if it has some. Pictures lie in `images` or a folder of that kind beside the lists.
+    with rectangles only if it has some. Pictures are in `images` or a folder of that kind next to the lists.
     """
     path = Path(path)
     files = [path] if path.is_file() else [path / n for n in list_files(path, lambda n: n.endswith(".txt"))]

@@ -46,7 +46,7 @@ FORMATS = {
 
 
 def detect_format(path: str | Path) -> str:
-    """The name in FORMATS of what lies at `path`, from the files there; InputError where it is none."""
+    """The name in FORMATS of what is at `path`, from the files there; InputError where it is none."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} is not there")
@@ -107,7 +107,7 @@ def read(
     format: a name in FORMATS; None finds it out (`detect_format`).
     classes: the class names wanted, in their order. Boxes are matched to them by name (InputError for another
         class); for YOLO files without names they are the names.
-    images: the folder of the pictures, where labels and pictures lie apart (exports without pictures).
+    images: the folder of the pictures, where labels and pictures are apart (exports without pictures).
     strict: False keeps what a doctor should see: missing and unreadable pictures, labels without a name
         (beyond the names in YOLO files; -1 where names were asked for or in COCO files).
     options: what the format's reader takes besides (`one_based`, `lists`, `points`).

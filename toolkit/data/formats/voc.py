@@ -13,9 +13,8 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes, split_order
+from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.coco import split_of
 from toolkit.data.formats.common import (
     filled_sizes,
     list_files,
@@ -24,6 +23,7 @@ from toolkit.data.formats.common import (
     size_or_zero,
     written,
 )
+from toolkit.data.splitting import split_of, split_order
 from toolkit.runtime import InputError, progress
 
 
@@ -54,7 +54,7 @@ def read_voc(
         pictures.setdefault(os.path.splitext(name)[0], []).append(name)
 
     columns, classes = Columns(), _labelmap(path)
-    found: dict[str, int] = {}
+    labels: dict[str, int] = {}
     used: set[str] = set()
     shift = 1.0 if one_based else 0.0
     for stem, split in progress(_voc_order(path, xml, pictures), "reading VOC"):
@@ -72,14 +72,14 @@ def read_voc(
         picture = columns.add_picture(name, size if min(size) > 0 else size_or_zero(folder / name), split)
         for label, box, difficult in objects:
             x1, y1, x2, y2 = box
-            index = found.setdefault(label, len(found))
+            index = labels.setdefault(label, len(labels))
             columns.add_box(picture, (x1 - shift, y1 - shift, x2, y2), index, ignore=difficult)
-    dataset = columns.dataset(folder, tuple(found), path)
+    dataset = columns.dataset(folder, tuple(labels), path)
     if not classes:
-        return match_classes(dataset, sorted(found))
-    if "background" not in found:
+        return match_classes(dataset, sorted(labels))
+    if "background" not in labels:
         classes = [name for name in classes if name != "background"]
-    return match_classes(dataset, classes + sorted(set(found) - set(classes)))
+    return match_classes(dataset, classes + sorted(set(labels) - set(classes)))
 
 
 def _labelmap(path: Path) -> list[str]:

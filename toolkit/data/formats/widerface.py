@@ -12,9 +12,8 @@ import numpy as np
 
 from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, split_order
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.coco import split_of
 from toolkit.data.formats.common import (
     filled_sizes,
     is_picture,
@@ -24,6 +23,7 @@ from toolkit.data.formats.common import (
     size_or_zero,
     written,
 )
+from toolkit.data.splitting import split_of, split_order
 from toolkit.runtime import InputError, progress
 
 
@@ -54,7 +54,7 @@ def read_widerface(
         else path.parent
     )
     originals = _original_sizes(top / "sizes.csv")
-    given = _listed_splits(top / lists) if lists else None
+    listed = _listed_splits(top / lists) if lists else None
     words = [match[1] if (match := re.search(r"wider_face_(\w+)_bbx_gt", f.name)) else "" for f in files]
     order = split_order(map(split_of, words))
     parts = sorted(zip(words, files, strict=True), key=lambda part: order.index(split_of(part[0])))
@@ -75,7 +75,7 @@ def read_widerface(
                 scale_x, scale_y = size[0] / original[0], size[1] / original[1]
             else:
                 size = size_or_zero(folder / name)
-            split = split_of(word) if given is None else given.get(name, "")
+            split = split_of(word) if listed is None else listed.get(name, "")
             picture = columns.add_picture(prefix + name, size, split, original_size=original)
             for x, y, w, h, *attributes in faces:
                 box = (x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y)

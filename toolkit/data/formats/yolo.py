@@ -13,9 +13,8 @@ import yaml
 
 from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, shown, split_order
+from toolkit.data.dataset import Dataset, shown
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.coco import SPLIT_WORDS, split_of
 from toolkit.data.formats.common import (
     common_root,
     filled_sizes,
@@ -27,6 +26,7 @@ from toolkit.data.formats.common import (
     read_text,
     size_or_zero,
 )
+from toolkit.data.splitting import SPLIT_WORDS, split_of, split_order
 from toolkit.runtime import InputError, progress
 
 
@@ -40,7 +40,7 @@ def read_yolo(
 
     `path` is a darknet `.data` file, a `data.yaml`, or a folder with one of them or with `classes.txt` or
     `*.names`. Without lists of pictures every picture counts, and folders called train, valid, ... give the
-    splits. A label file lies beside its picture, or in `labels` where the picture lies in `images` or
+    splits. A label file is next to its picture, or in `labels` where the picture is in `images` or
     `JPEGImages`; an empty or absent one means no boxes. `classes` are the names where no file has them.
     `strict=False` keeps class numbers beyond the names, and pictures that are missing or unreadable.
     """

@@ -31,22 +31,25 @@ def weight_scales(weight: Floats, input_scale: np.float32) -> Floats:
         inverse = (1 / (factor * input_scale)).astype(np.float32)
         for step in (0, -1, 1, -2, 2):  # whether the rounded inverse, or one beside it, leads back
             near = (inverse.view(np.int32) + np.int32(step)).view(np.float32)
-            found = left & (1 / (input_scale * near) == factor)
-            scales[found] = near[found]
-            left &= ~found
+            exact = left & (1 / (input_scale * near) == factor)
+            scales[exact] = near[exact]
+            left &= ~exact
         factor = factor * (1 + 1e-9)
-    return scales
+    result: Floats = scales
+    return result
 
 
 def _with_digits(values: NDArray[Any], digits: NDArray[Any]) -> NDArray[Any]:
     """The least numbers that are not below `values` and have so many binary digits."""
     fraction, exponent = np.frexp(values)
-    return np.ldexp(np.ceil(np.ldexp(fraction, digits)), exponent - digits)
+    result: NDArray[Any] = np.ldexp(np.ceil(np.ldexp(fraction, digits)), exponent - digits)
+    return result
 
 
 def integers(weight: Floats, scales: Floats) -> NDArray[np.int8]:
     """(outputs, n), (outputs,) -> int8 (outputs, n)."""
-    return np.rint(weight * scales[:, None]).clip(-127, 127).astype(np.int8)
+    result: NDArray[np.int8] = np.rint(weight * scales[:, None]).clip(-127, 127).astype(np.int8)
+    return result
 
 
 def on_grid(weight: Floats, bias: Floats, peak: float) -> tuple[float, Floats, Floats]:
@@ -77,4 +80,5 @@ def corrected_bias(layer: Layer, whole: NDArray[np.int8], scales: Floats) -> Flo
     groups = int(layer.options["7"]) if layer.kind == DEPTHWISE else 1
     inputs = layer.input_mean.reshape(groups, -1).repeat(len(rounding) // groups, 0)  # (outputs, inputs)
     per_input = rounding.reshape(*inputs.shape, -1).sum(2)
-    return layer.bias - (per_input * inputs).sum(1)
+    result: Floats = layer.bias - (per_input * inputs).sum(1)
+    return result

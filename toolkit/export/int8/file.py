@@ -94,12 +94,12 @@ def _line(
     return " ".join([kind, name, str(len(inputs)), str(len(outputs)), *inputs, *outputs, *pairs])
 
 
-def _centring(blob: str, grid: float, given: bool = False) -> tuple[list[str], str]:
-    """Layers to `blob` / grid + 1/2, which only needs rounding down, and that blob's name. `given`: it is the
-    network's input. Names are blobs' with letters: p a b d (a copy), m (scaled), s (shifted), r (rounded);
-    e and f for a sigmoid before and after its rounding."""
+def _centring(blob: str, grid: float, is_input: bool = False) -> tuple[list[str], str]:
+    """Layers to `blob` / grid + 1/2, which only needs rounding down, and that blob's name. `is_input`: it is
+    the network's input. Names are blobs' with letters: p a b d (a copy), m (scaled), s (shifted),
+    r (rounded); e and f for a sigmoid before and after its rounding."""
     lines, factor = [], 1 / grid
-    if given:
+    if is_input:
         # arithmetic works in place, where ncnn crashes on the caller's memory: first a sum of two blobs
         twice, copy = [f"{blob}a", f"{blob}b"], f"{blob}d"
         lines.append(_line("Split", f"{blob}p", [blob], twice, {}))

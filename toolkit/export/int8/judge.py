@@ -47,14 +47,14 @@ class Bench:
         float, do not run: what they gave is known."""
         model = open_files(*self.encode(peaks, floats), self.io, self.folder)
         outputs = _outputs(self.io)
-        known = {INPUT, *(blob for layer in self.layers[:start] for blob in layer.outputs)}
-        needed = known & {*outputs, *(blob for layer in self.layers[start:] for blob in layer.inputs)}
-        wanted = [[blobs[out] for out in outputs] for blobs in self.inside]
-        found = [
+        available = {INPUT, *(blob for layer in self.layers[:start] for blob in layer.outputs)}
+        needed = available & {*outputs, *(blob for layer in self.layers[start:] for blob in layer.inputs)}
+        float_outputs = [[blobs[out] for out in outputs] for blobs in self.inside]
+        int8_outputs = [
             list(extract(model, {blob: blobs[blob] for blob in needed}, outputs).values())
             for blobs in self.inside
         ]
-        return self.io.output_error(wanted, found)
+        return self.io.output_error(float_outputs, int8_outputs)
 
 
 def _outputs(io: NetworkIO) -> list[str]:
@@ -70,5 +70,6 @@ def open_files(param: str, binary: bytes, io: NetworkIO, folder: Path) -> NcnnMo
 
 def evenly(samples: Floats, count: float) -> Floats:
     """At most `count` of the pictures, evenly spread."""
-    wanted = min(int(count), len(samples))
-    return samples[np.linspace(0, len(samples) - 1, wanted).round().astype(int)]
+    size = min(int(count), len(samples))
+    result: Floats = samples[np.linspace(0, len(samples) - 1, size).round().astype(int)]
+    return result

@@ -22,11 +22,18 @@ MINIMUM = 8  # calibration pictures
 def calibration_inputs(
     pictures: str | Path | Sequence[str | Path], io: NetworkIO, limit: int = 200
 ) -> Floats:
-    """(N, 3, H, W) float32 for `quantize`, by `toolkit.detect.preprocess`.
+    """Network inputs for `quantize`, from pictures.
 
-    `pictures`: a folder, a .txt with one path a line (relative to itself), or paths; `limit` of them, evenly
-    spread, where there are more. Raises InputError where a picture is missing or does not decode, and for
-    fewer than `MINIMUM`.
+    Args:
+        pictures: a folder, a .txt with one path a line (relative to itself), or paths.
+        io: of the network.
+        limit: the most pictures, evenly spread where there are more.
+
+    Returns:
+        (N, 3, H, W) float32, as `toolkit.inference.preprocess` makes them.
+
+    Raises:
+        InputError: a picture is missing or does not decode, or there are fewer than `MINIMUM`.
     """
     paths: list[str | Path]
     if not isinstance(pictures, (str, Path)):
@@ -64,14 +71,14 @@ def checked_samples(samples: Floats, io: NetworkIO) -> Floats:
     least, most = float(samples.min()), float(samples.max())
     if not low - 1e-3 <= least <= most <= high + 1e-3:
         raise InputError(
-            f"this network takes values in {low:g}..{high:g}, the calibration pictures lie in "
+            f"this network takes values in {low:g}..{high:g}, the calibration pictures are in "
             f"{least:g}..{most:g}: make them with calibration_inputs"
         )
     return np.ascontiguousarray(samples)
 
 
 def warn_of_colours(model: NcnnModel, io: NetworkIO, samples: Floats) -> None:
-    """The files cannot say in which order their colours stand, but the network can: it was trained on one."""
+    """The files cannot say the order of their colours, but the network can: it was trained on one."""
     grey = np.abs(samples - samples[:, :1]).max((1, 2, 3)) < 1e-3
     if grey.mean() > 0.5:
         warnings.warn(

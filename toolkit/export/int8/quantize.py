@@ -66,16 +66,26 @@ def quantize(
     method: str = "best",
     float_layers: Sequence[str] | None = None,
 ) -> Quantized:
-    """Write model-int8.param and model-int8.bin into `folder` from a float32 ncnn model of ours.
+    """Writes model-int8.param and model-int8.bin from a float32 ncnn model of this toolkit.
 
-    `samples`: (N, 3, H, W) float32, preprocessed as `io` says (`calibration_inputs`), at least `MINIMUM`;
-    of large networks an even part is used. `method`: how the range of an input is found, one of `METHODS`, or
-    "best", which tries all and keeps the one with the least `output_error`. `float_layers`: names in the
-    .param that stay float; None keeps depthwise layers and lets the sensitivities choose others
-    (`NetworkIO.good_error`, `FLOAT_PART`, `SIZE_PART`), () quantises everything. Both files appear whole.
+    Both files appear whole or not at all. Warns where the pictures are grey or seem to have red and blue
+    exchanged.
 
-    Raises InputError for bad samples, an unknown method or layer, and files that are no float32 model; warns
-    where the pictures are grey or seem to have red and blue exchanged.
+    Args:
+        param, binary: the float32 files.
+        io: of the network.
+        samples: (N, 3, H, W) float32 network inputs (`calibration_inputs`), at least `MINIMUM`; of large
+            networks an even part is used.
+        folder: where the files go.
+        method: how the range of an input is found, one of `METHODS`, or "best" for that of the least error.
+        float_layers: names in the .param that stay float; None keeps depthwise layers and lets the
+            sensitivities choose others (`NetworkIO.good_error`, `FLOAT_PART`, `SIZE_PART`); () quantises all.
+
+    Returns:
+        The files, the method, the float layers and the sensitivity of every layer.
+
+    Raises:
+        InputError: bad samples, an unknown method or layer, or files that are not a float32 model.
     """
     param, binary, folder = Path(param), Path(binary), Path(folder)
     if method not in ("best", *METHODS):

@@ -18,12 +18,12 @@ METHODS = ("minmax", "percentile", "mse", "kl")
 BINS = 2048
 
 
-def extract(model: NcnnModel, given: Mapping[str, Floats], blobs: Iterable[str]) -> dict[str, Floats]:
-    """Blobs of one picture. Layers that only lead to what is `given` do not run; a blob that cannot be made
+def extract(model: NcnnModel, inputs: Mapping[str, Floats], blobs: Iterable[str]) -> dict[str, Floats]:
+    """Blobs of one picture. Layers that only lead to what is `inputs` do not run; a blob that cannot be made
     from it crashes ncnn."""
     extractor = model.net.create_extractor()
     extractor.set_light_mode(False)
-    for blob, value in given.items():
+    for blob, value in inputs.items():
         extractor.input(blob, model.ncnn.Mat(value))
     return {blob: np.array(extractor.extract(blob)[1]) for blob in blobs}
 
@@ -75,7 +75,7 @@ def equalise(layers: Sequence[Layer], peaks: Mapping[str, Floats]) -> tuple[list
 def threshold(histogram: NDArray[np.integer], peak: float, method: str) -> float:
     """The value that becomes 127, from a histogram of absolute values over 0..`peak` (equal bins).
 
-    "minmax": the peak; "percentile": 99.99 % lie below; "mse": the least squared error of rounding and
+    "minmax": the peak; "percentile": 99.99 % are below; "mse": the least squared error of rounding and
     clipping; "kl": the least Kullback-Leibler divergence of 128 levels (Migacz, "8-bit inference with
     TensorRT", 2017; ncnn2table's default).
     """
@@ -92,7 +92,8 @@ def threshold(histogram: NDArray[np.integer], peak: float, method: str) -> float
         def squared(top: float) -> float:
             return float(counts @ (values - np.minimum(np.rint(values * 127 / top), 127) * top / 127) ** 2)
 
-        return min(np.linspace(0.2, 1, 81) * peak, key=squared)
+        result: float = min(np.linspace(0.2, 1, 81) * peak, key=squared)
+        return result
     counts[0] = 0  # the zeros behind a ReLU are exact at any scale
     used = counts > 0
 
