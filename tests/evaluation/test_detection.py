@@ -523,7 +523,7 @@ def test_unknown_choices_are_refused():
         average_precision.voc(truth, detections, difficult="dropped")
     with pytest.raises(InputError, match="difficult must be"):
         average_precision.darknet(truth, detections, difficult="never")
-    with pytest.raises(InputError, match="above 0 and at most at 1"):
+    with pytest.raises(InputError, match="above 0 and at most 1, not 0"):
         average_precision.darknet(truth, detections, iou=0)
     with pytest.raises(InputError, match="ignored must be"):
         coco.coco(truth, detections, ignored="never")

@@ -69,7 +69,11 @@ class AnchorFit:
 def fit(
     sizes: ArrayLike, anchors: ArrayLike, strides: Sequence[int] = (), threshold: float = 0.5
 ) -> AnchorFit:
-    """Best possible recall and mean best IoU of `anchors` (a, 2) on objects of `sizes` (m, 2)."""
+    """Best possible recall and mean best IoU of `anchors` (a, 2) on objects of `sizes` (m, 2).
+
+    >>> fit([[10, 10], [40, 60]], [[10, 10]]).recall
+    0.5
+    """
     sizes = _objects(sizes)
     overlap = wh_iou(sizes, anchors)
     best = overlap.max(axis=1)
@@ -97,7 +101,11 @@ def _objects(sizes: ArrayLike) -> Sizes:
 
 def kmeans(sizes: ArrayLike, count: int, restarts: int = 6, seed: int = 0) -> Sizes:
     """(count, 2) anchors by rising area: k-means with the distance 1 - IoU, the best mean IoU of several
-    starts. InputError where there are fewer different sizes than anchors."""
+    starts. InputError where there are fewer different sizes than anchors.
+
+    >>> kmeans([[10, 10], [10, 10], [40, 60], [40, 60]], 2).tolist()
+    [[10.0, 10.0], [40.0, 60.0]]
+    """
     sizes = _objects(sizes)
     different = np.unique(sizes, axis=0)
     if len(different) < count:
@@ -190,6 +198,9 @@ def to_heads(anchors: ArrayLike, strides: Sequence[int], rule: str = "even") -> 
     "even": equal numbers, what a network with a fixed number of anchors per head needs. "stride": an anchor
     goes to the coarsest head of which it covers two cells (sqrt(w h) >= 2 strides), the rest to the finest;
     a head may go empty. InputError where the anchors cannot be shared out evenly.
+
+    >>> to_heads([[10, 10], [20, 20], [60, 60], [90, 90]], (32, 16))
+    ((2, 3), (0, 1))
     """
     sides = np.sqrt(np.sort(np.asarray(anchors, np.float32).prod(axis=1)))
     fine_first = np.argsort(strides, kind="stable")

@@ -15,7 +15,7 @@ from toolkit.runtime import InputError
 
 FOLDER = (
     Path(__file__).resolve().parents[2] / "datasets"
-)  # beside the package: the project is used from its clone
+)  # next to the package: the project is used from its clone
 
 
 Text = Annotated[str, Field(min_length=1)]

@@ -6,7 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from toolkit.data.cards import FOLDER, Layout, card, names
+from toolkit.data import cards
+from toolkit.data.cards import Layout, card, names
 from toolkit.data.dataset import Dataset, shown
 from toolkit.data.formats import registry
 from toolkit.runtime import InputError
@@ -17,7 +18,7 @@ def locate(name: str) -> Path | None:
     where `data import` or a person put it; None where it is not here."""
     shared = os.environ.get("TOOLKIT_DATA")
     places = [Path(shared) / card(name).folder] if shared else []
-    return next((place for place in (*places, FOLDER / name) if place.is_dir()), None)
+    return next((place for place in (*places, cards.FOLDER / name) if place.is_dir()), None)
 
 
 def load(source: str | Path, strict: bool = True) -> Dataset:
@@ -59,13 +60,13 @@ def _load_card(name: str, strict: bool = True) -> Dataset:
     if folder is None and name == "toy":
         from toolkit.data.toy import make_toy  # scikit-learn and scikit-image are slow to import
 
-        folder = FOLDER / name
+        folder = cards.FOLDER / name
         make_toy(folder)
     if folder is None:
         raise InputError(
             f"the data set {name!r} is not here: set TOOLKIT_DATA to the folder that holds "
             f"{data_card.folder!r}, "
-            f"or put it into {FOLDER / name} ({' '.join(data_card.get.split())})"
+            f"or put it into {cards.FOLDER / name} ({' '.join(data_card.get.split())})"
         )
     canonical = any((folder / "annotations").glob("*.json")) and (folder / "images").is_dir()
     layout = Layout(format="coco") if canonical else data_card.layout

@@ -1,7 +1,7 @@
-"""A detection dataset: in memory plain numpy columns, on disk COCO JSON beside its pictures.
+"""A detection dataset: in memory plain numpy columns, on disk COCO JSON next to its pictures.
 
 The canonical folder is `annotations/<split>.json` (pictures of no split: `all.json`) and `images/...`;
-`file_name` is relative to `images`. Beside COCO's own fields an annotation carries `ignore`, and a picture
+`file_name` is relative to `images`. Besides COCO's own fields an annotation carries `ignore`, and a picture
 that was reduced carries `original_width` and `original_height`.
 """
 
@@ -52,6 +52,7 @@ class Dataset:
         return slice(int(self.starts[i]), int(self.starts[i + 1]))
 
     def path(self, i: int) -> Path:
+        """The file of picture i."""
         return self.root / self.files[i]
 
     def subset(self, indices: NDArray[np.integer]) -> Dataset:

@@ -103,6 +103,12 @@ def voc(
 
     `points`: "area" (VOC2010 and later) or "11" (VOC2007: the mean precision at recalls 0, .1, ... 1).
     Source: the VOC devkit's VOCevaldet.m. InputError where there is nothing to find.
+
+    >>> boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
+    >>> truth = Truth(("cat",), np.array([0, 2]), boxes, np.zeros(2, np.int32), *np.zeros((2, 2), bool))
+    >>> picture = boxes[:1], np.array([0.9]), np.array([0])
+    >>> voc(truth, Detections.from_pictures([picture])).map
+    0.5
     """
     if points not in ("area", "11"):
         raise InputError(f"points must be 'area' or '11' for VOC, not {points!r}")

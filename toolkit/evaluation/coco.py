@@ -58,7 +58,7 @@ def coco(
 
     `Truth.crowd` is COCO's iscrowd: any number of detections inside a crowd region are dropped, inside being
     measured by the share of the detection's own area. `ignored` says what an object of `Truth.ignore` that
-    is no crowd is:
+    is not a crowd is:
     "once": what COCO's matching itself calls ignored and what pycocotools would do if it did not overwrite
     `ignore` with `iscrowd`: no object to find; one detection that finds no countable object may take it by
     plain IoU, and is dropped; a second one is wrong.

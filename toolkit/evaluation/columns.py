@@ -19,7 +19,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is really there: n pictures, m boxes; the boxes of picture i are `starts[i]:starts[i + 1]`."""
+    """Labelled objects: n pictures, m boxes; the boxes of picture i are `starts[i]:starts[i + 1]`."""
 
     classes: tuple[str, ...]
     starts: Ints  # (n + 1,)
@@ -46,7 +46,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector says: k boxes, in any order, after its NMS."""
+    """Detections: k boxes, in any order, after its NMS."""
 
     images: Ints  # (k,) index of the picture in the truth
     boxes: NDArray[np.float32]  # (k, 4) absolute xyxy pixels
@@ -57,7 +57,12 @@ class Detections:
     def from_pictures(
         cls, pictures: Iterable[tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.integer]]]
     ) -> Detections:
-        """Boxes (a, 4), scores (a,) and class ids (a,) of picture 0, of picture 1 and so on."""
+        """Boxes (a, 4), scores (a,) and class ids (a,) of picture 0, of picture 1 and so on.
+
+        >>> picture = np.array([[0, 0, 10, 10]]), np.array([0.9]), np.array([0])
+        >>> len(Detections.from_pictures([picture, picture]))
+        2
+        """
         rows = list(pictures)
         counts = [len(boxes) for boxes, _, _ in rows]
         return cls(

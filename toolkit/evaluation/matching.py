@@ -131,6 +131,7 @@ def match(
     best object it is is dropped, however many there are; "counted": an object as any other.
     `pixel`: 1.0 for corners that include their last pixel, as the devkit's do; 0.0 for plain coordinates.
     """
+    # not boxes.match_greedily: a detection takes its best object even if that is taken, and is then wrong
     check_columns(truth, detections, iou)
     if difficult not in ("ignored", "counted"):
         raise InputError(f"difficult must be 'ignored' or 'counted', not {difficult!r}")
@@ -146,6 +147,7 @@ def match(
 def pair_up(truth: Truth, detections: Detections, threshold: float, iou: float) -> tuple[Ints, Ints, Bools]:
     """Detections of `threshold` and above (rows), the object each takes (-1 for none), and which of them are
     dropped. Objects and detections pair one to one, of one class first, by falling IoU."""
+    # boxes.match_greedily by sparse pairs of all pictures at once, and with class before IoU
     rows = np.flatnonzero(detections.scores >= threshold)
     shown = detections.select(rows)
     taken = np.full(len(rows), -1, np.int64)

@@ -87,7 +87,7 @@ def read_truth(folder: str | Path) -> WiderTruth:
             )
         try:
             return [row[0] for row in loadmat(path)[key]]
-        except Exception:  # scipy's reader fails in many ways on a file that is no .mat file
+        except Exception:  # scipy's reader fails in many ways on a file that is not a .mat file
             raise InputError(
                 f"{path} is not WIDER FACE's ground truth (no readable {key}): fetch it again"
             ) from None

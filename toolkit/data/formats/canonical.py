@@ -8,6 +8,7 @@ from pathlib import Path
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import fresh_folder, place_pictures, unique_names
+from toolkit.data.formats.coco import write_coco
 from toolkit.data.splitting import split_of, split_order
 from toolkit.runtime import InputError
 
@@ -34,8 +35,6 @@ def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: boo
 
 def write_annotations(dataset: Dataset, folder: Path) -> None:
     """The `annotations` of a canonical folder whose `images` are there already."""
-    from toolkit.data.formats.coco import write_coco  # builds on this module
-
     (folder / "annotations").mkdir()
     for split in split_order(dataset.splits.tolist()):
         if split != "" and (split_of(split) != split or re.fullmatch(r"[\w.-]+", split) is None):

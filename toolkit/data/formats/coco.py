@@ -19,7 +19,7 @@ from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.common import filled_sizes
-from toolkit.data.splitting import SPLITS, split_order
+from toolkit.data.splitting import SPLIT_WORDS, SPLITS, split_of, split_order
 from toolkit.runtime import InputError, progress
 
 T = TypeVar("T")
