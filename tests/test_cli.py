@@ -311,7 +311,7 @@ def test_evaluate_commands(toy, zoo, tmp_path):
     assert 0 <= answer("evaluate", "darknet", *base, cwd=tmp_path)["map50"] < 0.5
     for args, message in (
         (("evaluate", "voc", *base, "--split", "night"), "has no pictures in the split 'night'"),
-        (("evaluate", "voc", *base, "--operating-point", "luck=1"), "'luck=1'"),
+        (("evaluate", "voc", *base, "--operating-point", "luck=1"), "fp= with a number, or f1, not 'luck=1'"),
         (("evaluate", "voc", "--model", "yoloface-50k", "--data", toy), "share no class"),
         (("evaluate", "coco", "--model", "digits.cfg", "--data", "none"), "there is no dataset 'none'"),
         (("evaluate", "widerface"), "one of them"),

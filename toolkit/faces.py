@@ -119,11 +119,18 @@ def detect_faces(
     landmarks: Landmarking | str = LANDMARKS,
     settings: DetectSettings = FACES,
 ) -> Faces:
-    """The faces of one picture (a path or an RGB array) and their points.
+    """Faces of one picture and their points.
 
-    `detector`, `landmarks`: networks from any backend, or names of the zoo for its published ones.
-    `settings`: of the detector. A picture without a face gives no rows. Raises InputError where the picture
-    does not decode.
+    Args:
+        image: a path, or RGB (H, W, 3) uint8.
+        detector, landmarks: networks on any engine, or names of published ones in the zoo.
+        settings: of the detector.
+
+    Returns:
+        Boxes, scores and points by falling score; no rows where there is no face.
+
+    Raises:
+        InputError: the picture does not decode.
     """
     detector = _published(detector) if isinstance(detector, str) else detector
     landmarks = _published(landmarks) if isinstance(landmarks, str) else landmarks

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.export.folder import open_export
+from toolkit.export.parity import DarknetReference, Parity, layer_parity, probe_input
+from toolkit.inference.preprocess import preprocess
 from toolkit.models.darknet.network import load_darknet
 from toolkit.models.network import Detecting, Landmarking, Network, finds_objects, places_landmarks
 from toolkit.models.zoo import create_model, has_published_weights, list_models
+from toolkit.pictures import load_image
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import trained
 
@@ -74,3 +77,32 @@ def open_landmarks(source: str, weights: str | Path | None = None, threads: int 
             "an exported landmark network"
         )
     return network
+
+
+def compare_networks(
+    first: str, second: str, weights: str | Path | None = None, image: str | Path | None = None
+) -> Parity:
+    """Opens two networks, or a darknet reference (.npz) in place of one, and compares them layer by layer.
+
+    Args:
+        first, second: as for `open_network`, or a .npz with darknet's own outputs.
+        weights: of the zoo network or cfg among them.
+        image: what both see; a photograph unless given. A reference has an input of its own.
+
+    Raises:
+        InputError: a side cannot be opened, both are references, or they are two networks.
+    """
+    references = {name: DarknetReference(name) for name in (first, second) if name.endswith(".npz")}
+    networks = {
+        name: open_network(name, weights if name in list_models() or name.endswith(".cfg") else None)
+        for name in (first, second)
+        if name not in references
+    }
+    if not networks:
+        raise InputError("two darknet references cannot be run: name a network on one side")
+    x = None
+    if not references:
+        io = networks[first].io
+        x = probe_input(io) if image is None else preprocess(load_image(image), io)[0][None]
+    sides: dict[str, Network | DarknetReference] = {**networks, **references}
+    return layer_parity(sides[first], sides[second], x, (Path(first).name, Path(second).name))

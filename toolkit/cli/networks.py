@@ -19,22 +19,22 @@ def models(as_json: Json = False) -> None:
     """The networks of the zoo: size, parameters, cost, published weights."""
     from toolkit.models import create_model, list_models
     from toolkit.models.cost import measure
-    from toolkit.models.io import ModelIO
     from toolkit.models.zoo import has_published_weights
 
     entries: list[dict[str, Any]] = []
     for name in list_models():
         model = create_model(name)
         cost = measure(model)
-        io: Any = model.io
-        detector = isinstance(io, ModelIO)
+        io = model.io
+        fields = io.as_dict()
         entries.append(
             {
                 "name": name,
                 "input_size": list(cost.input_size),
-                "classes": len(io.classes) if detector else 0,
-                "points": 0 if detector else io.points,
-                "strides": [head.stride for head in io.heads] if detector else [],
+                "finds": io.summary,
+                "classes": len(fields.get("classes", ())),
+                "points": fields.get("points", 0),
+                "strides": [head.stride for head in io.heads],
                 "params": cost.params,
                 "macs": cost.macs,
                 "bflops": cost.bflops,
@@ -47,7 +47,7 @@ def models(as_json: Json = False) -> None:
         [
             e["name"],
             "x".join(str(v) for v in e["input_size"]),
-            f"{e['points']} points" if e["points"] else f"{e['classes']} classes",
+            e["finds"],
             "/".join(str(v) for v in e["strides"]) or "-",
             f"{e['params']:,}",
             f"{e['macs'] / 1e6:.1f}",

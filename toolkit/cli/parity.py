@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -87,30 +87,13 @@ def parity_compare(
 
     Exit code 1 if they differ by more than the tolerance.
     """
-    from toolkit.export import parity
-    from toolkit.export.parity import probe_input
-    from toolkit.inference.preprocess import preprocess
-    from toolkit.models import list_models
-    from toolkit.networks import open_network
-    from toolkit.pictures import load_image
+    from toolkit.export.parity import picture as draw
+    from toolkit.networks import compare_networks
 
-    def open_side(source: str) -> Any:
-        if source.endswith(".npz"):
-            return parity.DarknetReference(source)
-        own = source in list_models() or source.endswith(".cfg")
-        return open_network(source, weights if own else None)
-
-    sides = [open_side(source) for source in (first, second)]
-    x = None
-    ios = [side.io for side in sides if hasattr(side, "io")]
-    if len(ios) == len(sides):
-        x = probe_input(ios[0]) if image is None else preprocess(load_image(image), ios[0])[0][None]
-    elif not ios:
-        raise InputError("two darknet references cannot be run: name a network on one side")
-    result = parity.layer_parity(sides[0], sides[1], x, (Path(first).name, Path(second).name))
+    result = compare_networks(first, second, weights, image)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        parity.picture(result, tolerance).savefig(picture)
+        draw(result, tolerance).savefig(picture)
     diverging = result.first_divergence(tolerance)
     good = result.relative <= tolerance
     rows = [

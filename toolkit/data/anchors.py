@@ -22,8 +22,18 @@ Sizes = NDArray[np.float32]
 
 
 def object_sizes(dataset: Dataset, input_size: tuple[int, int], resize: str = "stretch") -> Sizes:
-    """(m, 2) sizes of the objects at a network input of `input_size` (w, h), crowd regions, ignored and
-    empty boxes left out. `resize`: "stretch" or "letterbox". InputError for pictures without a recorded size.
+    """Sizes of a data set's objects at a network input.
+
+    Args:
+        dataset: labelled pictures; crowd regions, ignored and empty boxes do not count.
+        input_size: (w, h) px.
+        resize: "stretch" or "letterbox".
+
+    Returns:
+        (m, 2) widths and heights, px of the input.
+
+    Raises:
+        InputError: a picture has no recorded size.
     """
     if resize not in ("stretch", "letterbox"):
         raise InputError(f"resize must be 'stretch' or 'letterbox', not {resize!r}")
@@ -181,8 +191,19 @@ def find(
     seed: int = 0,
     threshold: float = 0.5,
 ) -> Sizes:
-    """(count, 2) anchors by rising area: k-means, then `refine`; where `published` anchors of that number
-    are given, refined from whichever of the two has the better recall."""
+    """Anchors for objects of given sizes: k-means, then `refine`.
+
+    Args:
+        sizes: (m, 2) widths and heights, px of the input.
+        count: number of anchors.
+        published: (count, 2) anchors to start from instead, where their recall is better.
+        generations: of `refine`.
+        seed: of everything drawn.
+        threshold: overlap of widths and heights from which an object is reached.
+
+    Returns:
+        (count, 2) anchors by rising area.
+    """
     starts = [kmeans(sizes, count, seed=seed)]
     if published is not None and len(np.asarray(published)) == count:
         starts.append(np.asarray(published, np.float32))

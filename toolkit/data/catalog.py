@@ -22,12 +22,20 @@ def locate(name: str) -> Path | None:
 
 
 def load(source: str | Path, strict: bool = True) -> Dataset:
-    """A dataset by name or from a folder.
+    """Loads a data set by name or from a folder.
 
-    `source` is the name of a card in `datasets/` ("bccd", "toy", ...: read from the folder that TOOLKIT_DATA
-    names, or from `datasets/<name>`, in whatever format it has; the toy set is made where it is missing) or a
-    path: the canonical folder, or any format that `formats.detect_format` knows. A folder with the name of a
-    card is given as "./name". `strict` as in `formats.read`. InputError where nothing is found.
+    Args:
+        source: the name of a card in `datasets/` ("bccd", "toy", ...), looked for below TOOLKIT_DATA and in
+            `datasets/<name>`, in any format (the toy set is made where it is missing); or a path: the
+            canonical folder, or any format that `formats.detect_format` knows. A folder with the name of a
+            card is given as "./name".
+        strict: as in `formats.read`.
+
+    Returns:
+        The pictures and boxes of all splits.
+
+    Raises:
+        InputError: nothing is there, or the labels cannot be read.
     """
     text = str(source)
     if isinstance(source, str) and re.fullmatch(r"\w+", text) and text in names():

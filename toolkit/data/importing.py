@@ -37,8 +37,24 @@ def import_dataset(
     overwrite: bool = False,
     **options: Any,
 ) -> Dataset:
-    """Turn `source` (a folder, a label file, a .zip of one, or the name of a card) into the canonical folder
-    `output` and return the dataset there. Parameters as in `read` and `dataset.save`."""
+    """Turns labels of any known format into the canonical folder.
+
+    Args:
+        source: a folder, a label file, a .zip of one, or the name of a card.
+        output: the canonical folder to make; it appears whole or not at all.
+        format: a name in `formats.FORMATS`; found out unless given.
+        classes: class names, in their order; boxes are matched to them by name.
+        images: folder of the pictures, where they are apart from the labels.
+        link: hard links instead of copies, where the file system allows it.
+        overwrite: replace a data set that is there.
+        options: further options of the format's reader.
+
+    Returns:
+        The data set in `output`.
+
+    Raises:
+        InputError: the format is unknown, or labels or pictures are missing or damaged.
+    """
     path = Path(source)
     if format is None and not path.exists():
         dataset = catalog.load(source)
@@ -90,11 +106,21 @@ def prelabel(
     link: bool = True,
     overwrite: bool = False,
 ) -> Dataset:
-    """Write the pictures of `dataset` with a network's boxes for an annotation tool; return what was written.
+    """Writes pictures with a network's boxes for correction in an annotation tool.
 
-    `detections` gives for each picture in order its boxes (k, 4) xyxy in its pixels, scores (k,) and indices
-    into `classes` (k,). Boxes are cut to the picture; those with nothing left go. Labels that the dataset had
-    are replaced. The corrected labels come back through `read` or `import_dataset`.
+    The corrected labels come back through `read` or `import_dataset`.
+
+    Args:
+        dataset: the pictures; labels that it has are replaced.
+        detections: for each picture in order boxes (k, 4) xyxy px, scores (k,) and indices into `classes`
+            (k,). Boxes are clipped to the picture; those with nothing left are dropped.
+        classes: names.
+        output: folder for the tool.
+        format: a name in `formats.FORMATS` that is written.
+        link, overwrite: as in `import_dataset`.
+
+    Returns:
+        What was written.
     """
     dataset = filled_sizes(dataset)
     columns, scores = Columns(), []

@@ -47,20 +47,26 @@ def make_toy(
     objects: tuple[int, int] = (1, 6),
     overwrite: bool = False,
 ) -> Dataset:
-    """Write the toy dataset to the canonical folder `folder` and return it.
+    """Makes the toy data set.
 
     Each picture is a piece of a photograph with a few strokes that mean nothing and, over them, digits:
     turned by up to 15 degrees, blurred, in a colour easy to see, the sides of their boxes between a tenth
     and half of the picture's, overlapping by an IoU of up to .3. Boxes are the exact bounds of what was
-    pasted. No digit and no photograph occurs in two splits. The same arguments and library versions give the
-    same files; a larger `count` keeps the first pictures of every split.
+    pasted. No digit and no photograph occurs in two splits. The same arguments and library versions give
+    the same files; a larger `count` keeps the first pictures of every split.
 
-    Parameters
-    ----------
-    count: pictures in all. size: their width and height in px, at least 64.
-    classes: 1 to 10: the digits from zero on.
-    splits: the share of each split, by default {"train": .8, "val": .2}.
-    objects: the fewest and most digits in a picture.
+    Args:
+        folder: the canonical folder to make.
+        seed: of everything drawn.
+        count: pictures in all.
+        size: their width and height in px, at least 64.
+        classes: 1 to 10, the digits from zero on.
+        splits: the share of each split; {"train": .8, "val": .2} unless given.
+        objects: the fewest and most digits in a picture.
+        overwrite: replace a data set that is there.
+
+    Returns:
+        The data set in `folder`.
     """
     splits = dict(splits or {"train": 0.8, "val": 0.2})
     if not 1 <= classes <= len(CLASSES) or size < 64 or not 1 <= objects[0] <= objects[1]:

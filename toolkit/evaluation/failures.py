@@ -24,12 +24,21 @@ if TYPE_CHECKING:
 
 
 def confusion(truth: Truth, detections: Detections, threshold: float, iou: float = 0.5) -> NDArray[np.int64]:
-    """(C + 1, C + 1) counts: row = what it is, column = what the detector says; the last row is background
-    (false positives), the last column objects that were missed.
+    """Which class is taken for which.
 
-    Detections of `threshold` and above and objects pair one to one where the IoU is at least `iou`, those of
-    one class first, then by falling IoU. A detection left over that overlaps an ignored object that much, or
-    has that share of its area in a crowd region, is dropped; so are ignored objects and crowd regions.
+    Detections of `threshold` and above pair with objects one to one where the IoU is at least `iou`, those
+    of one class first, then by falling IoU. A detection left over that overlaps an ignored object that
+    much, or has that share of its area in a crowd region, is dropped; so are ignored objects and crowd
+    regions.
+
+    Args:
+        truth, detections: of the same pictures and classes.
+        threshold: least score.
+        iou: least overlap of a pair.
+
+    Returns:
+        (C + 1, C + 1) counts; the row is the labelled class, the column the detected one. The last row is
+        background (false positives), the last column missed objects.
     """
     check_columns(truth, detections, iou)
     rows, taken, dropped = pair_up(truth, detections, threshold, iou)
@@ -59,8 +68,17 @@ class Failures:
 def failures(
     truth: Truth, detections: Detections, threshold: float, iou: float = 0.5, limit: int | None = None
 ) -> Failures:
-    """What goes wrong at a threshold, with the pairs of `confusion`: rows of the detections and of the truth,
-    at most `limit` of each kind."""
+    """What goes wrong at a threshold, with the pairs of `confusion`.
+
+    Args:
+        truth, detections: of the same pictures and classes.
+        threshold: least score.
+        iou: least overlap of a pair.
+        limit: most rows of each kind.
+
+    Returns:
+        Rows of detections and of objects, by kind of failure.
+    """
     check_columns(truth, detections, iou)
     rows, taken, dropped = pair_up(truth, detections, threshold, iou)
     missed = np.setdiff1d(np.flatnonzero(~truth.crowd & ~truth.ignore), taken)

@@ -118,14 +118,22 @@ def evaluate(
     labelled: ArrayLike | None = None,
     thresholds: Sequence[float] = (0.08, 0.10),
 ) -> LandmarkScores:
-    """Points (n, k, 2) in pixels against the true ones.
+    """Errors of points compared with the labelled ones.
 
-    A face's error is the mean distance of its points divided by a length: "inter-ocular", the distance of the
-    outer eye corners (k = 68, 98 or 106), or "box", the diagonal of `boxes` (n, 4) xyxy, by default the
-    bounds of the true points. `labelled` (n, k) leaves points out, and a face without a label for an eye
-    corner, or for any point, has no length to divide by and is left out. A face whose prediction is not
+    A face's error is the mean distance of its points divided by a length. A face whose prediction is not
     finite was not found: it counts as a failure and as nothing in the area, and not in the mean errors.
-    InputError for other shapes, an unknown layout, or no face with a length to divide by.
+
+    Args:
+        predicted, truth: (n, k, 2) px.
+        normaliser: "inter-ocular" for the distance of the outer eye corners (k = 68, 98 or 106), or "box"
+            for the diagonal of the face's box.
+        boxes: (n, 4) xyxy; the bounds of the true points unless given.
+        labelled: (n, k); points without a label do not count, and a face without a label for an eye corner,
+            or for any point, is left out and counted.
+        thresholds: errors above which a face is a failure.
+
+    Raises:
+        InputError: other shapes, an unknown layout, or no face with a length to divide by.
     """
     found, real = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if found.shape != real.shape or real.ndim != 3 or real.shape[2] != 2:
@@ -172,9 +180,19 @@ def read_points(path: str | Path) -> NDArray[np.float64]:
 
 
 def predict(network: Landmarking, dataset: Dataset) -> NDArray[np.float32]:
-    """The network's points (m, P, 2) px for every labelled face of a data set, each cut out by the bounds of
-    its true points (`toolkit.faces.windows_of_points`), as benchmarks of landmarks have it: without a
-    detector. Raises InputError where a picture does not decode or the data set has no landmarks."""
+    """A landmark network's points for every labelled face, without a detector.
+
+    Args:
+        network: on any engine.
+        dataset: with landmarks; each face is cut out by the bounds of its true points
+            (`toolkit.faces.windows_of_points`), as benchmarks do.
+
+    Returns:
+        (m, P, 2) px.
+
+    Raises:
+        InputError: a picture does not decode, or the data set has no landmarks.
+    """
     if dataset.keypoints is None:
         raise InputError("the data set has no landmarks: name one with keypoints")
     points = np.full((len(dataset.labels), network.io.points, 2), np.nan, np.float32)

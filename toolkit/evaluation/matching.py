@@ -124,12 +124,22 @@ def mark_matches(
 def match(
     truth: Truth, detections: Detections, iou: float = 0.5, difficult: str = "ignored", pixel: float = 0.0
 ) -> Matches:
-    """The VOC devkit's matching: by falling score, each detection takes the object of its class that it
-    overlaps most, if the IoU is at least `iou`; the first to take an object is right, later ones are wrong.
+    """Pairs detections with objects as the VOC devkit does.
 
-    `difficult` says what an object of `Truth.ignore` is: "ignored": no object to find, and a detection whose
-    best object it is is dropped, however many there are; "counted": an object as any other.
-    `pixel`: 1.0 for corners that include their last pixel, as the devkit's do; 0.0 for plain coordinates.
+    By falling score, each detection takes the object of its class that it overlaps most, if the IoU is at
+    least `iou`; the first to take an object is right, later ones are wrong.
+
+    Args:
+        truth: labelled objects.
+        detections: of the same pictures and classes.
+        iou: least overlap, above 0 and at most 1.
+        difficult: what an object of `Truth.ignore` is. "ignored": it need not be found, and detections
+            whose best object it is are dropped, however many there are; "counted": an object like any
+            other.
+        pixel: 1.0 for corners that include their last pixel, as in the devkit; 0.0 for plain coordinates.
+
+    Returns:
+        Right and wrong detections by falling score, with counts of objects and pictures.
     """
     # not boxes.match_greedily: a detection takes its best object even if that is taken, and is then wrong
     check_columns(truth, detections, iou)

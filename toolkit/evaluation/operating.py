@@ -27,8 +27,15 @@ class OperatingPoint:
 
 
 def operating_points(matches: Matches) -> NDArray[np.float64]:
-    """(t, 5) threshold, precision, recall, F1 and false positives per picture at every distinct score, from
-    the highest. The threshold is half way to the next lower score, so that > and >= do the same."""
+    """Every operating point of a detector.
+
+    Args:
+        matches: detections paired with objects.
+
+    Returns:
+        (t, 5) threshold, precision, recall, F1 and false positives per picture, at every distinct score
+        from the highest. A threshold is half way to the next lower score, so that > and >= do the same.
+    """
     if not len(matches.scores):
         return np.zeros((0, 5))
     recall, precision, scores = precision_recall(matches)
@@ -47,9 +54,17 @@ def operating_point(
     recall: float | None = None,
     false_positives: float | None = None,
 ) -> OperatingPoint:
-    """The threshold for a wanted precision (the one with the highest recall), a wanted recall (the one with
-    the highest precision), at most `false_positives` per picture (the one with the highest recall), or,
-    nothing wanted, for the best F1. InputError where none reaches it, saying how far the detector gets.
+    """The threshold for one wish; for the best F1 without one.
+
+    Args:
+        matches: detections paired with objects.
+        precision: least precision; the point with the highest recall is taken.
+        recall: least recall; the point with the highest precision is taken.
+        false_positives: most false positives per picture; the point with the highest recall is taken.
+
+    Raises:
+        InputError: more than one wish, no detections, or no threshold that fulfils it (says how far it
+            gets).
     """
     wishes = {"precision": precision, "recall": recall, "false_positives": false_positives}
     chosen = {name: value for name, value in wishes.items() if value is not None}

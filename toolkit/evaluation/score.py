@@ -37,10 +37,21 @@ WIDER_INPUTS = {"own": None, "640": 640, "original": 0}
 def predict(
     model: Detecting, dataset: Dataset, settings: DetectSettings = PUBLISHED, batch: int = 8
 ) -> Detections:
-    """Detections of every picture of `dataset`, class ids by name in the order of `dataset.classes`.
+    """Detections of every picture of a data set.
 
-    Reading, resizing and decoding overlap with the network. Raises InputError where a picture does not decode
-    or network and data set share no class.
+    Reading, resizing and decoding overlap with the network.
+
+    Args:
+        model: on any engine.
+        dataset: pictures; labels are not used.
+        settings: of the detector.
+        batch: pictures in one call of the network.
+
+    Returns:
+        Columns of detections, class ids by name in the order of `dataset.classes`.
+
+    Raises:
+        InputError: a picture does not decode, or network and data set share no class.
     """
     paths = [dataset.path(i) for i in range(len(dataset))]
     detections = progress(run(model, paths, settings, batch), "detecting", len(paths))

@@ -26,14 +26,23 @@ def curate(
     drop_duplicates: bool = False,
     with_app: bool = False,
 ) -> tuple[dict[str, int], Dataset]:
-    """Put `dataset` into FiftyOne, prepare its views, and bring back what stays -> pictures in each view, and
-    the curated data set.
+    """Prepares views of a data set in FiftyOne, and brings back what stays.
 
-    `network`: a detector of the zoo whose features tell which pictures are alike; where it has the classes of
-    the data set, its detections add views of what is hard and of labels that look wrong. `count`: pictures in
-    each view. `with_app` opens FiftyOne's App and goes on when it is closed. The folder `output` gets
-    views/NAME.png, record.json and the data set curated/. Raises InputError where it holds something already,
-    and where FiftyOne or its database is missing.
+    Args:
+        dataset: to look through.
+        network: a detector of the zoo whose features tell which pictures are alike; where it has the
+            classes of the data set, its detections add views of hard pictures and of labels that look
+            wrong.
+        output: gets views/NAME.png, record.json and the data set curated/.
+        count: pictures in each view.
+        drop_duplicates: leave exact and near duplicates out.
+        with_app: open FiftyOne's App and continue when it is closed.
+
+    Returns:
+        Pictures in each view, and the curated data set.
+
+    Raises:
+        InputError: `output` holds something already, or FiftyOne or its database is missing.
     """
     output = Path(output)
     if output.exists() and any(output.iterdir()):

@@ -18,13 +18,23 @@ from toolkit.runtime import InputError
 
 
 def fix(dataset: Dataset, report: Report, output: str | Path) -> list[dict[str, Any]]:
-    """Write a mended copy of the dataset (canonical folder) to `output`; the dataset itself is not touched.
+    """Writes a mended copy of a data set; the data set itself is not touched.
 
-    Only what needs no guessing: boxes cut at the border, corners put in order, units converted, repeated and
-    empty boxes and those of classes without a name dropped, certain swaps undone, wrong sizes recorded anew,
-    pictures that do not decode left out, EXIF rotation that the labels ignore taken out of the copy. Returns
-    what was done, one entry per change, which `output`/fixes.json holds as well. InputError where `output`
-    holds something already or no picture decodes.
+    Only what needs no guess is mended: boxes cut at the border, corners put in order, units converted,
+    repeated and empty boxes and those of classes without a name dropped, certain swaps undone, wrong sizes
+    recorded anew, pictures that do not decode left out, EXIF rotation that the labels ignore taken out of
+    the copy.
+
+    Args:
+        dataset: as given to `examine`.
+        report: what `examine` found in it.
+        output: the new canonical folder.
+
+    Returns:
+        One entry for each change; `output`/fixes.json holds them too.
+
+    Raises:
+        InputError: `output` holds something already, or no picture decodes.
     """
     boxes, sizes = dataset.boxes.copy(), dataset.sizes.copy()
     keypoints = None if dataset.keypoints is None else dataset.keypoints.copy()

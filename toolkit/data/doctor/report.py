@@ -18,10 +18,16 @@ MISFIT_IOU = 0.25  # an object overlapping its best anchor by less (width and he
 
 
 def examine(dataset: Dataset, model_io: Any = None, pictures: bool = True) -> Report:
-    """Look for the twelve faults, and measure balance, object sizes and anchors.
+    """Looks for the faults that ruin a training, and measures balance, object sizes and anchors.
 
-    model_io: a detector's `.io` (input size, heads with strides and anchors), for the last two reports.
-    pictures: False leaves the pictures closed and five faults unlooked for (`findings.NEED_PICTURES`).
+    Args:
+        dataset: read with `strict=False`, so that it may hold bad values.
+        model_io: of a detector (input size, heads with strides and anchors), for object sizes and anchors.
+        pictures: False does not decode the pictures; five faults are then not looked for
+            (`findings.NEED_PICTURES`).
+
+    Returns:
+        Findings, counts by fault, and notes.
     """
     seen = look_at(dataset) if pictures else None
     frames, findings = size_findings(dataset, seen)

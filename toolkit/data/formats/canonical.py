@@ -14,13 +14,24 @@ from toolkit.runtime import InputError
 
 
 def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: bool = False) -> Dataset:
-    """Write the canonical folder, whole or not at all, and return the dataset as it now is there.
+    """Writes the canonical folder, whole or not at all.
 
-    Pictures are hard links to the sources where the file system allows it (`link=False` copies: do that
-    before editing pictures in place). Identifiers, crowd, ignore, keypoints, areas, sizes and splits are
-    kept; on loading, pictures come split by split (`split_order`), within one in the order they have here.
-    InputError for a folder that holds something already, a missing picture, no pictures, or a split name that
-    cannot be a file name.
+    Identifiers, crowd, ignore, keypoints, areas, sizes and splits are kept. On loading, pictures come split
+    by split (`split_order`), within a split in the order they have here.
+
+    Args:
+        dataset: what to write.
+        folder: the new folder.
+        link: pictures are hard links to the sources where the file system allows it; False copies them,
+            which is needed before pictures are edited in place.
+        overwrite: replace a data set that is there.
+
+    Returns:
+        The data set in `folder`.
+
+    Raises:
+        InputError: the folder holds something already, a picture is missing, there are no pictures, or the
+            name of a split cannot be the name of a file.
     """
     folder = Path(folder)
     if not len(dataset):

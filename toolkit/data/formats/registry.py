@@ -46,7 +46,17 @@ FORMATS = {
 
 
 def detect_format(path: str | Path) -> str:
-    """The name in FORMATS of what is at `path`, from the files there; InputError where it is none."""
+    """Recognises the format of labels by the files that are there.
+
+    Args:
+        path: a folder or a label file.
+
+    Returns:
+        A name in `FORMATS`.
+
+    Raises:
+        InputError: there is nothing, or nothing of a known format.
+    """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} is not there")
@@ -100,17 +110,23 @@ def read(
     strict: bool = True,
     **options: Any,
 ) -> Dataset:
-    """The dataset at `path`.
+    """Reads a data set in any known format.
 
-    Parameters
-    ----------
-    format: a name in FORMATS; None finds it out (`detect_format`).
-    classes: the class names wanted, in their order. Boxes are matched to them by name (InputError for another
-        class); for YOLO files without names they are the names.
-    images: the folder of the pictures, where labels and pictures are apart (exports without pictures).
-    strict: False keeps what a doctor should see: missing and unreadable pictures, labels without a name
-        (beyond the names in YOLO files; -1 where names were asked for or in COCO files).
-    options: what the format's reader takes besides (`one_based`, `lists`, `points`).
+    Args:
+        path: a folder or a label file.
+        format: a name in `FORMATS`; None recognises it (`detect_format`).
+        classes: class names, in their order; boxes are matched to them by name. For YOLO files without
+            names they are the names.
+        images: folder of the pictures, where they are apart from the labels.
+        strict: False keeps what the doctor examines: missing and unreadable pictures, labels without a name
+            (beyond the names in YOLO files; -1 where classes were given, and in COCO files).
+        options: further options of the format's reader (`one_based`, `lists`, `points`).
+
+    Returns:
+        The pictures and boxes of all splits.
+
+    Raises:
+        InputError: a picture or class is missing, or a label file is malformed or empty.
     """
     path = Path(path)
     if not path.exists():
@@ -131,10 +147,18 @@ def write(
     overwrite: bool = False,
     scores: NDArray[np.floating] | None = None,
 ) -> None:
-    """Write `dataset` and its pictures (hard links where possible) to the folder `path`, whole or not at all.
+    """Writes a data set and its pictures in a format, whole or not at all.
 
-    `scores` (m,) goes along in coco and label-studio. What a format cannot hold is in this module's table.
-    InputError for a folder that holds something already and for a dataset the format cannot express.
+    Args:
+        dataset: what to write; what a format cannot hold is in the table of this package.
+        path: the new folder.
+        format: a name in `FORMATS` that is written.
+        link: hard links instead of copies, where the file system allows it.
+        overwrite: replace what is there.
+        scores: (m,) of the boxes, kept by coco and label-studio.
+
+    Raises:
+        InputError: the folder holds something already, or the format cannot express the data set.
     """
     chosen = FORMATS[_known(format)]
     if chosen.write is None:
