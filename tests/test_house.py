@@ -160,6 +160,15 @@ def test_no_module_leads_back_to_itself():
         graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
 
 
+def test_no_face_name_is_hidden_by_a_submodule():
+    """Importing a submodule would put it in the place of a function of the same name."""
+    handed = faces()
+    assert "toolkit.models.create_model" in handed
+    assert [name for name, module in handed.items() if name in package_modules() and module != name] == [
+        "toolkit.detect"  # the former place, which can be called
+    ]
+
+
 def asserts(test: ast.FunctionDef) -> bool:
     """Itself, by `pytest.raises` or `pytest.warns`, or through a function called assert_..."""
     called = [

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import lazy_loader
+
 _EVALUATION = "toolkit.evaluation"
 MOVED: dict[str, dict[str, str]] = {
     "toolkit.detect": {
@@ -82,6 +84,22 @@ def at_old_place(module: str) -> Callable[[str], Any]:
         return getattr(importlib.import_module(place), new)
 
     return __getattr__
+
+
+def face_with_old_names(
+    package: str, file: str
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`lazy_loader.attach_stub` for a package that also hands on names of `MOVED`."""
+    attached, names_of, names = lazy_loader.attach_stub(package, file)
+    old = at_old_place(package)
+
+    def __getattr__(name: str) -> Any:
+        try:
+            return attached(name)
+        except AttributeError:
+            return old(name)
+
+    return __getattr__, names_of, names
 
 
 def callable_as(module: str, target: str) -> None:

@@ -598,3 +598,16 @@ def test_every_corner_trains_a_step_and_exports_equal(name, toy, tmp_path):
         parity = export_model(trained(folder / "best.pt"), tmp_path / folder.name, ["onnx", "ncnn"])
         for fmt in ("onnx", "ncnn"):
             assert parity[fmt]["max_difference"] <= parity[fmt]["tolerance"]
+
+
+def test_the_command_ends_with_exit_code_3_where_a_cell_failed(toy, tmp_path):
+    plan = stated(toy, factors={"learning_rate": [0.001, 1e9]}, seeds=[0], budget={"steps": 6})
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(plan))
+    command = [sys.executable, "-m", "toolkit.cli", "ablate", "run", str(tmp_path / "study.yaml"), "--json"]
+    run = subprocess.run(
+        [*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.returncode == 3
+    assert json.loads(run.stdout) == {"folder": str(tmp_path / "out"), "cells": 2, "failed": 1}
+    assert "failed" in run.stderr
+    assert "1000000000.0" in run.stderr
