@@ -59,6 +59,7 @@ MOVED: dict[str, dict[str, str]] = {
     "toolkit.export": {
         "open_landmarks": "toolkit.networks.open_landmarks",
         "open_model": "toolkit.networks.open_model",
+        "read_spec": "toolkit.export.folder.read_spec",
     },
     "toolkit.export.parity": {"compare": "toolkit.export.parity.layer_parity"},
     "toolkit.training.loop": {

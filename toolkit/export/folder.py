@@ -190,3 +190,8 @@ def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Network:
         InputError: the folder is not an export, lacks the format, or a file differs from its sha256.
     """
     return Exported.read(folder).open(fmt, threads)
+
+
+def read_spec(folder: str | Path) -> dict[str, Any]:
+    """spec.json of an exported folder as version 0.1 gave it; `Exported.read` has the same as an object."""
+    return Exported.read(folder).as_dict()
