@@ -33,7 +33,7 @@ def test_a_moved_slider_changes_the_picture_and_the_costs(page, start, address, 
     # not the light beside it, which is idle before there is a connection: what runs then is lost
     idle = page.get_by_text("Python 3 (ipykernel) | Idle")
     idle.wait_for()
-    page.locator(".jp-Cell", has_text="What was set above goes on").click()  # the one below the desk
+    page.locator(".jp-Cell", has_text="Use the settings from above").click()  # the one below the desk
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Above Selected Cell").click()
     slider = page.locator(".widget-slider")

@@ -129,7 +129,7 @@ def test_readings_that_are_none(change, said, stated, network, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{", "is no JSON"), ("3", "holds no readings"), ("[1]", "no reading")]
+    ("text", "said"), [("{", "is not JSON"), ("3", "holds no readings"), ("[1]", "not a reading")]
 )
 def test_files_that_are_none(text, said, network, tmp_path):
     (tmp_path / "x.json").write_text(text)

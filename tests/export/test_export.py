@@ -166,9 +166,9 @@ def test_bad_input(exported, tmp_path):
             run(open_export(folder, "onnx"), [np.zeros((9, 9, 3), np.uint8)], DetectSettings(size=(128, 112)))
         )
     for source, message in (
-        ("yolov9", "'yolov9' is no network"),
+        ("yolov9", "'yolov9' is not a network: expected one of .*fastest-v2"),
         ("lite-voc", "lite-voc has no published weights: name a .weights or .pt file"),
-        (str(tmp_path / "x.cfg"), "beside the cfg: name the weights"),
+        (str(tmp_path / "x.cfg"), "x.weights next to the cfg: name the weights"),
     ):
         with pytest.raises(InputError, match=message):
             open_model(source)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from toolkit.export.int8 import Layer, read_model
 from toolkit.export.int8.exact import integers, on_grid, weight_scales
 from toolkit.export.int8.file import encode
 from toolkit.export.int8.judge import Bench
@@ -17,6 +16,7 @@ from toolkit.export.int8.quantize import picture, quantize
 from toolkit.export.int8.ranges import METHODS, equalise, threshold
 from toolkit.export.ncnn import NcnnModel
 from toolkit.inference.preprocess import preprocess
+from toolkit.models.ncnn_file import Layer, read_model
 from toolkit.runtime import InputError
 
 

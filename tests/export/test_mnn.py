@@ -196,7 +196,7 @@ def test_bad_input(exported, tmp_path):
         MnnModel(path, io)
     with pytest.raises(InputError, match="OpenVINO cannot open .*damaged.onnx"):
         OpenVinoModel(damaged, io)
-    with pytest.raises(InputError, match="not have one input and 2 outputs"):
+    with pytest.raises(InputError, match="expected one input and 2 outputs"):
         OpenVinoModel(source, create_model("fastest-v2").io)
     with pytest.raises(InputError, match="takes 56x56, not 64x56"):
         OpenVinoModel(source, io).predict(np.zeros((1, 3, 56, 64), np.float32))

@@ -174,7 +174,7 @@ def test_bad_input(small, tmp_path):
         next(run(EndToEndModel(path, model.io), [np.zeros((9, 9, 3), np.uint8)], DetectSettings(nms="diou")))
     with pytest.raises(InputError, match="takes 56x56, not 64x56"):
         EndToEndModel(path, model.io).find(np.zeros((1, 3, 56, 64), np.float32), DetectSettings())
-    with pytest.raises(InputError, match="not have one input and 1 outputs"):
+    with pytest.raises(InputError, match="expected one input and 1 outputs"):
         OnnxModel(path, model.io)
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(source.read_bytes()[:1000])

@@ -43,8 +43,10 @@ class Packaged:
     folder: str  # below assets/models
     name: str
     formats: tuple[str, ...]
-    summary: str  # "20 classes" or "106 points"
     task: str
+    summary: str  # "20 classes" or "106 points"
+    classes: int  # 0 for a landmark network
+    points: int  # 0 for a detector
     input_size: tuple[int, int]
     files: dict[str, int]  # name -> bytes
 
@@ -165,12 +167,15 @@ def _add_model(project: Path, network: Exported) -> Packaged:
     for path in sorted({path for fmt in network.formats for path in network.paths(fmt)}):
         shutil.copyfile(path, target / path.name)
     network.save(target)
+    fields = network.io.as_dict()
     return Packaged(
         directory,
         network.name,
         network.formats,
-        network.io.summary,
         network.io.task,
+        network.io.summary,
+        len(fields.get("classes", ())),
+        fields.get("points", 0),
         network.io.input_size,
         {file.name: file.stat().st_size for file in sorted(target.iterdir())},
     )

@@ -17,10 +17,10 @@ from toolkit.runtime import InputError, whole_file
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Size and sha256 of one file."""
+    """Size and sha256 of one file, as spec.json has them; a file without them fails `Exported.check`."""
 
-    bytes: int
-    sha256: str
+    bytes: int = 0
+    sha256: str = ""
 
     @classmethod
     def of(cls, path: Path) -> FileFacts:
