@@ -15,8 +15,10 @@ def test_an_old_name_works_and_tells_its_place(module, name):
     place = importlib.import_module(module)
     # what the module uses itself is there anyway
     silent = name in vars(place)
-    with nullcontext() if silent else pytest.warns(DeprecationWarning, match=MOVED[module][name]):
+    with nullcontext() if silent else pytest.warns(DeprecationWarning, match=MOVED[module][name]) as caught:
         old = getattr(place, name)
+    if caught is not None:
+        assert [warning.filename for warning in caught] == [__file__]  # blames the line that is to be mended
     place, _, new = MOVED[module][name].rpartition(".")
     assert old is getattr(importlib.import_module(place), new)
 

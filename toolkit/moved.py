@@ -72,7 +72,7 @@ MOVED: dict[str, dict[str, str]] = {
 }
 
 
-def at_old_place(module: str) -> Callable[[str], Any]:
+def at_old_place(module: str, stacklevel: int = 2) -> Callable[[str], Any]:
     """A `__getattr__` (PEP 562) for `module` that forwards the names of `MOVED` with a DeprecationWarning."""
 
     def __getattr__(name: str) -> Any:
@@ -80,7 +80,7 @@ def at_old_place(module: str) -> Callable[[str], Any]:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         place, _, new = MOVED[module][name].rpartition(".")
         warnings.warn(
-            f"{module}.{name} is now {place}.{new}: import it from there", DeprecationWarning, stacklevel=2
+            f"{module}.{name} is now {place}.{new}: import it from there", DeprecationWarning, stacklevel
         )
         return getattr(importlib.import_module(place), new)
 
@@ -92,13 +92,10 @@ def face_with_old_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`lazy_loader.attach_stub` for a package that also hands on names of `MOVED`."""
     attached, names_of, names = lazy_loader.attach_stub(package, file)
-    old = at_old_place(package)
+    old = at_old_place(package, stacklevel=3)
 
     def __getattr__(name: str) -> Any:
-        try:
-            return attached(name)
-        except AttributeError:
-            return old(name)
+        return old(name) if name in MOVED[package] else attached(name)
 
     return __getattr__, names_of, names
 

@@ -92,17 +92,15 @@ def compare_networks(
     Raises:
         InputError: a side cannot be opened, both are references, or they are two networks.
     """
-    references = {name: DarknetReference(name) for name in (first, second) if name.endswith(".npz")}
-    networks = {
-        name: open_network(name, weights if name in list_models() or name.endswith(".cfg") else None)
-        for name in (first, second)
-        if name not in references
-    }
-    if not networks:
+    own = [name if name in list_models() or name.endswith(".cfg") else "" for name in (first, second)]
+    sides: list[Network | DarknetReference] = [
+        DarknetReference(name) if name.endswith(".npz") else open_network(name, weights if zoo else None)
+        for name, zoo in zip((first, second), own, strict=True)
+    ]
+    ios = [side.io for side in sides if not isinstance(side, DarknetReference)]
+    if not ios:
         raise InputError("two darknet references cannot be run: name a network on one side")
     x = None
-    if not references:
-        io = networks[first].io
-        x = probe_input(io) if image is None else preprocess(load_image(image), io)[0][None]
-    sides: dict[str, Network | DarknetReference] = {**networks, **references}
-    return layer_parity(sides[first], sides[second], x, (Path(first).name, Path(second).name))
+    if len(ios) == len(sides):
+        x = probe_input(ios[0]) if image is None else preprocess(load_image(image), ios[0])[0][None]
+    return layer_parity(sides[0], sides[1], x, (Path(first).name, Path(second).name))

@@ -29,9 +29,6 @@ def measured(kept: Kept) -> dict[str, Any]:
 
 
 def imports(kept: Kept) -> str:
-    if "starts" not in kept:  # a result of version 0.1, which timed the import alone
-        row = ("toolkit by torch", interval(kept["toolkit_to_torch"]), f"at most {kept['limit']:g}")
-        return table(("import", "times as long", "limit"), [row])
     rows = [
         (name, interval(row["by torch"]), f"at most {row['limit']:g}") for name, row in kept["starts"].items()
     ]

@@ -191,8 +191,8 @@ def evaluate_widerface(
     if bool(model) == bool(detections):
         raise InputError("name a network with --model or finished detections with --detections, one of them")
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size), clip=False)
-    source = detections or open_model(model, weights)
-    evaluation = evaluate(source, load_part(data, split), data, settings, protocol)
+    dataset = load_part(data, split)
+    evaluation = evaluate(detections or open_model(model, weights), dataset, data, settings, protocol)
     if write is not None:
         write_detections(write, evaluation.truth, evaluation.detections)
     if pictures is not None:

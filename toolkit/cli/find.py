@@ -43,7 +43,7 @@ def detect(
     settings = DetectSettings(conf, iou, nms, resize, fit, parse_size(size))
     network = open_model(model, weights)
     begin = time.perf_counter()
-    if video := open_video(source, frames):
+    if (video := open_video(source, frames)) is not None:  # a camera has the length 0
         target = (output or Path("detections")) / video.copy_name
         found = annotate_video(network, video, target, frames, settings)
         names = [f"frame {i}" for i in range(len(found))]
@@ -118,7 +118,7 @@ def landmarks(
     settings = replace(faces.FACES, conf=conf, size=parse_size(size))
     networks = open_model(detector), open_landmarks(points, weights)
     begin = time.perf_counter()
-    if video := open_video(source, frames):
+    if (video := open_video(source, frames)) is not None:  # a camera has the length 0
         target = (output or Path("landmarks")) / video.copy_name
         tracking = faces.Tracking(every=every, smoothing=smoothing)
         tracker = faces.FaceTracker(*networks, settings, tracking, video.fps)
