@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from toolkit.cli import app
 from toolkit.export.registry import written_formats
+from toolkit.pictures import Video
 
 
 def toolkit(*args, cwd, **environment):
@@ -419,3 +423,18 @@ def test_train_stops_resumes_and_its_network_is_taken(tmp_path):
     assert wrong.returncode == 2
     assert "unknown lever" in wrong.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_a_stream_of_unknown_length_is_a_video(zoo, tmp_path, monkeypatch):
+    """A camera, and some files, have the length 0."""
+    frames = np.zeros((3, 64, 64, 3), np.uint8)
+    writer = cv2.VideoWriter(str(tmp_path / "in.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    monkeypatch.setattr(Video, "__len__", lambda video: 0)
+    words = ["detect", str(tmp_path / "in.mp4"), "--model", "yoloface-50k", "--output", str(tmp_path / "out")]
+    answer = CliRunner().invoke(app, [*words, "--json"])
+    assert answer.exit_code == 0, answer.output
+    assert len(json.loads(answer.stdout)["results"]) == 3
+    assert (tmp_path / "out" / "in.mp4").is_file()
