@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from toolkit.cli import app
 from toolkit.export.registry import written_formats
-from toolkit.pictures import Video
+from toolkit.pictures import Video, save_image
 
 
 def toolkit(*args, cwd, **environment):
@@ -131,6 +131,39 @@ def test_export_to_everything_and_the_ladder(tmp_path, zoo, pictures):
     found = json.loads(run.stdout)["rungs"]
     assert [rung["name"] for rung in found] == ["torch", "mnn-fp16", "ncnn-int8"]
     assert run.returncode == any(rung["fault"] for rung in found)
+
+
+def test_folders_go_on_over_pictures_that_do_not_decode(tmp_path, zoo, pictures):
+    folder = tmp_path / "in"
+    for name in ("a.png", "c.tiff"):
+        save_image(folder / name, pictures["astronaut"])
+    (folder / "b.jpg").write_bytes(b"no picture")
+    for command, options in (("detect", ("--model", "yoloface-100k", "--coco", "r.json")), ("landmarks", ())):
+        words = (command, "in", *options, "--output", command)
+        run = toolkit(*words, "--json", cwd=tmp_path)
+        assert run.returncode == 3
+        told = json.loads(run.stdout)
+        assert [result["image"] for result in told["results"]] == ["in/a.png", "in/c.tiff"]
+        (skipped,) = told["skipped"]
+        assert skipped["file"] == "in/b.jpg"
+        assert skipped["reason"].startswith("does not decode as a picture")
+        assert "skipped: in/b.jpg: does not decode" in run.stderr
+        assert sorted(path.name for path in (tmp_path / command).iterdir()) == ["a.png", "c.tiff"]
+        strict = toolkit(*words, "--strict", cwd=tmp_path)
+        assert (strict.returncode, strict.stdout) == (2, "")
+        assert "in/b.jpg does not decode" in strict.stderr
+    assert {row["image_id"] for row in json.loads((tmp_path / "r.json").read_text())} == {1, 3}
+    (folder / "logo.svg").write_text("<svg/>")
+    (folder / "b.jpg").unlink()
+    for options, code in (((), 3), (("--strict",), 2)):
+        run = toolkit("detect", "in", "--model", "yoloface-100k", *options, cwd=tmp_path)
+        assert run.returncode == code
+        assert "in/logo.svg: pictures of this type are not read" in run.stderr
+    for name in ("a.png", "c.tiff"):
+        (folder / name).write_bytes(b"no picture")
+    run = toolkit("detect", "in", "--model", "yoloface-100k", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "none of the 2 pictures can be read; the first: in/a.png does not decode" in run.stderr
 
 
 BAD = {
@@ -291,21 +324,58 @@ def test_data_commands(toy, zoo, tmp_path):
     assert any((tmp_path / "labels").glob("*.json"))
 
 
-def test_evaluate_commands(toy, zoo, tmp_path):
-    """A network whose classes are the digits, untrained: low figures, by every protocol."""
+def write_digits(toy, folder):
+    """A network whose classes are the digits, untrained."""
     import torch
 
     from toolkit.data.catalog import load
     from toolkit.models import create_model
-
-    model = create_model("fastest-v2", classes=load(toy).classes, input_size=96)
     from toolkit.models.darknet.weights import save_weights
     from toolkit.models.darknet.write import to_cfg
 
+    model = create_model("fastest-v2", classes=load(toy).classes, input_size=96)
     torch.nn.init.constant_(model.heads[0].out.conv.bias, 1.0)
-    save_weights(model, tmp_path / "digits.weights")
-    (tmp_path / "digits.cfg").write_text(to_cfg(model.spec))
-    (tmp_path / "digits.names").write_text("\n".join(model.io.classes))
+    save_weights(model, folder / "digits.weights")
+    (folder / "digits.cfg").write_text(to_cfg(model.spec))
+    (folder / "digits.names").write_text("\n".join(model.io.classes))
+
+
+def test_evaluate_and_prelabel_leave_out_pictures_that_do_not_decode(toy, zoo, tmp_path):
+    """With their objects: the figures are those of the other pictures."""
+    from toolkit.data.catalog import load
+    from toolkit.data.formats import canonical
+
+    write_digits(toy, tmp_path)
+    whole = load(toy)
+    canonical.save(whole.subset(np.delete(np.arange(20), [0, 7])), tmp_path / "others")
+    shutil.copytree(toy, tmp_path / "damaged")
+    for i in (0, 7):
+        (tmp_path / "damaged" / "images" / whole.files[i]).write_bytes(b"no picture")
+    files = sorted(whole.files[i] for i in (0, 7))
+    for protocol, figure in (("coco", "ap50"), ("voc", "map50"), ("darknet", "map50")):
+        base = ("evaluate", protocol, "--model", "digits.cfg", "--conf", "0.01", "--data")
+        run = toolkit(*base, "./damaged", "--pictures", f"figures-{protocol}", "--json", cwd=tmp_path)
+        assert run.returncode == 3, run.stderr
+        told, others = json.loads(run.stdout), answer(*base, "./others", cwd=tmp_path)
+        assert sorted(picture["file"] for picture in told["skipped"]) == files
+        assert others["skipped"] == []
+        assert told[figure] == others[figure] > 0
+    strict = toolkit(*base, "./damaged", "--strict", cwd=tmp_path)
+    assert (strict.returncode, strict.stdout) == (2, "")
+    base = ("data", "prelabel", "./damaged", "labels", "--model", "digits.cfg", "--format", "yolo")
+    assert toolkit(*base, "--strict", cwd=tmp_path).returncode == 2
+    assert not (tmp_path / "labels").exists()
+    run = toolkit(*base, "--json", cwd=tmp_path)
+    assert run.returncode == 3
+    told = json.loads(run.stdout)
+    assert told["pictures"] == 18
+    assert sorted(picture["file"] for picture in told["skipped"]) == files
+    assert len(load(tmp_path / "labels")) == 18
+
+
+def test_evaluate_commands(toy, zoo, tmp_path):
+    """Low figures, by every protocol."""
+    write_digits(toy, tmp_path)
     base = ("--model", "digits.cfg", "--data", toy, "--conf", "0.3")
     coco = answer("evaluate", "coco", *base, "--pictures", "figures", cwd=tmp_path)
     assert 0 <= coco["ap50"] < 0.5
@@ -381,6 +451,13 @@ def test_a_network_and_its_points_have_one_score(zoo, tmp_path):
         assert scores[0] == scores[1]
         assert scores[0]["left_out"] == left_out
         assert scores[0]["nme"] > 0.01
+    others = landmarks.score(create_model("landmark106", "published"), dataset.subset(np.arange(1, 12)))
+    dataset.path(0).write_bytes(b"no picture")
+    run = toolkit(*args, "--model", "landmark106", "--normaliser", "inter-ocular", "--json", cwd=tmp_path)
+    assert run.returncode == 3
+    told = json.loads(run.stdout)
+    assert [picture["file"] for picture in told["skipped"]] == [dataset.files[0]]
+    assert (told["nme"], told["faces"], told["missed"]) == (others.nme, len(others.per_face), 0)
 
 
 def test_doctor_and_curation(toy, zoo, tmp_path):

@@ -160,6 +160,30 @@ def test_records(faces, pictures):
     np.testing.assert_allclose(row["bbox"], [x1, y1, x2 - x1, y2 - y1], atol=0.02)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 20])
+def test_pictures_that_do_not_decode_are_entered_and_leave_the_others_alone(faces, tmp_path, pictures, batch):
+    paths = [tmp_path / f"{i}.png" for i in range(11)]
+    for i, path in enumerate(paths):
+        cv2.imwrite(str(path), pictures["astronaut"][..., ::-1][:, i:])
+    whole = list(run(faces, paths, batch=batch))
+    bad = [0, 1, 2, 7, 10]
+    for i in bad:
+        paths[i].write_bytes(b"no picture")
+    paths[7].unlink()
+    with pytest.raises(InputError, match="0.png does not decode"):
+        list(run(faces, paths, batch=batch))
+    unreadable: dict[int, str] = {}
+    part = list(run(faces, paths, batch=batch, unreadable=unreadable))
+    assert sorted(unreadable) == bad
+    assert unreadable[7] == "is missing"
+    assert unreadable[0].startswith("does not decode as a picture")
+    assert [len(boxes.scores) for boxes in part] == [
+        0 if i in bad else len(boxes.scores) for i, boxes in enumerate(whole)
+    ]
+    for i in set(range(11)) - set(bad):
+        np.testing.assert_allclose(part[i].boxes, whole[i].boxes, atol=1e-3)
+
+
 def test_folders_and_bad_pictures(faces, tmp_path, pictures):
     with pytest.raises(InputError, match="there is no picture in"):
         find_images(tmp_path)
@@ -175,7 +199,7 @@ def test_folders_and_bad_pictures(faces, tmp_path, pictures):
     for name in ("broken.jpg", "empty.png"):
         with pytest.raises(InputError, match=f"{name} does not decode as a picture"):
             detect(faces, tmp_path / name)
-    with pytest.raises(InputError, match="there is no picture"):
+    with pytest.raises(InputError, match="none.jpg is missing"):
         detect(faces, tmp_path / "none.jpg")
     with pytest.raises(InputError, match=r"expected an RGB picture \(H, W, 3\) of uint8"):
         detect(faces, pictures["cat"][..., 0])

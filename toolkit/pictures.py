@@ -2,44 +2,220 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.runtime import InputError, progress, whole_file
+from toolkit.runtime import InputError, MissingExtra, progress, require, whole_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 T = TypeVar("T")
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+# Which files are pictures, by name; what is inside decides how one is read.
+IMAGE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jp2"),
+    *(".avif", ".heic", ".heif", ".hif", ".pbm", ".pgm", ".ppm", ".pnm"),
+}
+OTHER_PICTURE_SUFFIXES = {  # pictures that are not read, and are named where they are left out
+    *(".jxl", ".jxr", ".svg", ".psd", ".xcf", ".ico", ".tga", ".pcx", ".dds", ".eps", ".hdr", ".exr", ".pfm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".dcm", ".nii"),
+}
+COPY_SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+}  # OpenCV writes these well
+TOO_LARGE = "has more than 2^30 pixels, or is damaged: cut it into smaller pictures"
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
 DRAWING_SUFFIXES = {".png", ".jpg", ".pdf", ".svg"}
+
+
+class Unreadable(InputError):
+    """A picture that is missing, damaged or of a kind that is not read; `.reason` is the message without its
+    name."""
+
+    def __init__(self, name: str | Path, reason: str):
+        super().__init__(str(name), reason)  # both, so that it can pass from one process to another
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return " ".join(self.args)
 
 
 def load_image(path: str | Path) -> Image:
     """Read a picture.
 
+    What the file holds decides, not its suffix. Of several frames it is the first. 16 bits per channel are
+    reduced to 8. Transparency is dropped; a GIF, AVIF or HEIC is laid on white.
+
     Args:
-        path: a file in a format that OpenCV reads.
+        path: a file of one of the types in `IMAGE_SUFFIXES`.
 
     Returns:
         (H, W, 3) RGB, rotated as its EXIF tag says.
 
     Raises:
-        InputError: the file is missing or does not decode.
+        Unreadable: the file is missing or does not decode; an InputError.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"there is no picture {path}")
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
-    if image is None:
-        raise InputError(f"{path} does not decode as a picture: it is damaged, empty or of another type")
-    return image  # type: ignore[return-value]
+        raise Unreadable(path, "is missing")
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise Unreadable(path, f"cannot be read ({error.strerror or error})") from None
+    return decode(data, str(path))
+
+
+def load_readable(path: str | Path, position: int, unreadable: dict[int, str] | None) -> Image | None:
+    """`load_image` of a picture among many: where it does not decode, its `position` and the reason are
+    entered in `unreadable`, and there is None. Without `unreadable` (None) it raises."""
+    try:
+        return load_image(path)
+    except Unreadable as error:
+        if unreadable is None:
+            raise
+        unreadable[position] = error.reason
+        return None
+
+
+def decode(data: NDArray[np.uint8], name: str, turned: bool = True) -> Image:
+    """A picture from the bytes (n,) of its file, as `load_image` gives it; with `turned=False` before the
+    rotation of its EXIF tag (the decoders of TIFF and HEIC always turn). `name` is for Unreadable's message.
+    """
+    head = data[:12].tobytes()
+    if head[:4] == b"GIF8" or head[4:8] == b"ftyp":  # OpenCV has no HEIC, and turns neither colours nor AVIFs
+        return _decode_with_pillow(data, name, turned)
+    flag = cv2.IMREAD_COLOR_RGB | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(data, flag) if data.size else None
+    except cv2.error:
+        raise Unreadable(name, TOO_LARGE) from None
+    if image is not None:
+        return image  # type: ignore[return-value]
+    _check_depth(data, name)
+    return _decode_with_pillow(data, name, turned)
+
+
+def _check_depth(data: NDArray[np.uint8], name: str) -> None:
+    """Unreadable for numbers that have no range which could be taken as 0..255."""
+    if data[:4].tobytes() in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if image is not None and image.dtype not in (np.uint8, np.uint16):
+            kind = "floating point" if image.dtype.kind == "f" else "whole"
+            raise Unreadable(
+                name,
+                f"holds {8 * image.itemsize}-bit {kind} numbers, and 8 or 16 bits per channel are read: "
+                "scale its values to 0..255 and save it as an 8-bit picture",
+            )
+
+
+def _decode_with_pillow(data: NDArray[np.uint8], name: str, turned: bool) -> Image:
+    from PIL import Image as pillow
+    from PIL import ImageOps
+
+    try:
+        with _opened(BytesIO(data.tobytes()), name) as picture:
+            clear = picture.has_transparency_data
+            upright = ImageOps.exif_transpose(picture) if turned else picture
+            if not clear:
+                return np.array(upright.convert("RGB"))
+            upright = upright.convert("RGBA")
+            white = pillow.new("RGBA", upright.size, "white")
+            return np.array(pillow.alpha_composite(white, upright).convert("RGB"))
+    except Unreadable:
+        raise
+    except Exception:  # whatever damage makes a decoder raise
+        raise Unreadable(
+            name, "does not decode as a picture: it is damaged, empty or of another type"
+        ) from None
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) of a picture as `load_image` gives it, from its header, without decoding.
+
+    Raises Unreadable where the file is missing or is not a picture.
+    """
+    from PIL import UnidentifiedImageError
+
+    try:
+        with open(path, "rb") as stream:
+            (width, height), turn = stored_header(stream, str(path))
+        return (height, width) if turn >= 5 else (width, height)
+    except UnidentifiedImageError:  # a kind of TIFF that only OpenCV reads, or no picture
+        height, width = load_image(path).shape[:2]
+        return width, height
+    except FileNotFoundError:
+        raise Unreadable(path, "is missing") from None
+    except Unreadable:
+        raise
+    except (OSError, SyntaxError, ValueError, KeyError, struct.error) as error:
+        raise Unreadable(path, f"cannot be read ({error})") from None
+
+
+def stored_header(stream: BinaryIO, name: str) -> tuple[tuple[int, int], int]:
+    """(width, height) of a picture as it is stored, and EXIF's orientation 1..8, from the header of its file.
+
+    Raises what pillow raises for one that it does not know, and Unreadable as `load_image`.
+    """
+    with _opened(stream, name) as picture:
+        width, height = picture.size
+        if picture.format == "TIFF":  # versions of pillow differ in whether `size` is turned
+            width, height = picture.tag_v2[256], picture.tag_v2[257]  # type: ignore[attr-defined]
+        return (width, height), _turn(picture)
+
+
+def _turn(picture: PillowImage) -> int:
+    """EXIF's orientation, 1..8. `picture.getexif()` would decode a PNG, and ask XMP as OpenCV does not."""
+    from PIL.Image import Exif
+
+    if picture.format == "TIFF":
+        turn = picture.tag_v2.get(0x0112, 1)  # type: ignore[attr-defined]
+    else:
+        exif = Exif()
+        try:
+            exif.load(picture.info.get("exif", b""))
+        except Exception:  # whatever an untidy block makes the library raise: it says nothing then
+            return 1
+        turn = exif.get(0x0112, 1)
+    return turn if turn in range(1, 9) else 1
+
+
+def _opened(stream: BinaryIO, name: str) -> PillowImage:
+    """The header of a picture, by pillow: of the types that we read only, since for others it runs programs.
+    Raises Unreadable for one that is too large or a HEIC without its plugin, and what pillow raises."""
+    from PIL import Image as pillow
+
+    pillow.MAX_IMAGE_PIXELS = 1 << 29  # it refuses twice as many, as OpenCV does
+    kinds = ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF"]
+    brands = stream.read(64)
+    stream.seek(0)
+    if brands[4:8] == b"ftyp" and any(brand in brands for brand in _HEIC_BRANDS) and b"avi" not in brands:
+        try:
+            require("pi_heif", "pictures").register_heif_opener()
+        except MissingExtra as error:
+            raise Unreadable(name, f"is a HEIC picture, and {error}") from None
+        kinds = ["HEIF"]
+    try:
+        return pillow.open(stream, formats=kinds)
+    except pillow.DecompressionBombError:
+        raise Unreadable(name, TOO_LARGE) from None
 
 
 def check_drawing(path: Path) -> Path:
@@ -53,23 +229,49 @@ def find_images(path: str | Path) -> list[Path]:
     """Find pictures.
 
     Args:
-        path: a picture or a folder, which is searched with its subfolders.
+        path: a picture or a folder, which is searched with its subfolders, except for hidden ones.
 
     Returns:
-        The picture itself, or the folder's pictures sorted by path.
+        The picture itself, or the folder's pictures sorted by path; `other_pictures` lists those of types
+        that are not read.
 
     Raises:
         InputError: there is no picture.
     """
     path = Path(path)
     if path.is_dir():
-        pictures = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        pictures = _files(path, IMAGE_SUFFIXES)
         if not pictures:
-            raise InputError(f"there is no picture in {path}: expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+            others = other_pictures(path)
+            instead = f"found {len(others)} of other types, such as {others[0].name}; " if others else ""
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise InputError(f"there is no picture in {path}: {instead}expected {kinds}")
         return pictures
     if not path.is_file():
         raise InputError(f"there is no picture, folder or video {path}")
     return [path]
+
+
+def other_pictures(folder: str | Path) -> list[Path]:
+    """Pictures in a folder and its subfolders of types that are not read, sorted by path; none in a file."""
+    return _files(Path(folder), OTHER_PICTURE_SUFFIXES)
+
+
+def _files(folder: Path, suffixes: set[str]) -> list[Path]:
+    paths = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [
+            Path(parent, name)
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
+        ]
+    return sorted(paths)
+
+
+def copy_name(path: Path) -> Path:
+    """The name of a drawn-on copy: the picture's own, with .png behind it where its type is not written."""
+    return path if path.suffix.lower() in COPY_SUFFIXES else path.with_name(path.name + ".png")
 
 
 class Video:

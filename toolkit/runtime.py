@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 EXTRAS = {  # extra -> its main package
     "notebooks": "jupyterlab",
+    "pictures": "pi_heif",
     "curation": "fiftyone",
     "export": "ncnn",
     "device": "adbutils",

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from toolkit import fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +53,7 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Ite
         figure, axes = plt.subplots(rows, columns, figsize=(width, height))
         plt.close(figure)
         yield figure, axes
+        fonts.mend_texts(figure)
 
 
 def _name(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
@@ -91,8 +93,6 @@ def draw_boxes(
     (480, 640, 3)
     """
     import supervision as sv
-    from matplotlib import get_data_path
-    from PIL import ImageFont
 
     factor = max(1, round(long_side / max(image.shape[:2])))
     # supervision draws into BGR in place
@@ -101,11 +101,11 @@ def draw_boxes(
     ids = np.zeros(len(boxes), int) if class_ids is None else np.asarray(class_ids, int)
     side = max(picture.shape[:2])
     font = max(11, round(side / 50 * scale))
-    padding = max(2, font // 5)
+    names = fonts.all_drawable(classes)
     texts = np.array(
         [
             " ".join(
-                ([classes[c]] if c < len(classes) else []) + ([] if scores is None else [f"{scores[i]:.2f}"])
+                ([names[c]] if c < len(names) else []) + ([] if scores is None else [f"{scores[i]:.2f}"])
             )
             for i, c in enumerate(ids)
         ],
@@ -117,24 +117,33 @@ def draw_boxes(
     drawn: Any = sv.Detections(boxes[order], class_id=ids[order])
     texts, sizes = texts[order], sizes[order]
     colours = sv.ColorPalette.from_hex(list(_ON_PICTURES))
-    inks = sv.ColorPalette.from_hex([_ink(colour) for colour in _ON_PICTURES])
     picture = sv.BoxAnnotator(colours, thickness=max(1, round(side / 320 * scale))).annotate(picture, drawn)
+    image = np.ascontiguousarray(picture[..., ::-1])
     readable = (texts != "") & (sizes.min(axis=1, initial=side) >= font)
-    if readable.any():
-        path = str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
-        letters, line = ImageFont.truetype(path, font), font + 2 * padding
-        corners, words = drawn.xyxy[readable], list(texts[readable])
-        # labels stay in the picture: inside a box without room above it, and left of the right border
-        widths = np.array([letters.getlength(word) + 2 * padding for word in words], np.float32)
-        corners[:, 0] = np.minimum(corners[:, 0], picture.shape[1] - widths).clip(0)
-        corners[:, 1] += line * (corners[:, 1] < line)
-        annotator = sv.RichLabelAnnotator(
-            colours, text_color=inks, font_path=path, font_size=font, text_padding=padding
-        )
-        picture = annotator.annotate(
-            picture, sv.Detections(corners, class_id=drawn.class_id[readable]), labels=words
-        )
-    return np.ascontiguousarray(picture[..., ::-1])
+    for (x, y), text, c in zip(
+        drawn.xyxy[readable, :2], texts[readable], drawn.class_id[readable], strict=True
+    ):
+        _write_label(image, x, y, text, _ON_PICTURES[c % len(_ON_PICTURES)], font)
+    return image
+
+
+def _write_label(picture: NDArray[np.uint8], x: float, y: float, text: str, colour: str, font: int) -> None:
+    """Write text on a patch of colour above (x, y), the corner of a box, into the picture: inside the box
+    where there is no room above it, and left of the right border."""
+    padding = max(2, font // 5)
+    coverage, below = fonts.letters(text, font)
+    # rows for letters of the usual height, so that the labels of a picture are alike
+    rise, drop = max(coverage.shape[0] - below, round(0.8 * font)), max(below, round(0.2 * font))
+    height, width = rise + drop + 2 * padding, coverage.shape[1] + 2 * padding
+    left = max(0, min(int(x), picture.shape[1] - width))
+    top = int(y) - height if y >= height else int(y)
+    patch = np.zeros((height, width, 1), np.float32)
+    first = padding + rise + below - coverage.shape[0]
+    patch[first : first + coverage.shape[0], padding:-padding, 0] = coverage / np.float32(255)
+    paper, ink = (np.array(rgb, np.float32) for rgb in (_rgb(colour), _rgb(_ink(colour))))
+    target = picture[max(top, 0) : top + height, left : left + width]
+    patch = patch[: target.shape[0], : target.shape[1]]
+    target[:] = np.round(paper + (ink - paper) * patch)
 
 
 def draw_points(
@@ -151,7 +160,7 @@ def draw_points(
         A copy, RGB uint8 (H, W, 3).
     """
     drawing = image.copy()
-    ink = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    ink = _rgb(colour)
     for face in np.asarray(points, float):
         inside = np.isfinite(face).all(1) & (face >= 0).all(1) & (face < image.shape[1::-1]).all(1)
         if not inside.any():
@@ -164,8 +173,12 @@ def draw_points(
     return drawing
 
 
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
 def _ink(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = _rgb(colour)
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#FFFFFF"
 
 
@@ -242,7 +255,7 @@ def bars(
                 axes.annotate(
                     text, (max(end, 0), y), (3, 0), textcoords="offset points", va="center", fontsize=8
                 )
-        axes.set_yticks(rows, names)
+        axes.set_yticks(rows, fonts.all_drawable(names))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.14, y=0.02)
@@ -274,7 +287,7 @@ def stacked(
             axes.annotate(
                 form.format(end), (end, y), (3, 0), textcoords="offset points", va="center", fontsize=8
             )
-        axes.set_yticks(rows, names)
+        axes.set_yticks(rows, fonts.all_drawable(names))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.14, y=0.02)
@@ -312,7 +325,7 @@ def dots(
                 fontsize=8,
             )
         axes.set_xscale("log")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), fonts.all_drawable(names))
         axes.invert_yaxis()
         axes.margins(x=0.16, y=0.08)
         _name(axes, title, xlabel, "")
@@ -430,6 +443,7 @@ def pareto(
         axes.plot([], [], color=_GREY, lw=1.2, label="Pareto front")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         _name(axes, title, xlabel, ylabel)
+        fonts.mend_texts(figure)
         figure.draw_without_rendering()  # labels are placed after the layout has moved the points
         _spread_labels(axes, xy, names, set(front.tolist()))
     return figure
@@ -449,6 +463,7 @@ def _spread_labels(axes: Axes, xy: NDArray[np.float64], names: Sequence[str], fr
         taken += [(x, y, after, y), (after, y, after, above)]
     for i, (point, dot, name) in enumerate(zip(xy, dots, names, strict=True)):
         label = axes.annotate(name, tuple(point), (0, 0), textcoords="offset points", fontsize=8.5)
+        fonts.mend_text(label)
         extent = label.get_window_extent()
         options: list[tuple[Any, ...]] = []
         for dx, dy, align in (near if i in front else near[::-1]) + far:
@@ -530,8 +545,9 @@ def confusion(matrix: ArrayLike, classes: Sequence[str], title: str = "") -> Fig
     with _figure(side + 0.9, side) as (figure, axes):
         picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         font = float(np.clip(cell * 22, 4.5, 10))
-        axes.set_xticks(range(size), [*classes, "missed"], rotation=90 if size > 6 else 0, fontsize=font)
-        axes.set_yticks(range(size), [*classes, "background"], fontsize=font)
+        names = fonts.all_drawable(classes)
+        axes.set_xticks(range(size), [*names, "missed"], rotation=90 if size > 6 else 0, fontsize=font)
+        axes.set_yticks(range(size), [*names, "background"], fontsize=font)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         axes.axhline(size - 1.5, color="white", lw=2)

@@ -57,6 +57,8 @@ def made(folder: Path, pictures: int, boxes: int) -> Dataset:
             (folder / name).parent.mkdir()
         os.link(folder / "base" / f"{i % 100}.jpg", folder / name)
     corners = np.sort(rng.uniform(0, 1, (boxes, 2, 2)), axis=1).reshape(boxes, 4) * (160, 120, 160, 120)
+    boxes_px = np.round(corners, 2).astype(np.float32)
+    boxes_px[:, 2:] = np.maximum(boxes_px[:, 2:], boxes_px[:, :2] + np.float32(0.01))  # each has an area
     owners = np.sort(rng.integers(pictures, size=boxes))
     return Dataset(
         root=folder,
@@ -67,7 +69,7 @@ def made(folder: Path, pictures: int, boxes: int) -> Dataset:
         splits=np.where(np.arange(pictures) % 5, "train", "val"),
         starts=np.searchsorted(owners, np.arange(pictures + 1)).astype(np.int64),
         box_ids=np.arange(1, boxes + 1),
-        boxes=np.round(corners, 2).astype(np.float32),
+        boxes=boxes_px,
         labels=rng.integers(len(CLASSES), size=boxes).astype(np.int32),
         crowd=np.zeros(boxes, np.bool_),
         ignore=rng.random(boxes) < 0.1,

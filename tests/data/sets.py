@@ -144,3 +144,14 @@ def assert_same(found: Dataset, wanted: Dataset, without: tuple[str, ...] = (), 
         assert (a is None) == (b is None), column
         if a is not None:
             np.testing.assert_array_equal(a, b)
+
+
+def labels_of(dataset: Dataset, digits: int = 3) -> dict[str, list[tuple]]:
+    """Picture -> (class, xyxy px) of its boxes, rounded."""
+    return {
+        name: [
+            (dataset.classes[dataset.labels[row]], *(round(v, digits) for v in dataset.boxes[row].tolist()))
+            for row in range(dataset.starts[i], dataset.starts[i + 1])
+        ]
+        for i, name in enumerate(dataset.files)
+    }

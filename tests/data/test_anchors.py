@@ -172,6 +172,50 @@ def test_heads_take_anchors_by_size():
         anchors.to_heads(VOC, (32, 16), "odd")
 
 
+@pytest.mark.parametrize("count", [1, 6, 9])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(20, 30)],
+        [(20, 30)] * 64,
+        [(3, 3)] * 5,
+        [(300, 2), (20, 20)],
+        np.random.default_rng(0).uniform(20, 21, (64, 2)),
+        [*[(20, 20)] * 90, *[(10 + i, 40) for i in range(10)]],
+    ],
+    ids=["one", "one-size", "tiny", "two", "nearly-one-size", "most-of-one-size"],
+)
+def test_few_sizes_give_anchors_that_differ_and_reach_the_objects(sizes, count):
+    fitted = anchors.fitted(sizes, count, generations=50)
+    assert fitted.anchors.shape == (count, 2)
+    assert np.isfinite(fitted.anchors).all()
+    assert (fitted.anchors > 0).all()
+    assert (np.diff(fitted.anchors.prod(axis=1)) >= 0).all()
+    assert len(np.unique(np.maximum(np.rint(fitted.anchors), 1), axis=0)) == count
+    assert anchors.fit(sizes, fitted.anchors).recall == 1 or count == 1
+    np.testing.assert_array_equal(anchors.find(sizes, count, generations=50), fitted.anchors)
+    if count == 6 and len(np.unique(np.rint(sizes), axis=0)) == 1:  # each of two heads has one that fits
+        overlap = anchors.wh_iou(sizes[:1], fitted.anchors)[0]
+        assert all(overlap[list(mask)].max() > 0.5 for mask in anchors.to_heads(fitted.anchors, (32, 16)))
+        assert "1 of 6 anchors: the others are spread around it" in fitted.notes[0]
+
+
+def test_a_search_says_what_was_out_of_the_ordinary():
+    from toolkit import create_model
+
+    io = create_model("fastest-v2").io
+    result = anchors.search(dataset([(640, 640)], [1], [[0, 0, 100, 100]]), io)
+    assert result.anchors.shape == result.own.shape
+    assert result.masks == ((3, 4, 5), (0, 1, 2))
+    assert "1 of 6 anchors" in result.notes[0]
+    boxes = [[0, 0, w, h] for w in range(30, 600, 30) for h in range(20, 600, 30)]
+    assert anchors.search(dataset([(640, 640)], [len(boxes)], boxes), io).notes == ()
+    with pytest.raises(InputError, match="there are no objects to fit anchors to: label some"):
+        anchors.search(dataset([(640, 640)], [0], []), io)
+    with pytest.raises(InputError, match="at least 1, found -2"):
+        anchors.search(dataset([(640, 640)], [1], [[0, 0, 9, 9]]), io, -2)
+
+
 def test_bad_input_is_one_sentence():
     with pytest.raises(InputError, match="no objects"):
         anchors.kmeans(np.zeros((0, 2)), 3)

@@ -52,7 +52,7 @@ get: Draw it yourself.
         ("licence: CC0\n", "", "licence: Field required"),
         ("[a, b]", "[a, a]", "classes: .*class names repeat"),
         ("[a, b]", "[]", "classes: List should have at least 1 item"),
-        ("format: voc", "format: kitti", "layout.format: .*expected one of coco, voc"),
+        ("format: voc", "format: vocal", "layout.format: .*expected one of coco, voc"),
         ("https://example.org", "ftp://example.org", "source: String should match"),
         ("{train: 1}", "{train: 0}", "splits.train.* greater than or equal to 1"),
         ("title: Mine", "titel: Mine", "title: Field required"),

@@ -19,10 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.data import doctor
+from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.boxes import SAME_BOX_IOU
+from toolkit.data.doctor.findings import WHOLE
 from toolkit.data.formats import registry
 from toolkit.data.formats.canonical import save
+from toolkit.data.intake import Intake, LeftOut, Skipped
 from toolkit.data.toy import make_toy
 from toolkit.runtime import InputError
 
@@ -31,6 +34,7 @@ REAL = {
     *(("duplicate-box", f"BloodImage_{n:05d}.jpg") for n in (13, 20, 100, 104, 251, 284, 331, 403)),
     ("near-duplicate", "BloodImage_00037.jpg"),
 }
+OF_THE_SET = {"no-labels", "empty-split"}  # faults of no single picture
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +134,12 @@ class Voc:
 
 _TAGS = ("xmin", "ymin", "xmax", "ymax")
 _BOX = re.compile(r"\s*".join(rf"<{tag}>([^<]+)</{tag}>" for tag in _TAGS))
+
+
+def enclosed(pixels: np.ndarray, box: np.ndarray) -> list[int]:
+    """The values inside a box, in whatever direction it is turned."""
+    x1, y1, x2, y2 = box.astype(int)
+    return np.sort(pixels[y1:y2, x1:x2], axis=None).tolist()
 
 
 def middle(boxes) -> bool:
@@ -246,13 +256,13 @@ def sick(bccd: Path, tmp_path_factory: pytest.TempPathFactory) -> Voc:
 
 @pytest.fixture(scope="module")
 def sick_report(sick: Voc) -> tuple[Dataset, doctor.Report]:
-    dataset = registry.read(sick.root, strict=False)
+    dataset = registry.read(sick.root, faults="keep")
     return dataset, doctor.examine(dataset)
 
 
 def test_every_fault_planted_in_voc_files_is_found_and_nothing_else(sick, sick_report):
     report = sick_report[1]
-    assert {fault for fault, _ in sick.planted} == set(doctor.FAULTS)
+    assert {fault for fault, _ in sick.planted} == set(doctor.FAULTS) - OF_THE_SET
     assert sick.planted - found(report) == set()
     assert found(report) - sick.planted - sick.allowed - REAL == set()
     counts = Counter(finding.fault for finding in report.findings)
@@ -325,7 +335,7 @@ def test_faults_planted_in_yolo_files(bccd, tmp_path):
         (data / f"{stem}.jpg").write_bytes(content)
         planted.add(("undecodable", f"{stem}.jpg"))
 
-    dataset = registry.read(tmp_path / "yolo", strict=False)
+    dataset = registry.read(tmp_path / "yolo", faults="keep")
     report = doctor.examine(dataset)
     assert planted - found(report) == set()
     assert found(report) - planted - REAL == set()
@@ -378,7 +388,7 @@ def test_faults_planted_in_coco_files(bccd, tmp_path):
     planted.add(("size-mismatch", names[wrong]))
     file.write_text(json.dumps(coco))
 
-    report = doctor.examine(registry.read(tmp_path / "coco", strict=False))
+    report = doctor.examine(registry.read(tmp_path / "coco", faults="keep"))
     assert planted - found(report) == set()
     assert found(report) - planted - allowed - REAL == set()
 
@@ -415,10 +425,13 @@ def test_a_mended_copy(sick, sick_report, tmp_path):
     exif = [f for f in report.findings if f.fault == "exif-rotation"]
     assert sorted(bool(f.mend) for f in exif) == [False, True, True]  # half a turn could be either
     for finding in exif:
-        if finding.mend:  # the same pixels, and now every reader sees them as the labels do
+        if finding.mend:  # each box has the same pixels, now in the picture as it is shown
             flag = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
             source = cv2.imread(str(dataset.root / finding.file), flag)
-            assert np.array_equal(source, cv2.imread(str(mended.root / finding.file)))
+            shown = cv2.imread(str(mended.root / finding.file))
+            turned = mended.boxes[mended.rows(mended.files.index(finding.file))]
+            boxes = dataset.boxes[dataset.rows(finding.picture)]
+            assert [enclosed(shown, box) for box in turned] == [enclosed(source, box) for box in boxes]
     # A file whose every box was swapped has its boxes back.
     whole = next(f for f in report.findings if f.mend == "swap picture")
     rows = mended.rows(mended.files.index(whole.file))
@@ -439,7 +452,7 @@ def test_the_page_carries_everything_with_it(sick, sick_report, tmp_path):
     dataset, report = sick_report
     doctor.write_page(dataset, report, tmp_path / "page.html", per_fault=4)
     page = (tmp_path / "page.html").read_text()
-    for fault in doctor.FAULTS:
+    for fault in set(doctor.FAULTS) - OF_THE_SET:
         assert f'<section id="{fault}">' in page
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert page.count("data:image/jpeg;base64,") > 30
@@ -452,7 +465,7 @@ def test_pictures_that_are_not_opened(sick, sick_report):
     dataset, _ = sick_report
     quick = doctor.examine(dataset, pictures=False)
     needs_pictures = {"undecodable", "exif-rotation", "size-mismatch", "exact-duplicate", "near-duplicate"}
-    assert {fault for fault, _ in found(quick)} == set(doctor.FAULTS) - needs_pictures
+    assert {fault for fault, _ in found(quick)} == set(doctor.FAULTS) - needs_pictures - OF_THE_SET
 
 
 @dataclass(frozen=True)
@@ -503,6 +516,62 @@ def test_objects_too_small_and_anchors_that_do_not_fit():
 def test_a_box_that_is_not_finite():
     report = doctor.examine(made([[0, 0, np.nan, 5], [5, 5, np.inf, 50], [5, 5, 50, 50]]), pictures=False)
     assert report.counts == dict.fromkeys(doctor.FAULTS, 0) | {"degenerate": 2}
+
+
+def of_splits(splits: list[str], labelled: list[bool]) -> Dataset:
+    """A picture for each split, with a box or none."""
+    columns = Columns()
+    for i, (split, box) in enumerate(zip(splits, labelled, strict=True)):
+        columns.add_picture(f"{i}.jpg", (640, 480), split)
+        if box:
+            columns.add_box(i, (10, 10, 60, 60), 0)
+    return columns.dataset(Path("/nowhere"), ["a"], "here")
+
+
+@pytest.mark.parametrize(
+    ("splits", "labelled", "no_labels", "empty"),
+    [
+        (["train", "val"], [True, True], 0, []),
+        (["train", "val"], [False, False], 1, []),
+        (["train", "val", "test"], [True, False, False], 0, ["val", "test"]),
+        (["train", "train", ""], [True, False, False], 0, ["no split"]),
+    ],
+)
+def test_sets_and_splits_without_objects(splits, labelled, no_labels, empty):
+    report = doctor.examine(of_splits(splits, labelled), pictures=False)
+    assert report.counts["no-labels"] == no_labels
+    sentences = [finding.sentence for finding in report.findings if finding.fault == "empty-split"]
+    assert len(sentences) == len(empty)
+    assert all(name in sentence for name, sentence in zip(empty, sentences, strict=True))
+
+
+def test_what_the_import_left_out_is_shown(tmp_path):
+    dataset = of_splits(["train"], [True])
+    assert doctor.examine(dataset, pictures=False).import_sentences == []  # made in memory
+    intake = Intake("yolo", "labels/", left_out=(LeftOut("boxes <without> area", 3, "a.txt, line 2: 0 0"),))
+    intake = replace(intake, skipped=(Skipped("b.gif", "is damaged"),), notes=("one folder deeper",))
+    report = doctor.examine(replace(dataset, intake=intake), pictures=False)
+    answer = json.loads(json.dumps(report.as_dict()))
+    assert answer["left_out"] == [
+        {"kind": "boxes <without> area", "count": 3, "example": "a.txt, line 2: 0 0"}
+    ]
+    assert answer["skipped"] == [{"file": "b.gif", "reason": "is damaged"}]
+    assert answer["intake"]["notes"] == ["one folder deeper"]
+    doctor.write_page(dataset, report, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    for text in (
+        "boxes &lt;without&gt; area",
+        "<td>3</td>",
+        "a.txt, line 2",
+        "b.gif: is damaged",
+        "one folder",
+    ):
+        assert text in page
+    assert WHOLE.capitalize() not in page
+    whole = doctor.examine(replace(dataset, intake=Intake("voc", "Annotations/")), pictures=False)
+    assert whole.import_sentences == [WHOLE]
+    doctor.write_page(dataset, whole, tmp_path / "whole.html")
+    assert WHOLE.capitalize() in (tmp_path / "whole.html").read_text()
 
 
 def test_a_crowd_may_repeat_its_members():

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,30 @@ def test_a_broken_ground_truth_is_named(tmp_path):
     savemat(tmp_path / "wider_face_val.mat", {"other": np.zeros(3)})
     with pytest.raises(InputError, match="no readable event_list"):
         widerface.read_truth(tmp_path)
+
+
+def test_pictures_that_do_not_decode_are_left_out_of_the_truth(data, zoo, tmp_path):
+    """The scores are those of the other pictures."""
+    from toolkit import create_model
+    from toolkit.data.catalog import load
+    from toolkit.evaluation.score import evaluate_widerface
+
+    network, few = (
+        create_model("yoloface-50k", "published"),
+        load("widerface_val").subset(np.arange(0, 60, 6)),
+    )
+    others = evaluate_widerface(network, few.subset(np.array([0, 1, 2, 4, 5, 6, 7, 8])), "widerface_val")
+    for i, name in enumerate(few.files):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no picture" if i == 3 else few.path(i).read_bytes())
+    damaged = replace(few, root=tmp_path)
+    (tmp_path / few.files[9]).unlink()
+    with pytest.raises(InputError, match="does not decode"):
+        evaluate_widerface(network, damaged, "widerface_val")
+    part = evaluate_widerface(network, damaged, "widerface_val", faults="skip")
+    assert [picture.file for picture in part.skipped] == [few.files[3], few.files[9]]
+    assert part.skipped[1].reason == "is missing"
+    assert part.truth.files == others.truth.files
+    assert part.scores.as_dict() == others.scores.as_dict()
+    assert part.scores.easy > 0

@@ -374,10 +374,19 @@ def test_calibration_inputs(given, pictures, tmp_path):
     with pytest.raises(InputError, match="cannot read the list of pictures"):
         calibration_inputs(tmp_path / "none.txt", io)
     (tmp_path / "03.png").write_bytes(b"not a picture")
+    with pytest.warns(UserWarning, match="1 of 14 .* are left out: .*03.png does not decode"):
+        np.testing.assert_array_equal(calibration_inputs(tmp_path, io), np.delete(wanted, 3, 0))
     with pytest.raises(InputError, match="03.png does not decode"):
-        calibration_inputs(tmp_path, io)
-    with pytest.raises(InputError, match="there is no picture gone.jpg"):
+        calibration_inputs(paths, io)
+    with pytest.raises(InputError, match="gone.jpg is missing"):
         calibration_inputs(["gone.jpg", *paths], io)
+    for path in paths[4:11]:
+        path.write_bytes(b"not a picture")
+    with (
+        pytest.warns(UserWarning, match="8 of 14"),
+        pytest.raises(InputError, match="and 6 were given"),
+    ):
+        calibration_inputs(tmp_path, io)
 
 
 def test_wrong_colours_are_noticed(given, data, tmp_path):

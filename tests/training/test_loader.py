@@ -294,7 +294,7 @@ def test_a_picture_that_goes_while_training(own_copy, workers, damage):
         own_copy.path(i).unlink()
         if damage == "damaged":
             own_copy.path(i).write_bytes(b"no picture")
-    words = "there is no picture" if damage == "vanished" else "does not decode"
+    words = "is missing" if damage == "vanished" else "does not decode"
     with pytest.raises(InputError, match=words) as caught:
         list(running)
     assert str(own_copy.root) in str(caught.value)

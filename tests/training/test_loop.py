@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,20 @@ def test_a_folder_holds_one_run(toy, tmp_path):
         train(settings(model="fastest-v1"), tmp_path / "run", resume=True, dataset=toy)
     with pytest.raises(InputError, match="no run to resume"):
         train(settings(), tmp_path / "other", resume=True, dataset=toy)
+
+
+def test_a_set_without_splits_is_trained_on_and_the_run_says_how(toy, tmp_path, capsys):
+    whole = replace(toy, splits=np.full(len(toy), ""))
+    result = train(settings(stop_at=1), tmp_path / "whole", dataset=whole)
+    assert "made has no splits: 4 of 40 pictures are held out for validation" in result.notes[0]
+    assert result.notes[0] in capsys.readouterr().err
+    assert json.loads((tmp_path / "whole" / "result.json").read_text())["notes"] == list(result.notes)
+    assert read_config(tmp_path / "whole" / "config.yaml").notes == {"validation": result.notes[0]}
+    one = train(settings(anchors="fit"), tmp_path / "one", dataset=whole.subset(np.array([0])))
+    assert one.finished
+    assert one.score is not None
+    assert "only 1 picture: validation uses the training pictures" in one.notes[0]
+    assert "of 6 anchors: the others are spread around" in one.notes[1]
 
 
 def test_bad_settings_are_one_sentence(toy, tmp_path):

@@ -47,16 +47,22 @@ def run_cell(
     if plan.budget.steps is not None and result.steps != plan.budget.steps:
         raise InputError(f"the training took {result.steps} steps instead of {plan.budget.steps}")
     if plan.test_split or plan.score == "widerface":
-        answer |= score(plan, folder / "best.pt", dataset)
+        answer |= score(plan, config, folder / "best.pt", dataset)
     if not math.isfinite(answer["score"]):
         raise InputError(f"the score is {answer['score']}: the evaluated pictures have no objects")
     return answer
 
 
-def score(plan: Plan, weights: Path, dataset: Dataset) -> dict[str, float]:
-    """Scores of the best checkpoint on the test split, or on the validation split if there is none."""
+def score(plan: Plan, config: Config, weights: Path, dataset: Dataset) -> dict[str, float]:
+    """Scores of the best checkpoint on the test split, or on the validation pictures if there is none."""
     model = trained(weights, SpecDetector)
-    part = dataset.split(plan.test_split or plan.val_split)
+    part = dataset.split(plan.test_split) if plan.test_split else splits(config, dataset)[1]
+    if not len(part):
+        there = ", ".join(sorted(set(dataset.splits.tolist()) - {""})) or "none"
+        raise InputError(
+            f"{plan.data} has no pictures in the split {plan.test_split!r} (the study's test_split), its "
+            f"splits are {there}: change test_split, or leave it out"
+        )
     if plan.score == "widerface":
         scores = evaluate(model, part, "widerface", plan.data)
         return {**scores, "score": scores["hard"]}

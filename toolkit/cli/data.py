@@ -1,4 +1,4 @@
-"""`toolkit data`: import, doctor, curate, anchors, prelabel."""
+"""`toolkit data`: import, doctor, curate, anchors, split, prelabel."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.cli.answer import print_answer, print_message, table
-from toolkit.cli.options import Data, Format, Json, Model, Overwrite, Size, Weights, drawable, parse_size
+from toolkit.cli.answer import as_json_list, end_in_part, print_answer, print_intake, print_message, table
+from toolkit.cli.options import (
+    Data,
+    Format,
+    Json,
+    Model,
+    Overwrite,
+    Size,
+    Strict,
+    Weights,
+    drawable,
+    parse_size,
+)
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -24,22 +35,36 @@ def data_import(
     classes: Annotated[str, typer.Option(help="Classes to keep, separated by commas.")] = "",
     copy: Annotated[bool, typer.Option("--copy", help="Copy pictures instead of linking them.")] = False,
     overwrite: Overwrite = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Import labels of any supported format as COCO JSON."""
+    """Import labels of any supported format as COCO JSON. Exit code 3 if anything was left out."""
     from toolkit.data.importing import import_dataset
 
-    names = classes.split(",") if classes else None
     dataset = import_dataset(
-        source, output, format or None, classes=names, images=images, link=not copy, overwrite=overwrite
+        source,
+        output,
+        format or None,
+        classes=classes.split(",") if classes else None,
+        images=images,
+        link=not copy,
+        overwrite=overwrite,
+        faults="refuse" if strict else "skip",
     )
-    counts = dataset.counts()
+    intake, counts = dataset.intake, dataset.counts()
+    for sentence in intake.sentences():
+        print_message(sentence)
     totals = {"pictures": len(dataset), "boxes": len(dataset.labels)}
-    rows = [[name, str(n)] for name, n in totals.items()]
+    rows = [["format", f"{intake.format}: {intake.why}"]]
+    rows += [[name, str(n)] for name, n in totals.items()]
     rows += [[f"split {name or '(none)'}", str(n)] for name, n in counts["splits"].items()]
     rows += [[name, str(n)] for name, n in counts["classes"].items()]
-    answer = {"folder": str(output), **totals, **counts}
-    print_answer(answer, as_json, table(str(output), ["", "count"], rows))
+    rows += [[f"left out: {part.kind}", str(part.count)] for part in intake.left_out]
+    rows += [["skipped pictures", str(len(intake.skipped))]] if intake.skipped else []
+    answer = {"folder": str(output), **totals, **counts, **intake.as_dict()}
+    print_answer(answer, as_json, table(str(output), ["", ""], rows))
+    if not intake.whole or (not len(dataset.labels) and intake.format != "folder"):
+        raise typer.Exit(3)
 
 
 @app.command("doctor")
@@ -53,7 +78,7 @@ def data_doctor(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="HTML report with pictures of the findings.")] = None,
     pictures: Annotated[
-        bool, typer.Option(help="Decode the pictures; five faults are not checked otherwise.")
+        bool, typer.Option(help="Decode the pictures; five of fourteen faults are not checked otherwise.")
     ] = True,
     as_json: Json = False,
 ) -> None:
@@ -62,7 +87,7 @@ def data_doctor(
     from toolkit.data.catalog import load
     from toolkit.models import create_model
 
-    dataset = load(data, strict=False)
+    dataset = load(data, faults="keep")
     report = examiner.examine(dataset, create_model(model).io if model else None, pictures)
     result = report.as_dict()
     if html is not None:
@@ -70,8 +95,10 @@ def data_doctor(
     if fix is not None:
         result["fixes"] = examiner.fix(dataset, report, fix)
         print_message(f"{len(result['fixes'])} corrections, written to {fix}")
-    for note in report.notes:
+    for note in report.observations:
         print_message(f"note: {note}")
+    for sentence in report.import_sentences:
+        print_message(sentence)
     for finding in report.findings[:20]:
         print_message(f"{finding.fault}: {finding.sentence}")
     if len(report.findings) > 20:
@@ -108,13 +135,21 @@ def data_curate(
     """Curate a data set in FiftyOne; writes the curated set and a record of what was removed."""
     from toolkit.data import curation
     from toolkit.data.catalog import load
+    from toolkit.data.class_names import compare_classes
     from toolkit.networks import open_model
 
     network, dataset = open_model(model, weights), load(data)
+    notes = []
     if network.io.classes != dataset.classes:
-        print_message(f"{model} and {data} have different classes: views by predictions are skipped")
+        notes = [
+            f"{model} and {data} have different classes: views by predictions are skipped",
+            *compare_classes(network.io.classes, dataset.classes).sentences(),
+        ]
+    for note in notes:
+        print_message(f"note: {note}")
     views, curated = curation.curate(dataset, network, output, count, drop_duplicates, with_app)
-    summary = {"folder": str(output), "views": views, "pictures": len(dataset), "kept": len(curated)}
+    counts = {"pictures": len(dataset), "kept": len(curated)}
+    summary = {"folder": str(output), "views": views, **counts, "notes": notes}
     rows = [[name, str(n)] for name, n in [*views.items(), ("kept", len(curated))]]
     print_answer(summary, as_json, table(f"{data}: {len(dataset)} pictures", ["view", "pictures"], rows))
 
@@ -147,6 +182,8 @@ def data_anchors(
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         viz.anchors_on_boxes(result.sizes, {model: result.own, "found": result.anchors}).savefig(picture)
+    for note in result.notes:
+        print_message(f"note: {note}")
     text = ", ".join(f"{w:.1f},{h:.1f}" for w, h in result.anchors)
     rows = [[name, f"{f.recall:.4f}", f"{f.mean_iou:.4f}"] for name, f in fits.items()]
     print_answer(
@@ -155,10 +192,54 @@ def data_anchors(
             "anchors": result.anchors.tolist(),
             "masks": [list(mask) for mask in result.masks],
             "fits": {name: f.as_dict() for name, f in fits.items()},
+            "notes": list(result.notes),
         },
         as_json,
         table(f"anchors={text}", ["anchors", "best possible recall", "mean best IoU"], rows),
     )
+
+
+@app.command("split")
+def data_split(
+    source: Data,
+    output: Annotated[Path, typer.Argument(help="New data set folder: COCO JSON and pictures.")],
+    val: Annotated[float, typer.Option(help="Part of the pictures for validation, 0..1.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Part of the pictures for the test, 0..1.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    keep_test: Annotated[
+        bool, typer.Option("--keep-test", help="Keep the test split; divide the other pictures only.")
+    ] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy pictures instead of linking them.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Divide a data set into train, val and test: stratified by class, clips and duplicates kept whole."""
+    from toolkit.data.dividing import divide_folder
+
+    division = divide_folder(
+        source, output, val, test, seed, keep_test=keep_test, link=not copy, overwrite=overwrite
+    )
+    skipped = print_intake(division.dataset.intake)
+    for note in division.notes:
+        print_message(f"note: {note}")
+    for kept in division.kept_together:
+        print_message(f"kept together: {kept.sentence()}")
+    for sentence in division.unmet[:20]:
+        print_message(f"not met: {sentence}")
+    if len(division.unmet) > 20:
+        print_message(f"... {len(division.unmet)} in all: use --json to see them")
+    rows = [
+        [name, *(str(getattr(part, name)) for part in division.parts)]
+        for name in ("pictures", "boxes", "groups")
+    ]
+    rows += [
+        [f"boxes of {name}", *(str(part.classes[name]) for part in division.parts)]
+        for name in division.dataset.classes
+    ]
+    answer = {"folder": str(output), **division.as_dict(), "skipped": as_json_list(skipped)}
+    title = f"{output}: {division.groups} groups of pictures that stay together"
+    print_answer(answer, as_json, table(title, ["", *(part.split for part in division.parts)], rows))
+    end_in_part(skipped)
 
 
 @app.command("prelabel")
@@ -170,20 +251,35 @@ def data_prelabel(
     conf: Annotated[float, typer.Option(help="Score threshold, 0..1.")] = 0.3,
     format: Annotated[str, typer.Option(help="label-studio, coco (CVAT), voc, yolo.")] = "label-studio",
     overwrite: Overwrite = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Label pictures with a network, for correction in an annotation tool."""
     from toolkit.data.catalog import load
+    from toolkit.data.class_names import compare_classes
     from toolkit.data.importing import prelabel
     from toolkit.inference.backend import DetectSettings
     from toolkit.inference.run import run
     from toolkit.networks import open_model
 
-    network, dataset = open_model(model, weights), load(data)
+    network, dataset = open_model(model, weights), load(data, "refuse" if strict else "skip")
     paths = [dataset.path(i) for i in range(len(dataset))]
-    detections = (
-        (b.boxes, b.scores, b.class_ids) for b in run(network, paths, DetectSettings(conf=conf), batch=8)
+    unreadable: dict[int, str] | None = None if strict else {}
+    boxes = run(network, paths, DetectSettings(conf=conf), batch=8, unreadable=unreadable)
+    detections = ((b.boxes, b.scores, b.class_ids) for b in boxes)
+    labelled = prelabel(
+        dataset, detections, network.io.classes, output, format, unreadable=unreadable, overwrite=overwrite
     )
-    labelled = prelabel(dataset, detections, network.io.classes, output, format, overwrite=overwrite)
-    summary = {"folder": str(output), "pictures": len(labelled), "boxes": len(labelled.labels)}
+    skipped = print_intake(dataset.intake) + labelled.intake.skipped
+    notes = compare_classes(network.io.classes, dataset.classes).sentences() if dataset.classes else []
+    for note in notes:
+        print_message(f"note: {note}")
+    summary = {
+        "folder": str(output),
+        "pictures": len(labelled),
+        "boxes": len(labelled.labels),
+        "skipped": as_json_list(skipped),
+        "notes": notes,
+    }
     print_answer(summary, as_json, f"{len(labelled.labels)} boxes in {len(labelled)} pictures, in {output}")
+    end_in_part(skipped)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from toolkit.cli.answer import print_answer, print_message, table
+from toolkit.cli.answer import as_json_list, end_in_part, print_answer, print_intake, print_message, table
 from toolkit.cli.options import (
     Conf,
     DataOption,
@@ -20,6 +20,7 @@ from toolkit.cli.options import (
     Resize,
     Size,
     Split,
+    Strict,
     Weights,
     Wish,
     parse_size,
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 
+def _faults(strict: bool) -> Literal["skip", "refuse"]:
+    return "refuse" if strict else "skip"
+
+
 def _evaluate(
     name: str,
     protocol: Callable[[Truth, Detections], MapScores | CocoScores],
@@ -45,6 +50,7 @@ def _evaluate(
     settings: DetectSettings,
     wish: str,
     pictures: Path | None,
+    strict: bool,
     as_json: bool,
 ) -> None:
     from toolkit.data.catalog import load_part
@@ -53,9 +59,15 @@ def _evaluate(
     from toolkit.export.folder import write_threshold
     from toolkit.networks import open_model
 
-    evaluation = evaluate_by(protocol, open_model(model, weights), load_part(data, split), settings)
+    faults = _faults(strict)
+    dataset = load_part(data, split, faults)
+    evaluation = evaluate_by(protocol, open_model(model, weights), dataset, settings, faults)
+    skipped = print_intake(dataset.intake) + evaluation.skipped
+    for note in evaluation.notes:
+        print_message(f"note: {note}")
     scores = evaluation.scores.as_dict()
     result = {"protocol": name, "model": model, "data": data, "split": split, **scores}
+    result |= {"skipped": as_json_list(skipped), "notes": list(evaluation.notes)}
     point = operating_point_for(wish, evaluation.matches) if wish else None
     if point is not None:
         result["operating_point"] = point.as_dict()
@@ -66,6 +78,7 @@ def _evaluate(
     rows = [[key, f"{value:.4f}"] for key, value in figures.items()]
     rows += [[f"at {key}", f"{value:.4f}"] for key, value in result.get("operating_point", {}).items()]
     print_answer(result, as_json, table(f"{name}: {model} on {data} {split}", ["", ""], rows))
+    end_in_part(skipped)
 
 
 @app.command("coco")
@@ -83,6 +96,7 @@ def evaluate_coco(
     max_detections: Annotated[int, typer.Option(help="Detections counted per picture.")] = 100,
     operating_point: Wish = "",
     pictures: Pictures = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """COCO's average precision, per class and per size."""
@@ -93,7 +107,9 @@ def evaluate_coco(
         return coco(truth, detections, ignored, max_detections)
 
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size))
-    _evaluate("coco", protocol, model, weights, data, split, settings, operating_point, pictures, as_json)
+    _evaluate(
+        "coco", protocol, model, weights, data, split, settings, operating_point, pictures, strict, as_json
+    )
 
 
 @app.command("voc")
@@ -112,6 +128,7 @@ def evaluate_voc(
     difficult: Annotated[str, typer.Option(help="ignored or counted.")] = "ignored",
     operating_point: Wish = "",
     pictures: Pictures = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """PASCAL VOC's average precision."""
@@ -122,7 +139,9 @@ def evaluate_voc(
         return voc(truth, detections, iou, points, difficult)
 
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size))
-    _evaluate("voc", protocol, model, weights, data, split, settings, operating_point, pictures, as_json)
+    _evaluate(
+        "voc", protocol, model, weights, data, split, settings, operating_point, pictures, strict, as_json
+    )
 
 
 @app.command("darknet")
@@ -144,6 +163,7 @@ def evaluate_darknet(
     ] = "counted",
     operating_point: Wish = "",
     pictures: Pictures = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """mAP of darknet's `detector map`: boxes are not clipped; its resize, its duplicates."""
@@ -154,7 +174,9 @@ def evaluate_darknet(
         return darknet(truth, detections, iou, points, difficult)
 
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size), clip=False)
-    _evaluate("darknet", protocol, model, weights, data, split, settings, operating_point, pictures, as_json)
+    _evaluate(
+        "darknet", protocol, model, weights, data, split, settings, operating_point, pictures, strict, as_json
+    )
 
 
 @app.command("widerface")
@@ -179,6 +201,7 @@ def evaluate_widerface(
         Path | None, typer.Option(help="Folder for the detections, in the official layout.")
     ] = None,
     pictures: Pictures = None,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """WIDER FACE easy, medium and hard by the official protocol."""
@@ -191,8 +214,11 @@ def evaluate_widerface(
     if bool(model) == bool(detections):
         raise InputError("name a network with --model or finished detections with --detections, one of them")
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size), clip=False)
-    dataset = load_part(data, split)
-    evaluation = evaluate(detections or open_model(model, weights), dataset, data, settings, protocol)
+    faults = _faults(strict)
+    dataset = load_part(data, split, faults)
+    source = detections or open_model(model, weights)
+    evaluation = evaluate(source, dataset, data, settings, protocol, faults)
+    skipped = print_intake(dataset.intake) + evaluation.skipped
     if write is not None:
         write_detections(write, evaluation.truth, evaluation.detections)
     if pictures is not None:
@@ -205,8 +231,11 @@ def evaluate_widerface(
         f"scored in {seconds:.2f} s"
     )
     print_answer(
-        {**result, "evaluation_seconds": seconds}, as_json, table(f"{model or detections}", ["", "AP"], rows)
+        {**result, "skipped": as_json_list(skipped), "evaluation_seconds": seconds},
+        as_json,
+        table(f"{model or detections}", ["", "AP"], rows),
     )
+    end_in_part(skipped)
 
 
 @app.command("landmarks")
@@ -220,6 +249,7 @@ def evaluate_landmarks(
     data: DataOption = "wflw98",
     split: Split = "",
     normaliser: Annotated[str, typer.Option(help="inter-ocular or box.")] = "inter-ocular",
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Normalised mean error, area under the error curve and failure rate of landmarks.
@@ -232,15 +262,18 @@ def evaluate_landmarks(
 
     if bool(model) == bool(predictions):
         raise InputError("name a network with --model or finished points with --predictions, one of them")
-    dataset = load_part(data, split)
+    faults = _faults(strict)
+    dataset = load_part(data, split, faults)
     if dataset.keypoints is None:
         raise InputError(f"{data} has no landmarks: nothing to evaluate")
     if predictions is None:
-        scores = landmarks.score(open_landmarks(model, weights), dataset, normaliser)
+        scores = landmarks.score(open_landmarks(model, weights), dataset, normaliser, faults=faults)
     else:
         scores = landmarks.score_points(landmarks.read_points(predictions), dataset, normaliser)
     if scores.left_out:
         print_message(f"{scores.left_out} faces without the points of the {normaliser} length are skipped")
-    result = scores.as_dict()
+    skipped = print_intake(dataset.intake) + scores.skipped
+    result = {**scores.as_dict(), "skipped": as_json_list(skipped)}
     rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
     print_answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))
+    end_in_part(skipped)

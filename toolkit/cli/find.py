@@ -5,15 +5,31 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.answer import print_answer, print_message, table
-from toolkit.cli.options import Json, Model, Size, Weights, parse_size
-from toolkit.runtime import progress
+from toolkit.cli.answer import as_json_list, end_in_part, print_answer, print_message, table
+from toolkit.cli.options import Json, Model, Size, Strict, Weights, parse_size
+from toolkit.runtime import InputError, progress
+
+if TYPE_CHECKING:
+    from toolkit.data.intake import Skipped
 
 app = typer.Typer()
+
+
+def _pictures(source: str, strict: bool) -> tuple[list[Path], tuple[Skipped, ...]]:
+    """The pictures that `source` names, and those among them of types that are not read."""
+    from toolkit.data.intake import Skipped
+    from toolkit.pictures import find_images, other_pictures
+
+    paths = find_images(source)
+    reason = "pictures of this type are not read: save it as .png or .jpg"
+    others = tuple(Skipped(str(path), reason) for path in other_pictures(source))
+    if strict and others:
+        raise InputError(f"{others[0].file}: {reason}")
+    return paths, others
 
 
 @app.command()
@@ -30,36 +46,44 @@ def detect(
     output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
     coco: Annotated[Path | None, typer.Option(help="COCO results file for the detections.")] = None,
     frames: Annotated[int, typer.Option(help="Maximum number of video or camera frames; 0: all.")] = 0,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Detect objects in a picture, a folder, a video or a camera."""
+    from toolkit.data.readable import skipped_pictures
     from toolkit.inference.backend import DetectSettings
     from toolkit.inference.results import annotate, as_coco, as_records
     from toolkit.inference.run import annotate_video, run
     from toolkit.networks import open_model
-    from toolkit.pictures import find_images, load_image, open_video, save_image
+    from toolkit.pictures import copy_name, load_image, open_video, save_image
     from toolkit.runtime import whole_file
 
     settings = DetectSettings(conf, iou, nms, resize, fit, parse_size(size))
     network = open_model(model, weights)
+    skipped: tuple[Skipped, ...] = ()
     begin = time.perf_counter()
     if (video := open_video(source, frames)) is not None:  # a camera has the length 0
         target = (output or Path("detections")) / video.copy_name
         found = annotate_video(network, video, target, frames, settings)
-        names = [f"frame {i}" for i in range(len(found))]
+        readable = list(range(len(found)))
+        names = [f"frame {i}" for i in readable]
         print_message(f"wrote {target}")
     else:
-        paths = find_images(source)
+        paths, skipped = _pictures(source, strict)
+        unreadable: dict[int, str] | None = {} if Path(source).is_dir() and not strict else None
+        found = list(progress(run(network, paths, settings, unreadable=unreadable), "pictures", len(paths)))
+        skipped += skipped_pictures(paths, unreadable or {})
+        readable = [i for i in range(len(paths)) if i not in (unreadable or {})]
+        paths, found = [paths[i] for i in readable], [found[i] for i in readable]
         names = [str(path) for path in paths]
-        found = list(progress(run(network, paths, settings), "pictures", len(paths)))
         if output is not None:
             root = Path(source) if Path(source).is_dir() else Path(source).parent
             for path, boxes in zip(paths, found, strict=True):
                 picture = annotate(load_image(path), boxes, network.io)
-                save_image(output / path.relative_to(root), picture)
+                save_image(output / copy_name(path.relative_to(root)), picture)
     seconds = time.perf_counter() - begin
     if coco is not None:
-        rows = [row for i, boxes in enumerate(found) for row in as_coco(boxes, i + 1)]
+        rows = [row for i, boxes in zip(readable, found, strict=True) for row in as_coco(boxes, i + 1)]
         with whole_file(coco) as temporary:
             temporary.write_text(json.dumps(rows))
     records = [(name, as_records(boxes, network.io)) for name, boxes in zip(names, found, strict=True)]
@@ -75,12 +99,14 @@ def detect(
     print_answer(
         {
             "results": [{"image": name, "detections": detections} for name, detections in records],
+            "skipped": as_json_list(skipped),
             "seconds": seconds,
             "pictures_per_second": fps,
         },
         as_json,
         table("", ["picture", "class", "score", "x1 y1 x2 y2 (px)"], lines[:200]),
     )
+    end_in_part(skipped)
 
 
 @app.command()
@@ -103,6 +129,7 @@ def landmarks(
     ] = 3.0,
     output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
     frames: Annotated[int, typer.Option(help="Maximum number of video or camera frames; 0: all.")] = 0,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Detect faces and their landmarks in a picture, folder, video or camera.
@@ -112,11 +139,13 @@ def landmarks(
     from dataclasses import replace
 
     from toolkit import faces
+    from toolkit.data.readable import skipped_pictures
     from toolkit.networks import open_landmarks, open_model
-    from toolkit.pictures import find_images, load_image, open_video, save_image
+    from toolkit.pictures import copy_name, load_image, load_readable, open_video, save_image
 
     settings = replace(faces.FACES, conf=conf, size=parse_size(size))
     networks = open_model(detector), open_landmarks(points, weights)
+    skipped: tuple[Skipped, ...] = ()
     begin = time.perf_counter()
     if (video := open_video(source, frames)) is not None:  # a camera has the length 0
         target = (output or Path("landmarks")) / video.copy_name
@@ -126,13 +155,21 @@ def landmarks(
         names = [f"frame {i}" for i in range(len(found))]
         print_message(f"wrote {target}; the detector ran on {tracker.detections} of {len(found)} frames")
     else:
-        paths = find_images(source)
+        paths, skipped = _pictures(source, strict)
+        unreadable: dict[int, str] | None = {} if Path(source).is_dir() and not strict else None
+        found = []
+        for i, path in enumerate(progress(paths, "pictures")):
+            picture = load_readable(path, i, unreadable)
+            if picture is not None:
+                found.append(faces.detect_faces(picture, *networks, settings))
+        skipped += skipped_pictures(paths, unreadable or {})
+        paths = [path for i, path in enumerate(paths) if i not in (unreadable or {})]
         names = [str(path) for path in paths]
-        found = [faces.detect_faces(path, *networks, settings) for path in progress(paths, "pictures")]
         if output is not None:
             root = Path(source) if Path(source).is_dir() else Path(source).parent
             for path, each in zip(paths, found, strict=True):
-                save_image(output / path.relative_to(root), faces.annotate_faces(load_image(path), each))
+                copy = output / copy_name(path.relative_to(root))
+                save_image(copy, faces.annotate_faces(load_image(path), each))
     seconds = time.perf_counter() - begin
     records = [(name, faces.as_records(each)) for name, each in zip(names, found, strict=True)]
     rows = [
@@ -146,9 +183,11 @@ def landmarks(
     print_answer(
         {
             "results": [{"image": name, "faces": each} for name, each in records],
+            "skipped": as_json_list(skipped),
             "seconds": seconds,
             "pictures_per_second": len(found) / seconds,
         },
         as_json,
         table("", ["picture", "score", "x1 y1 x2 y2 (px)"], rows[:200]),
     )
+    end_in_part(skipped)

@@ -44,9 +44,16 @@ def parse_size(text: str) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[-1])
 
 
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop with exit code 2 at the first fault instead of skipping it.")
+]
 Data = Annotated[str, typer.Argument(help="A data set by name (a card in datasets/) or by path.")]
 Format = Annotated[
-    str, typer.Option(help="coco, voc, yolo, widerface, landmarks, label-studio (default: detected).")
+    str,
+    typer.Option(
+        help="coco, voc, yolo, label-studio, cvat, labelme, createml, via, fiftyone, kitti, table, "
+        "widerface, retinaface, landmarks, face-crops or folder (default: detected)."
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")]
 DataOption = Annotated[str, typer.Option(help="A data set by name (a card in datasets/) or by path.")]

@@ -68,7 +68,7 @@ def train(
         workers=workers,
     )
     result = run_training(settings, output, resume)
-    rows = [[name, str(value)] for name, value in vars(result).items()]
+    rows = [[name, str(value)] for name, value in vars(result).items() if name != "notes"]  # on stderr
     print_answer(vars(result), as_json, table("", ["", ""], rows))
     if not result.finished:
         print_message(f"stopped at step {result.step} of {result.steps}: continue with --resume")

@@ -6,6 +6,7 @@ the IoU of boxes with one centre. Sources: YOLOv2 (arXiv:1612.08242) for the clu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +102,10 @@ def fit(
 def _objects(sizes: ArrayLike) -> Sizes:
     sizes = np.asarray(sizes, np.float32).reshape(-1, 2)
     if not len(sizes):
-        raise InputError("the data set has no objects to fit anchors to")
+        raise InputError(
+            "there are no objects to fit anchors to: label some (crowd regions, boxes to ignore and empty "
+            "boxes do not count)"
+        )
     if not (np.isfinite(sizes).all() and (sizes > 0).all()):
         raise InputError(
             "object sizes must be positive numbers of pixels: run `toolkit data doctor` on the set"
@@ -183,6 +187,68 @@ def _sorted(anchors: Sizes) -> Sizes:
     return anchors[np.argsort(anchors.prod(axis=1), kind="stable")]
 
 
+@dataclass(frozen=True, eq=False)
+class FittedAnchors:
+    """Anchors for objects of given sizes, and what was out of the ordinary."""
+
+    anchors: Sizes  # (count, 2) by rising area
+    notes: tuple[str, ...] = ()  # sentences
+
+
+def fitted(
+    sizes: ArrayLike,
+    count: int,
+    published: ArrayLike | None = None,
+    generations: int = 1000,
+    seed: int = 0,
+    threshold: float = 0.5,
+) -> FittedAnchors:
+    """Anchors for objects of given sizes: k-means, then `refine`. Where that gives fewer different anchors
+    than asked for (few objects, or objects of nearly one size), the rest are spread around them.
+
+    Args:
+        sizes: (m, 2) widths and heights, px of the input; at least one.
+        count: number of anchors.
+        published: (count, 2) anchors to start from instead, where their recall is better.
+        generations: of `refine`.
+        seed: of everything drawn.
+        threshold: overlap of widths and heights from which an object is reached.
+
+    Returns:
+        `count` anchors, no two of them the same in whole pixels, and a note where they were spread.
+
+    Raises:
+        InputError: no objects, sizes that are not positive numbers, or a count below 1.
+
+    >>> spread = fitted([[20, 20]], 3)
+    >>> spread.anchors.round().tolist()
+    [[18.0, 18.0], [20.0, 20.0], [22.0, 22.0]]
+    >>> spread.notes[0].partition(": ")[0]
+    'the sizes of the objects give 1 of 3 anchors'
+    """
+    sizes = _objects(sizes)
+    if count < 1:
+        raise InputError(f"expected a number of anchors of at least 1, found {count}")
+    anchors = np.unique(sizes, axis=0)
+    if len(anchors) >= count:
+        starts = [kmeans(sizes, count, seed=seed)]
+        if published is not None and len(np.asarray(published)) == count:
+            starts.append(np.asarray(published, np.float32))
+        fits = [fit(sizes, start, threshold=threshold) for start in starts]
+        best = max(range(len(starts)), key=lambda i: (fits[i].recall, fits[i].mean_iou))
+        anchors = refine(sizes, starts[best], generations, seed, threshold)
+    pixels, first = np.unique(_pixels(anchors), axis=0, return_index=True)
+    if len(pixels) == count:
+        return FittedAnchors(anchors)
+    centres = anchors[np.sort(first)]
+    anchors, low, high = _filled_up(centres, fit(sizes, centres).share, count)
+    note = (
+        f"the sizes of the objects give {len(centres)} of {count} anchors: the others are spread around "
+        f"{'it' if len(centres) == 1 else 'them'}, with sides {low:.2f} to {high:.2f} times as long"
+    )
+    return FittedAnchors(anchors, (note,))
+
+
 def find(
     sizes: ArrayLike,
     count: int,
@@ -191,25 +257,38 @@ def find(
     seed: int = 0,
     threshold: float = 0.5,
 ) -> Sizes:
-    """Anchors for objects of given sizes: k-means, then `refine`.
+    """(count, 2) anchors by rising area for objects of given sizes: those of `fitted`, without its notes."""
+    return fitted(sizes, count, published, generations, seed, threshold).anchors
 
-    Args:
-        sizes: (m, 2) widths and heights, px of the input.
-        count: number of anchors.
-        published: (count, 2) anchors to start from instead, where their recall is better.
-        generations: of `refine`.
-        seed: of everything drawn.
-        threshold: overlap of widths and heights from which an object is reached.
 
-    Returns:
-        (count, 2) anchors by rising area.
-    """
-    starts = [kmeans(sizes, count, seed=seed)]
-    if published is not None and len(np.asarray(published)) == count:
-        starts.append(np.asarray(published, np.float32))
-    fits = [fit(sizes, start, threshold=threshold) for start in starts]
-    best = max(range(len(starts)), key=lambda i: (fits[i].recall, fits[i].mean_iou))
-    return refine(sizes, starts[best], generations, seed, threshold)
+def _pixels(anchors: Sizes) -> NDArray[np.int64]:
+    """In whole pixels, as a cfg has them."""
+    return np.maximum(np.rint(anchors), 1).astype(np.int64)
+
+
+def _filled_up(centres: Sizes, share: Sequence[float], count: int) -> tuple[Sizes, float, float]:
+    """(count, 2) anchors that differ in whole pixels: the centres, and others of the same shape around those
+    with the largest share of the objects; with the smallest and largest factor of their sides."""
+    weight = np.maximum(share, 1e-6)
+    per_centre = np.ones(len(centres), np.int64)
+    for _ in range(count - len(centres)):
+        per_centre[(weight / per_centre).argmax()] += 1
+    # Each pair of neighbours overlaps by .8, and a few steps away from a centre still by more than half.
+    step = min(0.105, 3 / count)
+    anchors, factors = list(centres), [1.0]
+    taken = {tuple(size) for size in _pixels(centres).tolist()}
+    for centre, number in zip(centres, per_centre.tolist(), strict=True):
+        k = 1
+        while number > 1:
+            factor = math.exp(step * ((k + 1) // 2) * (1 if k % 2 else -1))
+            size = tuple(_pixels(centre * factor).tolist())
+            k += 1
+            if size not in taken:
+                taken.add(size)
+                anchors.append(centre * np.float32(factor))
+                factors.append(factor)
+                number -= 1
+    return _sorted(np.array(anchors, np.float32)), min(factors), max(factors)
 
 
 def to_heads(anchors: ArrayLike, strides: Sequence[int], rule: str = "even") -> tuple[tuple[int, ...], ...]:
@@ -248,6 +327,7 @@ class AnchorSearch:
     own_fit: AnchorFit
     fit: AnchorFit
     masks: tuple[tuple[int, ...], ...]  # per head; empty where the heads cannot share the anchors evenly
+    notes: tuple[str, ...] = ()  # sentences about what was out of the ordinary
 
 
 def search(dataset: Dataset, io: ModelIO, count: int = 0, resize: str = "stretch") -> AnchorSearch:
@@ -260,11 +340,13 @@ def search(dataset: Dataset, io: ModelIO, count: int = 0, resize: str = "stretch
         resize: "stretch" or "letterbox".
 
     Raises:
-        InputError: pictures without a recorded size, or no objects.
+        InputError: pictures without a recorded size, no objects, or a negative count.
     """
     strides = [head.stride for head in io.heads]
     own = _sorted(np.array([anchor for head in io.heads for anchor in head.anchors], np.float32))
     sizes = object_sizes(dataset, io.input_size, resize)
-    anchors = find(sizes, count or len(own), own)
+    result = fitted(sizes, count or len(own), own)
+    anchors = result.anchors
+    own_fit, new_fit = (fit(sizes, each, strides) for each in (own, anchors))
     masks = to_heads(anchors, strides) if len(anchors) % len(strides) == 0 else ()
-    return AnchorSearch(sizes, own, anchors, fit(sizes, own, strides), fit(sizes, anchors, strides), masks)
+    return AnchorSearch(sizes, own, anchors, own_fit, new_fit, masks, result.notes)

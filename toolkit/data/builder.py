@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,13 +13,25 @@ from numpy.typing import NDArray
 
 from toolkit import boxes as box_formats
 from toolkit.data.dataset import Dataset
+from toolkit.data.intake import Faults, Intake, LeftOut, Skipped
 from toolkit.runtime import InputError
+
+DROPPED = -1  # the picture of a box that does not come in
 
 
 class Columns:
-    """Collects the columns of a Dataset, picture by picture, in packed arrays (no object per box)."""
+    """Collects the columns of a Dataset, picture by picture, in packed arrays (no object per box), and what
+    stays outside.
 
-    def __init__(self) -> None:
+    Args:
+        faults: "refuse" makes `leave_out` and `skip` raise InputError with their sentence.
+    """
+
+    def __init__(self, faults: Faults = "refuse") -> None:
+        self.faults = faults
+        self.skipped: list[Skipped] = []
+        self._left_out: dict[str, LeftOut] = {}
+        self._notes: dict[str, str] = {}
         self.files: list[str] = []
         self.splits: list[str] = []
         self._image_ids = array("q")
@@ -37,6 +50,32 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def leave_out(self, kind: str, example: str, count: int = 1) -> None:
+        """Count labels that stay outside: `kind` is a plural ("boxes without an area"), `example` a sentence
+        with file and place, of which the first is kept."""
+        if self.faults == "refuse":
+            raise InputError(example)
+        before = self._left_out.get(kind, LeftOut(kind, 0, example))
+        self._left_out[kind] = LeftOut(kind, before.count + count, before.example)
+
+    def skip(self, file: str, reason: str) -> None:
+        """Leave a picture outside that is missing, does not decode or is of a type that is not read."""
+        if self.faults == "refuse":
+            raise InputError(reason if file in reason else f"the picture {file} {reason}")
+        self.skipped.append(Skipped(file, reason))
+
+    def note(self, sentence: str, example: str = "") -> None:
+        """Something a reader decided that people should see; said once, with its first example."""
+        self._notes.setdefault(sentence, example)
+
+    @property
+    def intake(self) -> Intake:
+        """What stayed outside so far."""
+        notes = (f"{said} (the first: {first})" if first else said for said, first in self._notes.items())
+        return Intake(
+            left_out=tuple(self._left_out.values()), skipped=tuple(self.skipped), notes=tuple(notes)
+        )
 
     def add_picture(
         self,
@@ -94,11 +133,36 @@ class Columns:
     def boxes_so_far(self) -> int:
         return len(self._labels)
 
+    def size_of(self, picture: int) -> tuple[int, int]:
+        """The recorded (width, height) of a picture, zeros where there is none."""
+        return self._sizes[2 * picture], self._sizes[2 * picture + 1]
+
+    def record_size(self, picture: int, size: tuple[int, int]) -> None:
+        """Set the (width, height) of a picture."""
+        self._sizes[2 * picture : 2 * picture + 2] = array("i", size)
+
+    def ids_from(self, first: int) -> list[int]:
+        """The identifiers of the pictures from `first` on."""
+        return self._image_ids[first:].tolist()
+
+    def labels_from(self, first_box: int) -> list[int]:
+        """The distinct labels of the boxes from `first_box` on, by rising number."""
+        return sorted(set(self._labels[first_box:]))
+
     def resolve(
-        self, first: int, first_box: int, labels: Mapping[int, int], source: Path, strict: bool
+        self,
+        first: int,
+        first_box: int,
+        labels: Mapping[int, int],
+        source: Path,
+        picture_aliases: Mapping[int, int],
     ) -> None:
-        """Turn the image and category identifiers that the boxes from `first_box` on were added with into
-        indices: pictures from `first` on by their identifier, categories by `labels`."""
+        """Turn the identifiers that the boxes from `first_box` on were added with into indices: pictures from
+        `first` on by their identifier, categories by `labels`.
+
+        `picture_aliases` maps further identifiers of pictures to those that the pictures have. Boxes of
+        pictures or categories that are not there are left out; with "keep" an unknown category is -1.
+        """
         ids = np.array(self._image_ids[first:], np.int64)
         order = np.argsort(ids, kind="stable")
         if (np.diff(ids[order]) == 0).any():
@@ -106,37 +170,66 @@ class Columns:
         if first_box == self.boxes_so_far:
             return
         picture_ids = np.frombuffer(self._box_pictures, np.int64)[first_box:]
+        if picture_aliases:
+            distinct, inverse = np.unique(picture_ids, return_inverse=True)
+            named = [picture_aliases.get(number, number) for number in distinct.tolist()]
+            picture_ids[:] = np.array(named, np.int64)[inverse]
         place = np.searchsorted(ids, picture_ids, sorter=order).clip(max=len(ids) - 1)
         present = ids[order[place]] == picture_ids
         if not present.all():
-            raise InputError(
-                f"{source} has an annotation of picture id {picture_ids[~present][0]}, which is not "
-                "among its images"
+            self.leave_out(
+                "annotations of pictures that are not listed",
+                f"{source} has an annotation of picture id {picture_ids[~present][0]}, which is not among "
+                "its images",
+                int((~present).sum()),
             )
-        picture_ids[:] = order[place] + first
+        picture_ids[:] = np.where(present, order[place] + first, DROPPED)
         category_ids = np.frombuffer(self._labels, np.int32)[first_box:]
         categories, inverse = np.unique(category_ids, return_inverse=True)
         unknown = [c for c in categories.tolist() if c not in labels]
-        if unknown and strict:
-            raise InputError(
-                f"{source} has an annotation of category id {unknown[0]}, which is not among its categories"
-            )
         category_ids[:] = np.array([labels.get(c, -1) for c in categories.tolist()], np.int32)[inverse]
+        if unknown and self.faults != "keep":
+            lost = (category_ids < 0) & present
+            self.leave_out(
+                "annotations of categories that are not listed",
+                f"{source} has an annotation of category id {unknown[0]}, which is not among its categories",
+                int(lost.sum()),
+            )
+            picture_ids[category_ids < 0] = DROPPED
 
-    def dataset(self, root: Path, classes: Sequence[str], source: str | Path) -> Dataset:
-        """The finished Dataset, boxes sorted by picture (their order within a picture is kept).
+    def dataset(
+        self, root: Path, classes: Sequence[str], source: str | Path, skipped: Sequence[int] = ()
+    ) -> Dataset:
+        """The finished Dataset, boxes sorted by picture (their order within a picture is kept), without the
+        pictures numbered in `skipped`.
 
-        Raises InputError for no pictures and for numbers that are not finite; identifiers that are not unique
-        (several files that each count from one) are numbered anew.
+        Raises InputError for no pictures, for labels of which not one came in, and for numbers that are not
+        finite; identifiers that are not unique (several files that each count from one) are numbered anew.
         """
         n, m = len(self.files), len(self._labels)
         if n == 0:
-            raise InputError(f"{source} has no pictures: expected at least one")
+            reasons = [f"{picture.file}: {picture.reason}" for picture in self.skipped]
+            reasons += [part.example for part in self._left_out.values()]
+            why = f", the first that stayed outside: {reasons[0]}" if reasons else ": expected at least one"
+            raise InputError(f"{source} has no pictures{why}")
+        if m == 0 and self._left_out and self.faults != "keep":
+            worst = max(self._left_out.values(), key=lambda part: part.count)
+            raise InputError(
+                f"{source}: none of its labels could be read: {worst.count} {worst.kind}, the first: "
+                f"{worst.example}"
+            )
         pictures = np.frombuffer(self._box_pictures, np.int64) if m else np.zeros(0, np.int64)
         boxes = np.array(self._boxes, np.float32).reshape(m, 4)
-        if not np.isfinite(boxes).all():
-            bad = self.files[int(pictures[np.flatnonzero(~np.isfinite(boxes).all(axis=1))[0]])]
-            raise InputError(f"{source}: a box of {bad} is not made of finite numbers")
+        finite = np.isfinite(boxes).all(axis=1) | (pictures < 0)
+        if not finite.all() and self.faults != "keep":
+            bad = self.files[int(pictures[np.flatnonzero(~finite)[0]])]
+            self.leave_out(
+                "boxes that are not made of finite numbers",
+                f"{source}: a box of {bad} is not made of finite numbers",
+                int((~finite).sum()),
+            )
+            pictures = np.where(finite, pictures, DROPPED)
+            boxes[~finite] = 0
         keypoints = None
         if self._points:
             keypoints = np.zeros((m, self._points, 3), np.float32)
@@ -165,19 +258,41 @@ class Columns:
             order = np.argsort(pictures, kind="stable")
             pictures = pictures[order]
             columns = {name: column[order] for name, column in columns.items()}
-        return Dataset(
+        starts = np.searchsorted(pictures, np.arange(n + 1)).astype(np.int64)
+        if starts[0]:  # boxes that do not come in
+            columns = {name: column[starts[0] :] for name, column in columns.items()}
+        dataset = Dataset(
             root=root,
             classes=tuple(classes),
             files=self.files,
             image_ids=_unique(np.array(self._image_ids, np.int64)),
             sizes=np.array(self._sizes, np.int32).reshape(n, 2),
             splits=np.array(self.splits, np.str_),
-            starts=np.searchsorted(pictures, np.arange(n + 1)).astype(np.int64),
+            starts=starts - starts[0],
             original_sizes=np.array(self._original_sizes, np.int32).reshape(n, 2)
             if self._original_sizes
             else None,
+            intake=self.intake,
             **columns,
         )
+        return self._without(dataset, skipped, source) if skipped else dataset
+
+    def _without(self, dataset: Dataset, skipped: Sequence[int], source: str | Path) -> Dataset:
+        """Without pictures that were skipped after their boxes had been read."""
+        kept = np.setdiff1d(np.arange(len(dataset)), np.array(skipped))
+        if not len(kept):
+            raise InputError(
+                f"{source}: not one of its {len(dataset)} pictures can be read, the first: "
+                f"{self.skipped[0].reason}; --images names the folder of the pictures"
+            )
+        rest = dataset.subset(kept)
+        if lost := len(dataset.labels) - len(rest.labels):
+            self.leave_out("boxes of pictures that did not come in", self.skipped[0].reason, lost)
+        return replace(rest, intake=self.intake)
+
+    def takes_points(self, numbers: int) -> bool:
+        """Whether a box may have key points of so many numbers: as many as those before it."""
+        return numbers % 3 == 0 and self._points in (0, numbers // 3)
 
 
 def _unique(ids: NDArray[np.int64]) -> NDArray[np.int64]:

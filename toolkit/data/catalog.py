@@ -9,7 +9,9 @@ from pathlib import Path
 from toolkit.data import cards
 from toolkit.data.cards import Layout, card, names
 from toolkit.data.dataset import Dataset, shown
+from toolkit.data.folders import is_canonical
 from toolkit.data.formats import registry
+from toolkit.data.intake import Faults
 from toolkit.runtime import InputError
 
 
@@ -21,7 +23,7 @@ def locate(name: str) -> Path | None:
     return next((place for place in (*places, cards.FOLDER / name) if place.is_dir()), None)
 
 
-def load(source: str | Path, strict: bool = True) -> Dataset:
+def load(source: str | Path, faults: Faults = "skip") -> Dataset:
     """Loads a data set by name or from a folder.
 
     Args:
@@ -29,7 +31,7 @@ def load(source: str | Path, strict: bool = True) -> Dataset:
             `datasets/<name>`, in any format (the toy set is made where it is missing); or a path: the
             canonical folder, or any format that `formats.detect_format` knows. A folder with the name of a
             card is given as "./name".
-        strict: as in `formats.read`.
+        faults: as in `formats.read`: "skip", "refuse" or "keep".
 
     Returns:
         The pictures and boxes of all splits.
@@ -39,17 +41,17 @@ def load(source: str | Path, strict: bool = True) -> Dataset:
     """
     text = str(source)
     if isinstance(source, str) and re.fullmatch(r"\w+", text) and text in names():
-        return _load_card(text, strict)
+        return _load_card(text, faults)
     if not Path(source).exists():
         raise InputError(
             f"there is no dataset {text!r}: neither a file or folder nor one of {shown(names(), 20)}"
         )
-    return registry.read(source, strict=strict)
+    return registry.read(source, faults=faults)
 
 
-def load_part(source: str | Path, split: str = "") -> Dataset:
+def load_part(source: str | Path, split: str = "", faults: Faults = "skip") -> Dataset:
     """One split of a data set, or all of it. Raises InputError as `load`, and where the split is empty."""
-    dataset = load(source)
+    dataset = load(source, faults)
     part = dataset.split(split) if split else dataset
     if not len(part):
         splits = ", ".join(sorted(set(dataset.splits.tolist()) - {""})) or "none"
@@ -57,10 +59,10 @@ def load_part(source: str | Path, split: str = "") -> Dataset:
     return part
 
 
-def _load_card(name: str, strict: bool = True) -> Dataset:
+def _load_card(name: str, faults: Faults) -> Dataset:
     """The data set of that name, from wherever `locate` finds it, with the classes of its card.
 
-    The toy set is made in `datasets/toy` where it is missing. `strict` as in `formats.read`. InputError with
+    The toy set is made in `datasets/toy` where it is missing. `faults` as in `formats.read`. InputError with
     what to do where the data set is not here.
     """
     data_card = card(name)
@@ -76,6 +78,5 @@ def _load_card(name: str, strict: bool = True) -> Dataset:
             f"{data_card.folder!r}, "
             f"or put it into {cards.FOLDER / name} ({' '.join(data_card.get.split())})"
         )
-    canonical = any((folder / "annotations").glob("*.json")) and (folder / "images").is_dir()
-    layout = Layout(format="coco") if canonical else data_card.layout
-    return registry.read(folder, layout.format, classes=data_card.classes, strict=strict, **layout.options)
+    layout = Layout(format="coco") if is_canonical(folder) else data_card.layout
+    return registry.read(folder, layout.format, classes=data_card.classes, faults=faults, **layout.options)

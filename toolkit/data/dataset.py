@@ -8,13 +8,16 @@ that was reduced carries `original_width` and `original_height`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.class_names import compare_classes
+from toolkit.data.class_names import shown as shown  # for those that import it from here
+from toolkit.data.intake import Faults, Intake
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError
 
@@ -43,6 +46,7 @@ class Dataset:
     original_sizes: NDArray[np.int32] | None = (
         None  # (n, 2) before the pictures were reduced; None: as `sizes`
     )
+    intake: Intake = field(default_factory=Intake)  # how the labels came in, and what stayed outside
 
     def __len__(self) -> int:
         return len(self.files)
@@ -103,34 +107,58 @@ class Dataset:
         return self.original_sizes / np.maximum(self.sizes, 1)
 
 
-def match_classes(dataset: Dataset, classes: Sequence[str], strict: bool = True) -> Dataset:
+def match_classes(dataset: Dataset, classes: Sequence[str], faults: Faults = "refuse") -> Dataset:
     """The same boxes with labels that count in `classes`, matched by name.
 
-    Classes that the dataset lacks stay without boxes. A box whose class is not in `classes`, or whose number
-    is beyond the dataset's own names, raises InputError; with `strict=False` it gets the label -1.
+    Args:
+        dataset: its boxes may have numbers beyond its own names.
+        classes: class names, in their order; those that the dataset lacks stay without boxes.
+        faults: what becomes of a box whose class is not in `classes`: "refuse" raises, "skip" drops it,
+            "keep" gives it the label -1. "skip" also notes in the intake which names do not match, and what
+            they nearly are.
+
+    Raises:
+        InputError: a box of another class ("refuse"), or no box of any of the classes while there are boxes
+            of others ("skip").
     """
     index = {name: i for i, name in enumerate(classes)}
     n = len(dataset.classes)
-    used = np.unique(dataset.labels).tolist()
-    beyond = [label for label in used if not 0 <= label < n]
-    unknown = [dataset.classes[i] for i in used if 0 <= i < n and dataset.classes[i] not in index]
-    if strict and beyond:
+    numbers = np.unique(dataset.labels)
+    beyond = [label for label in numbers.tolist() if not 0 <= label < n]
+    unknown = [dataset.classes[i] for i in numbers.tolist() if 0 <= i < n and dataset.classes[i] not in index]
+    if faults == "refuse" and beyond:
         raise InputError(f"{dataset.root} has a box of class number {beyond[0]} and {n} class names")
-    if strict and unknown:
+    advice = compare_classes(classes, dataset.classes).advice("the names asked for")
+    if faults == "refuse" and unknown:
         raise InputError(
             f"{dataset.root} has boxes of class {unknown[0]!r}, which is not among the names asked for "
-            f"({shown(classes)})"
+            + "; ".join((f"({shown(classes)})", *advice))
         )
     table = np.array([*(index.get(name, -1) for name in dataset.classes), -1], np.int32)
     inside = (dataset.labels >= 0) & (dataset.labels < n)
-    return replace(dataset, classes=tuple(classes), labels=table[np.where(inside, dataset.labels, n)])
-
-
-def shown(names: Sequence[str], limit: int = 8) -> str:
-    """Names for an error message: the first few, then how many there are."""
-    if len(names) <= limit:
-        return ", ".join(names) or "none"
-    return ", ".join(names[:limit]) + f", ... {len(names)} in all"
+    labels = table[np.where(inside, dataset.labels, n)]
+    matched = replace(dataset, classes=tuple(classes), labels=labels)
+    absent = [name for name in classes if name not in dataset.classes]
+    if faults != "skip" or not (absent or (labels < 0).any()):
+        return matched
+    if labels.size and not (labels >= 0).any():
+        raise InputError(
+            f"{dataset.root} has no box of the classes asked for ({shown(classes)}): its classes are "
+            + "; ".join((shown(dataset.classes), *advice))
+        )
+    notes = []
+    if (labels < 0).any():
+        others = [*unknown, *(f"number {label}" for label in beyond)]
+        notes.append(
+            f"{(labels < 0).sum()} boxes of classes that were not asked for stay outside: {shown(others)}"
+        )
+    if absent:
+        notes.append(
+            f"the labels have no class {shown(absent)}, which was asked for: their classes are "
+            f"{shown(dataset.classes)}"
+        )
+    intake = replace(dataset.intake, notes=(*dataset.intake.notes, *notes, *advice))
+    return replace(matched.keep_boxes(labels >= 0), intake=intake)
 
 
 if not TYPE_CHECKING:

@@ -58,7 +58,8 @@ def place_pictures(
         try:
             if link:
                 try:
-                    os.link(os.path.realpath(dataset.path(i)), target)
+                    source = os.path.join(dataset.root, dataset.files[i])
+                    os.link(os.path.realpath(source) if os.path.islink(source) else source, target)
                     continue
                 except FileNotFoundError:
                     raise
@@ -67,3 +68,8 @@ def place_pictures(
             shutil.copyfile(dataset.path(i), target)
         except FileNotFoundError:
             raise InputError(f"the picture {dataset.path(i)} is missing") from None
+
+
+def is_canonical(path: Path) -> bool:
+    """Whether it is a folder as `formats.canonical.save` writes it."""
+    return (path / "images").is_dir() and any((path / "annotations").glob("*.json"))

@@ -9,7 +9,8 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,8 +22,11 @@ from toolkit.data import catalog
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.formats import canonical
-from toolkit.data.formats.common import filled_sizes
 from toolkit.data.formats.registry import read, write
+from toolkit.data.formats.text import decode_text
+from toolkit.data.intake import Faults, Intake
+from toolkit.data.readable import skipped_pictures
+from toolkit.pictures import picture_size
 from toolkit.runtime import InputError, progress
 
 
@@ -35,52 +39,61 @@ def import_dataset(
     images: str | Path | None = None,
     link: bool = True,
     overwrite: bool = False,
+    faults: Faults = "skip",
     **options: Any,
 ) -> Dataset:
     """Turns labels of any known format into the canonical folder.
 
     Args:
         source: a folder, a label file, a .zip of one, or the name of a card.
-        output: the canonical folder to make; it appears whole or not at all.
+        output: the canonical folder to make; it appears whole or not at all. Its `import.json` says what
+            stayed outside (`Dataset.intake`).
         format: a name in `formats.FORMATS`; found out unless given.
         classes: class names, in their order; boxes are matched to them by name.
         images: folder of the pictures, where they are apart from the labels.
         link: hard links instead of copies, where the file system allows it.
         overwrite: replace a data set that is there.
+        faults: "skip" leaves out what is at fault and counts it, "refuse" raises at the first.
         options: further options of the format's reader.
 
     Returns:
         The data set in `output`.
 
     Raises:
-        InputError: the format is unknown, or labels or pictures are missing or damaged.
+        InputError: the format is unknown, no pictures are there or not one label can be read; with "refuse"
+            also where anything is missing or damaged.
     """
-    path = Path(source)
+    path, output = Path(source), Path(output)
     if format is None and not path.exists():
-        dataset = catalog.load(source)
-        return canonical.save(
-            match_classes(dataset, classes) if classes else dataset, output, link, overwrite
+        dataset = catalog.load(source, faults)
+        return _saved(
+            match_classes(dataset, classes, faults) if classes else dataset, source, output, link, overwrite
         )
-    if path.suffix.lower() != ".zip":
-        dataset = read(path, format, classes=classes, images=images, **options)
-        return canonical.save(dataset, output, link, overwrite)
-    output = Path(output)
+    if path.suffix.lower() != ".zip" or path.is_dir():
+        dataset = read(path, format, classes=classes, images=images, faults=faults, **options)
+        return _saved(dataset, source, output, link, overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         unpack(path, Path(temporary))
-        inside = list(Path(temporary).iterdir())
-        top = inside[0] if len(inside) == 1 and inside[0].is_dir() else Path(temporary)
-        return canonical.save(
-            read(top, format, classes=classes, images=images, **options), output, link, overwrite
-        )
+        try:
+            dataset = read(temporary, format, classes=classes, images=images, faults=faults, **options)
+        except InputError as error:
+            raise InputError(str(error).replace(temporary, path.name)) from None
+        dataset = replace(dataset, intake=dataset.intake.renamed(temporary, path.name))
+        return _saved(dataset, source, output, link, overwrite)
+
+
+def _saved(dataset: Dataset, source: str | Path, output: Path, link: bool, overwrite: bool) -> Dataset:
+    intake = replace(dataset.intake, source=str(source))
+    return canonical.save(replace(dataset, intake=intake), output, link, overwrite)
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Extract a .zip into `folder`. An entry that leads out of it, a link, or more than the disk holds is
-    refused before anything is written."""
+    """Extract a .zip into `folder`, without the files that a Mac adds. An entry that leads out of it, a link,
+    or more than the disk holds is refused before anything is written."""
     try:
-        with zipfile.ZipFile(archive) as packed:
-            entries = packed.infolist()
+        with zipfile.ZipFile(archive, metadata_encoding=_name_encoding(archive)) as packed:
+            entries = [entry for entry in packed.infolist() if not entry.filename.startswith("__MACOSX/")]
             for entry in entries:
                 name = PurePosixPath(entry.filename.replace("\\", "/"))
                 if name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:", entry.filename):
@@ -90,10 +103,19 @@ def unpack(archive: Path, folder: Path) -> None:
             if sum(entry.file_size for entry in entries) > shutil.disk_usage(folder).free:
                 raise InputError(f"{archive} unpacks to more than the disk of {folder} has free")
             for entry in progress(entries, f"unpacking {archive.name}"):
+                entry.filename = entry.filename.replace("\\", "/")
                 packed.extract(entry, folder)
     except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
         # damage; an unknown compression or a password; a cut file; damage inside what is compressed
         raise InputError(f"{archive} is not a readable .zip archive ({error})") from None
+
+
+def _name_encoding(archive: Path) -> str:
+    """The encoding of file names that do not say theirs: zip means code page 437, Windows writes its own."""
+    with zipfile.ZipFile(archive) as packed:
+        unmarked = [entry.filename for entry in packed.infolist() if not entry.flag_bits & 0x800]
+    _, encoding = decode_text("\n".join(unmarked).encode("cp437", "replace"))
+    return encoding
 
 
 def prelabel(
@@ -103,6 +125,7 @@ def prelabel(
     output: str | Path,
     format: str = "label-studio",
     *,
+    unreadable: Mapping[int, str] | None = None,
     link: bool = True,
     overwrite: bool = False,
 ) -> Dataset:
@@ -117,23 +140,32 @@ def prelabel(
         classes: names.
         output: folder for the tool.
         format: a name in `formats.FORMATS` that is written.
+        unreadable: position -> reason of pictures that do not decode, as `toolkit.inference.run.run` enters
+            it while the detections come; they are left out and listed in `Dataset.intake` of the result.
         link, overwrite: as in `import_dataset`.
 
     Returns:
         What was written.
+
+    Raises:
+        InputError: no picture decodes, or as `write`.
     """
-    dataset = filled_sizes(dataset)
     columns, scores = Columns(), []
     rows = zip(dataset.files, dataset.sizes.tolist(), detections, strict=True)
-    for i, (name, size, (boxes, confidences, class_ids)) in enumerate(
+    for place, (name, size, (boxes, confidences, class_ids)) in enumerate(
         progress(rows, "labelling", len(dataset))
     ):
-        columns.add_picture(name, size, str(dataset.splits[i]), int(dataset.image_ids[i]))
+        if place in (unreadable or {}):
+            continue
+        size = size if min(size) > 0 else picture_size(dataset.path(place))
+        i = columns.add_picture(name, size, str(dataset.splits[place]), int(dataset.image_ids[place]))
         inside = box_formats.clip(np.asarray(boxes, np.float32).reshape(-1, 4), *size)
         for box, score, class_id in zip(inside, confidences, class_ids, strict=True):
             if box[2] > box[0] and box[3] > box[1]:
                 columns.add_box(i, box.tolist(), int(class_id))
                 scores.append(float(score))
+    skipped = skipped_pictures(dataset.files, unreadable or {})
     labelled = columns.dataset(dataset.root, classes, dataset.root)
+    labelled = replace(labelled, intake=Intake(skipped=skipped))
     write(labelled, output, format, link=link, overwrite=overwrite, scores=np.array(scores, np.float32))
     return labelled

@@ -37,3 +37,25 @@ def split_of(stem: str) -> str:
     if word.lower() in SPLIT_WORDS:
         return SPLIT_WORDS[word.lower()]
     return "" if stem in _NO_SPLIT else stem
+
+
+def split_of_folders(name: str) -> str:
+    """The split that the folders of a relative name give, the first that does; "" where none does.
+
+    >>> split_of_folders("images/valid/a.jpg"), split_of_folders("street/a.jpg")
+    ('val', '')
+    """
+    words = (SPLIT_WORDS.get(split_of(part).lower(), "") for part in name.split("/")[:-1])
+    return next((word for word in words if word), "")
+
+
+def split_of_list(name: str) -> str:
+    """The split that the relative name of a label file gives, by its folders or by a word in its own name; ""
+    where none does.
+
+    >>> split_of_list("valid/_annotations.csv"), split_of_list("train_labels.csv"), split_of_list("all.csv")
+    ('val', 'train', '')
+    """
+    stem = name.rsplit("/", 1)[-1].rpartition(".")[0]
+    words = (SPLIT_WORDS.get(word, "") for word in re.split(r"[^a-z]+", stem.lower()))
+    return split_of_folders(name) or next((word for word in words if word), "")

@@ -55,7 +55,7 @@ def make_data(output: Path) -> Section:
 
 
 def examine(output: Path) -> Section:
-    dataset = load(output / TOY, strict=False)
+    dataset = load(output / TOY, faults="keep")
     report = doctor.examine(dataset, create_model(NETWORK).io)
     doctor.write_page(dataset, report, output / "doctor/doctor.html")
     keep_json(output / "doctor/report.json", report.as_dict())
@@ -65,7 +65,7 @@ def examine(output: Path) -> Section:
     figure.savefig(output / "doctor/classes.png")
     faults = {doctor.FAULTS[fault]: str(count) for fault, count in report.counts.items()}
     return Section(
-        "The labels and pictures are checked for twelve faults that spoil a training. "
+        "The labels and pictures are checked for fourteen faults that spoil a training. "
         + " ".join(f"{note[:1].upper()}{note[1:]}." for note in report.notes),
         {"doctor/classes.png": "Objects of each class in both splits"},
         [Table("Faults", "doctor/report.json", {"fault": list(faults), "found": list(faults.values())})],

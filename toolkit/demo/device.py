@@ -24,7 +24,8 @@ def build_app(output: Path) -> Section:
     folder = project / package.MODELS / network.folder
     images = [load_image(path) for path in picture_paths(curated_data(output).split("val"), 5)]
     backend = open_model(f"{folder}:{network.formats[0]}")
-    settings = DetectSettings(conf=Exported.read(folder).threshold or 0.25)
+    threshold = Exported.read(folder).threshold
+    settings = DetectSettings(conf=0.25 if threshold is None else threshold)
     drawings = [
         viz.draw_boxes(image, b.boxes, b.class_ids, b.scores, backend.io.classes, scale=2)
         for image, b in zip(images, run_detector(backend, images, settings), strict=True)

@@ -50,7 +50,7 @@ class AdbDevice:
     """A folder of its own under /data/local/tmp of an Android device. `serial` may be left out where one
     device is there; HOST:PORT is connected to over the network. Raises InputError where there is no such
     device, it is not authorised, or there are several and no choice. The methods are those of
-    `timing.Device`."""
+    `connect.Device`."""
 
     def __init__(self, serial: str = ""):
         client, self.program = _client()
@@ -90,7 +90,7 @@ class AdbDevice:
             return bytes(self.device.sync.read_bytes(f"{self.folder}/{file}"))
 
     def close(self) -> None:
-        with suppress(InputError):  # it is gone, and this was said before
+        with suppress(InputError):  # it is gone, which an earlier step has reported
             self._shell(f"rm -rf {self.folder}", "cleaning up", 20)
 
     def _shell(self, command: str, doing: str, timeout: float) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from toolkit.runtime import InputError
 
 
 class LocalDevice:
-    """Runs commands in a temporary folder of this machine. The methods are those of `timing.Device`."""
+    """Runs commands in a temporary folder of this machine. The methods are those of `connect.Device`."""
 
     name = "local"
 

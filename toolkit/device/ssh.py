@@ -26,7 +26,7 @@ OPTIONS = (
 class SshDevice:
     """A temporary folder of another machine. `address`: [user@]host[:port]; host may be an alias of
     ~/.ssh/config, or of the file `config`. Raises InputError where it cannot be reached without a password.
-    The methods are those of `timing.Device`."""
+    The methods are those of `connect.Device`."""
 
     def __init__(self, address: str, config: str | Path | None = None):
         self.name = f"ssh:{address}"
@@ -71,7 +71,7 @@ class SshDevice:
             if self.folder:
                 self._call(f"rm -rf {shlex.quote(self.folder)}", "cleaning up", timeout=20)
         except InputError:
-            pass  # it is gone, and this was said before
+            pass  # it is gone, which an earlier step has reported
         finally:
             subprocess.run([*self.base, "-O", "exit", self.host], capture_output=True)
             shutil.rmtree(self.sockets, ignore_errors=True)

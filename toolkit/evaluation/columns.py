@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.class_names import compare_classes
 from toolkit.data.dataset import Dataset
 from toolkit.runtime import InputError
 
@@ -87,9 +88,11 @@ class Detections:
         index = {name: i for i, name in enumerate(classes)}
         lookup = np.array([index.get(name, -1) for name in names], np.int64)
         if (lookup < 0).all():
+            advice = compare_classes(names, classes).advice("the detector")
+            what = "; ".join(advice) or "rename the classes in the labels or use another detector"
             raise InputError(
                 f"the detector and the data set share no class: the detector knows {_some(names)}, "
-                f"the data set has {_some(classes)}; rename the classes in the labels or use another detector"
+                f"the data set has {_some(classes)}; {what}"
             )
         ids = lookup[self.class_ids]
         return replace(self, class_ids=ids).select(ids >= 0)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +16,7 @@ from toolkit.evaluation.average_precision import precision_recall
 from toolkit.evaluation.columns import Detections, Ints, Truth, check_columns
 from toolkit.evaluation.matching import Matches, pair_up
 from toolkit.evaluation.operating import OperatingPoint
-from toolkit.runtime import InputError
+from toolkit.pictures import load_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,13 +116,8 @@ def failure_gallery(dataset: Dataset, detections: Detections, worst: Failures, l
     images, titles = [], []
     for cells in filter(None, kinds):
         for title, i, box in cells:
-            path = dataset.path(int(i))
-            picture = cv2.imread(str(path))
-            if picture is None:
-                raise InputError(
-                    f"{path} is missing or does not decode: run `toolkit data doctor` on the set"
-                )
-            images.append(_cut_out(picture[..., ::-1], truth.boxes[dataset.rows(int(i))], box))
+            picture = load_image(dataset.path(int(i)))
+            images.append(_cut_out(picture, truth.boxes[dataset.rows(int(i))], box))
             titles.append(title)
         empty = columns - len(cells)
         images += [np.full((8, 8, 3), 255, np.uint8)] * empty

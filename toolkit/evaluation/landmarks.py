@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit.data.dataset import Dataset
+from toolkit.data.intake import Faults, Skipped
+from toolkit.data.readable import skipped_pictures
 from toolkit.faces import place_points, windows_of_points
 from toolkit.models.network import Landmarking
-from toolkit.pictures import load_image
+from toolkit.pictures import load_readable
 from toolkit.runtime import InputError, progress
 
 Ints = NDArray[np.int64]
@@ -90,6 +92,7 @@ class LandmarkScores:
     missed: int
     left_out: int  # faces without a length to divide by, which count nowhere
     normaliser: str
+    skipped: tuple[Skipped, ...] = ()  # pictures that do not decode, whose faces count nowhere
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: nme, auc@T and failure@T per threshold, regions, faces, missed, left_out."""
@@ -179,19 +182,24 @@ def read_points(path: str | Path) -> NDArray[np.float64]:
         raise InputError(f"cannot read {path} as .npy: {error}") from None
 
 
-def predict(network: Landmarking, dataset: Dataset) -> NDArray[np.float32]:
+def predict(
+    network: Landmarking, dataset: Dataset, unreadable: dict[int, str] | None = None
+) -> NDArray[np.float32]:
     """A landmark network's points for every labelled face, without a detector.
 
     Args:
         network: on any engine.
         dataset: with landmarks; each face is cut out by the bounds of its true points
             (`toolkit.faces.windows_of_points`), as benchmarks do.
+        unreadable: where given, the positions of pictures that do not decode are entered here with the
+            reasons, and the points of their faces are NaN.
 
     Returns:
         (m, P, 2) px.
 
     Raises:
-        InputError: a picture does not decode, or the data set has no landmarks.
+        InputError: a picture does not decode (unless `unreadable` is given), or the data set has no
+            landmarks.
     """
     if dataset.keypoints is None:
         raise InputError("the data set has no landmarks: name one with keypoints")
@@ -201,7 +209,9 @@ def predict(network: Landmarking, dataset: Dataset) -> NDArray[np.float32]:
         faces = np.flatnonzero((dataset.keypoints[rows, :, 2] > 0).any(1)) + rows.start
         if len(faces):
             windows = np.concatenate([_window(dataset.keypoints[face]) for face in faces])
-            points[faces] = place_points(load_image(dataset.path(i)), windows, network)[0]
+            picture = load_readable(dataset.path(i), i, unreadable)
+            if picture is not None:
+                points[faces] = place_points(picture, windows, network)[0]
     return points
 
 
@@ -214,10 +224,20 @@ def score(
     dataset: Dataset,
     normaliser: str = "",
     point_map: PointMap | None = None,
+    faults: Faults = "refuse",
 ) -> LandmarkScores:
-    """`score_points` of what a network gives for a data set, through `point_map` where given."""
-    points = predict(network, dataset)
-    return score_points(points if point_map is None else point_map(points), dataset, normaliser)
+    """`score_points` of what a network gives for a data set, through `point_map` where given. With the faults
+    "skip", pictures that do not decode are left out and listed in `LandmarkScores.skipped`."""
+    unreadable: dict[int, str] | None = None if faults == "refuse" else {}
+    points = predict(network, dataset, unreadable)
+    skipped = skipped_pictures(dataset.files, unreadable or {})
+    if skipped:
+        readable = np.ones(len(dataset), bool)
+        readable[list(unreadable or {})] = False
+        points = points[np.repeat(readable, np.diff(dataset.starts))]
+        dataset = dataset.subset(np.flatnonzero(readable))
+    mapped = points if point_map is None else point_map(points)
+    return replace(score_points(mapped, dataset, normaliser), skipped=skipped)
 
 
 def score_points(points: ArrayLike, dataset: Dataset, normaliser: str = "") -> LandmarkScores:

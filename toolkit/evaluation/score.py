@@ -13,7 +13,10 @@ import numpy as np
 
 from toolkit import viz
 from toolkit.data.catalog import locate
+from toolkit.data.class_names import compare_classes
 from toolkit.data.dataset import Dataset
+from toolkit.data.intake import Faults, Skipped
+from toolkit.data.readable import readable_part
 from toolkit.evaluation import failures, widerface
 from toolkit.evaluation.average_precision import darknet, voc
 from toolkit.evaluation.coco import coco
@@ -35,7 +38,11 @@ WIDER_INPUTS = {"own": None, "640": 640, "original": 0}
 
 
 def predict(
-    model: Detecting, dataset: Dataset, settings: DetectSettings = PUBLISHED, batch: int = 8
+    model: Detecting,
+    dataset: Dataset,
+    settings: DetectSettings = PUBLISHED,
+    batch: int = 8,
+    unreadable: dict[int, str] | None = None,
 ) -> Detections:
     """Detections of every picture of a data set.
 
@@ -46,17 +53,33 @@ def predict(
         dataset: pictures; labels are not used.
         settings: of the detector.
         batch: pictures in one call of the network.
+        unreadable: pictures that do not decode are entered here, as `toolkit.inference.run.run` does.
 
     Returns:
         Columns of detections, class ids by name in the order of `dataset.classes`.
 
     Raises:
-        InputError: a picture does not decode, or network and data set share no class.
+        InputError: a picture does not decode (unless `unreadable` is given), or network and data set share no
+            class.
     """
     paths = [dataset.path(i) for i in range(len(dataset))]
-    detections = progress(run(model, paths, settings, batch), "detecting", len(paths))
+    detections = progress(run(model, paths, settings, batch, unreadable), "detecting", len(paths))
     columns = Detections.from_pictures((b.boxes, b.scores, b.class_ids) for b in detections)
     return columns.by_name(model.io.classes, dataset.classes)
+
+
+def predict_readable(
+    model: Detecting, dataset: Dataset, settings: DetectSettings, faults: Faults
+) -> tuple[Dataset, Detections, tuple[Skipped, ...]]:
+    """The pictures that decode, their detections, and the pictures left out with their labels: none with the
+    faults "refuse", which raises InputError at the first, as where none decodes."""
+    unreadable: dict[int, str] | None = None if faults == "refuse" else {}
+    detections = predict(model, dataset, settings, unreadable=unreadable)
+    part, skipped = readable_part(dataset, unreadable or {})
+    if skipped:
+        kept = np.setdiff1d(np.arange(len(dataset)), list(unreadable or {}))
+        detections = replace(detections, images=np.searchsorted(kept, detections.images))
+    return part, detections, skipped
 
 
 def wider_truth(name: str, dataset: Dataset) -> widerface.WiderTruth:
@@ -86,6 +109,8 @@ class Evaluation(Generic[S]):
     truth: Truth
     detections: Detections
     scores: S
+    skipped: tuple[Skipped, ...] = ()  # pictures that do not decode; their labels count nowhere
+    notes: tuple[str, ...] = ()  # classes of the network and of the data set that do not match by name
 
     @cached_property
     def matches(self) -> Matches:
@@ -102,15 +127,19 @@ def evaluate_by(
     model: Detecting,
     dataset: Dataset,
     settings: DetectSettings = PUBLISHED,
+    faults: Faults = "refuse",
 ) -> Evaluation[S]:
     """Predict, and compare with the labels by a protocol such as `coco`, `voc` or `darknet`.
 
+    With the faults "skip", pictures that do not decode are left out and listed in `Evaluation.skipped`.
     Raises InputError where the data set has no pictures, one does not decode, or no class is shared.
     """
     if not len(dataset):
         raise InputError("this part of the data set has no pictures: there is nothing to evaluate")
-    truth, detections = Truth.from_dataset(dataset), predict(model, dataset, settings)
-    return Evaluation(dataset, truth, detections, protocol(truth, detections))
+    part, detections, skipped = predict_readable(model, dataset, settings, faults)
+    truth = Truth.from_dataset(part)
+    notes = tuple(compare_classes(model.io.classes, part.classes).sentences())
+    return Evaluation(part, truth, detections, protocol(truth, detections), skipped, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +150,7 @@ class WiderEvaluation:
     detections: Detections
     scores: widerface.WiderScores
     seconds: float  # of scoring, without the network
+    skipped: tuple[Skipped, ...] = ()  # pictures that do not decode; their faces count nowhere
 
     def draw(self, folder: Path) -> None:
         """A picture of precision and recall."""
@@ -134,6 +164,7 @@ def evaluate_widerface(
     name: str,
     settings: DetectSettings = PUBLISHED,
     network_input: str = "own",
+    faults: Faults = "refuse",
 ) -> WiderEvaluation:
     """Score faces by WIDER FACE's official protocol.
 
@@ -143,6 +174,7 @@ def evaluate_widerface(
         name: of the data set, whose folder has the ground truth in `eval_gt`.
         settings: of the detector.
         network_input: a key of `WIDER_INPUTS`.
+        faults: what a picture that does not decode is: as of `evaluate_by`.
 
     Raises:
         InputError: the input is unknown, or ground truth or score files are missing.
@@ -150,14 +182,17 @@ def evaluate_widerface(
     if network_input not in WIDER_INPUTS:
         raise InputError(f"the input is one of {', '.join(WIDER_INPUTS)}, not {network_input!r}")
     truth = wider_truth(name, dataset)
+    skipped: tuple[Skipped, ...] = ()
     if isinstance(source, Path):
         detections = widerface.read_detections(source, truth)
     else:
         settings = replace(settings, long_side=WIDER_INPUTS[network_input])
-        detections = in_originals(predict(source, dataset, settings), dataset)
+        part, detections, skipped = predict_readable(source, dataset, settings, faults)
+        detections = in_originals(detections, part)
+        truth = wider_truth(name, part) if skipped else truth
     begin = perf_counter()
     scores = widerface.evaluate(truth, detections)
-    return WiderEvaluation(truth, detections, scores, perf_counter() - begin)
+    return WiderEvaluation(truth, detections, scores, perf_counter() - begin, skipped)
 
 
 def evaluate(

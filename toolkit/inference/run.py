@@ -21,11 +21,13 @@ from toolkit.inference.preprocess import preprocess
 from toolkit.inference.results import annotate, to_supervision
 from toolkit.models.decode import Boxes
 from toolkit.models.network import Detecting
-from toolkit.pictures import Image, Video, load_image, write_video
+from toolkit.pictures import Image, Video, load_readable, write_video
 from toolkit.runtime import InputError
 
 if TYPE_CHECKING:
     import supervision
+
+NOTHING = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
 def place(detections: Boxes, placement: Placement, settings: DetectSettings) -> Boxes:
@@ -39,6 +41,7 @@ def run(
     images: Iterable[Image | str | Path],
     settings: DetectSettings = DetectSettings(),
     batch: int = 1,
+    unreadable: dict[int, str] | None = None,
 ) -> Iterator[Boxes]:
     """Detect objects in many pictures.
 
@@ -51,12 +54,15 @@ def run(
         images: RGB arrays (H, W, 3) uint8, or paths.
         settings: thresholds and preprocessing.
         batch: pictures per call of the network; 1 if `settings.long_side` makes inputs of several sizes.
+        unreadable: where given, a picture that does not decode has no detections, and its position among
+            `images` and the reason are entered here before they are yielded.
 
     Yields:
         Detections of each picture in order, boxes xyxy in its pixels.
 
     Raises:
-        InputError: a picture cannot be decoded, or the network does not accept the input size.
+        InputError: a picture cannot be decoded (unless `unreadable` is given), or the network does not accept
+            the input size.
 
     >>> from toolkit.models.zoo import create_model
     >>> pictures = [np.zeros((60, 80, 3), np.uint8)] * 2
@@ -65,12 +71,17 @@ def run(
     """
     if settings.long_side is not None:
         batch = 1
-    items = iter(images)
+    items = enumerate(images)
     chunks = iter(lambda: list(islice(items, batch)), [])
     turns, own = threading.Semaphore(1), threading.local()
 
-    def work(chunk: list[Image | str | Path]) -> list[Boxes]:
-        pictures = [load_image(item) if isinstance(item, (str, Path)) else item for item in chunk]
+    def work(chunk: list[tuple[int, Image | str | Path]]) -> list[Boxes]:
+        slots = [
+            load_readable(item, i, unreadable) if isinstance(item, (str, Path)) else item for i, item in chunk
+        ]
+        pictures = [picture for picture in slots if picture is not None]
+        if not pictures:
+            return [NOTHING] * len(slots)
         if settings.long_side is not None:
             x, placement = preprocess(pictures[0], model.io, settings)
             x, placements = x[None], [placement]
@@ -78,7 +89,7 @@ def run(
             if not hasattr(own, "pixels"):  # new memory for every batch takes longer than resizing
                 w, h = model.io.check_size(settings.size or model.io.input_size)
                 own.pixels = np.empty((batch, h, w, 3), np.float32)
-            pixels = own.pixels[: len(chunk)]
+            pixels = own.pixels[: len(pictures)]
             placements = [
                 preprocess(picture, model.io, settings, out)[1]
                 for picture, out in zip(pictures, pixels, strict=True)
@@ -86,7 +97,8 @@ def run(
             x = pixels.transpose(0, 3, 1, 2)
         with turns:
             detections = model.find(x, settings)
-        return [place(boxes, p, settings) for boxes, p in zip(detections, placements, strict=True)]
+        placed = iter([place(boxes, p, settings) for boxes, p in zip(detections, placements, strict=True)])
+        return [NOTHING if picture is None else next(placed) for picture in slots]
 
     first = list(islice(chunks, 2))
     if len(first) < 2:  # one picture or one batch: all cores on it

@@ -44,6 +44,8 @@ class Config(BaseModel):
     compile: bool = False
     cache_gb: float = 8.0  # largest file of decoded pictures
     stop_at: int | None = None  # leave after this step, as after a signal
+    # "validation", "anchors": what `tasks.complete` decided where the data left it open
+    notes: dict[str, str] = {}
 
     def recipe_as(self, kind: type[R]) -> R:
         """The recipe, typed; InputError where it is for another task than this kind."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from toolkit.data import anchors as anchor_tools
 from toolkit.data import cards
 from toolkit.data.augment import Batch
+from toolkit.data.class_names import compare_classes
 from toolkit.data.dataset import Dataset, match_classes
 from toolkit.evaluation.coco import coco
 from toolkit.evaluation.score import evaluate_by
@@ -32,7 +33,7 @@ from toolkit.training.losses.darknet import darknet_loss
 from toolkit.training.losses.modern import modern_loss
 from toolkit.training.recipe import DEFAULTS, DetectionRecipe, Recipe
 from toolkit.training.show import History, draw_run
-from toolkit.training.splits import splits
+from toolkit.training.splits import choose_parts, splits
 
 VALIDATION = DetectSettings(conf=0.001, clip=False)
 
@@ -56,19 +57,36 @@ def input_size(dataset: Dataset, own: tuple[int, int], stride: int) -> tuple[int
     return width, height
 
 
-def fitting_anchors(config: Config, network: SpecDetector, train_set: Dataset) -> list[list[float]] | None:
-    """Anchors to change to, by `config.anchors`; None where the network's own stay."""
+def fitting_anchors(
+    config: Config, network: SpecDetector, train_set: Dataset
+) -> tuple[list[list[float]] | None, str]:
+    """Anchors to change to, by `config.anchors`; None where the network's own stay. And a note where they
+    are out of the ordinary, "" otherwise."""
     if config.weights and config.anchors == "auto":
         source = start_from(SpecDetector, config.model, config.weights)
         if source.io.classes == network.io.classes:  # its boxes continue as they are
-            return [list(anchor) for head in reversed(source.spec.heads) for anchor in head.anchors]
+            return [list(anchor) for head in reversed(source.spec.heads) for anchor in head.anchors], ""
     if config.anchors == "keep":
-        return None
+        return None, ""
     sizes = anchor_tools.object_sizes(train_set, network.io.input_size)
     own = [anchor for head in network.spec.heads for anchor in head.anchors]
+    if not len(sizes):  # only empty boxes: nothing to fit to
+        return None, "the objects have no area: the network keeps its own anchors"
     if config.anchors == "auto" and anchor_tools.fit(sizes, own).recall >= 0.98:
-        return None
-    return [[max(1, round(float(w))), max(1, round(float(h)))] for w, h in anchor_tools.find(sizes, len(own))]
+        return None, ""
+    fitted = anchor_tools.fitted(sizes, len(own))
+    pixels: list[list[float]] = [[max(1, round(float(side))) for side in size] for size in fitted.anchors]
+    return pixels, " ".join(fitted.notes)
+
+
+def _class_notes(config: Config, network: SpecDetector, dataset: Dataset) -> str:
+    """What does not match by name between the network, the data set and the weights to start from."""
+    classes = network.io.classes
+    sentences = compare_classes(classes, dataset.classes).sentences()
+    if config.weights:
+        source = start_from(SpecDetector, config.model, config.weights)
+        sentences += compare_classes(source.io.classes, classes).sentences("the weights", "the new network")
+    return ". ".join(sentences)
 
 
 def initialise(model: SpecDetector, darknet: bool) -> None:
@@ -116,21 +134,24 @@ class DetectionTask:
                 f"the loss {levers.loss!r} learns from labels alone: leave out the teacher, or train with "
                 "the recipe modern"
             )
-        train_set, _ = splits(config, dataset)
         changes = {"classes": list(dataset.classes), **config.changes}
         if config.size is not None:
             changes["input_size"] = list(config.size)
         network = network_as(SpecDetector, config.model, **changes)
-        match_classes(dataset, network.io.classes)
+        chosen = choose_parts(config, match_classes(dataset, network.io.classes))
+        notes = {**config.notes, "classes": _class_notes(config, network, dataset), "validation": chosen.note}
         if "input_size" not in changes:
-            changes["input_size"] = list(input_size(train_set, network.io.input_size, network.io.stride))
+            changes["input_size"] = list(input_size(chosen.train, network.io.input_size, network.io.stride))
             network = network_as(SpecDetector, config.model, **changes)
-        if "anchors" not in changes and (anchors := fitting_anchors(config, network, train_set)):
-            changes["anchors"] = anchors
+        if "anchors" not in changes:
+            anchors, notes["anchors"] = fitting_anchors(config, network, chosen.train)
+            if anchors:
+                changes["anchors"] = anchors
         if config.data in cards.names() and not cards.card(config.data).mirrored:
             plain = replace(levers.augmentation, flip=0.0)  # a mirrored digit is no digit
             levers = levers.model_copy(update={"augmentation": plain})
-        return config.model_copy(update={"changes": changes, "recipe": levers})
+        notes = {name: note for name, note in notes.items() if note}
+        return config.model_copy(update={"changes": changes, "recipe": levers, "notes": notes})
 
     def parts(self, config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
         """By the data set's splits, with the network's classes."""

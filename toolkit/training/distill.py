@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from toolkit.data.class_names import compare_classes
 from toolkit.models.io import ModelIO
 from toolkit.runtime import InputError
 from toolkit.training.losses.modern import flatten, pair_iou
@@ -15,9 +16,12 @@ from toolkit.training.losses.modern import flatten, pair_iou
 def check_teacher(student: ModelIO, teacher: ModelIO) -> None:
     """Raises InputError unless both networks have the same classes, strides and number of anchors a head."""
     if teacher.classes != student.classes:
+        names = ("the teacher", "the student")
+        differences = compare_classes(teacher.classes, student.classes).sentences(*names)
         raise InputError(
             f"the teacher has {len(teacher.classes)} classes and the student {len(student.classes)}, or they "
-            "differ in names: a teacher must be trained on the same classes"
+            "differ in names or order: a teacher must be trained on the same classes"
+            + "".join(f"; {sentence}" for sentence in differences)
         )
     grids = [[(head.stride, len(head.anchors)) for head in io.heads] for io in (student, teacher)]
     if grids[0] != grids[1]:

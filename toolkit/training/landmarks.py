@@ -31,7 +31,7 @@ from toolkit.training.losses.common import Losses
 from toolkit.training.losses.points import landmark_loss
 from toolkit.training.recipe import DEFAULTS, LandmarkRecipe, Recipe
 from toolkit.training.show import History, curve
-from toolkit.training.splits import splits
+from toolkit.training.splits import Parts, choose_parts
 
 if TYPE_CHECKING:
     from cv2.typing import MatLike
@@ -76,7 +76,8 @@ def mirror_map(points: Floats) -> Indices:
     rows, pairs = linear_sum_assignment(distances)
     if (pairs[pairs] != rows).any() or distances[rows, pairs].max() > SYMMETRY:
         raise InputError(
-            "the points of these faces do not pair left and right: set flip to 0, or label more faces"
+            "the points of these faces do not pair left and right: set the lever flip to 0, or label more "
+            "faces"
         )
     return np.asarray(pairs, np.int64)
 
@@ -213,6 +214,10 @@ def labelled_faces(dataset: Dataset, name: str = "the data set") -> NDArray[np.f
     return dataset.keypoints
 
 
+def _labelled_parts(config: Config, dataset: Dataset) -> Parts:
+    return choose_parts(config, dataset.keep_boxes((labelled_faces(dataset)[:, :, 2] > 0).sum(1) >= 2))
+
+
 class LandmarkTask:
     """Landmark networks, chosen by normalised mean error; see `toolkit.training.tasks.TrainingTask`."""
 
@@ -234,10 +239,12 @@ class LandmarkTask:
             changes["input_size"] = list(config.size)
         if changes["points"] != points:
             raise InputError(
-                f"{config.data} has {points} points a face, not {changes['points']}: leave out points"
+                f"{config.data} has {points} points a face, not {changes['points']}: leave points out of the "
+                "changes in the settings"
             )
         network_as(LandmarkNet, config.model, **changes)
-        _, val_set = self.parts(config, dataset)
+        parts = _labelled_parts(config, dataset)
+        val_set = parts.val
         perfect = evaluation.score_points(labelled_faces(val_set)[:, :, :2], val_set)
         if perfect.left_out:
             print(
@@ -245,11 +252,13 @@ class LandmarkTask:
                 "of the validation",
                 file=sys.stderr,
             )
-        return config.model_copy(update={"changes": changes})
+        notes = {"validation": parts.note} if parts.note else {}
+        return config.model_copy(update={"changes": changes, "notes": notes})
 
     def parts(self, config: Config, dataset: Dataset) -> tuple[Dataset, Dataset]:
         """Faces with at least two labelled points: others have no bounds to cut out."""
-        return splits(config, dataset.keep_boxes((labelled_faces(dataset)[:, :, 2] > 0).sum(1) >= 2))
+        parts = _labelled_parts(config, dataset)
+        return parts.train, parts.val
 
     def build(self, config: Config) -> LandmarkNet:
         """Fresh weights, and of `config.weights` what fits."""
@@ -283,8 +292,10 @@ class LandmarkTask:
         points, whole = keypoints[:, :, :2], (keypoints[:, :, 2] > 0).all(1)
         rows, mirror = np.arange(len(points)), np.arange(model.spec.points)
         if levers.flip or levers.poses:
-            if whole.sum() < 2:
-                raise InputError("no face has all its points: set flip and poses to 0, or label more")
+            if not whole.any():
+                raise InputError(
+                    "no face has all its points: set the levers flip and poses to 0, or label more"
+                )
             mirror = mirror_map(points[whole]) if levers.flip else mirror
             counts = np.ones(len(points), np.int64)
             counts[whole] = repeats(points[whole], levers.poses)

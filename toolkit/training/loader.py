@@ -295,7 +295,8 @@ def plan(
     if pictures < parts:
         raise InputError(
             f"there are {pictures} pictures to train on and each step has {parts} parts "
-            f"({world} processes, {accumulate} accumulated batches): use fewer, or more pictures"
+            f"({world} processes, {accumulate} accumulated batches): use fewer devices, a smaller accumulate "
+            "or more pictures"
         )
     steps, epoch = steps_per_epoch(pictures, batch, world, accumulate), -1
     for step in range(start_step, stop_step):

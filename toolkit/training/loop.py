@@ -61,7 +61,8 @@ class Result:
 
     `score`: the best validation's `metric`: mAP50 (0..1) of a detector, the mean error of landmarks (nme);
     None where a run was stopped before its first validation. `best_weights` are those of that validation;
-    `pictures_per_second` leaves out the validations.
+    `pictures_per_second` leaves out the validations. `notes` say how the validation pictures and the anchors
+    were chosen where the data left it open.
     """
 
     folder: str
@@ -73,6 +74,7 @@ class Result:
     pictures_per_second: float
     best_weights: str
     finished: bool
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -111,12 +113,15 @@ def train(
     accelerator = "cuda" if pick_device(config.device).type == "cuda" else "cpu"
     if accelerator == "cuda" and config.devices > torch.cuda.device_count():
         raise InputError(
-            f"devices = {config.devices}, but this machine has {torch.cuda.device_count()} GPUs: use fewer"
+            f"devices = {config.devices}, but this machine has {torch.cuda.device_count()} GPUs: use fewer, "
+            "or the device cpu"
         )
     if not resume and (output / "last.pt").exists():
-        raise InputError(f"{output} holds a run already: continue it (resume), or name another folder")
+        raise InputError(
+            f"{output} holds a run already: continue it (--resume, resume=True), or name another folder"
+        )
     if resume and not (output / "config.yaml").is_file():
-        raise InputError(f"{output} holds no run to resume: start the run without resume")
+        raise InputError(f"{output} holds no run to resume: start it without --resume (resume=True)")
     if dataset is None:
         dataset = load(config.data)
     output.mkdir(parents=True, exist_ok=True)
@@ -127,6 +132,8 @@ def train(
         config = autotuned(task_of(config).complete(config, dataset))
         write_config(output / "config.yaml", config)
         _write_json(output / "environment.json", environment())
+        for note in config.notes.values():
+            print(f"note: {note}", file=sys.stderr)
     if config.threads:
         torch.set_num_threads(config.threads)
     fabric = fabric_module.Fabric(
@@ -146,7 +153,8 @@ def train(
         if not message.startswith(kind):
             raise
         raise InputError(message.removeprefix(kind)) from None
-    return Result(**json.loads((output / "result.json").read_text()))
+    result = json.loads((output / "result.json").read_text())
+    return Result(**{**result, "notes": tuple(config.notes.values())})
 
 
 def _resumed(config: Config, output: Path) -> Config:
@@ -202,6 +210,7 @@ def _run(
         pictures_per_second=round(pictures / max(training, 1e-9), 1),
         best_weights=str(output / run.task.best),
         finished=state.step == run.steps,
+        notes=tuple(config.notes.values()),
     )
     _write_json(output / "result.json", asdict(result))
     if state.history:
@@ -305,7 +314,7 @@ class Run:
             save_checkpoint(file, vars(batch))
         raise InputError(
             f"the loss is no longer a finite number at step {self.state.step + 1} (learning rate "
-            f"{rate:.2g}): lower learning_rate or raise clip; the batch is in {file}"
+            f"{rate:.2g}): lower learning_rate or set clip, both levers of the recipe; the batch is in {file}"
         )
 
     def validate(self) -> None:

@@ -1,7 +1,7 @@
-"""The dataset doctor: twelve faults that ruin a training, found in the label columns and in the pictures.
+"""The dataset doctor: fourteen faults that ruin a training, found in the label columns and in the pictures.
 
 `examine` looks and changes nothing; `fix` writes a mended copy for what can be mended without guessing;
-`write_page` shows the findings to people. A Dataset may hold bad values here (read with `strict=False`):
+`write_page` shows the findings to people. A Dataset may hold bad values here (read with `faults="keep"`):
 boxes of any size and place, classes out of range, recorded sizes that are wrong.
 """
 

@@ -221,10 +221,6 @@ def swapped_as_fractions(shape: Floats, aspect: Floats) -> Floats:
     return 2 * aspect - shape
 
 
-def fractions_of_the_turned_picture(shape: Floats, aspect: Floats) -> Floats:
-    return shape - 2 * aspect
-
-
 def shape_odds(
     dataset: Dataset,
     frames: NDArray[np.int32],

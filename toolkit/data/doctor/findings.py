@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
+from toolkit.data.intake import Intake
 
 FAULTS = {
     "outside": "box outside the picture",
@@ -24,9 +25,12 @@ FAULTS = {
     "exact-duplicate": "the same picture in two splits",
     "near-duplicate": "nearly the same picture in two splits",
     "unlabelled": "picture without labels in a labelled set",
+    "no-labels": "no labels at all",
+    "empty-split": "split without objects",
 }
 NEED_PICTURES = ("undecodable", "exif-rotation", "size-mismatch", "exact-duplicate", "near-duplicate")
-NOWHERE = -1  # the index of a picture that is on disk but not in the dataset
+NOWHERE = -1  # the index of a picture that is on disk but not in the dataset, and of no picture at all
+WHOLE = "everything that the labels hold came in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class Finding:
     row: int | None = None  # row in the box columns
     box_id: int | None = None
     other: str | None = None  # the other picture of a pair
-    mend: str = ""  # "move box", "drop box", "swap picture", "drop picture", "upright", "record size"
+    mend: str = ""  # "move box", "drop box", "swap picture", "drop picture", "turn labels", "turn fractions",
+    # "scale labels", "record size"
     box: tuple[float, ...] | None = None  # where "move box" puts it, xyxy px
 
 
@@ -54,6 +59,8 @@ class Report:
     decoded: bool  # False: the faults in NEED_PICTURES were not looked for
     findings: list[Finding]
     summary: dict[str, Any]
+    intake: Intake = field(default_factory=Intake)  # what the import left out
+    as_stored: frozenset[int] = frozenset()  # pictures whose labels are for them before EXIF's rotation
 
     @property
     def counts(self) -> dict[str, int]:
@@ -62,13 +69,25 @@ class Report:
         return {fault: counts[fault] for fault in FAULTS}
 
     @property
-    def notes(self) -> list[str]:
+    def observations(self) -> list[str]:
         """The sentences of the reports that are not faults."""
-        sentences = list(self.summary["balance"]["sentences"])
+        sentences: list[str] = list(self.summary["balance"]["sentences"])
         if count := self.summary.get("repeated_within_split"):
             sentences.append(f"{count} pictures repeat another one of the same split exactly")
-        result: list[str] = sentences + self.summary.get("network", {}).get("sentences", [])
-        return result
+        sentences += self.summary.get("network", {}).get("sentences", [])
+        return sentences
+
+    @property
+    def import_sentences(self) -> list[str]:
+        """What the import left out, skipped and noted; nothing for a data set that was made in memory."""
+        if not self.intake.format:
+            return []
+        return self.intake.sentences() + ([WHOLE] if self.intake.whole and self.boxes else [])
+
+    @property
+    def notes(self) -> list[str]:
+        """The observations, and what the import left out."""
+        return self.observations + self.import_sentences
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
@@ -82,6 +101,9 @@ class Report:
                 for number, (fault, count) in enumerate(self.counts.items(), start=1)
             ],
             "findings": [asdict(finding) for finding in self.findings],
+            "intake": self.intake.as_dict(),
+            "left_out": [asdict(part) for part in self.intake.left_out],
+            "skipped": [asdict(picture) for picture in self.intake.skipped],
             **self.summary,
         }
 

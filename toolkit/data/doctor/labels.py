@@ -1,15 +1,16 @@
-"""Faults 6 and 12: classes that are not in the list, pictures that nobody labelled."""
+"""Faults 6, 12, 13 and 14: classes that are not in the list, and pictures that nobody labelled."""
 
 from __future__ import annotations
 
-import difflib
 import os
 
 import numpy as np
 
+from toolkit.data.class_names import difference, nearest
 from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.findings import NOWHERE, Finding, of_box, of_picture, owners_of
 from toolkit.data.formats.common import is_picture
+from toolkit.data.splitting import split_order
 
 
 def class_findings(dataset: Dataset) -> list[Finding]:
@@ -37,20 +38,15 @@ def _slips(dataset: Dataset) -> dict[int, str]:
     counts = np.bincount(
         dataset.labels[(dataset.labels >= 0) & (dataset.labels < len(names))], minlength=len(names)
     )
-    plain = [name.strip().casefold().replace("_", " ").replace("-", " ").rstrip("s") for name in names]
     numbers = [name.strip().isdigit() for name in names]
     usual = counts[counts > 2].min(initial=counts.sum())
     slips = {}
     for c, name in enumerate(names):
         if counts[c] == 0:
             continue
-        likely = [
-            names[k]
-            for k in np.flatnonzero(counts > 20 * counts[c])
-            if plain[c] == plain[k] or difflib.SequenceMatcher(None, plain[c], plain[k]).ratio() >= 0.85
-        ]
-        if likely:
-            slips[c] = f"has the class {name!r}, probably a slip for {likely[0]!r}"
+        likely = nearest(name, [names[k] for k in np.flatnonzero(counts > 20 * counts[c])])
+        if likely is not None:
+            slips[c] = f"has the class {name!r}, probably a slip for {likely!r} ({difference(name, likely)})"
         elif numbers[c] and sum(numbers) <= len(names) / 2:
             slips[c] = f"has the class {name!r}: a number where the other classes have names"
         elif counts[c] <= 2 and usual >= 100:
@@ -82,4 +78,22 @@ def unlabelled(dataset: Dataset) -> list[Finding]:
             )
             for name in strangers
         ]
+    return findings
+
+
+def without_objects(dataset: Dataset) -> list[Finding]:
+    """Faults 13 and 14: a set, or a split of a labelled set, without a single box."""
+    root = str(dataset.root)
+    if not len(dataset.boxes):
+        return [
+            Finding("no-labels", NOWHERE, root, f"{root} has {len(dataset)} pictures and not a single box")
+        ]
+    boxes = np.diff(dataset.starts)
+    findings = []
+    for name in split_order(dataset.splits.tolist()):
+        mine = dataset.splits == name
+        if not boxes[mine].any():
+            part = f"the split {name}" if name else "the pictures of no split"
+            sentence = f"{part} of {root} has {mine.sum()} pictures and not a single box"
+            findings.append(Finding("empty-split", NOWHERE, root, sentence))
     return findings

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.findings import Report
-from toolkit.data.doctor.pictures import EXIF_ORIENTATION
+from toolkit.data.doctor.orientation import as_shown, corners
+from toolkit.data.doctor.pictures import header, pixels_as_stored
+from toolkit.data.doctor.sizes import MENDS
 from toolkit.data.folders import fresh_folder
 from toolkit.data.formats.canonical import save
+from toolkit.pictures import picture_size
 from toolkit.runtime import InputError
 
 
@@ -22,8 +26,8 @@ def fix(dataset: Dataset, report: Report, output: str | Path) -> list[dict[str, 
 
     Only what needs no guess is mended: boxes cut at the border, corners put in order, units converted,
     repeated and empty boxes and those of classes without a name dropped, certain swaps undone, wrong sizes
-    recorded anew, pictures that do not decode left out, EXIF rotation that the labels ignore taken out of
-    the copy.
+    recorded anew, pictures that do not decode left out, labels that ignore EXIF's rotation turned with their
+    picture. Pictures are copied as they are.
 
     Args:
         dataset: as given to `examine`.
@@ -39,7 +43,6 @@ def fix(dataset: Dataset, report: Report, output: str | Path) -> list[dict[str, 
     boxes, sizes = dataset.boxes.copy(), dataset.sizes.copy()
     keypoints = None if dataset.keypoints is None else dataset.keypoints.copy()
     keep_box, keep_picture = np.ones(len(boxes), bool), np.ones(len(dataset), bool)
-    upright: list[int] = []
     changes = []
     for finding in report.findings:
         rows = dataset.rows(finding.picture)
@@ -54,10 +57,15 @@ def fix(dataset: Dataset, report: Report, output: str | Path) -> list[dict[str, 
                     keypoints[rows] = keypoints[rows][:, :, [1, 0, 2]]
             case "drop picture":
                 keep_picture[finding.picture] = False
-            case "upright":
-                upright.append(finding.picture)
+            case "turn labels" | "turn fractions" | "scale labels":
+                own = None if keypoints is None else keypoints[rows]
+                path = dataset.path(finding.picture)
+                boxes[rows], own = _turn_labels(boxes[rows], own, path, MENDS[finding.mend])
+                if keypoints is not None:
+                    keypoints[rows] = own
+                sizes[finding.picture] = picture_size(path)
             case "record size":
-                sizes[finding.picture] = _stored_size(dataset.path(finding.picture))
+                sizes[finding.picture] = picture_size(dataset.path(finding.picture))
             case _:
                 continue
         changes.append(
@@ -73,35 +81,34 @@ def fix(dataset: Dataset, report: Report, output: str | Path) -> list[dict[str, 
     kept = np.flatnonzero(keep_picture)
     if not len(kept):
         raise InputError(f"no picture of {dataset.root} decodes: there is nothing to copy")
-    mended = replace(dataset, boxes=boxes, sizes=sizes, keypoints=keypoints)
+    originals = dataset.original_sizes
+    if originals is not None:
+        exchanged = (sizes == dataset.sizes[:, ::-1]).all(axis=1) & (sizes != dataset.sizes).any(axis=1)
+        originals = np.where(exchanged[:, None], originals[:, ::-1], originals)
+    mended = replace(dataset, boxes=boxes, sizes=sizes, keypoints=keypoints, original_sizes=originals)
     mended = mended.keep_boxes(keep_box).subset(kept)
     with fresh_folder(output) as temporary:
-        placed = save(mended, temporary, link=False, overwrite=True)
-        for i in upright:
-            if keep_picture[i]:
-                _clear_orientation(placed.path(int(np.searchsorted(kept, i))))
+        save(mended, temporary, link=False, overwrite=True)
         (temporary / "fixes.json").write_text(json.dumps(changes, indent=1), encoding="utf-8")
     return changes
 
 
-def _stored_size(path: Path) -> tuple[int, int]:
-    from PIL import Image
+def _turn_labels(
+    boxes: NDArray[np.float32], points: NDArray[np.float32] | None, path: Path, reading: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Boxes (k, 4) and keypoints (k, p, 3) of a picture, by `reading` -> for it as shown."""
+    size, turn = _stored(path)
+    boxes = corners(as_shown, boxes, reading, turn, size).astype(np.float32)
+    if points is not None:
+        places = as_shown(points[..., :2].reshape(-1, 2), reading, turn, size).reshape(*points.shape[:2], 2)
+        unlabelled = (points == 0).all(axis=2, keepdims=True)  # COCO's 0, 0, 0
+        points = np.where(unlabelled, 0, np.concatenate((places, points[..., 2:]), axis=2)).astype(np.float32)
+    return boxes, points
 
-    with Image.open(path) as header:
-        return header.size
 
-
-def _clear_orientation(path: Path) -> None:
-    """Set EXIF orientation to 1 in a JPEG file's bytes: the pixels are not encoded anew."""
-    data = bytearray(path.read_bytes())
-    start = data.index(b"Exif\0\0") + 6
-    order: Any = "little" if data[start : start + 2] == b"II" else "big"
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(data[start + at : start + at + size], order)
-
-    table = number(4, 4)
-    for entry in range(table + 2, table + 2 + 12 * number(table, 2), 12):
-        if number(entry, 2) == EXIF_ORIENTATION:
-            data[start + entry + 8 : start + entry + 10] = (1).to_bytes(2, order)
-    path.write_bytes(data)
+def _stored(path: Path) -> tuple[tuple[int, int], int]:
+    """(w, h) of a picture as stored, and its EXIF orientation."""
+    data = path.read_bytes()
+    turn = header(data)[1]
+    height, width = pixels_as_stored(data, str(path), turn).shape[:2]
+    return (width, height), turn

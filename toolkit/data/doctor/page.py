@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import cv2
 import numpy as np
 
 from toolkit.data.dataset import Dataset
-from toolkit.data.doctor.findings import FAULTS, NEED_PICTURES, Finding, Report
-from toolkit.data.doctor.pictures import AS_STORED
+from toolkit.data.doctor.findings import FAULTS, NEED_PICTURES, WHOLE, Finding, Report
+from toolkit.data.doctor.pictures import header, pixels_as_stored
+from toolkit.data.intake import Intake
+from toolkit.pictures import Unreadable, load_image
 from toolkit.runtime import whole_file
 
 _LISTED = 200  # sentences per fault beyond those with pictures
@@ -24,7 +27,7 @@ table {{ border-collapse: collapse }} td {{ padding: .15rem .8rem .15rem 0 }} .g
 .grid {{ display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)) }}
 figcaption {{ font-size: 13px; overflow-wrap: anywhere }} .bar {{ background: #0072b2; height: .8rem }}
 </style><h1>{title}</h1><p>{pictures} pictures, {boxes} boxes.</p><table>{rows}</table><ul>{notes}</ul>
-<h2>Classes</h2><table>{classes}</table>{sections}</html>
+{intake}<h2>Classes</h2><table>{classes}</table>{sections}</html>
 """
 
 
@@ -41,7 +44,9 @@ def write_page(dataset: Dataset, report: Report, path: str | Path, per_fault: in
         kind = "bad" if mine else "good"
         rows.append(f'<tr class="{kind}"><td>{number}</td><td>{link}</td><td>{count}</td></tr>')
         if mine:
-            sections.append(_section(dataset, fault, f"{number}. {title}: {len(mine)}", mine, per_fault))
+            sections.append(
+                _section(dataset, report, fault, f"{number}. {title}: {len(mine)}", mine, per_fault)
+            )
     with whole_file(path) as temporary:
         temporary.write_text(
             _PAGE.format(
@@ -49,7 +54,8 @@ def write_page(dataset: Dataset, report: Report, path: str | Path, per_fault: in
                 pictures=report.pictures,
                 boxes=report.boxes,
                 rows="".join(rows),
-                notes="".join(f"<li>{html.escape(note)}</li>" for note in report.notes),
+                notes=_items(report.observations),
+                intake=_intake(report.intake, report.boxes),
                 classes=_class_bars(report.summary["balance"]["classes"]),
                 sections="".join(sections),
             ),
@@ -57,10 +63,31 @@ def write_page(dataset: Dataset, report: Report, path: str | Path, per_fault: in
         )
 
 
-def _section(dataset: Dataset, fault: str, title: str, findings: list[Finding], shown: int) -> str:
-    figures = "".join(_figure(dataset, finding) for finding in findings[:shown])
+def _items(sentences: Sequence[str]) -> str:
+    return "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+
+
+def _intake(intake: Intake, boxes: int) -> str:
+    """What the import left out, skipped and noted."""
+    if not intake.format:  # the data set was made in memory
+        return ""
+    rows = [("not imported", "count", "first")] if not intake.whole else []
+    rows += [(part.kind, str(part.count), part.example) for part in intake.left_out]
+    if intake.skipped:
+        first = intake.skipped[0]
+        rows.append(("pictures", str(len(intake.skipped)), f"{first.file}: {first.reason}"))
+    table = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    sentence = f"<p>{WHOLE.capitalize()}.</p>" if intake.whole and boxes else ""
+    how = html.escape(f"{intake.format}: {intake.why}" if intake.why else intake.format)
+    return f"<h2>Import</h2><p>{how}</p>{sentence}<table>{table}</table><ul>{_items(intake.notes)}</ul>"
+
+
+def _section(
+    dataset: Dataset, report: Report, fault: str, title: str, findings: list[Finding], shown: int
+) -> str:
+    figures = "".join(_figure(dataset, finding, report.as_stored) for finding in findings[:shown])
     rest = findings[shown:]
-    lines = "".join(f"<li>{html.escape(finding.sentence)}</li>" for finding in rest[:_LISTED])
+    lines = _items([finding.sentence for finding in rest[:_LISTED]])
     if len(rest) > _LISTED:
         lines += f"<li>and {len(rest) - _LISTED} more, which the JSON report lists</li>"
     more = f"<details><summary>{len(rest)} more</summary><ul>{lines}</ul></details>" if rest else ""
@@ -77,8 +104,8 @@ def _class_bars(classes: list[dict[str, Any]]) -> str:
     )
 
 
-def _figure(dataset: Dataset, finding: Finding) -> str:
-    pictures = [_picture(dataset, finding)]
+def _figure(dataset: Dataset, finding: Finding, as_stored: Set[int]) -> str:
+    pictures = [_picture(dataset, finding, as_stored)]
     if finding.other is not None:
         pictures.append(_thumbnail(dataset.root / finding.other)[0])
     images = "".join(
@@ -89,11 +116,11 @@ def _figure(dataset: Dataset, finding: Finding) -> str:
     return f"<figure>{images}<figcaption>{html.escape(finding.sentence)}</figcaption></figure>"
 
 
-def _picture(dataset: Dataset, finding: Finding) -> Any:
+def _picture(dataset: Dataset, finding: Finding, as_stored: Set[int]) -> Any:
     """The picture with the box at fault or all its boxes; a grey margin where a box is outside."""
     from toolkit.viz import draw_boxes
 
-    image, scale = _thumbnail(dataset.root / finding.file)
+    image, scale = _thumbnail(dataset.root / finding.file, finding.picture in as_stored)
     if image is None or finding.other is not None or finding.fault in ("undecodable", "unlabelled"):
         return image
     rows = dataset.rows(finding.picture) if finding.row is None else slice(finding.row, finding.row + 1)
@@ -108,17 +135,16 @@ def _picture(dataset: Dataset, finding: Finding) -> Any:
     return draw_boxes(image, drawn.astype(np.float32), long_side=1, scale=2)
 
 
-def _thumbnail(path: Path, side: int = 320) -> tuple[Any, float]:
-    """The picture as stored (H, W, 3) RGB, its long side at most `side`, and the factor; None: no picture."""
+def _thumbnail(path: Path, as_stored: bool = False, side: int = 320) -> tuple[Any, float]:
+    """The picture (H, W, 3) RGB, its long side at most `side`, and the factor; None: no picture."""
     try:
-        pixels: Any = cv2.imdecode(np.fromfile(path, np.uint8), AS_STORED)
-    except (OSError, cv2.error):
-        return None, 1.0
-    if pixels is None:
+        data = path.read_bytes()
+        pixels = pixels_as_stored(data, str(path), header(data)[1]) if as_stored else load_image(path)
+    except (OSError, Unreadable):
         return None, 1.0
     scale = min(1.0, side / max(pixels.shape[:2]))
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)[..., ::-1].copy(), scale
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), scale
 
 
 def _encode(image: Any) -> str:

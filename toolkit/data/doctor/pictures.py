@@ -1,4 +1,4 @@
-"""Faults 7 to 11: what only the pictures tell. Each is opened and decoded once, in worker processes."""
+"""Faults 7, 10 and 11, and what 8 and 9 need. Each picture is decoded once, in worker processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,17 +19,17 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
-from toolkit.data.doctor.boxes import ODDS, fractions_of_the_turned_picture, inside, shape_odds
-from toolkit.data.doctor.findings import Finding, by, of_picture, owners_of
+from toolkit.data.doctor.findings import Finding, of_picture
+from toolkit.data.doctor.orientation import Scores, score_readings, stored_pixels
 from toolkit.data.splitting import split_order
+from toolkit.pictures import Unreadable, decode, stored_header
 from toolkit.runtime import progress
 
-AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-EXIF_ORIENTATION = 0x0112
 NEAR = 0.85  # likeness of pictures: re-encoded, resized, turned or brightened copies reach .9, strangers .79
 _SIDE = 32  # a picture's look is taken from this many pixels square
 _WAVES = 10  # and from this many waves each way
 _LOOK = (2, _WAVES * _WAVES)
+_NO_SCORES: Scores = np.zeros((4, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -42,20 +41,24 @@ class Pictures:
     turns: NDArray[np.int8]  # (n,) EXIF orientation 1..8
     digests: list[bytes]  # n, of the decoded pixels; empty where there are none
     looks: NDArray[np.float32]  # (n, 2, 100), see `_look_of`
+    scores: list[Scores]  # n, see `orientation.score_readings`; (4, 0) for a picture that is not turned
 
 
-Seen = tuple[str, tuple[int, int], int, bytes, NDArray[np.float32]]  # one picture's
+Seen = tuple[str, tuple[int, int], int, bytes, NDArray[np.float32], Scores]  # one picture's
 
 
 class _Files(torch.utils.data.Dataset[Seen]):
-    def __init__(self, paths: list[str]) -> None:
-        self.paths = paths
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.dataset)
 
     def __getitem__(self, i: int) -> Seen:
-        return _see(self.paths[i])
+        boxes = self.dataset.boxes[self.dataset.rows(i)][~self.dataset.crowd[self.dataset.rows(i)]]
+        proper = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        width, height = self.dataset.sizes[i].tolist()
+        return _see(str(self.dataset.path(i)), boxes[proper], (width, height))
 
 
 def look_at(dataset: Dataset) -> Pictures:
@@ -63,10 +66,10 @@ def look_at(dataset: Dataset) -> Pictures:
     n = len(dataset)
     damage, digests = [""] * n, [b""] * n
     sizes, turns = np.zeros((n, 2), np.int32), np.ones(n, np.int8)
-    looks = np.zeros((n, *_LOOK), np.float32)
+    looks, scores = np.zeros((n, *_LOOK), np.float32), [_NO_SCORES] * n
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     loader = torch.utils.data.DataLoader(
-        _Files([str(dataset.path(i)) for i in range(n)]),
+        _Files(dataset),
         batch_size=32,
         num_workers=max(1, min(cores, n // 64)),  # never none: a worker's decoder is heard on its stderr
         collate_fn=list,
@@ -74,45 +77,56 @@ def look_at(dataset: Dataset) -> Pictures:
     )
     i = 0
     for batch in progress(loader, "pictures", total=len(loader)):
-        for damage[i], sizes[i], turns[i], digests[i], looks[i] in batch:
+        for damage[i], sizes[i], turns[i], digests[i], looks[i], scores[i] in batch:
             i += 1
-    return Pictures(damage, sizes, turns, digests, looks)
+    return Pictures(damage, sizes, turns, digests, looks, scores)
 
 
 def _one_thread(worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _see(path: str) -> Seen:
-    from PIL import Image
+def header(data: bytes) -> tuple[tuple[int, int], int]:
+    """Size (w, h) by the header of a picture file, (0, 0) where it has none, and EXIF orientation 1..8."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about large pictures and untidy EXIF blocks
+            return stored_header(io.BytesIO(data), "the picture")
+    except Exception:  # whatever a broken header makes the library raise: the decoder has the last word
+        return (0, 0), 1
 
+
+def pixels_as_stored(data: bytes, name: str, turn: int) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB before the rotation `turn` of EXIF. Raises Unreadable for what does not decode."""
+    tiff = data[:4] in (b"II*\0", b"MM\0*")  # which OpenCV turns always
+    pixels = decode(np.frombuffer(data, np.uint8), name, turned=False)
+    return stored_pixels(pixels, turn) if tiff else pixels
+
+
+def _see(path: str, boxes: NDArray[np.float32], recorded: tuple[int, int]) -> Seen:
     blank = np.zeros(_LOOK, np.float32)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        return f"cannot be read: {error.strerror}", (0, 0), 1, b"", blank
-    size, turn = (0, 0), 1
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about large pictures and untidy EXIF blocks
-            with Image.open(io.BytesIO(data)) as header:
-                size = header.size
-                turn = header.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception:  # whatever a broken header makes the library raise: the decoder has the last word
-        pass
-    turn = turn if turn in range(1, 9) else 1
-    pixels: Any = None
-    with _stderr() as messages, suppress(cv2.error):  # nothing to decode, or larger than OpenCV takes
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), AS_STORED)
+        return f"cannot be read: {error.strerror}", (0, 0), 1, b"", blank, _NO_SCORES
+    size, turn = header(data)
+    pixels, damage = None, ""
+    with _stderr() as messages:
+        try:
+            pixels = pixels_as_stored(data, path, turn)
+        except Unreadable as error:
+            damage = error.reason
     if pixels is None:
-        what = "is empty" if not data else "does not decode" if size == (0, 0) else "is cut short or damaged"
-        return what, size, turn, b"", blank
+        if damage.startswith("does not decode"):
+            damage = "does not decode" if size == (0, 0) else "is cut short or damaged"
+        return damage if data else "is empty", size, turn, b"", blank, _NO_SCORES
     # The JPEG decoder goes on after damage and only says so. Stray bytes between markers lose nothing.
     complaints = [line for line in messages if "Corrupt" in line and "extraneous" not in line]
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(pixels)
+    digest.update(pixels.data)
     damage = f"is damaged ({complaints[0].strip()})" if complaints else ""
-    return damage, pixels.shape[1::-1], turn, digest.digest(), _look_of(pixels)
+    scores = _NO_SCORES if turn == 1 else score_readings(pixels, boxes, recorded, turn)
+    return damage, pixels.shape[1::-1], turn, digest.digest(), _look_of(pixels), scores
 
 
 @contextmanager
@@ -139,7 +153,7 @@ def _look_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     world have amplitudes that fall with frequency, so every wave then says about as much as any other, and
     the vectors of unrelated pictures are nearly at right angles. Their product is the likeness.
     """
-    grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
     looks = np.zeros(_LOOK, np.float32)
     for look, (dx, dy) in zip(looks, ((0, 0), (width // 20, height // 20)), strict=True):
@@ -162,84 +176,6 @@ def undecodable(dataset: Dataset, seen: Pictures) -> list[Finding]:
         for i, damage in enumerate(seen.damage)
         if damage
     ]
-
-
-def size_findings(dataset: Dataset, seen: Pictures | None) -> tuple[NDArray[np.int32], list[Finding]]:
-    """Faults 8 and 9, and the size (n, 2) that the labels of each picture are meant for."""
-    recorded = dataset.sizes
-    if seen is None:
-        return recorded, []
-    frames = recorded.copy()
-    recorded_rows = np.all(recorded > 0, axis=1)
-    decodes = np.array([bool(digest) for digest in seen.digests], np.bool_)
-    stored = seen.sizes
-    shown = np.where((seen.turns >= 5)[:, None], stored[:, ::-1], stored)
-    is_stored, is_shown = np.all(recorded == stored, axis=1), np.all(recorded == shown, axis=1)
-    frames[decodes & ~recorded_rows] = stored[decodes & ~recorded_rows]
-    # The labels say which of two sizes is theirs: the one that fewer boxes leave.
-    out_of_stored, out_of_shown = _boxes_outside(dataset, stored), _boxes_outside(dataset, shown)
-    out_of_recorded = _boxes_outside(dataset, recorded)
-
-    findings = []
-    for i in np.flatnonzero(decodes & recorded_rows & ~is_stored & ~is_shown):
-        backwards = bool((recorded[i] == stored[i, ::-1]).all())
-        sure = out_of_stored[i] < out_of_recorded[i] or (backwards and out_of_stored[i] == out_of_recorded[i])
-        if sure:
-            frames[i] = stored[i]
-        what = "width and height are swapped" if backwards else "the boxes may be at another scale"
-        if sure and not backwards:
-            what = "the boxes fit the picture"
-        findings.append(
-            of_picture(
-                "size-mismatch",
-                dataset,
-                int(i),
-                f"is recorded as {by(recorded[i])} and is {by(stored[i])}: {what}",
-                "record size" if sure else "",
-            )
-        )
-    # Fractions have no size of their own: their reader took the one that is shown. Their shapes may tell.
-    odds = shape_odds(dataset, shown, fractions_of_the_turned_picture)
-    for i in np.flatnonzero(decodes & (seen.turns != 1)):
-        follows = is_shown[i] and not is_stored[i]
-        if (follows and odds[i] <= ODDS) or (not recorded_rows[i] and out_of_shown[i] < out_of_stored[i]):
-            frames[i] = shown[i]
-            continue
-        ignores = (is_stored[i] and not is_shown[i]) or out_of_stored[i] < out_of_shown[i]
-        what = "do not say whether they are for the picture as stored or as shown"
-        if ignores:
-            what = f"are for {by(stored[i])} as stored"
-        elif follows:
-            what = "have the usual shapes of their classes only in the picture as stored"
-        jpeg = dataset.files[i].lower().endswith((".jpg", ".jpeg"))
-        findings.append(
-            of_picture(
-                "exif-rotation",
-                dataset,
-                int(i),
-                f"asks to be shown {_TURNS[int(seen.turns[i])]} (EXIF orientation {seen.turns[i]}), and its "
-                f"labels {what}",
-                "upright" if ignores and jpeg else "",
-            )
-        )
-    return frames, findings
-
-
-_TURNS = {
-    2: "mirrored",
-    3: "upside down",
-    4: "mirrored and upside down",
-    5: "mirrored and turned by 90 degrees",
-    6: "turned by 90 degrees",
-    7: "mirrored and turned by 270 degrees",
-    8: "turned by 270 degrees",
-}
-
-
-def _boxes_outside(dataset: Dataset, sizes: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(n,) how many boxes leave pictures of `sizes` (n, 2)."""
-    owners = owners_of(dataset)
-    return np.bincount(owners[~inside(dataset.boxes, sizes[owners])], minlength=len(dataset))
 
 
 # ---- 10, 11: the same picture twice -------------------------------------------------------------------
@@ -283,13 +219,13 @@ def most_alike(
     ours, them = torch.from_numpy(mine), torch.from_numpy(theirs)
     for a in range(0, len(mine), block):
         here = slice(a, min(a + block, len(mine)))
-        poses = _poses(ours[here, 0])
+        turned = poses(ours[here, 0])
         for b in range(0, len(theirs), block):
             whole, inner = them[b : b + block, 0], them[b : b + block, 1]
             for looks, others in (
-                *((pose, whole) for pose in poses),
+                *((pose, whole) for pose in turned),
                 (ours[here, 1], whole),
-                (poses[0], inner),
+                (turned[0], inner),
             ):
                 likeness, place = (looks @ others.T).max(dim=1)
                 better = likeness > best[here]
@@ -298,7 +234,7 @@ def most_alike(
     return best.numpy(), where.numpy()
 
 
-def _poses(looks: torch.Tensor) -> list[torch.Tensor]:
+def poses(looks: torch.Tensor) -> list[torch.Tensor]:
     """The looks (N, 100) of the same pictures mirrored and turned by quarters: eight, the first as given.
 
     Mirroring a picture changes the sign of its odd waves; exchanging x and y transposes them.

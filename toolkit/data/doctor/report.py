@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.boxes import box_findings, duplicate_boxes
 from toolkit.data.doctor.findings import FAULTS, Report, owners_of
-from toolkit.data.doctor.labels import class_findings, unlabelled
-from toolkit.data.doctor.pictures import duplicate_pictures, look_at, repeated, size_findings, undecodable
+from toolkit.data.doctor.labels import class_findings, unlabelled, without_objects
+from toolkit.data.doctor.pictures import duplicate_pictures, look_at, repeated, undecodable
+from toolkit.data.doctor.sizes import size_findings
 
 MISFIT_IOU = 0.25  # an object overlapping its best anchor by less (width and height only) fits none
 
@@ -21,7 +23,7 @@ def examine(dataset: Dataset, model_io: Any = None, pictures: bool = True) -> Re
     """Looks for the faults that ruin a training, and measures balance, object sizes and anchors.
 
     Args:
-        dataset: read with `strict=False`, so that it may hold bad values.
+        dataset: read with `faults="keep"`, so that it may hold bad values.
         model_io: of a detector (input size, heads with strides and anchors), for object sizes and anchors.
         pictures: False does not decode the pictures; five faults are then not looked for
             (`findings.NEED_PICTURES`).
@@ -30,12 +32,15 @@ def examine(dataset: Dataset, model_io: Any = None, pictures: bool = True) -> Re
         Findings, counts by fault, and notes.
     """
     seen = look_at(dataset) if pictures else None
-    frames, findings = size_findings(dataset, seen)
+    frames, findings, stored, undecided = size_findings(dataset, seen)
     turned = {finding.picture for finding in findings if finding.fault == "exif-rotation"}
-    findings += box_findings(dataset, frames, turned)
+    for finding in box_findings(dataset, frames, turned):
+        guess = finding.picture in undecided and finding.mend in ("move box", "swap picture")
+        findings.append(replace(finding, mend="", box=None) if guess else finding)
     findings += duplicate_boxes(dataset, frames)
     findings += class_findings(dataset)
     findings += unlabelled(dataset)
+    findings += without_objects(dataset)
     summary: dict[str, Any] = {"balance": _balance(dataset)}
     if seen is not None:
         findings += undecodable(dataset, seen)
@@ -45,7 +50,16 @@ def examine(dataset: Dataset, model_io: Any = None, pictures: bool = True) -> Re
         summary |= _fit_to_network(dataset, frames, model_io)
     order = {fault: number for number, fault in enumerate(FAULTS)}
     findings.sort(key=lambda finding: (order[finding.fault], finding.picture, finding.row or 0))
-    return Report(str(dataset.root), len(dataset), len(dataset.boxes), pictures, findings, summary)
+    return Report(
+        str(dataset.root),
+        len(dataset),
+        len(dataset.boxes),
+        pictures,
+        findings,
+        summary,
+        dataset.intake,
+        stored,
+    )
 
 
 def _balance(dataset: Dataset) -> dict[str, Any]:

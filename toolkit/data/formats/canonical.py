@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import fresh_folder, place_pictures, unique_names
 from toolkit.data.formats.coco import write_coco
+from toolkit.data.intake import FILE_NAME
 from toolkit.data.splitting import split_of, split_order
 from toolkit.runtime import InputError
 
@@ -16,7 +18,8 @@ from toolkit.runtime import InputError
 def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: bool = False) -> Dataset:
     """Writes the canonical folder, whole or not at all.
 
-    Identifiers, crowd, ignore, keypoints, areas, sizes and splits are kept. On loading, pictures come split
+    Identifiers, crowd, ignore, keypoints, areas, sizes and splits are kept, and in `import.json` what stayed
+    outside when the labels were imported. On loading, pictures come split
     by split (`split_order`), within a split in the order they have here.
 
     Args:
@@ -41,6 +44,10 @@ def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: boo
         placed = replace(dataset, files=names)
         place_pictures(dataset, temporary / "images", names, link)
         write_annotations(placed, temporary)
+        if dataset.intake.format:
+            totals = {"pictures": len(dataset), "boxes": len(dataset.labels), **dataset.counts()}
+            record = json.dumps({**totals, **dataset.intake.as_dict()}, ensure_ascii=False, indent=1)
+            (temporary / FILE_NAME).write_text(record + "\n", encoding="utf-8")
     return replace(placed, root=folder / "images")
 
 

@@ -6,144 +6,70 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset
-from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.common import filled_sizes
+from toolkit.data.dataset import Dataset, match_classes, shown
+from toolkit.data.folders import is_canonical, place_pictures, unique_names
+from toolkit.data.formats.coco_annotation import (
+    CATEGORY_LIMIT,
+    OTHER_TASKS,
+    PICTURE_LIMIT,
+    Identifiers,
+    box_of_mask,
+    numbers_of,
+)
+from toolkit.data.formats.common import (
+    PictureFolder,
+    fault_of,
+    filled_sizes,
+    list_files,
+    path_parts,
+    picture_size,
+)
+from toolkit.data.formats.json_stream import stream_json
+from toolkit.data.formats.text import Note
+from toolkit.data.intake import Faults
 from toolkit.data.splitting import SPLIT_WORDS, SPLITS, split_of, split_order
+from toolkit.pictures import Unreadable
 from toolkit.runtime import InputError, progress
 
 T = TypeVar("T")
-
-_BLANK = re.compile(r"[ \t\r\n]*")
-
-
-def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
-    """The elements of the lists at the top of a JSON file, one by one, without holding the whole file.
-
-    An object gives (key, element) for each list in it and (key, value) for anything else; a list at the top
-    gives ("", element). Malformed text raises InputError with the line.
-    """
-    decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8-sig") as file:
-        buffer, at, lines = "", 0, 1
-
-        def fail(what: str, place: int) -> NoReturn:
-            raise InputError(
-                f"{path} is not valid JSON: line {lines + buffer.count(chr(10), 0, place)}: {what}"
-            )
-
-        def more() -> bool:
-            nonlocal buffer, at, lines
-            try:
-                piece = file.read(max(chunk, len(buffer) - at))
-            except UnicodeDecodeError:
-                fail("it is not UTF-8 text", len(buffer))
-            if piece:
-                lines += buffer.count("\n", 0, at)
-                buffer, at = buffer[at:] + piece, 0
-            return bool(piece)
-
-        def peek() -> str:
-            nonlocal at
-            while True:
-                at = _BLANK.match(buffer, at).end()  # type: ignore[union-attr]
-                if at < len(buffer):
-                    return buffer[at]
-                if not more():
-                    fail("it ends too early" if lines > 1 or buffer else "it is empty", at)
-
-        def take(allowed: str) -> str:
-            nonlocal at
-            character = peek()
-            if character not in allowed:
-                fail(f"found {character!r} in place of {' or '.join(allowed)}", at)
-            at += 1
-            return character
-
-        def value() -> Any:
-            nonlocal at
-            peek()
-            while True:
-                try:
-                    result, end = decoder.raw_decode(buffer, at)
-                except json.JSONDecodeError as error:
-                    if not more():
-                        fail(error.msg, error.pos)
-                    continue
-                except RecursionError:
-                    fail("it is nested too deeply", at)
-                if (end == len(buffer) or buffer[end] not in " \t\r\n:,]}") and more():
-                    continue  # a number may go on in the next piece
-                at = end
-                return result
-
-        def elements() -> Iterator[Any]:
-            take("[")
-            if peek() == "]":
-                take("]")
-                return
-            while True:
-                yield value()
-                if take(",]") == "]":
-                    return
-
-        if peek() == "[":
-            for element in elements():
-                yield "", element
-        else:
-            take("{")
-            while peek() != "}":
-                key = value()
-                take(":")
-                if peek() == "[":
-                    for element in elements():
-                        yield key, element
-                else:
-                    yield key, value()
-                if peek() == ",":
-                    take(",")
-                elif peek() != "}":
-                    fail(f"found {peek()!r} in place of , or }}", at)
-            take("}")
-        try:
-            trailing = peek()
-        except InputError:
-            return
-        fail(f"found {trailing!r} after the end", at)
+_FALSE = (0, None, "0")  # as tools write that a flag is not set
 
 
-def coco_files(path: Path) -> list[tuple[str, Path]]:
+def coco_files(path: Path, note: Note) -> list[tuple[str, Path]]:
     """The annotation files of a COCO folder with their splits: `annotations/*.json`, else `*.json`, else
-    those of sub-folders called train, valid, test, ...; in the order of `split_order`."""
+    those of folders called train, valid, test, ..., else any below; in the order of `split_order`."""
     if path.is_file():
         files = [path]
     else:
-        files = sorted((path / "annotations").glob("*.json")) or sorted(path.glob("*.json"))
+        files = sorted((path / "annotations").glob("*.json")) or _coco_like(sorted(path.glob("*.json")))
         if not files:
-            files = [
-                file for file in sorted(path.glob("*/*.json")) if file.parent.name.lower() in SPLIT_WORDS
-            ]
+            deeper = [path / name for name in list_files(path, lambda name: name.lower().endswith(".json"))]
+            in_splits = [file for file in deeper if file.parent.name.lower() in SPLIT_WORDS]
+            files = _coco_like(in_splits) or _coco_like(deeper)
+        with_boxes = [file for file in files if not file.name.startswith(OTHER_TASKS)]
         for prefix in ("instances_", "person_keypoints_"):
-            files = [file for file in files if file.name.startswith(prefix)] or files
-        files = [
-            f for f in files if not f.name.startswith(("captions_", "image_info_", "stuff_", "panoptic_"))
-        ]
+            with_boxes = [file for file in with_boxes if file.name.startswith(prefix)] or with_boxes
+        if len(with_boxes) < len(files):
+            others = [file.name for file in files if file not in with_boxes]
+            note(f"files of COCO's other tasks stay outside: {shown(others)}", "")
+        files = with_boxes
     if not files:
         raise InputError(f"{path} has no COCO annotations: expected annotations/*.json or *.json")
     named = []
     for file in files:
         split = split_of(file.stem)
-        if split == "" and file.parent.name.lower() in SPLIT_WORDS:
+        if split not in SPLITS and file.parent.name.lower() in SPLIT_WORDS:
             split = SPLIT_WORDS[file.parent.name.lower()]
         if len(files) == 1 and split not in SPLITS and file.parent.name != "annotations":
             split = ""  # a lone file is named after anything
@@ -152,26 +78,47 @@ def coco_files(path: Path) -> list[tuple[str, Path]]:
     return sorted(named, key=lambda pair: (order.index(pair[0]), pair[1]))
 
 
-def read_coco(path: str | Path, images: str | Path | None = None, strict: bool = True) -> Dataset:
+def _coco_like(files: Sequence[Path]) -> list[Path]:
+    """The files that begin as COCO's do; a lone one is believed."""
+    if len(files) == 1:
+        return list(files)
+    keys = ("images", "annotations", "categories")
+    return [file for file in files if any(key in keys for key, _ in islice(stream_json(file), 100))]
+
+
+@dataclass
+class _Reading:
+    """What is gathered over the files of a data set."""
+
+    columns: Columns
+    classes: list[str] = field(default_factory=list)
+    parents: set[str] = field(default_factory=set)  # names that other categories have as supercategory
+    skipped: list[int] = field(default_factory=list)  # pictures that do not come in
+
+
+def read_coco(path: str | Path, images: str | Path | None = None, faults: Faults = "skip") -> Dataset:
     """COCO JSON: one file, or a folder as `coco_files` finds them (canonical, COCO's own, CVAT's "COCO 1.0",
     Label Studio's, Roboflow's, FiftyOne's). Identifiers, crowd, ignore, areas and keypoints are kept; masks
-    and the names of keypoints are not. Streamed: 100,000 pictures with a million boxes stay under 1 GB.
+    and the names of keypoints are not: an annotation that has a mask and no box gets the box around it.
+    A category that owns no box and is the parent of others is no class; two of one name are one class.
+    Streamed: 100,000 pictures with a million boxes stay under 1 GB.
 
-    images: the folder of the pictures, where it is not one of the usual places beside the annotations.
-    strict: False keeps annotations of an unknown category (label -1) and pictures that are missing.
+    Args:
+        path: the file or folder.
+        images: the folder of the pictures, where it is not one of the usual places beside the annotations;
+            names that lead elsewhere are searched in it by their last parts.
+        faults: "keep" keeps annotations of an unknown category (label -1) and pictures that are missing.
     """
     path = Path(path)
-    columns = Columns()
-    classes: list[str] = []
+    reading = _Reading(Columns(faults))
+    columns = reading.columns
+    own = is_canonical(path)  # whose boxes come back as they were
     folders: list[tuple[Path, int]] = []
-    for split, file in coco_files(path):
+    for split, file in coco_files(path, columns.note):
         first = len(columns)
-        _read_coco_file(file, split, columns, classes, strict)
-        names = columns.files[first:]
-        folder = _picture_folder(file, path, split, names, images)
-        for name in names if strict else ():
-            if not os.path.isfile(folder / name):
-                raise InputError(f"the picture {name!r} that {file} names is missing in {folder}")
+        _read_coco_file(file, split, reading, own)
+        folder = _picture_folder(file, path, split, columns.files[first:], images)
+        _place_pictures(folder, first, file, reading)
         folders.append((folder, first))
     root = Path(os.path.commonpath([folder for folder, _ in folders]))
     ends = [first for _, first in folders[1:]] + [len(columns)]
@@ -179,7 +126,48 @@ def read_coco(path: str | Path, images: str | Path | None = None, strict: bool =
         if folder != root:
             prefix = folder.relative_to(root).as_posix()
             columns.files[first:end] = [f"{prefix}/{name}" for name in columns.files[first:end]]
-    return columns.dataset(root, classes, path)
+    dataset = columns.dataset(root, reading.classes, path, skipped=reading.skipped)
+    return _without_parents(dataset, reading.parents)
+
+
+def _without_parents(dataset: Dataset, parents: set[str]) -> Dataset:
+    """Without the classes that own no box and are only the parents of others."""
+    used = set(np.unique(dataset.labels).tolist())
+    dropped = [name for i, name in enumerate(dataset.classes) if name in parents and i not in used]
+    if not dropped or len(dropped) == len(dataset.classes):
+        return dataset
+    note = f"categories that own no box and are the parents of others are no classes: {', '.join(dropped)}"
+    intake = replace(dataset.intake, notes=(*dataset.intake.notes, note))
+    classes = [name for name in dataset.classes if name not in dropped]
+    return match_classes(replace(dataset, intake=intake), classes, "keep")
+
+
+def _place_pictures(folder: Path, first: int, file: Path, reading: _Reading) -> None:
+    """Find the pictures from `first` on in their folder, under the names that they have there; note those
+    that do not come in, and record the sizes that the file lacks."""
+    columns = reading.columns
+    if columns.faults == "keep":
+        return
+    pictures = PictureFolder(folder)
+    for i in range(first, len(columns)):
+        name = columns.files[i]
+        reason = fault_of(os.path.join(folder, name))
+        if reason == "missing" and (other := pictures.find(name)) is not None:
+            name = columns.files[i] = other
+            reason = fault_of(os.path.join(folder, name))
+        if reason == "missing":
+            columns.skip(name, f"the picture {name!r} that {file} names {pictures.why_not(name)}")
+        elif reason:
+            columns.skip(name, reason)
+        elif columns.size_of(i) == (0, 0):
+            try:
+                columns.record_size(i, picture_size(folder / name))
+                continue
+            except Unreadable as error:
+                columns.skip(name, error.reason)
+        else:
+            continue
+        reading.skipped.append(i)
 
 
 def _picture_folder(
@@ -200,6 +188,8 @@ def _picture_folder(
         for folder in likely:
             if os.path.isfile(folder / name):
                 return folder
+    if images is None and file.parent.name.lower() in SPLIT_WORDS:
+        return file.parent
     return tops[0] if tops[0].is_dir() else base
 
 
@@ -209,53 +199,119 @@ def _counted(items: Iterator[T], title: str) -> Iterator[T]:
     return chain.from_iterable(progress(blocks, title))
 
 
-def _read_coco_file(file: Path, split: str, columns: Columns, classes: list[str], strict: bool) -> None:
+def _read_coco_file(file: Path, split: str, reading: _Reading, own: bool) -> None:
+    columns, classes = reading.columns, reading.classes
     categories: dict[int, str] = {}
-    first, first_box, number = len(columns), columns.boxes_so_far, 0
-    key = element = None
-    try:
-        for key, element in _counted(stream_json(file), f"reading {file.name}, thousands"):
-            if key == "images":
-                columns.add_picture(
-                    element["file_name"].replace("\\", "/"),
-                    (element.get("width") or 0, element.get("height") or 0),
-                    split,
-                    element["id"],
-                    (element["original_width"], element["original_height"])
-                    if "original_width" in element
-                    else None,
-                )
-            elif key == "annotations":
-                number += 1
-                x, y, w, h = element["bbox"]
-                columns.add_box(
-                    element["image_id"],
-                    (x, y, x + w, y + h),
-                    element["category_id"],
-                    element.get("iscrowd", 0),
-                    element.get("ignore", 0),
-                    element.get("id"),
-                    element.get("keypoints") or (),
-                    element.get("area"),
-                )
+    picture_ids, category_ids = Identifiers(PICTURE_LIMIT), Identifiers(CATEGORY_LIMIT)
+    first, first_box, key = len(columns), columns.boxes_so_far, None
+    for key, element in _counted(stream_json(file), f"reading {file.name}, thousands"):
+        fault, kind = "", f"{key} that are not as COCO has them"
+        try:
+            if key == "annotations":
+                fault = kind = _add_annotation(element, columns, picture_ids, category_ids, own)
+            elif key == "images":
+                _add_picture(element, split, columns, picture_ids)
             elif key == "categories":
-                categories[element["id"]] = str(element["name"])
+                name = str(element.get("name", element["id"])).strip()
+                categories[category_ids.number(element["id"])] = name
+                reading.parents |= {str(element.get("supercategory") or "")} - {"", name}
             elif key == "":
-                raise InputError(f"{file} is not COCO JSON: expected an object with images, found a list")
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{file}: an entry of {key!r} is not as COCO has it ({error!r}): {str(element)[:120]}"
-        ) from None
+                break
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            fault = str(error) if isinstance(error, InputError) else repr(error)
+        if fault:
+            sentence = f"{file}: an entry of {key!r} is not as COCO has it ({fault}): {str(element)[:120]}"
+            columns.leave_out(kind, sentence)
+    if key == "":
+        raise InputError(f"{file} is not COCO JSON: expected an object with images, found a list")
     if first == len(columns):
         raise InputError(f"{file} has no pictures: expected COCO JSON with a list of images")
     if len(set(categories.values())) != len(categories):
-        raise InputError(f"{file} gives two categories the same name")
-    classes.extend(name for name in categories.values() if name not in classes)
-    columns.resolve(
-        first, first_box, {i: classes.index(name) for i, name in categories.items()}, file, strict
+        sentence = f"{file} gives two categories the same name"
+        if columns.faults == "refuse":
+            raise InputError(sentence)
+        columns.note("two categories of one name are one class", str(file))
+    if not categories and columns.faults != "refuse":
+        columns.note("no categories are named: classes are called by their numbers", str(file))
+        categories = {i: str(i) for i in columns.labels_from(first_box)}
+    classes.extend(name for name in dict.fromkeys(categories.values()) if name not in classes)
+    numbers = {i: classes.index(name) for i, name in categories.items()}
+    columns.resolve(first, first_box, numbers, file, _aliases(columns, first, picture_ids))
+
+
+def _aliases(columns: Columns, first: int, identifiers: Identifiers) -> dict[int, int]:
+    """Numbers of texts that stand for a picture's name in place of its identifier."""
+    if not identifiers.others:
+        return {}
+    own = {number: name for name, number in zip(columns.files[first:], columns.ids_from(first), strict=True)}
+    by_name = {name: number for number, name in own.items()}
+    return {
+        number: by_name[text]
+        for text, number in identifiers.others.items()
+        if number not in own and text in by_name
+    }
+
+
+def _add_picture(element: dict[str, Any], split: str, columns: Columns, identifiers: Identifiers) -> None:
+    name = element.get("file_name") or element.get("path") or element.get("coco_url")
+    if not isinstance(name, str):
+        raise ValueError("a file name that is no text")
+    if name[:1] in "/." or "\\" in name or ":" in name or ".." in name:
+        name = "/".join(path_parts(name))
+    original = None
+    if "original_width" in element:
+        original = (element["original_width"], element["original_height"])
+    size = (int(float(element.get("width") or 0)), int(float(element.get("height") or 0)))
+    columns.add_picture(name, size, split, identifiers.number(element["id"]), original)
+
+
+def _add_annotation(
+    element: dict[str, Any],
+    columns: Columns,
+    picture_ids: Identifiers,
+    category_ids: Identifiers,
+    own: bool,
+) -> str:
+    """Add one annotation; returns the kind of fault where it cannot come in, "" otherwise."""
+    picture, category, box = element["image_id"], element["category_id"], element.get("bbox")
+    if type(picture) is not int or not -PICTURE_LIMIT < picture < PICTURE_LIMIT:
+        picture = picture_ids.number(picture)
+    if type(category) is not int or not -CATEGORY_LIMIT < category < CATEGORY_LIMIT:
+        category = category_ids.number(category)
+    if isinstance(box, str):
+        box = re.findall(r"[-+.\deE]+", box)
+    try:
+        x, y, w, h = map(float, box)  # type: ignore[arg-type]
+        corners = (x, y, x + w, y + h) if isfinite(x + y + w + h) else None
+    except (TypeError, ValueError):
+        corners = None
+    if corners is None or not any(corners):
+        around = box_of_mask(element.get("segmentation"))
+        if around is not None:
+            columns.note("masks without a box became the boxes around them")
+        corners = around or corners
+    if corners is None:
+        return "annotations without a box or mask"
+    if not own and columns.faults != "keep" and (corners[0] == corners[2] or corners[1] == corners[3]):
+        return "boxes without an area"
+    points: list[float] = []
+    if element.get("keypoints"):
+        points = numbers_of(element["keypoints"])
+        if not columns.takes_points(len(points)):
+            columns.leave_out("key points of another number than those before", str(element)[:160])
+            points = []
+    identifier, area = element.get("id"), element.get("area")
+    columns.add_box(
+        picture,
+        corners,
+        category,
+        element.get("iscrowd", 0) not in _FALSE,
+        element.get("ignore", 0) not in _FALSE,
+        identifier if type(identifier) is int and -PICTURE_LIMIT < identifier < PICTURE_LIMIT else None,
+        points,
+        area if isinstance(area, (int, float)) and area > 0 else None,
     )
+    return ""
 
 
 def write_coco(dataset: Dataset, path: Path, scores: NDArray[np.floating] | None = None) -> None:
@@ -265,6 +321,7 @@ def write_coco(dataset: Dataset, path: Path, scores: NDArray[np.floating] | None
     """
     if not np.isfinite(dataset.boxes).all():
         raise InputError(f"{dataset.root}: a box is not made of finite numbers and cannot be written")
+    encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each record
     keypoints = dataset.keypoints
     extra = (
         {}
@@ -278,7 +335,7 @@ def write_coco(dataset: Dataset, path: Path, scores: NDArray[np.floating] | None
             counted = _counted(iter(records), f"writing {path.name}, thousands of {name}")
             for i, record in enumerate(counted):
                 file.write("\n" if i == 0 else ",\n")
-                file.write(json.dumps(record, ensure_ascii=False))
+                file.write(encode(record))
             file.write("]\n}\n" if last else "],\n")
 
         file.write("{\n")

@@ -1,22 +1,26 @@
-"""What the readers share: listing and measuring pictures, finding files, reading text and numbers."""
+"""What the readers share about pictures: listing and measuring them, finding them by the names in labels."""
 
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import isfinite
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from toolkit.data.dataset import Dataset, shown
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset
+from toolkit.pictures import IMAGE_SUFFIXES, Unreadable
+from toolkit.pictures import picture_size as picture_size
 from toolkit.runtime import InputError
 
-PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_EXIF_ORIENTATION, _EXIF_TURNED = 0x0112, (5, 6, 7, 8)
+PICTURE_EXTENSIONS = tuple(sorted(IMAGE_SUFFIXES))
 
 
 def is_picture(name: str) -> bool:
@@ -25,31 +29,37 @@ def is_picture(name: str) -> bool:
 
 
 def list_files(folder: Path, accept: Callable[[str], bool] = is_picture) -> list[str]:
-    """Names below `folder`, relative and sorted; hidden folders and files are left out."""
+    """Names below `folder`, relative and sorted; hidden folders and files, and what a Mac's archives add, are
+    left out."""
     paths = []
     for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         inside = os.path.relpath(parent, folder)
         prefix = "" if inside == "." else inside.replace(os.sep, "/") + "/"
         paths += [prefix + name for name in files if not name.startswith(".") and accept(name)]
     return sorted(paths)
 
 
-def picture_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) from the header, without decoding; as shown, that is after a JPEG's EXIF rotation,
-    which is what OpenCV gives too. InputError where the file is missing or is not a picture."""
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
+
+
+def fault_of(path: str | Path) -> str:
+    """What is wrong with a picture's file by its first bytes: "missing", "is empty", or why its header cannot
+    be read; "" where it begins as a picture. Much faster than `picture_size`."""
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            # a PNG would be decoded to look for EXIF
-            turned = (
-                picture.format in ("JPEG", "MPO") and picture.getexif().get(_EXIF_ORIENTATION) in _EXIF_TURNED
-            )
-            return (height, width) if turned else (width, height)
-    except FileNotFoundError:
-        raise InputError(f"the picture {path} is missing") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"the picture {path} cannot be read ({error})") from None
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(16)
+    except OSError:
+        return "missing"
+    if not head:
+        return "is empty"
+    if head.startswith(_MAGIC):
+        return ""
+    try:
+        picture_size(path)
+    except Unreadable as error:
+        return error.reason
+    return ""
 
 
 def size_or_zero(path: Path) -> tuple[int, int]:
@@ -98,34 +108,123 @@ def find_file(text: str, bases: Sequence[Path]) -> str | None:
     return None
 
 
-def read_text(path: Path) -> str:
+class PictureFolder:
+    """The pictures below a folder, found by the names that labels give them; nothing outside it is found."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Relative and sorted."""
+        return list_files(self.folder) if self.folder.is_dir() else []
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """Names by their last part, with and without its ending."""
+        index: dict[str, list[str]] = {}
+        for name in self.names:
+            last = folded(name.rsplit("/", 1)[-1])
+            for key in {last, os.path.splitext(last)[0]}:
+                index.setdefault(key, []).append(name)
+        return index
+
+    def find(self, name: str, near: str = "") -> str | None:
+        """The one picture that `name` means: as given, otherwise by as many of its last parts as fit (lists
+        travel between machines), whatever the case of its letters, and by its stem where no ending fits.
+        None where there is none, or where several fit equally well, even with regard to `near`, the folder
+        of the labels (relative, "" for none), in or below which a picture comes first.
+        """
+        parts = path_parts(name)
+        if not parts:
+            return None
+        beside = path_parts(near)
+        for plain in dict.fromkeys(("/".join(beside + parts), "/".join(parts))):
+            if ".." not in name and is_picture(plain) and os.path.isfile(self.folder / plain):
+                return plain
+        best = self._fitting(parts)
+        if len(best) > 1 and beside:
+            best = [each for each in best if each.startswith("/".join(beside) + "/")]
+        return best[0] if len(best) == 1 else None
+
+    def _fitting(self, parts: list[str]) -> list[str]:
+        """The pictures whose last parts fit best."""
+        last = folded(parts[-1])
+        spellings = (last, unquote(last), re.sub(r"^[0-9a-f]{8}-", "", last))  # Label Studio's uploads
+        keys = [*spellings, *(os.path.splitext(name)[0] for name in spellings)]
+        candidates = next((self._by_name[key] for key in keys if key in self._by_name), [])
+        fits = {each: same_end(parts[:-1], each.split("/")[:-1]) for each in candidates}
+        return [each for each in candidates if fits[each] == max(fits.values())]
+
+    def why_not(self, name: str) -> str:
+        """What to say of a name that `find` does not find."""
+        several = self._fitting(path_parts(name)) if path_parts(name) else []
+        if len(several) > 1:
+            return f"fits several files in {self.folder} ({', '.join(several[:3])})"
+        return f"is missing in {self.folder}"
+
+
+def path_parts(text: str) -> list[str]:
+    """The parts of a path of any system, without drive, "." and "..".
+
+    >>> path_parts("C:\\\\data\\\\..\\\\a.jpg")
+    ['data', 'a.jpg']
+    """
+    text = re.sub(r"^[A-Za-z]:", "", text.strip().replace("\\", "/"))
+    return [part for part in text.split("/") if part not in ("", ".", "..")]
+
+
+def folded(name: str) -> str:
+    """A name by which it is compared: whatever its case, and whether its accents are composed (Macs take them
+    apart)."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+def same_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many last parts are the same."""
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if folded(a) != folded(b):
+            break
+        count += 1
+    return count
+
+
+def add_named_picture(
+    columns: Columns,
+    pictures: PictureFolder,
+    name: str,
+    split: str,
+    place: str,
+    size: tuple[int, int] = (0, 0),
+    near: str = "",
+    **more: Any,
+) -> int | None:
+    """Add the picture that labels call `name`, and return its index in `columns`.
+
+    Args:
+        columns: where to add it; a picture that is missing or does not decode is skipped there, None.
+        pictures: where to look for it.
+        name: as the labels have it.
+        split: its split.
+        place: file and line of the labels, for the sentence.
+        size: recorded (width, height), if any; it is kept for the doctor even if the file has another.
+        near: as in `PictureFolder.find`.
+        more: `image_id`, `original_size`, as in `Columns.add_picture`.
+    """
+    file = pictures.find(name, near)
+    if file is None:
+        if columns.faults == "keep":
+            plain = "/".join(path_parts(name)) or name
+            return columns.add_picture(plain, size, split, **more)
+        columns.skip(name, f"the picture {name!r} that {place} names {pictures.why_not(name)}")
+        return None
+    actual = (0, 0)
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise InputError(f"{path} is not a text file: expected UTF-8 text") from None
-
-
-def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, stripped, with their numbers."""
-    return [(i, line.strip()) for i, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
-
-
-def numbers(fields: Sequence[str], place: str, what: str) -> list[float]:
-    try:
-        values = [float(field) for field in fields]
-    except ValueError:
-        values = [float("nan")]
-    if not all(map(isfinite, values)):
-        raise InputError(f"{place}: expected {what}, found {shown(fields)!r}")
-    return values
-
-
-def written(values: NDArray[np.floating]) -> NDArray[np.str_]:
-    """Numbers as the shortest text that gives the same float32 again; whole ones without a point."""
-    values = np.asarray(values, np.float32)
-    whole = (values == np.round(values)) & (np.abs(values) < 1e9)
-    return np.where(
-        whole, np.where(whole, values, 0).astype(np.int64).astype(np.str_), values.astype(np.str_)
-    )
+        actual = picture_size(pictures.folder / file)
+    except Unreadable as error:
+        if columns.faults != "keep":
+            columns.skip(file, error.reason)
+            return None
+    size = size if min(size) > 0 else actual
+    return columns.add_picture(file, size, split, **more)

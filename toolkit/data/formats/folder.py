@@ -7,17 +7,18 @@ from pathlib import Path
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.common import list_files, picture_size, size_or_zero
+from toolkit.data.formats.common import PictureFolder, add_named_picture
+from toolkit.data.intake import Faults
 from toolkit.runtime import progress
 
 
-def read_folder(path: str | Path, images: str | Path | None = None, strict: bool = True) -> Dataset:
+def read_folder(path: str | Path, images: str | Path | None = None, faults: Faults = "skip") -> Dataset:
     """Pictures without labels: all below the folder, sorted by name; no classes, no boxes, no splits."""
-    path = Path(images or path)
-    columns = Columns()
-    for name in progress(list_files(path), "reading pictures"):
-        columns.add_picture(name, picture_size(path / name) if strict else size_or_zero(path / name))
-    return columns.dataset(path, (), path)
+    pictures = PictureFolder(Path(images or path))
+    columns = Columns(faults)
+    for name in progress(pictures.names, "reading pictures"):
+        add_named_picture(columns, pictures, name, "", "the folder")
+    return columns.dataset(pictures.folder, (), path)
 
 
 def write_folder(dataset: Dataset, folder: Path, link: bool) -> None:

@@ -3,166 +3,187 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Sequence
-from math import cos, radians, sin
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
-from xml.etree.ElementTree import ParseError
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
-from defusedxml import DefusedXmlException, ElementTree
 from numpy.typing import NDArray
 
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.coco import stream_json
-from toolkit.data.formats.common import (
-    common_root,
-    filled_sizes,
-    find_file,
-    is_picture,
-    picture_size,
+from toolkit.data.formats.adding import add_box, leave_out_all, recorded_size
+from toolkit.data.formats.common import add_named_picture, filled_sizes
+from toolkit.data.formats.label_studio_shapes import region_box
+from toolkit.data.formats.label_studio_tasks import (
+    StudioPictures,
+    address_of,
+    annotated,
+    names_of,
+    other_kind,
+    regions_of,
+    tasks_of,
 )
+from toolkit.data.formats.survey import files_of_kind
+from toolkit.data.formats.text import xml_root
+from toolkit.data.intake import Faults
+from toolkit.data.splitting import split_of_list, split_order
 from toolkit.runtime import InputError, progress
 
 
-def read_label_studio(path: str | Path, images: str | Path | None = None, strict: bool = True) -> Dataset:
-    """Label Studio's own JSON (a list of tasks) or JSON-MIN; `path` is the file or the folder that has it.
+def read_label_studio(path: str | Path, images: str | Path | None = None, faults: Faults = "skip") -> Dataset:
+    """Label Studio's own JSON (a list of tasks), JSON-MIN or CSV; `path` is a file or a folder that has some.
 
     Of a task the newest annotation that was not cancelled counts; tasks whose annotations were all cancelled
-    are left out. Predictions count only in a file in which nothing is annotated yet. A rotated box becomes
-    the upright one around it. Pictures are searched by the end of their address in `images` or beside the
-    file. Classes are those of `label_config.xml` beside the file, otherwise all that occur, sorted. What
-    `write` puts into a task (split, identifiers, ignore, crowd) is read back, also after it was corrected.
+    are left out. Predictions count only in a file in which nothing is annotated yet. Polygons, ellipses,
+    rotated boxes and brush masks become the upright boxes around them, a region with several labels a box for
+    each. Key points, choices and texts are left out. Pictures are searched by the end of their address in
+    `images` or below the folder. Classes are those of `label_config.xml` beside the file, otherwise all that
+    occur, sorted. What `write` puts into a task (split, identifiers, ignore, crowd) is read back, also after
+    it was corrected.
     """
     path = Path(path)
-    file = path
-    if path.is_dir():
-        files = [path / "tasks.json"] if (path / "tasks.json").is_file() else sorted(path.glob("*.json"))
-        if len(files) != 1:
-            raise InputError(f"{path} has {len(files)} JSON files: expected one export of Label Studio")
-        file = files[0]
-    reviewed = any(_annotated(task) for _, task in stream_json(file) if isinstance(task, dict))
-    bases = [Path(images)] if images else [file.parent / "images", file.parent]
-    columns = Columns()
-    labels: dict[str, int] = {}
-    paths: list[str] = []
-    for key, task in progress(stream_json(file), f"reading {file.name}"):
-        if key or not isinstance(task, dict):
-            raise InputError(f"{file} is not an export of Label Studio: expected a list of tasks")
-        place = f"{file}, task {task.get('id', len(columns) + 1)}"
-        try:
-            data = task.get("data", task)
-            regions = _regions(task, reviewed)
-            if regions is None:
-                continue
-            address = data.get("image") or next(v for v in data.values() if is_picture(str(v)))
-            picture = _task_picture(str(address), bases)
-            if picture is None:
-                raise InputError(f"{place}: the picture {address!r} is missing in {bases[0]}")
-            paths.append(picture)
-            size = picture_size(picture)
-            if regions:
-                size = regions[0]["original_width"], regions[0]["original_height"]
-            identifier = data.get("image_id")
-            columns.add_picture(
-                str(len(paths)),  # named below, when all are known
-                size,
-                str(data.get("split", "")),
-                identifier if isinstance(identifier, int) else None,
+    if (path / "tasks.json").is_file():
+        path = path / "tasks.json"
+    folder, names = files_of_kind(path, "label-studio")
+    if not names:
+        raise InputError(f"{path} has no export of Label Studio: expected a .json with a list of tasks")
+    order = split_order(map(split_of_list, names))
+    columns = Columns(faults)
+    tasks = _Tasks(columns, StudioPictures(Path(images) if images else folder))
+    # Of several exports of a project the last by name has the newest state.
+    for name in sorted(sorted(names, reverse=True), key=lambda name: order.index(split_of_list(name))):
+        tasks.add_file(folder / name, split_of_list(name))
+    root = tasks.pictures.folder
+    firsts = {file.partition("/")[0] for file in columns.files}
+    if len(firsts) == 1 and all("/" in file for file in columns.files):
+        root /= firsts.pop()
+        columns.files[:] = [file.partition("/")[2] for file in columns.files]
+    dataset = columns.dataset(root, tuple(tasks.labels), path)
+    classes = _label_config(folder / "label_config.xml")
+    return match_classes(dataset, classes + sorted(set(tasks.labels) - set(classes)), "keep")
+
+
+@dataclass
+class _Tasks:
+    """Tasks on their way into the columns."""
+
+    columns: Columns
+    pictures: StudioPictures
+    labels: dict[str, int] = field(default_factory=dict)
+    files: set[str] = field(default_factory=set)  # the pictures so far
+
+    def add_file(self, file: Path, split: str) -> None:
+        """Add all tasks of an export; `split` is for those that do not give their own."""
+        reviewed = any(annotated(task) for task in tasks_of(file))
+        if not reviewed:
+            self.columns.note(
+                "nothing is annotated yet: the predictions were read, without scores", file.name
             )
-            for region in regions:
-                _add_region(columns, region, labels)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{place} is not as Label Studio has it ({error!r})") from None
-    if not paths:
-        raise InputError(f"{file} has no pictures: expected at least one task")
-    root = common_root(paths, Path(images) if images else file.parent)
-    columns.files[:] = [os.path.relpath(picture, root).replace(os.sep, "/") for picture in paths]
-    dataset = columns.dataset(root, tuple(labels), file)
-    classes = _label_config(file.parent / "label_config.xml")
-    return match_classes(dataset, classes + sorted(set(labels) - set(classes)))
+        for i, task in enumerate(progress(tasks_of(file), f"reading {file.name}"), 1):
+            place = f"{file}, task {task.get('id', i) if isinstance(task, dict) else i}"
+            try:
+                self._add_task(task, reviewed, split, place)
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+                if isinstance(error, InputError):
+                    raise
+                self.columns.leave_out(
+                    "tasks that are not as Label Studio has them",
+                    f"{place} is not as Label Studio has it ({error!r})",
+                )
 
+    def _add_task(self, task: dict[str, Any], reviewed: bool, split: str, place: str) -> None:
+        columns = self.columns
+        data = task.get("data", task)
+        regions = regions_of(task, reviewed, columns, place)
+        if regions is None:
+            columns.leave_out(
+                "tasks that were skipped in Label Studio", f"{place} was skipped by its annotator"
+            )
+            return
+        address = address_of(data)
+        file = self.pictures.behind(address)
+        if file is not None and file in self.files:
+            columns.leave_out(
+                "tasks of a picture that has come in already", f"{place}: {file} is in another task"
+            )
+            return
+        sizes = (recorded_size(r.get("original_width"), r.get("original_height")) for r in regions)
+        identifier = data.get("image_id")
+        picture = add_named_picture(
+            columns,
+            self.pictures,
+            file or address,
+            str(data.get("split") or "") or split,
+            place,
+            next((size for size in sizes if size[0]), (0, 0)),
+            image_id=identifier if type(identifier) is int and abs(identifier) < 1 << 60 else None,
+        )
+        if picture is None:
+            leave_out_all(columns, len(regions), place)
+            return
+        self.files.add(columns.files[picture])
+        labelled = {region.get("id") for region in regions if names_of(region["value"])}
+        for region in regions:
+            self._add_region(region, picture, place, region.get("id") in labelled)
 
-def _annotated(task: dict[str, Any]) -> bool:
-    return "data" not in task or bool(task.get("annotations") or task.get("completions"))
-
-
-def _regions(task: dict[str, Any], reviewed: bool) -> list[dict[str, Any]] | None:
-    """The regions of a task, None where it was cancelled."""
-    if "data" not in task:  # JSON-MIN: the values are the regions
-        lists = [value for value in task.values() if isinstance(value, list)]
-        return [{**v, "value": v} for value in lists for v in value if isinstance(v, dict)]
-    annotations = task.get("annotations") or task.get("completions") or []
-    if not reviewed:
-        annotations = task.get("predictions") or []
-    if not annotations:
-        return []
-    kept = [a for a in annotations if not (a.get("was_cancelled") or a.get("skipped"))]
-    if not kept:
-        return None
-    newest = max(kept, key=lambda a: str(a.get("updated_at") or a.get("created_at") or ""))
-    return [r for r in newest.get("result") or [] if _region_label(r.get("value") or {})]
-
-
-def _region_label(value: dict[str, Any]) -> str:
-    """The class of a rectangle; "" for every other kind of region."""
-    names = value.get("rectanglelabels") or value.get("labels") or []
-    return str(names[0]) if names and "width" in value and "x" in value else ""
-
-
-def _add_region(columns: Columns, region: dict[str, Any], labels: dict[str, int]) -> None:
-    value = region["value"]
-    label = _region_label(value)
-    if not label:
-        return
-    width, height = region["original_width"], region["original_height"]
-    x, y = value["x"] / 100 * width, value["y"] / 100 * height
-    w, h = value["width"] / 100 * width, value["height"] / 100 * height
-    box = (x, y, x + w, y + h)
-    turn = radians(value.get("rotation") or 0)
-    if turn:  # clockwise about the top left corner; the upright box around it
-        xs = (0.0, w * cos(turn), w * cos(turn) - h * sin(turn), -h * sin(turn))
-        ys = (0.0, w * sin(turn), w * sin(turn) + h * cos(turn), h * cos(turn))
-        box = (x + min(xs), y + min(ys), x + max(xs), y + max(ys))
-    notes = (region.get("meta") or {}).get("text") or []
-    identifier = str(region.get("id", ""))
-    columns.add_box(
-        len(columns) - 1,
-        box,
-        labels.setdefault(label, len(labels)),
-        "crowd" in notes,
-        "ignore" in notes,
-        int(identifier) if re.fullmatch(r"\d{1,18}", identifier) else None,
-    )
-
-
-def _task_picture(address: str, bases: Sequence[Path]) -> str | None:
-    """The file behind a task's address: a path, a URL, `/data/local-files/?d=<path>` or
-    `/data/upload/<project>/<eight hexadecimal digits>-<name>`."""
-    parts = urlsplit(address)
-    text = parse_qs(parts.query)["d"][0] if "d=" in parts.query else unquote(parts.path)
-    return (
-        find_file(text, bases)
-        or find_file(address, bases)
-        or find_file(re.sub(r"^[0-9a-f]{8}-", "", PurePosixPath(text).name), bases)
-    )
+    def _add_region(self, region: dict[str, Any], picture: int, place: str, named: bool) -> None:
+        """Add the boxes of a region; `named` says that a region of the same id has its label."""
+        columns, value = self.columns, region["value"]
+        names = names_of(value)
+        if kind := other_kind(region, value):
+            columns.leave_out(
+                kind, f"{place}: a region is none of the shapes that have a box: {str(value)[:80]}"
+            )
+            return
+        if not names:
+            if not named:
+                columns.leave_out("regions without a label", f"{place}: {str(value)[:80]}")
+            return
+        if region.get("image_rotation"):
+            columns.note("regions drawn on a turned picture were read as they are written", place)
+        width, height = recorded_size(region.get("original_width"), region.get("original_height"))
+        if not width:
+            width, height = columns.size_of(picture)
+        try:
+            box, shape = region_box(value, width, height)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            kind = (
+                "polygons of fewer than three points"
+                if "three points" in str(error)
+                else "regions without a box"
+            )
+            columns.leave_out(kind, f"{place}: {error!r} in {str(value)[:80]}")
+            return
+        if shape:
+            columns.note(f"{shape} became the upright boxes around them", place)
+        if len(names) > 1:
+            columns.note("regions with several labels became a box for each", place)
+        meta = region.get("meta")
+        remarks = (meta.get("text") if isinstance(meta, dict) else None) or []
+        identifier = str(region.get("id", ""))
+        number = int(identifier) if re.fullmatch(r"\d{1,18}", identifier) and len(names) == 1 else None
+        for name in names:
+            add_box(
+                columns, self.labels, picture, name, box, place, "ignore" in remarks,
+                crowd="crowd" in remarks, box_id=number,
+            )  # fmt: skip
 
 
 def _label_config(file: Path) -> list[str]:
     if not file.is_file():
         return []
-    try:
-        return [item.get("value") for item in ElementTree.parse(file).getroot().iter("Label")]
-    except (ParseError, DefusedXmlException) as error:
-        raise InputError(f"{file} is not valid XML: {error}") from None
+    labels = (
+        item.get("alias") or item.get("value")
+        for control in xml_root(file).iter()
+        if str(control.tag).endswith("Labels") and control.tag != "KeyPointLabels"
+        for item in control.iter("Label")
+    )
+    return list(dict.fromkeys(label for label in labels if label))
 
 
 def write_label_studio(

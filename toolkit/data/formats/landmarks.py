@@ -2,67 +2,85 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.coco import stream_json
-from toolkit.data.formats.common import (
-    list_files,
-    numbered_lines,
-    numbers,
-    size_or_zero,
-    written,
-)
-from toolkit.data.splitting import split_order
+from toolkit.data.formats.adding import LIMIT, leave_out_all, recorded_size
+from toolkit.data.formats.common import PictureFolder, add_named_picture, list_files
+from toolkit.data.formats.json_stream import stream_json
+from toolkit.data.formats.survey import files_of_kind
+from toolkit.data.formats.text import numbered_lines, numbers, written
+from toolkit.data.intake import Faults
+from toolkit.data.splitting import split_of_list, split_order
 from toolkit.runtime import InputError, progress
 
 _POINTS, _EXTRAS = (5, 68, 98, 106), (0, 4, 10)  # a WFLW line may end in a rectangle and six attributes
 
 
 def read_landmarks(
-    path: str | Path, images: str | Path | None = None, strict: bool = True, points: int | None = None
+    path: str | Path, images: str | Path | None = None, faults: Faults = "skip", points: int | None = None
 ) -> Dataset:
     """Lists of landmarks, one face a line: x0 y0 ... xk yk, a rectangle x1 y1 x2 y2 if there is one, six
     attributes if there are any (dropped), and the picture's name at the end or at the beginning (WFLW's
     `list_98pt_rect_attr_*.txt` and `list_98pt_*.txt`, 106-point lists).
 
-    One class, "face"; keypoints are all visible (2); without a rectangle the box is the points' bounds.
-    points: how many there are, where it is not 5, 68, 98 or 106. A folder's lists are all its `*.txt`, those
-    with rectangles only if it has some. Pictures are in `images` or a folder of that kind next to the lists.
+    One class, "face"; keypoints are all visible (2); without a rectangle the box is the points' bounds. Lines
+    of another number of points than the first has are left out.
+    points: how many there are, where it is not 5, 68, 98 or 106. A folder's lists are all its `*.txt` of this
+    kind, those with rectangles only if it has some. Pictures are anywhere below `images`, a folder of that
+    kind next to the lists, or `path`.
     """
     path = Path(path)
-    files = [path] if path.is_file() else [path / n for n in list_files(path, lambda n: n.endswith(".txt"))]
-    files = [f for f in files if "rect_attr" in f.name] or files
-    if not files:
-        raise InputError(f"{path} has no landmark lists: expected *.txt")
-    top = path if path.is_dir() else path.parent
-    words = [next((w for w in ("train", "val", "test") if w in file.stem.lower()), "") for file in files]
-    order = split_order(words)
-    columns, pictures = Columns(), {}
-    folder: Path | None = None
-    bases = (
-        [Path(images)] if images else [top / "images", top / "WFLW_images", top.parent / "WFLW_images", top]
-    )
-    for split, file in sorted(zip(words, files, strict=True), key=lambda part: order.index(part[0])):
-        for number, line in progress(numbered_lines(file), f"reading {file.name}"):
-            name, values, count = _landmark_line(line, points, f"{file}, line {number}")
-            if folder is None:
-                folder = next((base for base in bases if os.path.isfile(base / name)), bases[0])
-            if (name, split) not in pictures:
-                if strict and not os.path.isfile(folder / name):
-                    raise InputError(f"{file}, line {number}: the picture {name!r} is missing in {folder}")
-                pictures[name, split] = columns.add_picture(name, size_or_zero(folder / name), split)
-            face = np.array(values[: 2 * count], np.float64).reshape(count, 2)
-            box = values[2 * count : 2 * count + 4] or [*face.min(axis=0), *face.max(axis=0)]
-            keypoints = np.concatenate((face, np.full((count, 1), 2.0)), axis=1).reshape(-1).tolist()
-            columns.add_box(pictures[name, split], box, 0, keypoints=keypoints)
-    return columns.dataset(folder or top, ("face",), path)
+    top, names = files_of_kind(path, "landmarks")
+    if not names:  # its first line is at fault, or has a number of points that is not known
+        names = list_files(top, lambda name: name.lower().endswith(".txt"))
+    names = [name for name in names if "rect_attr" in name] or names
+    if not names:
+        raise InputError(f"{path} has no landmark lists: expected *.txt of points and pictures' names")
+    order = split_order(map(split_of_list, names))
+    bases = [top / "images", top / "WFLW_images", top.parent / "WFLW_images"]
+    folder = Path(images) if images else next((base for base in bases if base.is_dir()), top)
+    columns, pictures = Columns(faults), PictureFolder(folder)
+    indices: dict[tuple[str, str], int | None] = {}
+    for name in sorted(names, key=lambda name: order.index(split_of_list(name))):
+        split = split_of_list(name)
+        for number, line in progress(numbered_lines(top / name, columns.note), f"reading {name}"):
+            place = f"{top / name}, line {number}"
+            try:
+                picture_name, values, count = _landmark_line(line, points, place)
+            except InputError as error:
+                columns.leave_out("lines that are not points and a picture's name", str(error))
+                continue
+            if points is None:
+                points = count
+            key = (picture_name, split)
+            if key not in indices:
+                indices[key] = add_named_picture(columns, pictures, picture_name, split, place)
+            picture = indices[key]
+            if picture is None:
+                leave_out_all(columns, 1, place)
+            else:
+                face = np.array(values[: 2 * count], np.float64).reshape(count, 2)
+                box = values[2 * count : 2 * count + 4] or _bounds(face)
+                columns.add_box(picture, box, 0, keypoints=_visible(face))
+    return columns.dataset(folder, ("face",), path)
+
+
+def _bounds(face: NDArray[np.float64]) -> list[float]:
+    """The box xyxy of points (k, 2)."""
+    return [*face.min(axis=0).tolist(), *face.max(axis=0).tolist()]
+
+
+def _visible(face: NDArray[np.float64]) -> list[float]:
+    """x, y, 2, x, ... of points (k, 2)."""
+    values: list[float] = np.concatenate((face, np.full((len(face), 1), 2.0)), axis=1).reshape(-1).tolist()
+    return values
 
 
 def _landmark_line(line: str, points: int | None, place: str) -> tuple[str, list[float], int]:
@@ -72,34 +90,40 @@ def _landmark_line(line: str, points: int | None, place: str) -> tuple[str, list
     name, rest = (fields[0], fields[1:]) if name_first else (fields[-1], fields[:-1])
     for count in (points,) if points else _POINTS:
         if len(rest) - 2 * count in _EXTRAS:
-            return name.replace("\\", "/"), numbers(rest, place, "coordinates"), count
+            values = numbers(rest, place, "coordinates")
+            if max(map(abs, values)) < LIMIT:
+                return name, values, count
     raise InputError(
         f"{place}: expected the coordinates of {points or '5, 68, 98 or 106'} points and a picture's name, "
         f"found {len(rest)} numbers"
     )
 
 
-def read_face_crops(path: str | Path, images: str | Path | None = None, strict: bool = True) -> Dataset:
+def read_face_crops(path: str | Path, images: str | Path | None = None, faults: Faults = "skip") -> Dataset:
     """Faces cut out of their pictures: `annotations.json`, a list of {"crop", "size", "landmarks98_crop"},
     and `crops/`. One face a crop, all of split "test"; the box is the points' bounds."""
     path = Path(path)
-    folder = Path(images) if images else path / "crops"
-    columns = Columns()
-    for _, record in progress(stream_json(path / "annotations.json"), "reading crops"):
+    file = path if path.is_file() else path / "annotations.json"
+    if not file.is_file():
+        raise InputError(f"{path} has no annotations.json of cut out faces")
+    columns = Columns(faults)
+    pictures = PictureFolder(Path(images) if images else file.parent / "crops")
+    for i, (_, record) in enumerate(progress(stream_json(file), "reading crops"), 1):
+        place = f"{file}, face {i}"
         try:
-            name, size, face = (
-                record["crop"],
-                record["size"],
-                np.array(record["landmarks98_crop"], np.float64),
-            )
-            box = [*face.min(axis=0), *face.max(axis=0)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path / 'annotations.json'}: a face is not as expected ({error!r})") from None
-        if strict and not os.path.isfile(folder / name):
-            raise InputError(f"the picture {name!r} is missing in {folder}")
-        keypoints = np.concatenate((face, np.full((len(face), 1), 2.0)), axis=1).reshape(-1).tolist()
-        columns.add_box(columns.add_picture(name, (size, size), "test"), box, 0, keypoints=keypoints)
-    return columns.dataset(folder, ("face",), path)
+            name, size = str(record["crop"]), int(record["size"])
+            face = np.array(record["landmarks98_crop"], np.float64).reshape(98, 2)
+            if not (np.abs(face) < LIMIT).all():
+                raise ValueError("a point that is not finite")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            columns.leave_out("faces without their 98 points", f"{place} is not as expected ({error!r})")
+            continue
+        picture = add_named_picture(columns, pictures, name, "test", place, recorded_size(size, size))
+        if picture is None:
+            leave_out_all(columns, 1, place)
+        else:
+            columns.add_box(picture, _bounds(face), 0, keypoints=_visible(face))
+    return columns.dataset(pictures.folder, ("face",), path)
 
 
 def write_landmarks(dataset: Dataset, folder: Path, link: bool) -> None:

@@ -1,35 +1,44 @@
-"""The table of label formats, and how they are told apart."""
+"""The table of label formats, and the table of signs by which they are told apart."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.folders import fresh_folder
-from toolkit.data.formats.coco import read_coco, stream_json, write_coco_folder
-from toolkit.data.formats.common import list_files, numbered_lines
+from toolkit.data.dataset import Dataset, match_classes, shown
+from toolkit.data.folders import fresh_folder, is_canonical
+from toolkit.data.formats.coco import read_coco, write_coco_folder
+from toolkit.data.formats.createml import read_createml
+from toolkit.data.formats.cvat import read_cvat
+from toolkit.data.formats.fiftyone import read_fiftyone
 from toolkit.data.formats.folder import read_folder, write_folder
+from toolkit.data.formats.kitti import read_kitti
 from toolkit.data.formats.label_studio import read_label_studio, write_label_studio
+from toolkit.data.formats.labelme import read_labelme
 from toolkit.data.formats.landmarks import read_face_crops, read_landmarks, write_landmarks
+from toolkit.data.formats.retinaface import read_retinaface
+from toolkit.data.formats.survey import Survey, dataset_top, survey
+from toolkit.data.formats.table import read_table
+from toolkit.data.formats.via import read_via
 from toolkit.data.formats.voc import read_voc, write_voc
 from toolkit.data.formats.widerface import read_widerface, write_widerface
 from toolkit.data.formats.yolo import read_yolo, write_yolo
+from toolkit.data.intake import Candidate, Faults, Intake, Skipped, kept_intake
 from toolkit.runtime import InputError
 
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """A reader (path, images, strict, its own options) and a writer (dataset, folder, link)."""
+    """A reader (path, images, faults, its own options) and a writer (dataset, folder, link)."""
 
     read: Callable[..., Dataset]
-    write: Callable[..., None] | None
+    write: Callable[..., None] | None = None
     takes_scores: bool = False
 
 
@@ -39,10 +48,78 @@ FORMATS = {
     "yolo": LabelFormat(read_yolo, write_yolo),
     "widerface": LabelFormat(read_widerface, write_widerface),
     "landmarks": LabelFormat(read_landmarks, write_landmarks),
-    "face-crops": LabelFormat(read_face_crops, None),
+    "face-crops": LabelFormat(read_face_crops),
     "label-studio": LabelFormat(read_label_studio, write_label_studio, takes_scores=True),
+    "cvat": LabelFormat(read_cvat),
+    "labelme": LabelFormat(read_labelme),
+    "createml": LabelFormat(read_createml),
+    "via": LabelFormat(read_via),
+    "fiftyone": LabelFormat(read_fiftyone),
+    "kitti": LabelFormat(read_kitti),
+    "retinaface": LabelFormat(read_retinaface),
+    "table": LabelFormat(read_table),
     "folder": LabelFormat(read_folder, write_folder),
 }
+
+
+_OTHER_TYPE = "pictures of this type are not read: convert it first"
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What speaks for a format. The highest score decides; the others are named as candidates."""
+
+    format: str
+    score: int  # 0..100
+    sign: str
+    file: Callable[[Survey], str]  # the first file that shows it, "" where none does
+
+
+def _kind(name: str) -> Callable[[Survey], str]:
+    return lambda files: files.first(name)
+
+
+def _text_beside_picture(files: Survey) -> str:
+    stems = {name.rsplit("/", 1)[-1].rpartition(".")[0] for name in files.pictures}
+    texts = (name for name in files.ending(".txt") if name.rsplit("/", 1)[-1][:-4] in stems)
+    return next(texts, "")
+
+
+def _bare_pictures(files: Survey) -> str:
+    return files.pictures[0] if files.pictures and not files.labels else ""
+
+
+SIGNS = (
+    Sign("face-crops", 95, "a JSON list of faces cut out of their pictures", _kind("face-crops")),
+    Sign("widerface", 92, "a list of pictures, counts and faces", _kind("widerface")),
+    Sign("retinaface", 90, "a list of '# picture' lines and faces", _kind("retinaface")),
+    Sign("widerface", 88, "a list of pictures and boxes without counts", _kind("widerface-bare")),
+    Sign("landmarks", 86, "a list of points and pictures", _kind("landmarks")),
+    Sign("label-studio", 82, "a JSON list of tasks", _kind("label-studio")),
+    Sign("createml", 82, "a JSON list of pictures with annotations", _kind("createml")),
+    Sign("via", 82, "regions of VGG Image Annotator", _kind("via")),
+    Sign("fiftyone", 82, "JSON of samples or labels as FiftyOne exports it", _kind("fiftyone")),
+    Sign("coco", 80, "JSON with images, annotations, categories", _kind("coco")),
+    Sign("cvat", 78, "XML with the root <annotations>", _kind("cvat")),
+    Sign("labelme", 76, "JSON with shapes, one for each picture", _kind("labelme")),
+    Sign("voc", 74, "XML with the root <annotation>", _kind("voc")),
+    Sign("kitti", 72, "lines of a class and 14 numbers", _kind("kitti")),
+    Sign("yolo", 70, "lines of a class number and fractions", _kind("yolo-lines")),
+    Sign("table", 68, "a table of boxes", _kind("table")),
+    Sign("yolo", 50, "a file with names of classes and lists", _kind("settings")),
+    Sign("yolo", 40, "a .txt for a picture", _text_beside_picture),
+    Sign("yolo", 30, "names of classes", lambda files: files.first("names") if files.pictures else ""),
+    Sign("folder", 10, "pictures, and no file that may be labels", _bare_pictures),
+)
+
+
+def candidates(files: Survey) -> list[Candidate]:
+    """The formats that files may be of, the likeliest first; one entry for a format, its best sign."""
+    best: dict[str, Candidate] = {}
+    for sign in sorted(SIGNS, key=lambda sign: -sign.score):
+        if sign.format not in best and (file := sign.file(files)):
+            best[sign.format] = Candidate(sign.format, sign.score, f"{sign.sign} ({file})")
+    return list(best.values())
 
 
 def detect_format(path: str | Path) -> str:
@@ -57,48 +134,55 @@ def detect_format(path: str | Path) -> str:
     Raises:
         InputError: there is nothing, or nothing of a known format.
     """
+    return _recognised(_existing(path), pictures_apart=True)[0].format
+
+
+def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} is not there")
-    if path.is_file():
-        return _detect_file(path)
-    if (path / "annotations.json").is_file() and (path / "crops").is_dir():
-        return "face-crops"
-    if any(path.glob("annotations/*.json")):
-        return "coco"
-    if any(path.glob("**/wider_face_*_bbx_gt.txt")):
-        return "widerface"
-    if any(path.glob("Annotations/**/*.xml")) or any(
-        f.name != "label_config.xml" for f in path.glob("*.xml")
-    ):
-        return "voc"
-    if any(any(path.glob(p)) for p in ("*.data", "data.yaml", "data.yml", "*.names", "classes.txt")):
-        return "yolo"
-    for file in [*sorted(path.glob("*.json")), *sorted(path.glob("*/*.json"))]:
-        return _detect_file(file)
-    if list_files(path, lambda name: name.startswith("list") and name.endswith(".txt")):
-        return "landmarks"
-    names = list_files(path)
-    if not names:
-        raise InputError(f"{path} has no pictures and no labels of a known format ({', '.join(FORMATS)})")
-    if any((path / (os.path.splitext(name)[0] + ".txt")).is_file() for name in names[:100]):
-        return "yolo"
-    return "folder"
-
-
-def _detect_file(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        key, _ = next(stream_json(path), ("images", None))
-        return "label-studio" if key == "" else "coco"
-    if suffix in (".data", ".yaml", ".yml"):
-        return "yolo"
-    if suffix == ".txt":
-        lines = numbered_lines(path)[:2]
-        return "widerface" if len(lines) == 2 and lines[1][1].isdigit() else "landmarks"
-    if suffix == ".zip":
+    if path.suffix.lower() in (".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar") and path.is_file():
+        raise InputError(f"{path} is an archive that is not read: unpack it, or pack it as .zip")
+    if path.suffix.lower() == ".zip" and path.is_file():
         raise InputError(f"{path} is an archive: unpack it, or use import_dataset, which does")
-    raise InputError(f"{path} is not a label file of a known format ({', '.join(FORMATS)})")
+    return dataset_top(path)
+
+
+def _recognised(path: Path, pictures_apart: bool = False) -> list[Candidate]:
+    if is_canonical(path):
+        return [Candidate("coco", 100, "annotations/*.json beside images/")]
+    files = survey(path)
+    ranking = candidates(files)
+    names = ", ".join(FORMATS)
+    if ranking and path.is_dir() and not files.pictures and not pictures_apart:
+        raise InputError(
+            f"{path} has label files ({shown(files.labels, 4)}) and no pictures: --images names their folder"
+        )
+    if not ranking and files.labels:
+        with_pictures = f"{len(files.pictures)} pictures and " if files.pictures else ""
+        raise InputError(
+            f"{path} has {with_pictures}label files of no format that is read ({shown(files.labels, 4)}): "
+            f"expected one of {names}; --format folder takes the pictures alone"
+        )
+    if not ranking:
+        others = f"; {shown(files.others, 4)} cannot be read" if files.others else ""
+        raise InputError(f"{path} has no pictures and no labels of a known format ({names}){others}")
+    if ranking[0].format == "folder" and (near := labels_nearby(path)):
+        raise InputError(
+            f"{path} has pictures and no labels, but labels are near ({near}): give {path.parent}, or "
+            "--format folder for the pictures alone"
+        )
+    return ranking
+
+
+def labels_nearby(path: Path) -> str:
+    """A folder of label files next to a folder of pictures, "" where there is none."""
+    beside = path.resolve().parent
+    for name in ("labels", "Annotations", "annotations"):
+        folder = beside / name
+        if folder.is_dir() and folder != path.resolve() and survey(folder).labels:
+            return str(folder)
+    return ""
 
 
 def read(
@@ -107,35 +191,88 @@ def read(
     *,
     classes: Sequence[str] | None = None,
     images: str | Path | None = None,
-    strict: bool = True,
+    faults: Faults = "skip",
     **options: Any,
 ) -> Dataset:
     """Reads a data set in any known format.
 
     Args:
-        path: a folder or a label file.
-        format: a name in `FORMATS`; None recognises it (`detect_format`).
+        path: a folder, one that holds nothing but such a folder, or a label file.
+        format: a name in `FORMATS`; None recognises it (`SIGNS`).
         classes: class names, in their order; boxes are matched to them by name. For YOLO files without
             names they are the names.
         images: folder of the pictures, where they are apart from the labels.
-        strict: False keeps what the doctor examines: missing and unreadable pictures, labels without a name
-            (beyond the names in YOLO files; -1 where classes were given, and in COCO files).
+        faults: "skip" leaves out pictures that are missing or do not decode and labels that are at fault,
+            and counts them in `Dataset.intake`; "refuse" raises at the first; "keep" keeps what the doctor
+            examines: missing and unreadable pictures, labels without a name (beyond the names in YOLO files;
+            -1 where classes were given, and in COCO files).
         options: further options of the format's reader (`one_based`, `lists`, `points`).
 
     Returns:
         The pictures and boxes of all splits.
 
     Raises:
-        InputError: a picture or class is missing, or a label file is malformed or empty.
+        InputError: the format is not known, there are no pictures, not one of the labels can be read, or
+            anything is at fault and `faults` is "refuse".
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} is not there")
-    format = _known(format or detect_format(path))
+    top = _existing(path)
+    if format is None:
+        ranking = _recognised(top, images is not None)
+        format, why = ranking[0].format, ranking[0].sign
+    else:
+        ranking, why = [], "as asked for"
+    _known(format)
     if format == "yolo":
         options["classes"] = classes
-    dataset = FORMATS[format].read(path, images=images, strict=strict, **options)
-    return match_classes(dataset, classes, strict) if classes else dataset
+    dataset = FORMATS[format].read(top, images=images, faults=faults, **options)
+    if classes:
+        dataset = match_classes(dataset, classes, faults)
+    if is_canonical(top) and (intake := kept_intake(top)) is not None:
+        return replace(dataset, intake=intake)
+    return replace(
+        dataset, intake=_whole_intake(dataset, top, Path(images or top), format, why, ranking, faults)
+    )
+
+
+def _whole_intake(
+    dataset: Dataset,
+    top: Path,
+    pictures: Path,
+    format: str,
+    why: str,
+    ranking: list[Candidate],
+    faults: Faults,
+) -> Intake:
+    """The reader's intake with what lies outside its sight: why this format, pictures of other types."""
+    intake = replace(dataset.intake, format=format, why=why, candidates=tuple(ranking))
+    files = survey(pictures if pictures.is_dir() else pictures.parent)
+    if is_canonical(top) or pictures.is_file():
+        files = replace(files, others=())
+    if files.others and faults == "refuse":
+        raise InputError(f"{pictures / files.others[0]}: {_OTHER_TYPE}")
+    skipped = (Skipped(name, _OTHER_TYPE) for name in files.others)
+    notes = list(intake.notes)
+    if unlisted := _unlisted(files, dataset):
+        notes.append(
+            f"{len(unlisted)} pictures are in no label file and stay outside (the first: {unlisted[0]})"
+        )
+    also = (other for other in ranking[1:] if other.format != format and other.score >= 60)
+    notes += [f"there is also {other.sign}: --format {other.format} reads that" for other in also]
+    if gifs := [name for name in dataset.files if name.lower().endswith(".gif")]:
+        notes.append(f"{len(gifs)} GIF pictures came in: their first frame counts (the first: {gifs[0]})")
+    if not len(dataset.labels) and format != "folder":
+        notes.insert(0, f"no label at all: none of the {len(dataset)} pictures has a box")
+    return replace(intake, skipped=(*intake.skipped, *skipped), notes=tuple(notes))
+
+
+def _unlisted(files: Survey, dataset: Dataset) -> list[str]:
+    """Pictures of the folder that the data set neither has nor has skipped."""
+    base, root = os.path.abspath(files.top), os.path.abspath(dataset.root)
+    inside = os.path.relpath(root, base).replace(os.sep, "/")
+    prefix = "" if inside == "." else f"{inside}/"
+    taken = {prefix + name for name in dataset.files}
+    taken |= {name for each in dataset.intake.skipped for name in (each.file, prefix + each.file)}
+    return [name for name in files.pictures if name not in taken]
 
 
 def write(
@@ -162,7 +299,8 @@ def write(
     """
     chosen = FORMATS[_known(format)]
     if chosen.write is None:
-        raise InputError(f"{format} can only be read: write coco or landmarks instead")
+        writable = ", ".join(name for name, row in FORMATS.items() if row.write)
+        raise InputError(f"{format} can only be read: write one of {writable}")
     if not len(dataset):
         raise InputError(f"there are no pictures to write to {path}: expected at least one")
     if dataset.labels.size and not 0 <= dataset.labels.min() <= dataset.labels.max() < len(dataset.classes):

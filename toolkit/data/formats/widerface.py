@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +14,29 @@ from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
+from toolkit.data.formats.adding import LIMIT, leave_out_all
 from toolkit.data.formats.common import (
+    PictureFolder,
+    add_named_picture,
     filled_sizes,
     is_picture,
-    numbered_lines,
-    numbers,
-    read_text,
-    size_or_zero,
-    written,
+    list_files,
 )
-from toolkit.data.splitting import split_of, split_order
+from toolkit.data.formats.survey import files_of_kind
+from toolkit.data.formats.text import numbered_lines, read_text, written
+from toolkit.data.intake import Faults
+from toolkit.data.splitting import split_of, split_of_folders, split_of_list, split_order
 from toolkit.runtime import InputError, progress
 
 
 def read_widerface(
-    path: str | Path, images: str | Path | None = None, strict: bool = True, lists: str | None = None
+    path: str | Path, images: str | Path | None = None, faults: Faults = "skip", lists: str | None = None
 ) -> Dataset:
-    """WIDER FACE: `wider_face_split/wider_face_<split>_bbx_gt.txt` and `WIDER_<split>/images/`. Invalid faces
-    become ignore; the other attributes are dropped. One class, "face".
+    """WIDER FACE: `wider_face_split/wider_face_<split>_bbx_gt.txt` and `WIDER_<split>/images/`, and lists of
+    that kind anywhere below `path`: with or without counts, with four or more numbers a face (x, y, w, h,
+    blur, expression, illumination, invalid, occlusion, pose). Invalid faces become ignore; the other
+    attributes are dropped. One class, "face". Faces without an area stay, as the official lists have some.
+    The .mat files are not read.
 
     A copy with smaller pictures has `sizes.csv` (file, orig_w, orig_h, w, h): its ground truth stays in the
     pixels of the originals on disk, and the Dataset holds boxes in the pixels of the pictures that are there,
@@ -41,75 +46,127 @@ def read_widerface(
     lists: a folder in `path` with `<split>.txt` files of picture names, which replace the official splits.
     """
     path = Path(path)
-    files = [path] if path.is_file() else sorted(path.glob("**/wider_face_*_bbx_gt.txt"))
-    if not files:
-        raise InputError(
-            f"{path} has no WIDER FACE labels: expected wider_face_split/wider_face_*_bbx_gt.txt"
-        )
-    top = (
-        path
-        if path.is_dir()
-        else path.parent.parent
-        if path.parent.name == "wider_face_split"
-        else path.parent
-    )
+    files = _list_files(path)
+    top = path if path.is_dir() else path.parent
+    if path.is_file() and top.name == "wider_face_split":
+        top = top.parent
     originals = _original_sizes(top / "sizes.csv")
     listed = _listed_splits(top / lists) if lists else None
-    words = [match[1] if (match := re.search(r"wider_face_(\w+)_bbx_gt", f.name)) else "" for f in files]
-    order = split_order(map(split_of, words))
-    parts = sorted(zip(words, files, strict=True), key=lambda part: order.index(split_of(part[0])))
-    folders = [Path(images)] if images else [top / f"WIDER_{word}" / "images" for word, _ in parts]
-    root = folders[0] if len(parts) == 1 or images else top
-    columns = Columns()
-    for (word, file), folder in zip(parts, folders * len(parts) if images else folders, strict=False):
+    splits = [split_of(_word(file) or split_of_list(file.relative_to(top).as_posix())) for file in files]
+    order = split_order(splits)
+    parts = sorted(zip(splits, files, strict=True), key=lambda part: order.index(part[0]))
+    folders = [Path(images) if images else _picture_folder(file, top) for _, file in parts]
+    root = folders[0] if len(set(folders)) == 1 else top
+    columns, pictures = Columns(faults), PictureFolder(root)
+    for (split, file), folder in zip(parts, folders, strict=True):
         prefix = "" if folder == root else folder.relative_to(root).as_posix() + "/"
-        for name, faces in progress(_wider_records(file), f"reading {file.name}"):
-            if strict and not os.path.isfile(folder / name):
-                raise InputError(f"the picture {name!r} that {file} names is missing in {folder}")
-            scale_x = scale_y = 1.0
-            original = None
-            if originals is not None:
-                if name not in originals:
-                    raise InputError(f"{top / 'sizes.csv'} has no line for {name!r}")
-                original, size = originals[name]
-                scale_x, scale_y = size[0] / original[0], size[1] / original[1]
-            else:
-                size = size_or_zero(folder / name)
-            split = split_of(word) if listed is None else listed.get(name, "")
-            picture = columns.add_picture(prefix + name, size, split, original_size=original)
+        for name, faces, place in progress(_wider_records(file, columns), f"reading {file.name}"):
+            if originals is not None and name not in originals:
+                columns.skip(name, f"{top / 'sizes.csv'} has no line for {name!r}")
+                leave_out_all(columns, len(faces), place)
+                continue
+            original, size = originals[name] if originals is not None else (None, (0, 0))
+            own = split if listed is None else listed.get(name, "")
+            picture = add_named_picture(
+                columns, pictures, prefix + name, own, place, size, original_size=original
+            )
+            if picture is None:
+                leave_out_all(columns, len(faces), place)
+                continue
+            if listed is None:
+                columns.splits[picture] = own or split_of_folders(columns.files[picture])
+            scale_x, scale_y = (size[0] / original[0], size[1] / original[1]) if original else (1.0, 1.0)
             for x, y, w, h, *attributes in faces:
                 box = (x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y)
-                columns.add_box(picture, box, 0, ignore=bool(attributes[3]))
+                columns.add_box(picture, box, 0, ignore=len(attributes) > 3 and bool(attributes[3]))
     return columns.dataset(root, ("face",), path)
 
 
-def _wider_records(file: Path) -> Iterator[tuple[str, list[list[float]]]]:
-    """(name, faces of ten numbers x, y, w, h, blur, expression, illumination, invalid, occlusion, pose)."""
-    lines = iter(numbered_lines(file))
-    held: tuple[int, str] | None = None
-    while True:
-        number, name = held or next(lines, (0, ""))
-        held = None
-        if not name:
+def _list_files(path: Path) -> list[Path]:
+    """The official lists, otherwise others of that kind."""
+    if path.is_file():
+        return [path]
+    names = list_files(path, lambda name: re.fullmatch(r"wider_face_.*_bbx_gt\.txt", name) is not None)
+    names = names or files_of_kind(path, "widerface", "widerface-bare")[1]
+    if not names:
+        matlab = list_files(path, lambda name: name.lower().endswith(".mat"))
+        also = f"; {matlab[0]} is MATLAB's, which is not read: take the .txt lists" if matlab else ""
+        raise InputError(
+            f"{path} has no WIDER FACE labels: expected wider_face_split/wider_face_*_bbx_gt.txt{also}"
+        )
+    return [path / name for name in names]
+
+
+def _word(file: Path) -> str:
+    """What an official list has in its name for the split."""
+    match = re.search(r"wider_face_(\w+)_bbx_gt", file.name)
+    return match[1] if match else ""
+
+
+def _picture_folder(file: Path, top: Path) -> Path:
+    """Where a list's pictures are: `WIDER_<split>/images`, images/ beside the list or in `top`, or `top`."""
+    choices = [top / f"WIDER_{_word(file)}" / "images", file.parent / "images", top / "images"]
+    return next((folder for folder in choices if folder.is_dir()), top)
+
+
+def _wider_records(file: Path, columns: Columns) -> Iterator[tuple[str, list[list[float]], str]]:
+    """(name, faces of four or more numbers, place of the name) of each picture."""
+    record: _Record | None = None
+    for line_number, line in numbered_lines(file, columns.note):
+        place = f"{file}, line {line_number}"
+        first = line.split()[0]
+        if is_picture(line) or ("/" in line and not re.fullmatch(r"[-+.\d]+", first)):
+            if record is not None:
+                yield record.name, record.whole(columns), record.place
+            record = _Record(line, place)
+        elif record is None:
+            columns.leave_out(
+                "lines before the first picture",
+                f"{place}: expected the name of a picture, found {line[:60]!r}",
+            )
+        else:
+            record.take(line, columns, place)
+    if record is not None:
+        yield record.name, record.whole(columns), record.place
+
+
+@dataclass
+class _Record:
+    """The lines of one picture."""
+
+    name: str
+    place: str
+    count: int | None = None  # as the list gives it
+    lines: int = 0
+    faces: list[list[float]] = field(default_factory=list)
+
+    def take(self, line: str, columns: Columns, place: str) -> None:
+        """A line below the name: the count, or a face."""
+        if line.isdecimal() and self.count is None and not self.lines:
+            self.count = int(line[:9])
             return
-        if not is_picture(name):
-            raise InputError(f"{file}, line {number}: expected the name of a picture, found {name[:60]!r}")
-        number, text = next(lines, (number + 1, ""))
-        if not text.isdigit():
-            raise InputError(f"{file}, line {number}: expected the number of faces, found {text[:60]!r}")
-        faces = []
-        for _ in range(int(text)):
-            number, line = next(lines, (number + 1, ""))
-            fields = line.split()
-            if len(fields) != 10:
-                raise InputError(f"{file}, line {number}: expected ten numbers a face, found {line[:60]!r}")
-            faces.append(numbers(fields, f"{file}, line {number}", "ten numbers a face"))
-        if not faces:
-            # the official lists put one line of zeros after a count of 0
-            held = next(lines, None)
-            if held and set(held[1].split()) == {"0"}:
-                held = None
-        yield name, faces
+        self.lines += 1
+        try:
+            values = [float(part) for part in line.split()]
+        except ValueError:
+            values = []
+        if len(values) < 4 or not all(abs(value) < LIMIT for value in values):
+            columns.leave_out(
+                "lines without a box", f"{place}: expected x y w h and more, found {line[:60]!r}"
+            )
+            return
+        self.faces.append(values)
+
+    def whole(self, columns: Columns) -> list[list[float]]:
+        """The faces; lines of zeros stand for none where the count is 0 or not given."""
+        nothing = [not self.count and not any(face) for face in self.faces]
+        faces = [face for face, empty in zip(self.faces, nothing, strict=True) if not empty]
+        if self.count is not None and self.count != self.lines - sum(nothing):
+            sentence = f"{self.place}: expected {self.count} faces, found {self.lines - sum(nothing)} lines"
+            if columns.faults == "refuse":
+                raise InputError(sentence)
+            columns.note("counts of faces that are not those of the lines were passed over", sentence)
+        return faces
 
 
 def _original_sizes(file: Path) -> dict[str, tuple[tuple[int, int], tuple[int, int]]] | None:
@@ -117,7 +174,7 @@ def _original_sizes(file: Path) -> dict[str, tuple[tuple[int, int], tuple[int, i
     if not file.is_file():
         return None
     sizes = {}
-    for number, row in enumerate(csv.DictReader(read_text(file).splitlines()), 2):
+    for line, row in enumerate(csv.DictReader(read_text(file).splitlines()), 2):
         try:
             original, size = (int(row["orig_w"]), int(row["orig_h"])), (int(row["w"]), int(row["h"]))
             name = row["file"]
@@ -125,7 +182,7 @@ def _original_sizes(file: Path) -> dict[str, tuple[tuple[int, int], tuple[int, i
             original = size = (0, 0)
             name = ""
         if min(original + size) <= 0:
-            raise InputError(f"{file}, line {number}: expected file,orig_w,orig_h,w,h with positive sizes")
+            raise InputError(f"{file}, line {line}: expected file,orig_w,orig_h,w,h with positive sizes")
         sizes[name] = (original, size)
     return sizes
 

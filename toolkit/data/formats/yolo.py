@@ -1,198 +1,358 @@
-"""YOLO txt: darknet's, CVAT's, Label Studio's and data.yaml layouts."""
+"""YOLO txt: darknet's, ultralytics', CVAT's, Label Studio's and Roboflow's layouts."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
 from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, shown
+from toolkit.data.dataset import Dataset, match_classes, shown
 from toolkit.data.folders import place_pictures, unique_names
+from toolkit.data.formats.adding import leave_out_all
 from toolkit.data.formats.common import (
+    PictureFolder,
     common_root,
     filled_sizes,
-    find_file,
-    list_files,
-    numbered_lines,
-    numbers,
+    folded,
+    is_picture,
     picture_size,
-    read_text,
-    size_or_zero,
 )
-from toolkit.data.splitting import SPLIT_WORDS, split_of, split_order
+from toolkit.data.formats.shapes import Box, enclosing
+from toolkit.data.formats.survey import Survey, is_names_file, kind_of, survey
+from toolkit.data.formats.text import numbered_lines
+from toolkit.data.formats.yolo_settings import YoloSettings, resolved, yolo_settings
+from toolkit.data.intake import Faults
+from toolkit.data.splitting import split_of_folders, split_order
+from toolkit.pictures import Unreadable
 from toolkit.runtime import InputError, progress
+
+_LARGEST = 20.0  # fraction of a picture that a box may lie or reach: a sliver may be labelled far beyond it
+_KIND_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "labels", "label", "annotations", "txt"}
 
 
 def read_yolo(
     path: str | Path,
     images: str | Path | None = None,
-    strict: bool = True,
+    faults: Faults = "skip",
     classes: Sequence[str] | None = None,
 ) -> Dataset:
     """YOLO txt: `class cx cy w h` a line, relative to the picture, whose size is read from its header.
 
-    `path` is a darknet `.data` file, a `data.yaml`, or a folder with one of them or with `classes.txt` or
-    `*.names`. Without lists of pictures every picture counts, and folders called train, valid, ... give the
-    splits. A label file is next to its picture, or in `labels` where the picture is in `images` or
-    `JPEGImages`; an empty or absent one means no boxes. `classes` are the names where no file has them.
-    `strict=False` keeps class numbers beyond the names, and pictures that are missing or unreadable.
+    Polygons and lines with key points become the boxes around them; a score after the box is dropped. A
+    picture's label file has its stem and lies beside it or in a folder `labels` that mirrors `images`; an
+    empty or absent one means no boxes. Without lists of pictures every picture counts, and folders called
+    train, valid, ... give the splits. A picture that several splits name counts in the first.
+
+    Args:
+        path: darknet's `.data`, a data.yaml, or a folder; names of classes are searched in it and above it
+            (`yolo_settings`).
+        images: folder of the pictures, where they are apart from the labels.
+        faults: "keep" keeps class numbers beyond the names, and pictures that are missing or unreadable.
+        classes: the names, where no file has them.
     """
     path = Path(path)
     top = path if path.is_dir() else path.parent
-    names, lists = _yolo_config(path)
+    files, columns = survey(top), Columns(faults)
+    settings = yolo_settings(path, files, columns)
+    names = settings.names or (list(classes) if classes else None)
+    if names is not None and len(set(names)) != len(names):
+        if faults == "refuse":
+            raise InputError(f"{settings.source} gives two classes the same name ({shown(names)})")
+        columns.note("two classes of one name are one class", settings.source)
+    pictures = _pictures(path, files, settings, images, columns)
+    if not pictures:
+        reasons = f": {columns.skipped[0].reason}" if columns.skipped else ": expected at least one"
+        raise InputError(f"{path} has no pictures{reasons}")
+    root = common_root([picture for picture, _ in pictures], Path(images) if images else top)
+    label_files = _LabelFiles(top, files, [picture for picture, _ in pictures])
+    seen = _read_labels(pictures, label_files, root, names, settings, columns)
+    _leave_out_unused(label_files, files, columns)
+    if not label_files.used:
+        raise InputError(
+            f"{path} has no YOLO label files: none of its {len(pictures)} pictures has a .txt file"
+        )
     if names is None:
-        if not classes:
-            raise InputError(f"{path} has no class names: expected *.names, classes.txt, *.data or data.yaml")
-        names = list(classes)
-    if len(set(names)) != len(names):
-        raise InputError(f"{path} gives two classes the same name ({shown(names)})")
-    bases = [Path(images)] if images else [top]
-    entries = _yolo_pictures(top, lists, bases, bool(images), strict)
-    if not entries:
-        raise InputError(f"{path} has no pictures: expected at least one")
-    root = common_root([picture for picture, _, _ in entries], bases[0])
-    columns, labelled = Columns(), 0
-    for picture, label_files, split in progress(entries, "reading YOLO"):
-        size = picture_size(picture) if strict else size_or_zero(Path(picture))
-        index = columns.add_picture(os.path.relpath(picture, root).replace(os.sep, "/"), size, split)
-        file = next((file for file in label_files if os.path.isfile(file)), None)
-        if file is None:
+        names = [str(i) for i in range(max(seen, default=-1) + 1)]
+        columns.note("no file has names of classes: they are called by their numbers; --classes gives names")
+    dataset = columns.dataset(root, names, path)
+    distinct = list(dict.fromkeys(names))
+    return dataset if len(distinct) == len(names) else match_classes(dataset, distinct, "keep")
+
+
+# ---- pictures and their splits ------------------------------------------------------------------------
+
+
+def _pictures(
+    path: Path, files: Survey, settings: YoloSettings, images: str | Path | None, columns: Columns
+) -> list[tuple[str, str]]:
+    """(absolute path, split) of every picture."""
+    folder = PictureFolder(Path(images) if images else files.top)
+    splits: dict[str, str] = {}
+    twice: dict[str, list[str]] = {}
+    listed = False
+    for split, entry in settings.entries:
+        target = _target(entry, settings, files.top, outside=path.is_file())
+        if target is None:
+            _absent_split(split, entry, files.top, columns)
             continue
-        labelled += 1
-        for number, line in numbered_lines(Path(file)):
-            fields, place = line.split(), f"{file}, line {number}"
-            if len(fields) != 5:
-                raise InputError(
-                    f"{place}: expected 'class cx cy w h', found {len(fields)} fields: {line[:60]!r}"
-                )
-            cx, cy, w, h = numbers(fields[1:], place, "four numbers cx cy w h")
-            if not re.fullmatch(r"-?\d+", fields[0]):
-                raise InputError(f"{place}: expected a whole class number, found {fields[0]!r}")
-            label = int(fields[0])
-            if strict and not 0 <= label < len(names):
-                raise InputError(f"{place}: class {label} is not among the {len(names)} names")
-            x, y, w, h = cx * size[0], cy * size[1], w * size[0], h * size[1]
-            columns.add_box(index, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), label)
-    if not labelled:
-        raise InputError(
-            f"{path} has no YOLO label files: none of its {len(entries)} pictures has a .txt file"
+        listed = True
+        for picture in _listed(target, folder, path.is_file(), columns):
+            if splits.setdefault(picture, split) != split or picture in twice.get(split, ()):
+                twice.setdefault(split, []).append(picture)
+    for split, repeated in twice.items():
+        columns.note(
+            f"{split or 'all'} names {len(repeated)} pictures that another split has: each counts once, in "
+            "the first of them",
+            repeated[0],
         )
-    return columns.dataset(root, names, path)
+    if not listed:
+        names = folder.names if images or files.top.resolve() == folder.folder else files.pictures
+        base = os.path.abspath(folder.folder)
+        splits = {os.path.join(base, name): split_of_folders(name) for name in names}
+    order = split_order(splits.values())
+    return sorted(splits.items(), key=lambda item: order.index(item[1]))
 
 
-def _yolo_config(path: Path) -> tuple[list[str] | None, list[tuple[str, str]]]:
-    """(class names if there are any, [(split, list file or folder), ...])."""
-    top = path if path.is_dir() else path.parent
-    configs = [path] if path.is_file() else sorted(top.glob("*.data")) or sorted(top.glob("data.y*ml"))
-    settings: dict[str, Any] = {}
-    if configs and configs[0].suffix in (".yaml", ".yml"):
-        try:
-            settings = yaml.safe_load(read_text(configs[0]))
-        except yaml.YAMLError as error:
-            raise InputError(f"{configs[0]} is not valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(settings, dict):
-            raise InputError(f"{configs[0]} is not a dataset description: expected names, train, val")
-    elif configs:
-        for number, line in numbered_lines(configs[0]):
-            key, equals, value = line.partition("=")
-            if not equals:
-                raise InputError(f"{configs[0]}, line {number}: expected key = value, found {line!r}")
-            settings[key.strip()] = value.strip()
-    names = settings.get("names")
-    if isinstance(names, str):
-        file = find_file(names, [top])
-        if file is None:
-            raise InputError(f"the names file {names!r} of {configs[0]} is missing")
-        names = _names(Path(file))
-    elif isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            raise InputError(
-                f"{configs[0]}: expected names numbered from 0 on, found {shown([*map(str, names)])}"
-            )
-        names = [str(names[i]) for i in range(len(names))]
-    elif names is not None:
-        names = [str(name) for name in names]
-    else:
-        files = [*sorted(top.glob("*.names")), *(f for f in [top / "classes.txt"] if f.is_file())]
-        names = _names(files[0]) if files else None
-    lists = []
-    for key, value in settings.items():
-        if key not in ("classes", "names", "backup", "path", "nc", "results", "eval", "roboflow") and value:
-            values = value if isinstance(value, list) else [value]
-            lists += [(split_of(str(key)), str(entry)) for entry in values if isinstance(entry, str)]
-    order = split_order(split for split, _ in lists)
-    return names, sorted(lists, key=lambda item: order.index(item[0]))
+def _target(entry: str, settings: YoloSettings, top: Path, outside: bool) -> Path | None:
+    """The list or folder of a split; None where it is not there, or outside a folder that is read."""
+    folder = entry.partition("*")[0]  # of a pattern
+    target = resolved(folder, settings.base, settings.folder, outside)
+    inside = target is not None and os.path.abspath(target).startswith(os.path.abspath(top))
+    return target if inside or outside else None
 
 
-def _names(file: Path) -> list[str]:
-    """One class a line: a blank line would shift the numbers of those after it."""
-    names = [line.strip() for line in read_text(file).rstrip().splitlines()]
-    if "" in names:
-        raise InputError(
-            f"{file}, line {names.index('') + 1}: expected the name of a class, found a blank line"
-        )
-    return names
+def _absent_split(split: str, entry: str, top: Path, columns: Columns) -> None:
+    what = "list" if entry.lower().endswith(".txt") else "folder"
+    if columns.faults == "refuse":
+        raise InputError(f"the {what} of pictures {entry!r} is missing in {top}")
+    columns.note(f"the split {split or 'all'!r} is left out: its {what} {entry!r} is not there")
 
 
-def _yolo_pictures(
-    top: Path, lists: list[tuple[str, str]], bases: list[Path], apart: bool, strict: bool
-) -> list[tuple[str, list[str], str]]:
-    """(absolute picture, where its label file may be, split) of every picture."""
-    entries: list[tuple[str, list[str], str]] = []
-
-    def add(picture: str, text: str, split: str) -> None:
-        stem = os.path.splitext(picture)[0]
-        likely = [stem + ".txt"]
-        for folder in ("images", "JPEGImages"):
-            head, found, tail = stem.rpartition(f"{os.sep}{folder}{os.sep}")
-            if found:
-                likely.append(f"{head}{os.sep}labels{os.sep}{tail}.txt")
-        if apart:  # pictures elsewhere: labels where the list says, or by name
-            own = os.path.splitext(text)[0] + ".txt"
-            found_here = find_file(own, [top, top / "labels"])
-            likely = [found_here] if found_here else []
-        entries.append((picture, likely, split))
-
-    for split, entry in lists:
-        if entry.endswith(".txt"):
-            file = find_file(entry, [top])
-            if file is None:
-                raise InputError(f"the list of pictures {entry!r} is missing in {top}")
-            for number, line in numbered_lines(Path(file)):
-                picture = find_file(line, bases)
-                if picture is None and not strict:
-                    picture = os.path.join(os.path.abspath(bases[0]), line.lstrip("/"))
-                if picture is None:
-                    raise InputError(f"{file}, line {number}: the picture {line!r} is missing")
-                add(picture, line, split)
+def _listed(target: Path, folder: PictureFolder, outside: bool, columns: Columns) -> list[str]:
+    """Absolute paths of the pictures that a list names or a folder has."""
+    if target.is_dir():
+        base = os.path.abspath(target)
+        return [os.path.join(base, name) for name in PictureFolder(target).names]
+    if is_picture(target.name):
+        return [os.path.abspath(target)]
+    pictures = []
+    for number, line in numbered_lines(target, columns.note):
+        name = folder.find(line)
+        if outside and name is None and os.path.isabs(line) and os.path.isfile(line):
+            pictures.append(os.path.normpath(line))
+        elif name is not None:
+            pictures.append(os.path.join(os.path.abspath(folder.folder), name))
+        elif columns.faults == "keep":
+            pictures.append(os.path.join(os.path.abspath(folder.folder), line.lstrip("/")))
         else:
-            parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-            folder = Path(entry) if os.path.isabs(entry) else top.joinpath(*parts)
-            if not folder.is_dir():
-                raise InputError(f"the folder of pictures {entry!r} is missing in {top}")
-            for name in list_files(folder):
-                add(os.path.join(os.path.abspath(folder), name), name, split)
-    if not lists:
-        base = bases[0] if apart or not (top / "images").is_dir() else top / "images"
-        for name in list_files(base):
-            split = SPLIT_WORDS.get(name.split("/", 1)[0].lower(), "") if "/" in name else ""
-            add(os.path.join(os.path.abspath(base), name), name, split)
-        order = split_order(split for _, _, split in entries)
-        entries.sort(key=lambda entry: order.index(entry[2]))
-        used = {os.path.abspath(file) for _, likely, _ in entries for file in likely}
-        labels = top / "labels"
-        for name in list_files(labels, lambda name: name.endswith(".txt")) if labels.is_dir() else ():
-            unused = os.path.join(os.path.abspath(labels), name) not in used and name != "classes.txt"
-            if unused and strict:
-                raise InputError(f"the picture of the label file {labels / name} is missing in {base}")
-    return entries
+            columns.skip(line, f"{target}, line {number}: the picture {line!r} is missing in {folder.folder}")
+    return pictures
+
+
+# ---- labels -------------------------------------------------------------------------------------------
+
+
+class _LabelFiles:
+    """The .txt files of a folder, found by the picture that they are for."""
+
+    def __init__(self, top: Path, files: Survey, pictures: Sequence[str]) -> None:
+        self.top = os.path.abspath(top)
+        self.used: set[str] = set()
+        self._by_stem: dict[str, list[str]] = {}
+        for name in files.ending(".txt"):
+            if not is_names_file(name):
+                self._by_stem.setdefault(_stem(name), []).append(os.path.join(self.top, name))
+        self._namesakes: dict[str, int] = {}
+        for picture in pictures:
+            self._namesakes[_stem(picture)] = self._namesakes.get(_stem(picture), 0) + 1
+
+    def find(self, picture: str) -> str | None:
+        """The label file of a picture: of the same stem, in the same folder or in one that mirrors it; in any
+        folder where the stem is the only one."""
+        stem = _stem(picture)
+        candidates = self._by_stem.get(stem)
+        if candidates is None:
+            beside = os.path.splitext(picture)[0] + ".txt"
+            outside = not picture.startswith(self.top + os.sep)
+            chosen = beside if outside and os.path.isfile(beside) else _mirrored(beside) if outside else None
+        else:
+            place = _place(picture)
+            chosen = next((file for file in candidates if _place(file) == place), None)
+            if chosen is None and len(candidates) == 1 and self._namesakes.get(stem) == 1:
+                chosen = candidates[0]
+        if chosen is not None:
+            self.used.add(chosen)
+        return chosen
+
+    @property
+    def unused(self) -> list[str]:
+        """Files that are for no picture, sorted."""
+        return sorted(file for each in self._by_stem.values() for file in each if file not in self.used)
+
+
+def _mirrored(beside: str) -> str | None:
+    """The file in `labels` for one in `images`."""
+    for folder in ("images", "JPEGImages"):
+        head, folder_found, tail = beside.rpartition(f"{os.sep}{folder}{os.sep}")
+        if folder_found and os.path.isfile(file := f"{head}{os.sep}labels{os.sep}{tail}"):
+            return file
+    return None
+
+
+def _stem(path: str) -> str:
+    return folded(os.path.splitext(os.path.basename(path))[0])
+
+
+def _place(path: str) -> tuple[str, ...]:
+    """The folders of a path without those that only say what is in them."""
+    return tuple(part for part in path.split(os.sep)[:-1] if part.casefold() not in _KIND_FOLDERS)
+
+
+def _read_labels(
+    pictures: Sequence[tuple[str, str]],
+    label_files: _LabelFiles,
+    root: Path,
+    names: list[str] | None,
+    settings: YoloSettings,
+    columns: Columns,
+) -> set[int]:
+    """Fill `columns`; returns the class numbers that occur."""
+    numbers: set[int] = set()
+    reader = _LineReader(columns, names, settings.points)
+    prefix = os.path.join(os.path.abspath(root), "")
+    for picture, split in progress(pictures, "reading YOLO"):
+        file = label_files.find(picture)
+        size = (0, 0)
+        try:
+            size = picture_size(picture)
+        except Unreadable as error:
+            if columns.faults != "keep":
+                columns.skip(picture.removeprefix(prefix), error.reason)
+                leave_out_all(columns, len(numbered_lines(Path(file))) if file else 0, file)
+                continue
+        index = columns.add_picture(picture.removeprefix(prefix).replace(os.sep, "/"), size, split)
+        for number, line in numbered_lines(Path(file), columns.note) if file else ():
+            if (parsed := reader.read(line, f"{file}, line {number}")) is None:
+                continue
+            label, (x1, y1, x2, y2) = parsed
+            numbers.add(label)
+            width, height = size
+            columns.add_box(index, (x1 * width, y1 * height, x2 * width, y2 * height), label)
+    return numbers
+
+
+def _plausible(cx: float, cy: float, w: float, h: float) -> bool:
+    """Whether numbers may be fractions of a picture; pixels are larger."""
+    return -_LARGEST < cx < _LARGEST and -_LARGEST < cy < _LARGEST and w < _LARGEST and h < _LARGEST
+
+
+@dataclass(frozen=True)
+class _LineReader:
+    """Turns label lines into class numbers and boxes, and leaves out what is none."""
+
+    columns: Columns
+    names: list[str] | None
+    points: tuple[int, ...]  # key points of a line, and numbers of each
+
+    def read(self, line: str, place: str) -> tuple[int, Box] | None:
+        """(class number, xyxy in fractions of the picture); None where the line is left out."""
+        fields = line.split()
+        if len(fields) == 5 and self.names is not None:  # as nearly all lines are
+            try:
+                number, (cx, cy, w, h) = int(fields[0]), map(float, fields[1:])
+                if 0 <= number < len(self.names) and _plausible(cx, cy, w, h) and w > 0 < h:
+                    return number, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+            except ValueError:
+                pass
+        if "," in line:
+            fields = line.replace(",", "." if len(fields) >= 5 else " ").split()
+        if len(fields) < 5:
+            self._leave_out("lines of too few numbers", place, line, f"found {len(fields)} fields")
+            return None
+        try:
+            values = [float(field) for field in fields[1:]]
+        except ValueError:
+            values = [float("nan")]
+        if not all(map(isfinite, values)):
+            self._leave_out("lines with something else than numbers", place, line, "found other than numbers")
+            return None
+        label = self._label(fields[0], place, line)
+        if label is None:
+            return None
+        if len(values) > 5 and not self._has_key_points(values):
+            return label, enclosing(zip(values[::2], values[1::2], strict=False))
+        if len(values) == 5:
+            self.columns.note("a sixth number in a line, a score, was dropped", place)
+        cx, cy, w, h = values[:4]
+        if self.columns.faults != "keep":
+            if not _plausible(cx, cy, w, h):
+                self._leave_out("lines that are no fractions of the picture", place, line, "found pixels")
+                return None
+            if w <= 0 or h <= 0:
+                self._leave_out("boxes without an area", place, line, "found")
+                return None
+        return label, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+
+    def _leave_out(self, kind: str, place: str, line: str, what: str) -> None:
+        self.columns.leave_out(kind, f"{place}: expected 'class cx cy w h', {what}: {line[:60]!r}")
+
+    def _label(self, field: str, place: str, line: str) -> int | None:
+        try:
+            number = float(field)
+        except ValueError:
+            number = float("nan")
+            if self.names and field in self.names:
+                number = self.names.index(field)
+        if not isfinite(number) or number != int(number) or abs(number) > 1e6:
+            self.columns.leave_out(
+                "lines without a class number", f"{place}: expected a whole class number, found {field!r}"
+            )
+            return None
+        label = int(number)
+        if self.columns.faults == "keep" or (label >= 0 and (self.names is None or label < len(self.names))):
+            return label
+        count = len(self.names or ())
+        self.columns.leave_out(
+            "boxes of classes beyond the names", f"{place}: class {label} is not among the {count} names"
+        )
+        return None
+
+    def _has_key_points(self, values: list[float]) -> bool:
+        """Whether numbers are a box and key points, not a polygon.
+
+        data.yaml's `kpt_shape` says so; else an odd count, or a visibility (0, 1, 2) in every third place.
+        """
+        extra = len(values) - 4
+        if self.points:
+            points = extra == self.points[0] * (self.points[1] if len(self.points) > 1 else 2)
+        else:
+            marked = extra % 3 == 0 and all(value in (0, 1, 2) for value in values[6::3])
+            points = len(values) % 2 == 1 or marked
+        kind = (
+            "lines with key points were read as their boxes"
+            if points
+            else "polygons became the boxes around them"
+        )
+        self.columns.note(kind)
+        return points
+
+
+def _leave_out_unused(label_files: _LabelFiles, files: Survey, columns: Columns) -> None:
+    """Count the boxes of label files that are for no picture; lists and other texts are none."""
+    stems = {_stem(name) for name in files.pictures}
+    for file in label_files.unused:
+        if os.path.getsize(file) and kind_of(Path(file)) == "yolo-lines" and columns.faults != "keep":
+            kind, what = "boxes of pictures that did not come in", "is missing"
+            if _stem(file) in stems:
+                kind, what = "boxes of pictures that no list names", "is in no list"
+            count = len(numbered_lines(Path(file)))
+            columns.leave_out(kind, f"the picture of the label file {file} {what}", count)
 
 
 def write_yolo(dataset: Dataset, folder: Path, link: bool) -> None:

@@ -13,7 +13,7 @@ from toolkit.export.ncnn import NcnnModel
 from toolkit.inference.preprocess import preprocess
 from toolkit.models.io import NetworkIO
 from toolkit.models.ncnn_file import Floats
-from toolkit.pictures import find_images, load_image
+from toolkit.pictures import Unreadable, find_images, load_image
 from toolkit.runtime import InputError, progress
 
 MINIMUM = 8  # calibration pictures
@@ -25,7 +25,8 @@ def calibration_inputs(
     """Network inputs for `quantize`, from pictures.
 
     Args:
-        pictures: a folder, a .txt with one path a line (relative to itself), or paths.
+        pictures: a folder, a .txt with one path a line (relative to itself), or paths. Pictures of a folder
+            that do not decode are left out with a warning.
         io: of the network.
         limit: the most pictures, evenly spread where there are more.
 
@@ -33,7 +34,7 @@ def calibration_inputs(
         (N, 3, H, W) float32, as `toolkit.inference.preprocess` makes them.
 
     Raises:
-        InputError: a picture is missing or does not decode, or there are fewer than `MINIMUM`.
+        InputError: a picture that is named is missing or does not decode, or there are fewer than `MINIMUM`.
     """
     paths: list[str | Path]
     if not isinstance(pictures, (str, Path)):
@@ -46,15 +47,33 @@ def calibration_inputs(
         paths = [Path(pictures).parent / line.strip() for line in lines if line.strip()]
     else:
         paths = list(find_images(pictures))
-    if min(len(paths), limit) < MINIMUM:
-        raise InputError(
-            f"calibration needs at least {MINIMUM} pictures, better 200, and {min(len(paths), limit)} were "
-            "given: name a folder or a list with pictures like those the network will see"
-        )
+    _check_count(min(len(paths), limit))
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
-    return np.stack(
-        [preprocess(load_image(paths[i]), io)[0] for i in progress(chosen, "reading calibration pictures")]
-    )
+    named = not isinstance(pictures, (str, Path)) or Path(pictures).is_file()
+    samples, unreadable = [], []
+    for i in progress(chosen, "reading calibration pictures"):
+        try:
+            samples.append(preprocess(load_image(paths[i]), io)[0])
+        except Unreadable as error:
+            if named:
+                raise
+            unreadable.append(str(error))
+    if unreadable:
+        warnings.warn(
+            f"{len(unreadable)} of {len(chosen)} calibration pictures are left out: "
+            f"{'; '.join(unreadable[:5])}",
+            stacklevel=2,
+        )
+        _check_count(len(samples))
+    return np.stack(samples)
+
+
+def _check_count(pictures: int) -> None:
+    if pictures < MINIMUM:
+        raise InputError(
+            f"calibration needs at least {MINIMUM} pictures, better 200, and {pictures} were given: name a "
+            "folder or a list with pictures like those the network will see"
+        )
 
 
 def checked_samples(samples: Floats, io: NetworkIO) -> Floats:

@@ -1,0 +1,263 @@
+"""Pictures of every type that is read: the right pixels, upright, and the size that the header gives."""
+
+import io
+import pickle
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from toolkit.pictures import (
+    IMAGE_SUFFIXES,
+    OTHER_PICTURE_SUFFIXES,
+    Unreadable,
+    copy_name,
+    decode,
+    find_images,
+    load_image,
+    other_pictures,
+    picture_size,
+)
+from toolkit.runtime import InputError
+
+COLOURS = np.array([[[250, 10, 10], [10, 10, 250]], [[128, 128, 128], [10, 250, 10]]], np.uint8)
+UPRIGHT = np.kron(COLOURS, np.ones((16, 24, 1), np.uint8))  # 48 x 32
+TURN = Pillow.Exif()
+TURN[0x0112] = 6  # a quarter to the right
+TURN = TURN.tobytes()
+
+
+def coded(kind: str, pixels: np.ndarray = UPRIGHT, mode: str = "", colours: int = 0, **settings) -> bytes:
+    """A file by pillow, of the HEIC type by its plugin; with a palette of that many colours."""
+    if kind == "HEIF":
+        pytest.importorskip(
+            "pillow_heif"
+        ).register_heif_opener()  # pi_heif, which the toolkit uses, only reads
+    picture = Pillow.fromarray(pixels)
+    picture = picture.quantize(colours) if colours else picture
+    stream = io.BytesIO()
+    (picture.convert(mode) if mode else picture).save(stream, kind, **settings)
+    return stream.getvalue()
+
+
+def by_opencv(suffix: str, pixels: np.ndarray) -> bytes:
+    return cv2.imencode(suffix, pixels[..., ::-1])[1].tobytes()
+
+
+def transparent() -> np.ndarray:
+    """The first quarter is not to be seen."""
+    alpha = np.full(UPRIGHT.shape[:2], 255, np.uint8)
+    alpha[:16, :24] = 0
+    return np.dstack((UPRIGHT, alpha))
+
+
+def quarters(image: np.ndarray) -> np.ndarray:
+    h, w = image.shape[:2]
+    return image[[h // 4, h // 4, 3 * h // 4, 3 * h // 4], [w // 4, 3 * w // 4, w // 4, 3 * w // 4]]
+
+
+OTHER = Pillow.fromarray(255 - UPRIGHT)
+FRAMES = {"save_all": True, "append_images": [OTHER]}
+AS_IT_IS = {
+    "jpeg": lambda: coded("JPEG", quality=95, subsampling=0),
+    "cmyk": lambda: coded("JPEG", mode="CMYK", quality=95, subsampling=0),
+    "png": lambda: coded("PNG"),
+    "palette": lambda: coded("PNG", colours=4),
+    "animated png": lambda: coded("PNG", **FRAMES),
+    "16-bit png": lambda: by_opencv(".png", UPRIGHT.astype(np.uint16) * 257),
+    "bmp": lambda: coded("BMP"),
+    "gif": lambda: coded("GIF"),
+    "animated gif": lambda: coded("GIF", **FRAMES),
+    "webp": lambda: coded("WEBP", lossless=True),
+    "animated webp": lambda: coded("WEBP", lossless=True, **FRAMES),
+    "avif": lambda: coded("AVIF", quality=100, subsampling="4:4:4"),
+    "heic": lambda: coded("HEIF", quality=95, chroma=444),
+    "tiff": lambda: coded("TIFF"),
+    "two pages": lambda: coded("TIFF", **FRAMES),
+    "16-bit tiff": lambda: by_opencv(".tiff", UPRIGHT.astype(np.uint16) * 257),
+    "cmyk tiff": lambda: coded("TIFF", mode="CMYK"),
+    "ppm": lambda: coded("PPM"),
+    "jpeg 2000": lambda: coded("JPEG2000"),
+}
+
+
+@pytest.mark.parametrize("kind", AS_IT_IS)
+def test_types_are_read(kind, tmp_path):
+    """Under a wrong name, for what is inside decides."""
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(AS_IT_IS[kind]())
+    image = load_image(path)
+    assert image.shape == UPRIGHT.shape
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(quarters(image).astype(int), quarters(UPRIGHT), atol=8)
+    assert picture_size(path) == (48, 32)
+
+
+GREY = {
+    "grey jpeg": ("JPEG", "L"),
+    "grey with alpha": ("PNG", "LA"),
+    "grey tiff": ("TIFF", "L"),
+    "pgm": ("PPM", "L"),
+}
+
+
+@pytest.mark.parametrize("kind", GREY)
+def test_grey_is_grey_in_three_colours(kind, tmp_path):
+    (tmp_path / "a.png").write_bytes(coded(GREY[kind][0], mode=GREY[kind][1]))
+    image = load_image(tmp_path / "a.png").astype(int)
+    grey = cv2.cvtColor(UPRIGHT, cv2.COLOR_RGB2GRAY).astype(int)
+    np.testing.assert_allclose(quarters(image), np.stack([quarters(grey)] * 3, 1), atol=4)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "PPM"])
+def test_one_bit_is_black_and_white(kind, tmp_path):
+    bits = np.zeros((32, 48), bool)
+    bits[:16] = True
+    (tmp_path / "a.tif").write_bytes(coded(kind, bits))
+    image = load_image(tmp_path / "a.tif")
+    assert [image[4, 4].tolist(), image[-4, -4].tolist()] == [[255] * 3, [0] * 3]
+
+
+TURNED = {
+    "jpeg": lambda: coded("JPEG", exif=TURN),
+    "png": lambda: coded("PNG", exif=TURN),
+    "webp": lambda: coded("WEBP", exif=TURN),
+    "avif": lambda: coded("AVIF", quality=95, exif=TURN),
+    "heic": lambda: coded("HEIF", quality=95, exif=TURN),
+    "tiff": lambda: coded("TIFF", tiffinfo={0x0112: 6}),
+}
+
+
+@pytest.mark.parametrize("kind", TURNED)
+def test_orientation_by_exif(kind, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(TURNED[kind]())
+    image = load_image(tmp_path / "a.jpg")
+    assert image.shape == (48, 32, 3)
+    np.testing.assert_allclose(quarters(image).astype(int), quarters(np.rot90(UPRIGHT, -1)), atol=12)
+    assert picture_size(tmp_path / "a.jpg") == (32, 48)
+    stored = decode(np.fromfile(tmp_path / "a.jpg", np.uint8), "a.jpg", turned=False)
+    assert stored.shape == ((48, 32, 3) if kind in ("heic", "tiff") else (32, 48, 3))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "AVIF", "HEIF"])
+def test_transparency_is_laid_on_white(kind, tmp_path):
+    (tmp_path / "a.gif").write_bytes(coded(kind, transparent()))
+    first, second = quarters(load_image(tmp_path / "a.gif"))[:2].astype(int)
+    np.testing.assert_allclose(first, 255, atol=4)
+    np.testing.assert_allclose(second, quarters(UPRIGHT)[1], atol=30)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_transparency_of_others_is_dropped(kind, tmp_path):
+    settings = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    (tmp_path / "a.png").write_bytes(coded(kind, transparent(), **settings))
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png"), UPRIGHT)
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few hundred bytes that promises side x side pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(1000))), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+REFUSED = {
+    "empty": (b"", "is damaged, empty or of another type"),
+    "text": (b"<html></html>", "is damaged, empty or of another type"),
+    "cut gif": (coded("GIF")[:-40], "is damaged, empty or of another type"),
+    "cut avif": (coded("AVIF")[:-60], "is damaged, empty or of another type"),
+    "float": (
+        by_opencv(".tiff", UPRIGHT.astype(np.float32) / 255),
+        "holds 32-bit floating point numbers, and 8 or 16 bits per channel are read: scale its values to",
+    ),
+    "grey float": (coded("TIFF", mode="F"), "holds 32-bit floating point numbers"),
+    "double": (by_opencv(".tiff", UPRIGHT.astype(np.float64)), "holds 64-bit floating point numbers"),
+    "whole": (coded("TIFF", mode="I"), "holds 32-bit whole numbers"),
+    "bomb": (bomb(40_000), r"has more than 2\^30 pixels"),
+    "icon": (coded("ICO"), "of another type"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_read_is_one_true_sentence(case, tmp_path):
+    data, words = REFUSED[case]
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(Unreadable, match=f"a.png .*{words}"):
+        load_image(tmp_path / "a.png")
+
+
+def test_a_size_is_that_of_the_picture_or_none(tmp_path):
+    for case in ("empty", "text", "float", "bomb"):
+        (tmp_path / "a.png").write_bytes(REFUSED[case][0])
+        with pytest.raises(Unreadable, match=REFUSED[case][1]):
+            picture_size(tmp_path / "a.png")
+    with pytest.raises(Unreadable, match=r"b\.png is missing"):
+        picture_size(tmp_path / "b.png")
+    for side in (15_000, 20_000):  # of maps; pillow's own limit would be between them
+        (tmp_path / "a.png").write_bytes(bomb(side))
+        assert picture_size(tmp_path / "a.png") == (side, side)
+
+
+def test_an_untidy_exif_block_turns_nothing(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(coded("JPEG", exif=b"Exif\0\0no block at all"))
+    assert load_image(tmp_path / "a.jpg").shape == (32, 48, 3)
+    assert picture_size(tmp_path / "a.jpg") == (48, 32)
+
+
+def test_heic_without_its_plugin_names_the_extra(tmp_path):
+    (tmp_path / "a.heic").write_bytes(coded("HEIF"))
+    code = (
+        "import sys; sys.modules['pi_heif'] = None\n"
+        "from toolkit.pictures import *; from toolkit.pictures import Unreadable, picture_size\n"
+        "for read in (load_image, picture_size):\n"
+        "    try: read('a.heic')\n"
+        "    except Unreadable as error: print(error)"
+    )
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    sentence = "a.heic is a HEIC picture, and this step needs the package 'pi_heif', which is not installed"
+    assert [line.partition(":")[0] for line in run.stdout.splitlines()] == [sentence] * 2
+    assert '-e ".[pictures]"' in run.stdout
+
+
+def test_an_unreadable_picture_passes_between_processes():
+    error = pickle.loads(pickle.dumps(Unreadable("a.png", "is missing")))
+    assert (str(error), error.reason) == ("a.png is missing", "is missing")
+
+
+def test_every_picture_of_a_folder_is_listed_once(tmp_path):
+    assert not IMAGE_SUFFIXES & OTHER_PICTURE_SUFFIXES
+    for name in (
+        "b.GIF",
+        "a.heic",
+        "sub/c.jpe",
+        "photo.CR2",
+        "logo.svg",
+        "notes.txt",
+        "._b.gif",
+        ".trash/d.png",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in find_images(tmp_path)] == ["a.heic", "b.GIF", "c.jpe"]
+    assert [path.name for path in other_pictures(tmp_path)] == ["logo.svg", "photo.CR2"]
+    for path in find_images(tmp_path):
+        path.unlink()
+    with pytest.raises(InputError, match=r"found 2 of other types, such as logo\.svg; expected \.avif"):
+        find_images(tmp_path)
+
+
+def test_a_copy_keeps_the_types_that_are_written():
+    names = [copy_name(Path(name)).as_posix() for name in ("a/b.JPG", "a/b.gif", "c.heic")]
+    assert names == ["a/b.JPG", "a/b.gif.png", "c.heic.png"]

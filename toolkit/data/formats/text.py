@@ -1,0 +1,158 @@
+"""Reading label files as text, in the encodings that people's systems write; numbers to and from text."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import isfinite
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import fromstring as parse_plain
+
+import numpy as np
+from defusedxml import DefusedXmlException, ElementTree
+from numpy.typing import NDArray
+
+from toolkit.data.dataset import shown
+from toolkit.runtime import InputError
+
+Note = Callable[[str, str], None]  # a sentence, an example
+
+
+def decode_text(data: bytes, declared: str = "") -> tuple[str, str]:
+    """The text of a label file and its encoding: UTF-8, UTF-16 (also without a mark) or, where neither fits,
+    the declared one, or else a guess at what other systems write (GB2312 and GBK before Shift-JIS, Big5,
+    Windows 1251 and 1252).
+
+    >>> decode_text("螺母".encode("gb2312"))
+    ('螺母', 'gb2312')
+
+    Raises:
+        UnicodeError: it is no text.
+    """
+    marks = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+    encoding = next((name for mark, name in marks.items() if data.startswith(mark)), "")
+    if not encoding and data[:200].count(0) > len(data[:200]) // 4:
+        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
+    if encoding:
+        return data.decode(encoding), encoding
+    try:
+        return data.decode(), "utf-8"
+    except UnicodeDecodeError:
+        if b"\0" in data:
+            raise
+    with suppress(UnicodeDecodeError, LookupError):
+        if declared:
+            return data.decode(declared), declared
+    # A pair of high bytes between Latin letters is two accented letters, not a Chinese character.
+    if not re.search(rb"[A-Za-z](?:[\xa1-\xfe]{2})+[A-Za-z]", data):
+        with suppress(UnicodeDecodeError):
+            return data.decode("gb2312"), "gb2312"
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(data, cp_isolation=["shift_jis", "cp1251", "cp1252", "big5", "gb18030"]).best()
+    encoding = best.encoding if best else "cp1252"
+    return data.decode(encoding), encoding
+
+
+def encoding_of(path: Path) -> str:
+    """The encoding of a text file of any length, for `open`; "utf-8-sig" where nothing else can be told."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        head = file.read(4)
+        if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return "utf-16"
+        if b"\0" in head:
+            return "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
+        chunk = head
+        while chunk:
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                with suppress(UnicodeError):
+                    return decode_text(chunk[: chunk.rfind(b"\n") + 1] or chunk)[1]
+                break
+            chunk = file.read(1 << 20)
+    return "utf-8-sig"
+
+
+def read_text(path: Path, note: Note | None = None, declared: str = "") -> str:
+    """The text of a file; `note` is told of an encoding that was guessed. InputError where it is missing or
+    no text."""
+    try:
+        text, encoding = decode_text(path.read_bytes(), declared)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing") from None
+    except (UnicodeError, IsADirectoryError):
+        raise InputError(f"{path} is not a text file: expected UTF-8 text") from None
+    if note and not encoding.startswith("utf"):
+        note(f"files that are not UTF-8 were read as {encoding.upper()}", str(path))
+    return text
+
+
+def read_json(path: Path, note: Note | None = None) -> Any:
+    """What a JSON file holds, in whatever encoding it is; InputError where it is missing or damaged."""
+    try:
+        return json.loads(read_text(path, note))
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
+        raise InputError(f"{path} is not valid JSON: {error}") from None
+
+
+def xml_root(path: Path, note: Note | None = None) -> Element:
+    """The root of an XML file, in whatever encoding it is, declared or not.
+
+    Raises:
+        InputError: it is empty or malformed, or it declares entities, which can fill the memory.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if not data.strip():
+        raise InputError(f"{path} is empty: expected XML")
+    try:
+        try:
+            # Entities need a document type; without one the parser in C is safe, in a third of the time.
+            plain = b"<!DOCTYPE" not in data and b"\0" not in data
+            root: Element = parse_plain(data) if plain else ElementTree.fromstring(data)
+        except DefusedXmlException:
+            raise
+        except (ParseError, ValueError, LookupError):  # an encoding that is not the declared one, or unknown
+            declaration = re.search(rb"^<\?xml[^>]*encoding=[\"']([\w.-]+)", data[:200])
+            text = read_text(path, note, declaration[1].decode() if declaration else "")
+            text = text.lstrip("\ufeff\n\r\t ")
+            root = ElementTree.fromstring(re.sub(r"^<\?xml.*?\?>", "", text, flags=re.S))
+    except DefusedXmlException as error:
+        raise InputError(f"{path} is refused: {error}") from None
+    except ParseError as error:
+        raise InputError(f"{path} is not valid XML: {error}") from None
+    return root
+
+
+def numbered_lines(path: Path, note: Note | None = None) -> list[tuple[int, str]]:
+    """The lines that are not blank, stripped, with their numbers."""
+    lines = read_text(path, note).splitlines()
+    return [(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
+
+
+def numbers(fields: Sequence[str], place: str, what: str) -> list[float]:
+    try:
+        values = [float(field) for field in fields]
+    except ValueError:
+        values = [float("nan")]
+    if not all(map(isfinite, values)):
+        raise InputError(f"{place}: expected {what}, found {shown(fields)!r}")
+    return values
+
+
+def written(values: NDArray[np.floating]) -> NDArray[np.str_]:
+    """Numbers as the shortest text that gives the same float32 again; whole ones without a point."""
+    values = np.asarray(values, np.float32)
+    whole = (values == np.round(values)) & (np.abs(values) < 1e9)
+    return np.where(
+        whole, np.where(whole, values, 0).astype(np.int64).astype(np.str_), values.astype(np.str_)
+    )

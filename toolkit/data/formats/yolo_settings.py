@@ -1,0 +1,172 @@
+"""What surrounds YOLO's label files: names of classes, and which pictures are of which split.
+
+Settings are darknet's `.data`, ultralytics' `data.yaml` under any name, or a bare file of names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from toolkit.data.builder import Columns
+from toolkit.data.dataset import shown
+from toolkit.data.formats.common import path_parts
+from toolkit.data.formats.survey import Survey, is_names_file
+from toolkit.data.formats.text import Note, numbered_lines, read_text
+from toolkit.data.splitting import SPLIT_WORDS, split_of, split_order
+from toolkit.runtime import InputError
+
+
+@dataclass(frozen=True)
+class YoloSettings:
+    """Names of classes and where the splits are."""
+
+    names: list[str] | None  # None: no file has them
+    source: str  # the file that has the names
+    entries: list[tuple[str, str]]  # split, list file or folder, as written
+    folder: Path  # that the entries are relative to
+    base: str = ""  # data.yaml's `path`
+    points: tuple[int, ...] = ()  # data.yaml's `kpt_shape`: label lines hold a box and key points
+
+
+def yolo_settings(path: Path, files: Survey, columns: Columns) -> YoloSettings:
+    """The settings of a file, or those that a folder has: its own, those deeper in it, one above it."""
+    configs = [path] if path.is_file() else _configs(files)
+    for config in configs:
+        if config.suffix.lower() == ".data":
+            return _darknet(config, files, columns)
+        if (settings := _yaml(config, columns)) is not None:
+            return settings
+    names, source = _names_beside(files, columns.note)
+    return YoloSettings(names, source, [], files.top)
+
+
+def _configs(files: Survey) -> list[Path]:
+    """`.data` and yaml files, the nearest to the top first; those above only where there are none."""
+    inside = sorted(files.ending(".data", ".yaml", ".yml"), key=lambda name: (name.count("/"), name))
+    if inside:
+        return [files.top / name for name in sorted(inside, key=lambda name: not name.endswith(".data"))]
+    above = files.top.resolve().parent
+    return [file for file in sorted(above.glob("*.y*ml")) if re.search("train|val", _head(file))]
+
+
+def _head(file: Path) -> str:
+    with file.open("rb") as opened:
+        return opened.read(4096).decode("utf-8", "replace")
+
+
+def _darknet(config: Path, files: Survey, columns: Columns) -> YoloSettings:
+    settings: dict[str, str] = {}
+    for number, line in numbered_lines(config, columns.note):
+        key, equals, value = line.partition("=")
+        if equals:
+            settings.setdefault(key.strip().lower(), value.strip())
+        elif not line.startswith("#"):
+            raise InputError(f"{config}, line {number}: expected key = value, found {line!r}")
+    others = {"classes", "names", "backup", "results", "eval"}
+    entries = [(split_of(key), value) for key, value in settings.items() if key not in others and value]
+    file = resolved(settings["names"], "", files.top) if "names" in settings else None
+    if file is not None and file.is_file():
+        return YoloSettings(names_in(file, columns.note), str(file), _ordered(entries), files.top)
+    names, source = _names_beside(files, columns.note)
+    if "names" in settings and names is None and columns.faults == "refuse":
+        raise InputError(f"the names file {settings['names']!r} of {config} is missing")
+    return YoloSettings(names, source, _ordered(entries), files.top)
+
+
+def _yaml(config: Path, columns: Columns) -> YoloSettings | None:
+    """None for YAML that is no description of a data set."""
+    try:
+        settings = yaml.load(read_text(config, columns.note), yaml.BaseLoader)  # "on" is a name, not True
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{config} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(settings, dict) or not {"names", "train", "val", "nc"} & settings.keys():
+        return None
+    entries = []
+    for key, value in settings.items():
+        if str(key).lower() in SPLIT_WORDS and value:
+            values = value if isinstance(value, list) else [value]
+            entries += [(split_of(str(key).lower()), each) for each in values if isinstance(each, str)]
+    names = _yaml_names(settings.get("names"), config, columns)
+    shape = settings.get("kpt_shape")
+    is_shape = isinstance(shape, list) and all(isinstance(n, str) and n.isdecimal() for n in shape)
+    points = tuple(int(n) for n in shape or ()) if is_shape else ()
+    base = str(settings.get("path") or "")
+    return YoloSettings(names, str(config), _ordered(entries), config.parent, base, points)
+
+
+def _yaml_names(value: Any, config: Path, columns: Columns) -> list[str] | None:
+    """A list, a mapping from numbers, or the name of a file."""
+    if isinstance(value, dict):
+        try:
+            numbered = {int(number): str(name) for number, name in value.items()}
+        except (TypeError, ValueError):
+            raise InputError(f"{config}: expected names numbered from 0 on, found {_few(value)}") from None
+        count = max(numbered, default=-1) + 1
+        if min(numbered, default=0) < 0 or count > 100_000:
+            raise InputError(f"{config}: expected names numbered from 0 on, found {_few(numbered)}")
+        if count != len(numbered) and columns.faults == "refuse":
+            raise InputError(f"{config}: expected names numbered from 0 on, found {_few(numbered)}")
+        if count != len(numbered):
+            columns.note("numbers without a name are classes called by their number", str(config))
+        return [numbered.get(i, str(i)) for i in range(count)]
+    if isinstance(value, list):
+        return [str(name).strip() for name in value]
+    if isinstance(value, str) and (file := resolved(value, "", config.parent)) and file.is_file():
+        return names_in(file, columns.note)
+    return value.replace(",", " ").split() if isinstance(value, str) and value.strip() else None
+
+
+def _few(names: Iterable[object]) -> str:
+    return shown([*map(str, names)])
+
+
+def _names_beside(files: Survey, note: Note) -> tuple[list[str] | None, str]:
+    """Names from the file of names nearest to the top, and that file."""
+    named = [name for name in files.labels if is_names_file(name)]
+    for name in sorted(named, key=lambda name: (name.count("/"), name)):
+        if names := names_in(files.top / name, note):
+            return names, str(files.top / name)
+    above = files.top.resolve().parent / "classes.txt"
+    if above.is_file():
+        return names_in(above, note), str(above)
+    return None, ""
+
+
+def names_in(file: Path, note: Note) -> list[str]:
+    """One class a line: a blank line would shift the numbers of those after it."""
+    names = [line.strip() for line in read_text(file, note).rstrip().splitlines()]
+    if "" in names:
+        raise InputError(
+            f"{file}, line {names.index('') + 1}: expected the name of a class, found a blank line"
+        )
+    return names
+
+
+def resolved(entry: str, base: str, top: Path, outside: bool = True) -> Path | None:
+    """The file or folder that an entry means: as written, or below `top` after as few leading folders as
+    possible were dropped (settings travel between machines). `outside` allows what is not below `top`."""
+    written = Path(base, entry.strip())
+    if outside:
+        for place in (written, top / written):
+            if place.exists() and (written.is_absolute() or place != written):
+                return Path(os.path.normpath(place))
+    parts = [*path_parts(base), *path_parts(entry)]
+    for first, part in enumerate(parts):
+        place = top.joinpath(*parts[first:])
+        if place.exists():
+            return place
+        if part.lower() in SPLIT_WORDS:
+            break  # the pictures of another split are not these
+    return None
+
+
+def _ordered(entries: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    order = split_order(split for split, _ in entries)
+    return sorted(entries, key=lambda entry: order.index(entry[0]))
