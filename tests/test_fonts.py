@@ -19,8 +19,8 @@ HIDDEN = "\U000e0067"  # a part of the flags of England, Scotland and Wales
 @pytest.fixture
 def dejavu_alone(monkeypatch):
     """As on a machine without other fonts."""
-    for cached in (fonts.font_of, fonts._say_missing):
-        cached.cache_clear()
+    fonts.font_of.cache_clear()
+    fonts._said.clear()
     monkeypatch.setattr(fonts, "_others", lambda: ())
     yield
     fonts.font_of.cache_clear()

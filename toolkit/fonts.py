@@ -68,7 +68,7 @@ def drawable(text: str) -> str:
             continue
         for character in characters:
             if unicodedata.category(character) != "Cc":
-                _say_missing(_package_for(character))
+                _say_missing(character)
         codes = [character.encode("unicode_escape").decode() for character in characters]
         parts += codes if len(codes) <= 4 else [*codes[:2], "…", *codes[-2:]]
     return "".join(parts)
@@ -95,13 +95,18 @@ def _package_for(character: str) -> str:
     return next(package for script, package in PACKAGES.items() if name.startswith(script))
 
 
-@cache
-def _say_missing(package: str) -> None:
-    print(
-        "warning: no installed font has some of the characters in names, which are drawn as code points such "
-        f"as \\u732b: install a font that has them, on Debian and Ubuntu {package}",
-        file=sys.stderr,
-    )
+_said: set[str] = set()  # packages, each named once
+
+
+def _say_missing(character: str) -> None:
+    package = _package_for(character)
+    if package not in _said:
+        _said.add(package)
+        print(
+            f"warning: no installed font has {character!r} and others of its script, which are drawn as code "
+            f"points: install a font that has them, on Debian and Ubuntu {package}",
+            file=sys.stderr,
+        )
 
 
 @cache

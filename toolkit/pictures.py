@@ -320,10 +320,13 @@ def open_video(source: str, frames: int = 0) -> Video | None:
 
 
 def save_image(path: Path, image: Image) -> None:
-    """Write an RGB picture in the format of its suffix; InputError if it cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise InputError(f"cannot write the picture {path}: is the folder writable and the disk not full?")
+    """Write an RGB picture in the format of its suffix; InputError if it cannot be written. A picture that is
+    there is replaced, not written into: it may be a hard link to someone's original."""
+    with whole_file(path) as temporary:
+        if not cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+            raise InputError(
+                f"cannot write the picture {path}: is the folder writable and the disk not full?"
+            )
 
 
 def write_video(

@@ -212,6 +212,6 @@ def test_the_command_writes_what_it_says(clips, tmp_path):
     assert sum(part["boxes"] for part in answer["splits"].values()) == len(clips.labels)
     assert "kept together: frames of one clip: 60 pictures in 6 groups" in run.stderr
     for output in ("data", "."):
-        with pytest.raises(InputError, match="holds the data set"):
+        with pytest.raises(InputError, match="which is read"):
             divide_folder(tmp_path / "data", tmp_path / output, overwrite=True)
     assert len(load(tmp_path / "data")) == 100

@@ -65,11 +65,14 @@ def test_folders_of_splits_with_the_same_names(tmp_path):
 
 def test_what_is_left_out_is_counted(tmp_path):
     records = [
-        {"image": "a.jpg", "annotations": [CAT, mark("", 1, 1, 1, 1), mark("cat", 4, 4, 0, 4), "cat", None]},
         {
             "image": "a.jpg",
-            "annotations": [mark("cat", None, 1, 1, 1), mark("dog", "x", 1, 1, 1), {"label": "x"}],
+            "annotations": [
+                *(CAT, mark("", 1, 1, 1, 1), mark("cat", 4, 4, 0, 4), "cat", None),
+                *(mark("cat", None, 1, 1, 1), mark("dog", "x", 1, 1, 1), {"label": "x"}),
+            ],
         },
+        {"image": "a.jpg", "annotations": [CAT]},
         {"image": "gone.jpg", "annotations": [CAT, CAT]},
         {"annotations": [CAT]},
     ]
@@ -79,6 +82,7 @@ def test_what_is_left_out_is_counted(tmp_path):
         "annotations without a box": 5,
         "boxes without a class": 1,
         "boxes without an area": 1,
+        "boxes of pictures that came in before": 1,
         "boxes of pictures that did not come in": 2,
         "entries without a picture's name": 1,
     }

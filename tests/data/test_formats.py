@@ -40,7 +40,8 @@ def there_and_back(dataset, format, **options):
 def test_coco_round_trip(pictures):
     with TemporaryDirectory() as folder:
         dataset = make(Path(folder) / "pictures", pictures, points=2)
-        assert_same(there_and_back(dataset, "coco"), by_split(dataset))
+        found = there_and_back(dataset, "coco", faults="keep")  # also boxes without an area
+        assert_same(found, by_split(dataset))
 
 
 @quick
@@ -69,7 +70,8 @@ def test_widerface_round_trip(pictures):
     with TemporaryDirectory() as folder:
         one_split = [(name, size, "val", boxes) for name, size, _, boxes in pictures]
         dataset = make(Path(folder) / "pictures", one_split, ("face",))
-        assert_same(there_and_back(dataset, "widerface"), dataset, without=FEW, tolerance=2e-5)
+        found = there_and_back(dataset, "widerface", faults="keep")  # boxes of any order of corners
+        assert_same(found, dataset, without=FEW, tolerance=2e-5)
 
 
 @quick
@@ -87,7 +89,7 @@ def test_label_studio_round_trip(pictures):
 def test_landmarks_round_trip(pictures):
     with TemporaryDirectory() as folder:
         dataset = make(Path(folder) / "pictures", pictures, ("face",), points=5)
-        found = there_and_back(dataset, "landmarks")
+        found = there_and_back(dataset, "landmarks", faults="keep")  # boxes of any order of corners
         lost = ("image_ids", "box_ids", "crowd", "ignore", "areas")
         assert_same(found, by_split(dataset), without=lost)
 
@@ -877,8 +879,8 @@ def test_bad_widerface(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("1 2 3 a.png", "line 1: expected the coordinates of 5, 68, 98 or 106 points .* found 3 numbers"),
-        ("1 " * 9 + "x a.png", "line 1: expected coordinates, found"),
+        ("1 2 3 a.png", "line 1: expected the coordinates of 5, 68, 98 or 106 points .* found 3 fields"),
+        ("1 " * 9 + "x a.png", "line 1: expected the coordinates .* found 10 fields"),
         ("1 " * 10 + "b.png", r"the picture 'b\.png' that .*line 1 names is missing"),
     ],
 )

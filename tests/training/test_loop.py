@@ -163,7 +163,7 @@ def test_a_picture_that_vanishes_stops_the_run(tmp_path):
         for i in range(len(small)):
             small.path(i).unlink()
 
-    with pytest.raises(InputError, match="there is no picture"):
+    with pytest.raises(InputError, match="is missing"):
         train(settings(cache_gb=0), tmp_path / "run", dataset=small, show=remove)
     assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 2
 
@@ -174,6 +174,8 @@ def test_a_folder_holds_one_run(toy, tmp_path):
         train(settings(), tmp_path / "run", dataset=toy)
     with pytest.raises(InputError, match="resume with the same"):
         train(settings(model="fastest-v1"), tmp_path / "run", resume=True, dataset=toy)
+    with pytest.raises(InputError, match="a run whose seed is another one .0, not 5.: resume without it"):
+        train(settings(seed=5), tmp_path / "run", resume=True, dataset=toy)
     with pytest.raises(InputError, match="no run to resume"):
         train(settings(), tmp_path / "other", resume=True, dataset=toy)
 

@@ -32,7 +32,9 @@ def data_import(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the pictures, if not next to the labels.")
     ] = None,
-    classes: Annotated[str, typer.Option(help="Classes to keep, separated by commas.")] = "",
+    classes: Annotated[
+        str, typer.Option(help="Classes to keep, by commas; of YOLO files without names, the names.")
+    ] = "",
     copy: Annotated[bool, typer.Option("--copy", help="Copy pictures instead of linking them.")] = False,
     overwrite: Overwrite = False,
     strict: Strict = False,
@@ -45,7 +47,7 @@ def data_import(
         source,
         output,
         format or None,
-        classes=classes.split(",") if classes else None,
+        classes=[name.strip() for name in classes.split(",")] if classes else None,
         images=images,
         link=not copy,
         overwrite=overwrite,
@@ -139,6 +141,7 @@ def data_curate(
     from toolkit.networks import open_model
 
     network, dataset = open_model(model, weights), load(data)
+    skipped = print_intake(dataset.intake)
     notes = []
     if network.io.classes != dataset.classes:
         notes = [
@@ -149,9 +152,16 @@ def data_curate(
         print_message(f"note: {note}")
     views, curated = curation.curate(dataset, network, output, count, drop_duplicates, with_app)
     counts = {"pictures": len(dataset), "kept": len(curated)}
-    summary = {"folder": str(output), "views": views, **counts, "notes": notes}
+    summary = {
+        "folder": str(output),
+        "views": views,
+        **counts,
+        "skipped": as_json_list(skipped),
+        "notes": notes,
+    }
     rows = [[name, str(n)] for name, n in [*views.items(), ("kept", len(curated))]]
     print_answer(summary, as_json, table(f"{data}: {len(dataset)} pictures", ["view", "pictures"], rows))
+    end_in_part(skipped)
 
 
 @app.command("anchors")
@@ -177,7 +187,9 @@ def data_anchors(
 
     changes: dict[str, Any] = {"input_size": parse_size(size)} if size else {}
     io = create_model(model, **changes).io
-    result = search(load_part(data, split), io, count, fit)
+    dataset = load_part(data, split)
+    skipped = print_intake(dataset.intake)
+    result = search(dataset, io, count, fit)
     fits = {model: result.own_fit, "found": result.fit}
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
@@ -192,11 +204,13 @@ def data_anchors(
             "anchors": result.anchors.tolist(),
             "masks": [list(mask) for mask in result.masks],
             "fits": {name: f.as_dict() for name, f in fits.items()},
+            "skipped": as_json_list(skipped),
             "notes": list(result.notes),
         },
         as_json,
         table(f"anchors={text}", ["anchors", "best possible recall", "mean best IoU"], rows),
     )
+    end_in_part(skipped)
 
 
 @app.command("split")
@@ -255,14 +269,14 @@ def data_prelabel(
     as_json: Json = False,
 ) -> None:
     """Label pictures with a network, for correction in an annotation tool."""
-    from toolkit.data.catalog import load
+    from toolkit.data.catalog import load_pictures
     from toolkit.data.class_names import compare_classes
     from toolkit.data.importing import prelabel
     from toolkit.inference.backend import DetectSettings
     from toolkit.inference.run import run
     from toolkit.networks import open_model
 
-    network, dataset = open_model(model, weights), load(data, "refuse" if strict else "skip")
+    network, dataset = open_model(model, weights), load_pictures(data, "refuse" if strict else "skip")
     paths = [dataset.path(i) for i in range(len(dataset))]
     unreadable: dict[int, str] | None = None if strict else {}
     boxes = run(network, paths, DetectSettings(conf=conf), batch=8, unreadable=unreadable)

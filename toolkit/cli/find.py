@@ -32,6 +32,21 @@ def _pictures(source: str, strict: bool) -> tuple[list[Path], tuple[Skipped, ...
     return paths, others
 
 
+def _copies(source: str, paths: list[Path], output: Path | None) -> list[Path]:
+    """Where the annotated copies of pictures go; none without a folder for them. InputError where a copy
+    would replace one of the pictures."""
+    from toolkit.pictures import copy_name
+
+    if output is None:
+        return []
+    root = Path(source) if Path(source).is_dir() else Path(source).parent
+    copies = [output / copy_name(path.relative_to(root)) for path in paths]
+    originals = {path.resolve() for path in paths}
+    if any(copy.resolve() in originals for copy in copies):
+        raise InputError(f"annotated copies in {output} would replace the pictures: name another folder")
+    return copies
+
+
 @app.command()
 def detect(
     source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
@@ -55,7 +70,7 @@ def detect(
     from toolkit.inference.results import annotate, as_coco, as_records
     from toolkit.inference.run import annotate_video, run
     from toolkit.networks import open_model
-    from toolkit.pictures import copy_name, load_image, open_video, save_image
+    from toolkit.pictures import load_image, open_video, save_image
     from toolkit.runtime import whole_file
 
     settings = DetectSettings(conf, iou, nms, resize, fit, parse_size(size))
@@ -70,17 +85,15 @@ def detect(
         print_message(f"wrote {target}")
     else:
         paths, skipped = _pictures(source, strict)
+        copies = _copies(source, paths, output)
         unreadable: dict[int, str] | None = {} if Path(source).is_dir() and not strict else None
         found = list(progress(run(network, paths, settings, unreadable=unreadable), "pictures", len(paths)))
         skipped += skipped_pictures(paths, unreadable or {})
         readable = [i for i in range(len(paths)) if i not in (unreadable or {})]
-        paths, found = [paths[i] for i in readable], [found[i] for i in readable]
-        names = [str(path) for path in paths]
-        if output is not None:
-            root = Path(source) if Path(source).is_dir() else Path(source).parent
-            for path, boxes in zip(paths, found, strict=True):
-                picture = annotate(load_image(path), boxes, network.io)
-                save_image(output / copy_name(path.relative_to(root)), picture)
+        found = [found[i] for i in readable]
+        names = [str(paths[i]) for i in readable]
+        for i, boxes in zip(readable, found, strict=True) if copies else ():
+            save_image(copies[i], annotate(load_image(paths[i]), boxes, network.io))
     seconds = time.perf_counter() - begin
     if coco is not None:
         rows = [row for i, boxes in zip(readable, found, strict=True) for row in as_coco(boxes, i + 1)]
@@ -141,7 +154,7 @@ def landmarks(
     from toolkit import faces
     from toolkit.data.readable import skipped_pictures
     from toolkit.networks import open_landmarks, open_model
-    from toolkit.pictures import copy_name, load_image, load_readable, open_video, save_image
+    from toolkit.pictures import load_image, load_readable, open_video, save_image
 
     settings = replace(faces.FACES, conf=conf, size=parse_size(size))
     networks = open_model(detector), open_landmarks(points, weights)
@@ -156,6 +169,7 @@ def landmarks(
         print_message(f"wrote {target}; the detector ran on {tracker.detections} of {len(found)} frames")
     else:
         paths, skipped = _pictures(source, strict)
+        copies = _copies(source, paths, output)
         unreadable: dict[int, str] | None = {} if Path(source).is_dir() and not strict else None
         found = []
         for i, path in enumerate(progress(paths, "pictures")):
@@ -163,13 +177,10 @@ def landmarks(
             if picture is not None:
                 found.append(faces.detect_faces(picture, *networks, settings))
         skipped += skipped_pictures(paths, unreadable or {})
-        paths = [path for i, path in enumerate(paths) if i not in (unreadable or {})]
-        names = [str(path) for path in paths]
-        if output is not None:
-            root = Path(source) if Path(source).is_dir() else Path(source).parent
-            for path, each in zip(paths, found, strict=True):
-                copy = output / copy_name(path.relative_to(root))
-                save_image(copy, faces.annotate_faces(load_image(path), each))
+        readable = [i for i in range(len(paths)) if i not in (unreadable or {})]
+        names = [str(paths[i]) for i in readable]
+        for i, each in zip(readable, found, strict=True) if copies else ():
+            save_image(copies[i], faces.annotate_faces(load_image(paths[i]), each))
     seconds = time.perf_counter() - begin
     records = [(name, faces.as_records(each)) for name, each in zip(names, found, strict=True)]
     rows = [

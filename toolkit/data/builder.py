@@ -89,12 +89,14 @@ class Columns:
         parts = PurePosixPath(file).parts
         if not parts or ".." in parts or parts[0] == "/":
             raise InputError(f"the picture name {file!r} leads out of the dataset's folder")
+        if original_size is not None and len(self._original_sizes) != 2 * len(self.files):
+            raise InputError(f"{file} has an original size and pictures before it have none")
+        # Whatever is no number is refused before anything is added.
+        sizes = array("i", [int(side) for side in size])
+        original_sizes = array("i", [int(side) for side in original_size or ()])
         self._image_ids.append(len(self.files) + 1 if image_id is None else image_id)
-        self._sizes.extend((int(size[0]), int(size[1])))
-        if original_size is not None:
-            if len(self._original_sizes) != 2 * len(self.files):
-                raise InputError(f"{file} has an original size and pictures before it have none")
-            self._original_sizes.extend((int(original_size[0]), int(original_size[1])))
+        self._sizes.extend(sizes)
+        self._original_sizes.extend(original_sizes)
         self.files.append(file)
         self.splits.append(split)
         return len(self.files) - 1
@@ -121,13 +123,14 @@ class Columns:
             self._points = len(keypoints) // 3
             self._keypoints.extend(keypoints)
             self._keypoint_rows.append(row)
+        own_area = np.nan if area is None else float(area)  # refused before anything is added
         self._box_pictures.append(picture)
         self._box_ids.append(row + 1 if box_id is None else box_id)
         self._boxes.extend(box)
         self._labels.append(label)
         self._crowd.append(bool(crowd))
         self._ignore.append(bool(ignore))
-        self._areas.append(np.nan if area is None else area)
+        self._areas.append(own_area)
 
     @property
     def boxes_so_far(self) -> int:
@@ -287,7 +290,9 @@ class Columns:
             )
         rest = dataset.subset(kept)
         if lost := len(dataset.labels) - len(rest.labels):
-            self.leave_out("boxes of pictures that did not come in", self.skipped[0].reason, lost)
+            first = self.skipped[0]
+            example = first.reason if first.file in first.reason else f"{first.file} {first.reason}"
+            self.leave_out("boxes of pictures that did not come in", example, lost)
         return replace(rest, intake=self.intake)
 
     def takes_points(self, numbers: int) -> bool:

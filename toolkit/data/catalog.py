@@ -49,6 +49,16 @@ def load(source: str | Path, faults: Faults = "skip") -> Dataset:
     return registry.read(source, faults=faults)
 
 
+def load_pictures(source: str | Path, faults: Faults = "skip") -> Dataset:
+    """As `load`; of files whose labels cannot be read, the pictures alone."""
+    try:
+        return load(source, faults)
+    except InputError:
+        if not Path(source).is_dir():
+            raise
+        return registry.read(source, "folder", faults=faults)
+
+
 def load_part(source: str | Path, split: str = "", faults: Faults = "skip") -> Dataset:
     """One split of a data set, or all of it. Raises InputError as `load`, and where the split is empty."""
     dataset = load(source, faults)

@@ -95,7 +95,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     'screw'
     >>> nearest("class 1", ["class 2", "class 3"])
     """
-    return _Names(names).nearest(name)
+    return _Names(names).nearest(name, slips=True)
 
 
 class _Names:
@@ -107,13 +107,13 @@ class _Names:
             self.forms.setdefault(plain(name), []).append(name)
         self.plurals = {singular: form for form in self.forms for singular in _singulars(form)}
 
-    def nearest(self, name: str) -> str | None:
+    def nearest(self, name: str, slips: bool) -> str | None:
         mine = plain(name)
         same = [other for other in self.forms.get(mine, ()) if other != name]
         if same:
             return same[0]
         likely = [form for form in (self.plurals.get(mine), *sorted(_singulars(mine))) if form in self.forms]
-        if not likely and len(self.forms) <= _LONG:
+        if slips and not likely:
             numbers = _NUMBER.findall(mine)
             alike = [form for form in self.forms if form != mine and _NUMBER.findall(form) == numbers]
             likely = [*difflib.get_close_matches(mine, alike, 1, _SLIP)]
@@ -171,7 +171,8 @@ def compare_classes(network: Sequence[str], dataset: Sequence[str]) -> ClassMatc
     only_network = tuple(name for name in network if name not in theirs)
     only_dataset = tuple(name for name in dataset if name not in ours)
     candidates = _Names(network)
-    near = [(name, candidates.nearest(name)) for name in only_dataset]
+    slips = max(len(candidates.forms), len(only_dataset)) <= _LONG
+    near = [(name, candidates.nearest(name, slips)) for name in only_dataset]
     return ClassMatch(
         tuple(name for name in network if name in theirs),
         only_network,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.data import catalog
 from toolkit.data.dataset import Dataset
+from toolkit.data.folders import check_apart
 from toolkit.data.formats import canonical
 from toolkit.data.grouping import (
     COPIES,
@@ -179,14 +180,8 @@ def divide_folder(
         InputError: as `divide`, where the source cannot be read, and where the output holds it.
     """
     check_parts(val, test)
-    place = Path(output).resolve()
     dataset = catalog.load(source)
-    sources = [dataset.root.resolve(), *([Path(source).resolve()] if Path(source).exists() else [])]
-    if any(place == path or place in path.parents for path in sources):
-        raise InputError(
-            f"the output {output} holds the data set {source} itself: name a new folder, as the pictures and "
-            "labels that are there are not changed"
-        )
+    check_apart(Path(output), [dataset.root, *([Path(source)] if Path(source).exists() else [])])
     division = divide(dataset, val, test, seed, keep_test)
     return replace(division, dataset=canonical.save(division.dataset, output, link, overwrite))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -22,27 +23,56 @@ def unique_names(files: Sequence[str], by_stem: bool = False) -> list[str]:
 
     taken = {key(name) for name in files}
     free = set(taken)
+    counts: dict[str, int] = {}  # the last number that a name was given
     names = []
     for name in files:
         if key(name) in free:
             free.remove(key(name))
         else:
             stem, extension = os.path.splitext(name)
-            count = 2
+            count = counts.get(key(name), 1) + 1
             while key(f"{stem}_{count}{extension}") in taken:
                 count += 1
+            counts[key(name)] = count
             name = f"{stem}_{count}{extension}"
             taken.add(key(name))
         names.append(name)
     return names
 
 
+# What the writers put into the top folder of a data set, and what people add beside it.
+_OWN_FOLDERS = re.compile(r"annotations|images|imagesets|jpegimages|obj_data|labels|wider_\w+|\..*", re.I)
+_OWN_FILES = re.compile(r".*\.(json|txt|xml|csv|data|names|yaml|yml|md|html)|\..*", re.I)
+
+
 def fresh_folder(folder: str | Path, overwrite: bool = False) -> AbstractContextManager[Path]:
-    """`runtime.whole_folder`, which refuses to replace a folder that holds anything unless told to."""
+    """`runtime.whole_folder`, which replaces a folder that holds anything only where told to, and then only
+    where it holds nothing but a data set."""
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
-        raise InputError(f"{folder} exists already: choose another place for the output or remove it first")
+        raise InputError(
+            f"{folder} exists already: choose another place for the output, or replace it with --overwrite "
+            "(overwrite)"
+        )
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        own = _OWN_FOLDERS if entry.is_dir() else _OWN_FILES
+        if not own.fullmatch(entry.name):
+            raise InputError(
+                f"{folder} is not replaced, as it holds {entry.name}, which is no part of a data set: remove "
+                "it by hand, or choose another place for the output"
+            )
     return whole_folder(folder)
+
+
+def check_apart(output: Path, sources: Iterable[Path]) -> None:
+    """Raises InputError where the new folder would replace one that is read, or a folder around it."""
+    place = output.resolve()
+    for source in sources:
+        if place == source.resolve() or place in source.resolve().parents:
+            raise InputError(
+                f"the output {output} holds {source}, which is read: name a new folder, as the pictures and "
+                "labels that are there are not changed"
+            )
 
 
 def place_pictures(
@@ -70,6 +100,11 @@ def place_pictures(
             raise InputError(f"the picture {dataset.path(i)} is missing") from None
 
 
+_COCO_WORDS = ("instances_", "person_keypoints_")
+
+
 def is_canonical(path: Path) -> bool:
-    """Whether it is a folder as `formats.canonical.save` writes it."""
-    return (path / "images").is_dir() and any((path / "annotations").glob("*.json"))
+    """Whether it is a folder as `formats.canonical.save` writes it, not COCO's own of the same folders."""
+    names = [file.name for file in (path / "annotations").glob("*.json")]
+    own = bool(names) and not any(name.startswith(_COCO_WORDS) for name in names)
+    return own and (path / "images").is_dir()

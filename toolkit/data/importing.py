@@ -21,6 +21,7 @@ from toolkit import boxes as box_formats
 from toolkit.data import catalog
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset, match_classes
+from toolkit.data.folders import check_apart
 from toolkit.data.formats import canonical
 from toolkit.data.formats.registry import read, write
 from toolkit.data.formats.text import decode_text
@@ -84,6 +85,7 @@ def import_dataset(
 
 
 def _saved(dataset: Dataset, source: str | Path, output: Path, link: bool, overwrite: bool) -> Dataset:
+    check_apart(output, [dataset.root, *([Path(source)] if Path(source).exists() else [])])
     intake = replace(dataset.intake, source=str(source))
     return canonical.save(replace(dataset, intake=intake), output, link, overwrite)
 
@@ -108,6 +110,10 @@ def unpack(archive: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError) as error:
         # damage; an unknown compression or a password; a cut file; damage inside what is compressed
         raise InputError(f"{archive} is not a readable .zip archive ({error})") from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # names that no file can have, or a file and a folder of one name
+        raise InputError(f"{archive} cannot be unpacked: {error}") from None
 
 
 def _name_encoding(archive: Path) -> str:

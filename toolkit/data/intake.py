@@ -73,7 +73,9 @@ class Intake:
             self,
             why=self.why.replace(folder, name),
             left_out=tuple(replace(p, example=p.example.replace(folder, name)) for p in self.left_out),
-            skipped=tuple(replace(p, reason=p.reason.replace(folder, name)) for p in self.skipped),
+            skipped=tuple(
+                Skipped(p.file.replace(folder, name), p.reason.replace(folder, name)) for p in self.skipped
+            ),
             notes=tuple(note.replace(folder, name) for note in self.notes),
         )
 
@@ -99,5 +101,5 @@ def kept_intake(folder: Path) -> Intake | None:
     """The intake that an earlier import has written beside a canonical folder; None where there is none."""
     try:
         return Intake.from_dict(json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None

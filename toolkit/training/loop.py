@@ -124,6 +124,13 @@ def train(
         raise InputError(f"{output} holds no run to resume: start it without --resume (resume=True)")
     if dataset is None:
         dataset = load(config.data)
+        if not dataset.intake.source:  # what an earlier import has recorded is no news
+            for sentence in dataset.intake.sentences():
+                print(sentence, file=sys.stderr)
+    if not dataset.classes:
+        raise InputError(
+            f"{config.data} has no labels to train on: it is {len(dataset)} pictures without classes"
+        )
     output.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     if resume:
@@ -167,8 +174,19 @@ def _resumed(config: Config, output: Path) -> Config:
             f"{output} holds a run of {model} on {stored.data}, not of {config.model} on {config.data}: "
             "resume with the same, or name another folder"
         )
+    for name in ("recipe", "seed", "size", "weights", "teacher"):
+        asked, own = getattr(config, name), getattr(stored, name)
+        if asked is not None and asked != own:
+            raise InputError(
+                f"{output} holds a run whose {name} is another one ({_short(own)}, not {_short(asked)}): "
+                "resume without it, or name another folder"
+            )
     free = ("device", "devices", "workers", "stop_at", "cache_gb")
     return stored.model_copy(update={name: getattr(config, name) for name in free})
+
+
+def _short(value: object) -> str:
+    return str(value)[:80]
 
 
 def _run(

@@ -71,7 +71,7 @@ def _intake(intake: Intake, boxes: int) -> str:
     """What the import left out, skipped and noted."""
     if not intake.format:  # the data set was made in memory
         return ""
-    rows = [("not imported", "count", "first")] if not intake.whole else []
+    rows = [("left out", "count", "first")] if not intake.whole else []
     rows += [(part.kind, str(part.count), part.example) for part in intake.left_out]
     if intake.skipped:
         first = intake.skipped[0]

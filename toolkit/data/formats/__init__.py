@@ -23,10 +23,12 @@ kitti         KITTI's label_2/*.txt (read only). What is in space is dropped.
 via           VGG Image Annotator 1 to 3, projects and exports (read only). One attribute is the class.
 folder        pictures without labels.
 
-Every reader raises `InputError` in one sentence for a missing picture, a class that is not among the names, a
-malformed or empty label file (with file and line) and a dataset of no pictures. Pictures come in a stable
-order: as listed, otherwise sorted by name; splits in the order of `splitting.split_order`. A writer renames a
-picture only where two names would fall together (`dataset.unique_names`).
+Every reader leaves out a missing picture, a class that is not among the names and a malformed label or label
+file, and counts them with the first example (file and line) in `Dataset.intake`; with `faults="refuse"` it
+raises `InputError` in that sentence instead. A data set of no pictures, or of labels of which not one can be
+read, is an `InputError` always. Pictures come in a stable order: as listed, otherwise sorted by name; splits
+in the order of `splitting.split_order`. A writer renames a picture only where two names would fall together
+(`folders.unique_names`).
 """
 
 import lazy_loader

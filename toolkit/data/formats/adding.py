@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from toolkit.data.builder import Columns
@@ -35,6 +36,14 @@ def number(value: object) -> float:
     return result
 
 
+def numbers(values: Iterable[Any]) -> list[float]:
+    """As `number` for many, of numbers and texts as Python has them; ValueError or TypeError for others."""
+    result = [float(value) for value in values]
+    if not all(abs(value) < LIMIT for value in result):
+        raise ValueError("numbers that are not coordinates")
+    return result
+
+
 def recorded_size(width: object, height: object) -> tuple[int, int]:
     """(width, height) as labels record it; (0, 0), not recorded, where it is not two positive numbers."""
     try:
@@ -42,6 +51,15 @@ def recorded_size(width: object, height: object) -> tuple[int, int]:
     except ValueError:
         return 0, 0
     return size if min(size) > 0 else (0, 0)
+
+
+def in_order(columns: Columns, box: Box, place: object) -> Box:
+    """The box with its corners in their order, which a note says; for the doctor ("keep") as it is."""
+    x1, y1, x2, y2 = box
+    if columns.faults == "keep" or (x1 <= x2 and y1 <= y2):
+        return box
+    columns.note("corners in the wrong order were exchanged", str(place))
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def add_box(
@@ -76,8 +94,7 @@ def add_box(
                 "boxes without an area", f"{place}: the {name} at {x1:g} {y1:g} {x2:g} {y2:g} has no area"
             )
             return
-        columns.note("corners in the wrong order were exchanged", str(place))
-        box = min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
+        box = in_order(columns, box, place)
     columns.add_box(picture, box, labels.setdefault(name, len(labels)), ignore=ignore, **more)
 
 

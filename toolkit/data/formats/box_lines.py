@@ -31,13 +31,11 @@ def box_line(line: str) -> tuple[str, list[Row]] | None:
     first = len(tokens)
     while first and _COMMAS.fullmatch(tokens[first - 1]):
         first -= 1
-    name = line
-    for token in reversed(tokens[first:]):
-        name = name.rstrip().removesuffix(token)
-    if first == len(tokens) or not is_picture(name.rstrip()):
+    name = line.rsplit(None, len(tokens) - first)[0].strip() if first else ""
+    if first == len(tokens) or not is_picture(name):
         return None
     rows: list[Row] = []
     for token in tokens[first:]:
         x1, y1, x2, y2, *label = token.split(",")
         rows.append((x1, y1, x2, y2, label[0] if label else ""))
-    return name.strip(), rows
+    return name, rows

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import fresh_folder, place_pictures, unique_names
-from toolkit.data.formats.coco import write_coco
+from toolkit.data.formats.coco_writer import write_coco
 from toolkit.data.intake import FILE_NAME
 from toolkit.data.splitting import split_of, split_order
 from toolkit.runtime import InputError
@@ -19,8 +19,8 @@ def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: boo
     """Writes the canonical folder, whole or not at all.
 
     Identifiers, crowd, ignore, keypoints, areas, sizes and splits are kept, and in `import.json` what stayed
-    outside when the labels were imported. On loading, pictures come split
-    by split (`split_order`), within a split in the order they have here.
+    outside when the labels were imported. On loading, pictures come split by split (`split_order`), within a
+    split in the order they have here.
 
     Args:
         dataset: what to write.
@@ -47,7 +47,7 @@ def save(dataset: Dataset, folder: str | Path, link: bool = True, overwrite: boo
         if dataset.intake.format:
             totals = {"pictures": len(dataset), "boxes": len(dataset.labels), **dataset.counts()}
             record = json.dumps({**totals, **dataset.intake.as_dict()}, ensure_ascii=False, indent=1)
-            (temporary / FILE_NAME).write_text(record + "\n", encoding="utf-8")
+            (temporary / FILE_NAME).write_text(record + "\n", encoding="utf-8", errors="backslashreplace")
     return replace(placed, root=folder / "images")
 
 

@@ -1,68 +1,62 @@
-"""COCO JSON, read and written as a stream: what the canonical form on disk is made of."""
+"""COCO JSON, read as a stream: what the canonical form on disk is made of."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
-from math import isfinite
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset, match_classes, shown
-from toolkit.data.folders import is_canonical, place_pictures, unique_names
+from toolkit.data.folders import is_canonical
+from toolkit.data.formats.adding import LIMIT, in_order, numbers
 from toolkit.data.formats.coco_annotation import (
     CATEGORY_LIMIT,
     OTHER_TASKS,
     PICTURE_LIMIT,
     Identifiers,
     box_of_mask,
-    numbers_of,
 )
 from toolkit.data.formats.common import (
     PictureFolder,
     fault_of,
-    filled_sizes,
     list_files,
     path_parts,
     picture_size,
 )
-from toolkit.data.formats.json_stream import stream_json
-from toolkit.data.formats.text import Note
+from toolkit.data.formats.json_stream import counted, stream_json
+from toolkit.data.formats.shapes import Box
 from toolkit.data.intake import Faults
 from toolkit.data.splitting import SPLIT_WORDS, SPLITS, split_of, split_order
 from toolkit.pictures import Unreadable
-from toolkit.runtime import InputError, progress
+from toolkit.runtime import InputError
 
-T = TypeVar("T")
 _FALSE = (0, None, "0")  # as tools write that a flag is not set
 
 
-def coco_files(path: Path, note: Note) -> list[tuple[str, Path]]:
+def _coco_files(path: Path, columns: Columns) -> list[tuple[str, Path]]:
     """The annotation files of a COCO folder with their splits: `annotations/*.json`, else `*.json`, else
     those of folders called train, valid, test, ..., else any below; in the order of `split_order`."""
     if path.is_file():
         files = [path]
     else:
-        files = sorted((path / "annotations").glob("*.json")) or _coco_like(sorted(path.glob("*.json")))
+        files = _json_in(path / "annotations") or _coco_like(_json_in(path), columns)
         if not files:
-            deeper = [path / name for name in list_files(path, lambda name: name.lower().endswith(".json"))]
-            in_splits = [file for file in deeper if file.parent.name.lower() in SPLIT_WORDS]
-            files = _coco_like(in_splits) or _coco_like(deeper)
+            names = list_files(path, lambda name: name.lower().endswith(".json"))
+            deeper = _coco_like([path / name for name in names if "/" in name], columns)
+            files = [file for file in deeper if file.parent.name.lower() in SPLIT_WORDS] or deeper
         with_boxes = [file for file in files if not file.name.startswith(OTHER_TASKS)]
         for prefix in ("instances_", "person_keypoints_"):
             with_boxes = [file for file in with_boxes if file.name.startswith(prefix)] or with_boxes
         if len(with_boxes) < len(files):
-            others = [file.name for file in files if file not in with_boxes]
-            note(f"files of COCO's other tasks stay outside: {shown(others)}", "")
+            others = sorted({file.name for file in files} - {file.name for file in with_boxes})
+            columns.note(f"files of COCO's other tasks stay outside: {shown(others)}")
         files = with_boxes
     if not files:
         raise InputError(f"{path} has no COCO annotations: expected annotations/*.json or *.json")
@@ -78,12 +72,23 @@ def coco_files(path: Path, note: Note) -> list[tuple[str, Path]]:
     return sorted(named, key=lambda pair: (order.index(pair[0]), pair[1]))
 
 
-def _coco_like(files: Sequence[Path]) -> list[Path]:
-    """The files that begin as COCO's do; a lone one is believed."""
-    if len(files) == 1:
-        return list(files)
+def _json_in(folder: Path) -> list[Path]:
+    files = [file for file in sorted(folder.glob("*")) if file.suffix.lower() == ".json"]
+    return [file for file in files if file.is_file() and not file.name.startswith(".")]
+
+
+def _coco_like(files: Sequence[Path], columns: Columns) -> list[Path]:
+    """The files that begin as COCO's do; a lone one is believed, and those that are no JSON are left out."""
+    return list(files) if len(files) == 1 else [file for file in files if _begins_as_coco(file, columns)]
+
+
+def _begins_as_coco(file: Path, columns: Columns) -> bool:
     keys = ("images", "annotations", "categories")
-    return [file for file in files if any(key in keys for key, _ in islice(stream_json(file), 100))]
+    try:
+        return any(key in keys for key, _ in islice(stream_json(file), 100))
+    except InputError as error:
+        columns.leave_out("label files that cannot be read", str(error))
+        return False
 
 
 @dataclass
@@ -91,16 +96,16 @@ class _Reading:
     """What is gathered over the files of a data set."""
 
     columns: Columns
-    classes: list[str] = field(default_factory=list)
+    classes: dict[str, int] = field(default_factory=dict)  # names and their numbers
     parents: set[str] = field(default_factory=set)  # names that other categories have as supercategory
     skipped: list[int] = field(default_factory=list)  # pictures that do not come in
 
 
 def read_coco(path: str | Path, images: str | Path | None = None, faults: Faults = "skip") -> Dataset:
-    """COCO JSON: one file, or a folder as `coco_files` finds them (canonical, COCO's own, CVAT's "COCO 1.0",
-    Label Studio's, Roboflow's, FiftyOne's). Identifiers, crowd, ignore, areas and keypoints are kept; masks
-    and the names of keypoints are not: an annotation that has a mask and no box gets the box around it.
-    A category that owns no box and is the parent of others is no class; two of one name are one class.
+    """COCO JSON: one file, or a folder (canonical, COCO's own, CVAT's "COCO 1.0", Label Studio's, Roboflow's,
+    FiftyOne's). Identifiers, crowd, ignore, areas and keypoints are kept; masks and the names of keypoints
+    are not: an annotation that has a mask and no box gets the box around it. A category that owns no box and
+    is the parent of others is no class; two of one name are one class.
     Streamed: 100,000 pictures with a million boxes stay under 1 GB.
 
     Args:
@@ -114,7 +119,7 @@ def read_coco(path: str | Path, images: str | Path | None = None, faults: Faults
     columns = reading.columns
     own = is_canonical(path)  # whose boxes come back as they were
     folders: list[tuple[Path, int]] = []
-    for split, file in coco_files(path, columns.note):
+    for split, file in _coco_files(path, columns):
         first = len(columns)
         _read_coco_file(file, split, reading, own)
         folder = _picture_folder(file, path, split, columns.files[first:], images)
@@ -126,7 +131,7 @@ def read_coco(path: str | Path, images: str | Path | None = None, faults: Faults
         if folder != root:
             prefix = folder.relative_to(root).as_posix()
             columns.files[first:end] = [f"{prefix}/{name}" for name in columns.files[first:end]]
-    dataset = columns.dataset(root, reading.classes, path, skipped=reading.skipped)
+    dataset = columns.dataset(root, tuple(reading.classes), path, skipped=reading.skipped)
     return _without_parents(dataset, reading.parents)
 
 
@@ -152,10 +157,10 @@ def _place_pictures(folder: Path, first: int, file: Path, reading: _Reading) -> 
     for i in range(first, len(columns)):
         name = columns.files[i]
         reason = fault_of(os.path.join(folder, name))
-        if reason == "missing" and (other := pictures.find(name)) is not None:
+        if reason == "is missing" and (other := pictures.find(name)) is not None:
             name = columns.files[i] = other
             reason = fault_of(os.path.join(folder, name))
-        if reason == "missing":
+        if reason == "is missing":
             columns.skip(name, f"the picture {name!r} that {file} names {pictures.why_not(name)}")
         elif reason:
             columns.skip(name, reason)
@@ -193,18 +198,12 @@ def _picture_folder(
     return tops[0] if tops[0].is_dir() else base
 
 
-def _counted(items: Iterator[T], title: str) -> Iterator[T]:
-    """`items` with a progress bar that moves once in a thousand: a bar costs more than a record."""
-    blocks = iter(lambda: list(islice(items, 1000)), [])
-    return chain.from_iterable(progress(blocks, title))
-
-
 def _read_coco_file(file: Path, split: str, reading: _Reading, own: bool) -> None:
     columns, classes = reading.columns, reading.classes
     categories: dict[int, str] = {}
     picture_ids, category_ids = Identifiers(PICTURE_LIMIT), Identifiers(CATEGORY_LIMIT)
     first, first_box, key = len(columns), columns.boxes_so_far, None
-    for key, element in _counted(stream_json(file), f"reading {file.name}, thousands"):
+    for key, element in counted(stream_json(file), f"reading {file.name}, thousands"):
         fault, kind = "", f"{key} that are not as COCO has them"
         try:
             if key == "annotations":
@@ -232,10 +231,10 @@ def _read_coco_file(file: Path, split: str, reading: _Reading, own: bool) -> Non
             raise InputError(sentence)
         columns.note("two categories of one name are one class", str(file))
     if not categories and columns.faults != "refuse":
-        columns.note("no categories are named: classes are called by their numbers", str(file))
-        categories = {i: str(i) for i in columns.labels_from(first_box)}
-    classes.extend(name for name in dict.fromkeys(categories.values()) if name not in classes)
-    numbers = {i: classes.index(name) for i, name in categories.items()}
+        columns.note("no categories are named: classes are called by their identifiers", str(file))
+        texts = {number: text for text, number in category_ids.others.items()}
+        categories = {i: texts.get(i, str(i)) for i in columns.labels_from(first_box)}
+    numbers = {i: classes.setdefault(name, len(classes)) for i, name in categories.items()}
     columns.resolve(first, first_box, numbers, file, _aliases(columns, first, picture_ids))
 
 
@@ -265,6 +264,36 @@ def _add_picture(element: dict[str, Any], split: str, columns: Columns, identifi
     columns.add_picture(name, size, split, identifiers.number(element["id"]), original)
 
 
+def _corners(box: Any) -> Box | None:
+    """xyxy of COCO's x, y, w, h; None where they are no such numbers."""
+    if isinstance(box, str):
+        box = re.findall(r"[-+.\deE]+", box)
+    try:
+        x, y, w, h = map(float, box)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return (x, y, x + w, y + h) if abs(x) + abs(y) + abs(w) + abs(h) < LIMIT else None
+
+
+def _without_area(corners: Box | None, element: dict[str, Any], columns: Columns, own: bool) -> Box | str:
+    """The box of an annotation whose own has no area, or is none: that around its mask, or with its corners
+    exchanged; the kind of fault where there is neither. What is kept stays as it is."""
+    keep = own or columns.faults == "keep"
+    if corners is None or not (keep and any(corners)):
+        around = box_of_mask(element.get("segmentation"))
+        if around is not None:
+            columns.note("masks without a box became the boxes around them")
+        corners = around or corners
+    if corners is None:
+        return "annotations without a box or mask"
+    x1, y1, x2, y2 = corners
+    if keep or (x1 < x2 and y1 < y2):
+        return corners
+    if x1 == x2 or y1 == y2:
+        return "boxes without an area"
+    return in_order(columns, corners, str(element)[:120])
+
+
 def _add_annotation(
     element: dict[str, Any],
     columns: Columns,
@@ -278,25 +307,15 @@ def _add_annotation(
         picture = picture_ids.number(picture)
     if type(category) is not int or not -CATEGORY_LIMIT < category < CATEGORY_LIMIT:
         category = category_ids.number(category)
-    if isinstance(box, str):
-        box = re.findall(r"[-+.\deE]+", box)
-    try:
-        x, y, w, h = map(float, box)  # type: ignore[arg-type]
-        corners = (x, y, x + w, y + h) if isfinite(x + y + w + h) else None
-    except (TypeError, ValueError):
-        corners = None
-    if corners is None or not any(corners):
-        around = box_of_mask(element.get("segmentation"))
-        if around is not None:
-            columns.note("masks without a box became the boxes around them")
-        corners = around or corners
-    if corners is None:
-        return "annotations without a box or mask"
-    if not own and columns.faults != "keep" and (corners[0] == corners[2] or corners[1] == corners[3]):
-        return "boxes without an area"
+    corners = _corners(box)
+    if corners is None or corners[0] >= corners[2] or corners[1] >= corners[3]:
+        other = _without_area(corners, element, columns, own)
+        if isinstance(other, str):
+            return other
+        corners = other
     points: list[float] = []
     if element.get("keypoints"):
-        points = numbers_of(element["keypoints"])
+        points = numbers(element["keypoints"])
         if not columns.takes_points(len(points)):
             columns.leave_out("key points of another number than those before", str(element)[:160])
             points = []
@@ -312,112 +331,3 @@ def _add_annotation(
         area if isinstance(area, (int, float)) and area > 0 else None,
     )
     return ""
-
-
-def write_coco(dataset: Dataset, path: Path, scores: NDArray[np.floating] | None = None) -> None:
-    """All pictures of `dataset`, whatever their split, as one COCO JSON file, written as a stream.
-
-    Boxes are decimals that give the same float32 corners when they are read; `scores` (m,) adds `score`.
-    """
-    if not np.isfinite(dataset.boxes).all():
-        raise InputError(f"{dataset.root}: a box is not made of finite numbers and cannot be written")
-    encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one for each record
-    keypoints = dataset.keypoints
-    extra = (
-        {}
-        if keypoints is None
-        else {"keypoints": [str(k + 1) for k in range(keypoints.shape[1])], "skeleton": []}
-    )
-    with path.open("w", encoding="utf-8") as file:
-
-        def write_list(name: str, records: Iterable[dict[str, Any]], last: bool = False) -> None:
-            file.write(f'"{name}": [')
-            counted = _counted(iter(records), f"writing {path.name}, thousands of {name}")
-            for i, record in enumerate(counted):
-                file.write("\n" if i == 0 else ",\n")
-                file.write(encode(record))
-            file.write("]\n}\n" if last else "],\n")
-
-        file.write("{\n")
-        write_list(
-            "categories",
-            (
-                {"id": i + 1, "name": name, "supercategory": "", **extra}
-                for i, name in enumerate(dataset.classes)
-            ),
-        )
-        write_list("images", _coco_images(dataset))
-        write_list("annotations", _coco_annotations(dataset, scores), last=True)
-
-
-def _coco_images(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    for i, name in enumerate(dataset.files):
-        width, height = dataset.sizes[i].tolist()
-        record = {"id": int(dataset.image_ids[i]), "file_name": name, "width": width, "height": height}
-        if dataset.original_sizes is not None:
-            record["original_width"], record["original_height"] = dataset.original_sizes[i].tolist()
-        yield record
-
-
-def _coco_annotations(dataset: Dataset, scores: NDArray[np.floating] | None) -> Iterator[dict[str, Any]]:
-    picture_ids = np.repeat(dataset.image_ids, np.diff(dataset.starts))
-    for start in range(0, len(dataset.labels), 1 << 16):
-        rows = slice(start, start + (1 << 16))
-        bbox = _short(dataset.boxes[rows])
-        areas = box_formats.area(dataset.boxes[rows]) if dataset.areas is None else dataset.areas[rows]
-        columns = zip(
-            dataset.box_ids[rows].tolist(),
-            picture_ids[rows].tolist(),
-            dataset.labels[rows].tolist(),
-            bbox.tolist(),
-            decimals(areas),
-            dataset.crowd[rows].tolist(),
-            dataset.ignore[rows].tolist(),
-            strict=True,
-        )
-        for i, (box_id, picture, label, box, area, crowd, ignore) in enumerate(columns, start):
-            record = {
-                "id": box_id,
-                "image_id": picture,
-                "category_id": label + 1,
-                "bbox": box,
-                "area": area,
-                "iscrowd": int(crowd),
-                "ignore": int(ignore),
-                "segmentation": [],
-            }
-            if dataset.keypoints is not None:
-                record["keypoints"] = decimals(dataset.keypoints[i].reshape(-1))
-                record["num_keypoints"] = int((dataset.keypoints[i, :, 2] > 0).sum())
-            if scores is not None:
-                record["score"] = round(float(scores[i]), 6)
-            yield record
-
-
-def decimals(values: NDArray[np.float32]) -> list[float]:
-    """Python floats with the fewest digits that give the same float32 again (0.1, not 0.10000000149)."""
-    return [float(text) for text in np.asarray(values, np.float32).astype(np.str_)]
-
-
-def _short(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """xyxy float32 -> xywh float64 with few digits that give the same corners, where four decimals do."""
-    exact = boxes.astype(np.float64)
-    exact[:, 2:] -= exact[:, :2]
-    short = np.round(exact, 4)
-    same = (box_formats.xywh_to_xyxy(short).astype(np.float32) == boxes).all(axis=1)
-    return np.where(same[:, None], short, exact)
-
-
-def write_coco_folder(
-    dataset: Dataset, folder: Path, link: bool, scores: NDArray[np.floating] | None = None
-) -> None:
-    """`annotations/instances_<split>.json` (default: no split) and `images/`, as CVAT has them."""
-    names = unique_names(dataset.files)
-    place_pictures(dataset, folder / "images", names, link)
-    (folder / "annotations").mkdir()
-    dataset = replace(filled_sizes(dataset), files=names)
-    for split in split_order(dataset.splits.tolist()):
-        chosen = np.flatnonzero(dataset.splits == split)
-        rows = np.isin(np.repeat(np.arange(len(dataset)), np.diff(dataset.starts)), chosen)
-        target = folder / "annotations" / f"instances_{split or 'default'}.json"
-        write_coco(dataset.subset(chosen), target, None if scores is None else scores[rows])

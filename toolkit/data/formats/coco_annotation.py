@@ -1,14 +1,14 @@
-"""The parts of a COCO annotation that tools write in their own ways: identifiers, masks, lists of numbers."""
+"""The parts of a COCO annotation that tools write in their own ways: identifiers and masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.formats.adding import numbers
 from toolkit.data.formats.shapes import Box, enclosing
 
 OTHER_TASKS = ("captions_", "image_info_", "stuff_", "panoptic_")  # how files without boxes begin
@@ -62,7 +62,7 @@ def _box_of_polygons(polygons: Any) -> Box | None:
         if polygon and isinstance(polygon[0], (list, tuple)):
             points += [(float(x), float(y)) for x, y, *_ in polygon]
         else:
-            values = numbers_of(polygon)
+            values = numbers(polygon)
             points += zip(values[::2], values[1::2], strict=False)
     return enclosing(points) if len(points) > 1 else None
 
@@ -72,8 +72,10 @@ def _box_of_runs(mask: dict[str, Any]) -> Box | None:
     height, width = (int(side) for side in mask["size"])
     counts = mask["counts"]
     runs = _decompressed(counts) if isinstance(counts, str) else np.array(counts, np.int64)
+    if min(height, width) <= 0 or not len(runs) or runs.min() < 0 or runs.max() > height * width:
+        return None
     ends = np.cumsum(runs)
-    if height <= 0 or width <= 0 or not len(ends) or (runs < 0).any() or ends[-1] > height * width:
+    if ends[-1] > height * width:
         return None
     first, last = ends[:-1:2], ends[1::2] - 1  # of the runs of foreground
     first, last = first[last >= first], last[last >= first]
@@ -103,11 +105,3 @@ def _decompressed(text: str) -> NDArray[np.int64]:
                 value |= -1 << shift
         runs.append(value + runs[-2] if len(runs) > 2 else value)
     return np.array(runs, np.int64)
-
-
-def numbers_of(values: Sequence[Any]) -> list[float]:
-    """Finite numbers; ValueError or TypeError where there is something else."""
-    result = [float(value) for value in values]
-    if not all(map(isfinite, result)):
-        raise ValueError("numbers that are not finite")
-    return result

@@ -7,13 +7,13 @@ from typing import Any
 
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.formats.adding import add_box, leave_out_all, number
-from toolkit.data.formats.common import PictureFolder, add_named_picture
+from toolkit.data.formats.adding import add_box, add_once, number
+from toolkit.data.formats.common import PictureFolder
 from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.shapes import Box
 from toolkit.data.formats.survey import files_of_kind
 from toolkit.data.intake import Faults
-from toolkit.data.splitting import split_of_folders, split_of_list
+from toolkit.data.splitting import split_of_list
 from toolkit.runtime import InputError, progress
 
 _PICTURE = ("image", "imagefilename", "imageFilename", "filename", "path")
@@ -33,25 +33,35 @@ def read_createml(path: str | Path, images: str | Path | None = None, faults: Fa
     pictures = PictureFolder(Path(images) if images else folder)
     columns = Columns(faults)
     labels: dict[str, int] = {}
+    seen: set[str] = set()
     for name in progress(files, "reading CreateML"):
-        records = []
-        for key, record in stream_json(folder / name):
-            if key or not isinstance(record, dict):
-                raise InputError(f"{folder / name} is not as CreateML has it: expected a list of pictures")
-            records.append(record)
+        try:
+            records = _records(folder / name)
+        except InputError as error:
+            columns.leave_out("label files that cannot be read", str(error))
+            continue
         fractions = _are_fractions(records)
         if fractions:
             columns.note("boxes whose numbers are at most 1 were read as fractions of the picture", name)
         for i, record in enumerate(records, 1):
             place = f"{folder / name}, picture {i}"
             near = "" if images else name.rpartition("/")[0]
-            _add_record(columns, pictures, labels, record, place, split_of_list(name), near, fractions)
+            _add_record(columns, pictures, seen, labels, record, place, split_of_list(name), near, fractions)
     return match_classes(columns.dataset(pictures.folder, tuple(labels), path), sorted(labels), "keep")
+
+
+def _records(file: Path) -> list[dict[str, Any]]:
+    """The pictures of a file; InputError where it is damaged or no list of them."""
+    pairs = list(stream_json(file))
+    if not all(key == "" and isinstance(record, dict) for key, record in pairs):
+        raise InputError(f"{file} is not as CreateML has it: expected a list of pictures")
+    return [record for _, record in pairs]
 
 
 def _add_record(
     columns: Columns,
     pictures: PictureFolder,
+    seen: set[str],
     labels: dict[str, int],
     record: dict[str, Any],
     place: str,
@@ -66,11 +76,9 @@ def _add_record(
             "entries without a picture's name", f"{place}: expected 'image'", max(1, len(annotations))
         )
         return
-    picture = add_named_picture(columns, pictures, name, split, place, near=near)
+    picture = add_once(columns, pictures, seen, name, split, place, len(annotations), near=near)
     if picture is None:
-        leave_out_all(columns, len(annotations), place)
         return
-    columns.splits[picture] = columns.splits[picture] or split_of_folders(columns.files[picture])
     for annotation in annotations:
         try:
             x, y, w, h = _coordinates(annotation)

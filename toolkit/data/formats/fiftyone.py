@@ -10,13 +10,13 @@ from typing import Any
 
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset, match_classes, shown
-from toolkit.data.formats.adding import add_box, leave_out_all, number, recorded_size
-from toolkit.data.formats.common import PictureFolder, add_named_picture
+from toolkit.data.formats.adding import add_box, add_once, number, recorded_size
+from toolkit.data.formats.common import PictureFolder
 from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.shapes import Box, enclosing
 from toolkit.data.formats.survey import files_of_kind
 from toolkit.data.intake import Faults
-from toolkit.data.splitting import SPLIT_WORDS, split_of_folders, split_of_list
+from toolkit.data.splitting import SPLIT_WORDS, split_of_list
 from toolkit.runtime import InputError, progress
 
 _BOXES = {"Detections": "detections", "Detection": "", "Polylines": "polylines", "Polyline": ""}
@@ -64,6 +64,7 @@ class _Boxes:
     columns: Columns
     pictures: PictureFolder
     labels: dict[str, int] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)  # the pictures so far
     classes: list[str] = field(default_factory=list)  # as the exports list them
 
     def add_file(self, file: Path, split: str, near: str) -> None:
@@ -145,11 +146,10 @@ class _Boxes:
                     "classifications", f"{place}: expected a list of boxes, found {str(labels)[:80]}"
                 )
             labels = []
-        picture = add_named_picture(columns, self.pictures, name, split, place, size, near)
+        count = len(labels)
+        picture = add_once(columns, self.pictures, self.seen, name, split, place, count, size, near)
         if picture is None:
-            leave_out_all(columns, len(labels), place)
             return
-        columns.splits[picture] = split or split_of_folders(columns.files[picture])
         for label in labels:
             try:
                 box = self._box(label, *columns.size_of(picture), place)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from toolkit.data.formats.text import encoding_of
-from toolkit.runtime import InputError
+from toolkit.runtime import InputError, progress
 
+T = TypeVar("T")
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -92,6 +94,8 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
         else:
             take("{")
             while peek() != "}":
+                if peek() != '"':
+                    fail(f"found {peek()!r} in place of a name", at)
                 key = value()
                 take(":")
                 if peek() == "[":
@@ -109,3 +113,9 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
         except InputError:
             return
         fail(f"found {trailing!r} after the end", at)
+
+
+def counted(items: Iterator[T], title: str) -> Iterator[T]:
+    """`items` with a progress bar that moves once in a thousand: a bar costs more than a record."""
+    blocks = iter(lambda: list(islice(items, 1000)), [])
+    return chain.from_iterable(progress(blocks, title))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from toolkit.data.builder import Columns
@@ -10,14 +9,12 @@ from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.formats.adding import add_box, leave_out_all, number
 from toolkit.data.formats.common import PictureFolder, add_named_picture, list_files
 from toolkit.data.formats.pairing import NAMES, Pair, Pairing, class_names
-from toolkit.data.formats.text import numbered_lines
+from toolkit.data.formats.text import are_numbers, numbered_lines
 from toolkit.data.intake import Faults
 from toolkit.runtime import InputError, progress
 
 _IGNORED = "dontcare"
 _OTHER_FOLDERS = {"calib", "velodyne", "oxts", "imagesets", "planes", "poses"}
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_LINE = re.compile(rf"\s*([^\d\s+.-].*?)((?:\s+{_NUMBER}){{14,15}})\s*")
 
 
 def kitti_fields(line: str) -> tuple[str, list[str]] | None:
@@ -26,8 +23,11 @@ def kitti_fields(line: str) -> tuple[str, list[str]] | None:
     >>> kitti_fields("Car 0.00 0 -1.57 10 20 50 40 1.5 1.6 3.9 1 2 30 -1.6")[0]
     'Car'
     """
-    match = _LINE.fullmatch(line)
-    return (match[1].strip(), match[2].split()) if match else None
+    fields = line.split()
+    if len(fields) < 15 or fields[0][0] in "+-.0123456789" or not are_numbers(fields[-14:]):
+        return None
+    count = 15 if len(fields) > 15 and are_numbers(fields[-15:-14]) else 14
+    return line.rsplit(None, count)[0].strip(), fields[-count:]
 
 
 def read_kitti(path: str | Path, images: str | Path | None = None, faults: Faults = "skip") -> Dataset:

@@ -112,6 +112,7 @@ class _Tasks:
                 "tasks of a picture that has come in already", f"{place}: {file} is in another task"
             )
             return
+        labelled = {str(region.get("id")) for region in regions if names_of(region["value"])}
         sizes = (recorded_size(r.get("original_width"), r.get("original_height")) for r in regions)
         identifier = data.get("image_id")
         picture = add_named_picture(
@@ -127,9 +128,8 @@ class _Tasks:
             leave_out_all(columns, len(regions), place)
             return
         self.files.add(columns.files[picture])
-        labelled = {region.get("id") for region in regions if names_of(region["value"])}
         for region in regions:
-            self._add_region(region, picture, place, region.get("id") in labelled)
+            self._add_region(region, picture, place, str(region.get("id")) in labelled)
 
     def _add_region(self, region: dict[str, Any], picture: int, place: str, named: bool) -> None:
         """Add the boxes of a region; `named` says that a region of the same id has its label."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from math import cos, hypot, radians, sin
+from math import cos, radians, sin
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.formats.adding import number
-from toolkit.data.formats.shapes import Box, enclosing
+from toolkit.data.formats.shapes import Box, enclosing, turned_ellipse
 
 _LARGEST = 200_000_000  # px of a mask
 
@@ -38,8 +38,7 @@ def region_box(value: Mapping[str, Any], width: int, height: int) -> tuple[Box, 
     turn = radians(number(value.get("rotation") or 0))
     if "radiusX" in value:
         a, b = number(value["radiusX"]) / 100 * width, number(value["radiusY"]) / 100 * height
-        across, down = hypot(a * cos(turn), b * sin(turn)), hypot(a * sin(turn), b * cos(turn))
-        return (x - across, y - down, x + across, y + down), "ellipses"
+        return turned_ellipse(x, y, a, b, turn), "ellipses"
     w, h = number(value["width"]) / 100 * width, number(value["height"]) / 100 * height
     if not turn:
         return (x, y, x + w, y + h), ""
@@ -67,12 +66,13 @@ def mask_box(mask: NDArray[np.bool_]) -> Box:
 def _mask(value: Mapping[str, Any], width: int, height: int) -> NDArray[np.bool_]:
     """(height, width) where a brush has painted."""
     if "rle" in value:
-        pixels = decode_rle(bytes(value["rle"]), width * height * 4)
+        pixels = decode_rle(bytes(list(value["rle"])), width * height * 4)
         return pixels.reshape(height, width, 4)[:, :, 3] > 0
     import cv2
 
     _, _, text = str(value["imageDataURL"]).partition("base64,")
-    image = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(base64.b64decode(text), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:
         raise ValueError("a mask that does not decode")
     return (image[:, :, -1] if image.ndim == 3 else image) > 0

@@ -68,13 +68,20 @@ def tasks_of(file: Path) -> Iterator[Any]:
                 raise InputError(f"{file} is not an export of Label Studio: expected a list of tasks")
             yield task
         return
-    for row in csv.DictReader(io.StringIO(read_text(file), "")):
+    for row in _rows_of(file):
         values: dict[str, Any] = dict(row)
         for key, text in row.items():
             if isinstance(text, str) and text[:1] in ("[", "{"):
                 with suppress(ValueError, RecursionError):
                     values[key] = json.loads(text)
         yield values
+
+
+def _rows_of(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        yield from csv.DictReader(io.StringIO(read_text(file), ""))
+    except csv.Error as error:
+        raise InputError(f"{file} is not a table: {error}") from None
 
 
 def annotated(task: Any) -> bool:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset
+from toolkit.data.dataset import Dataset, shown
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.adding import LIMIT, leave_out_all, recorded_size
+from toolkit.data.formats.adding import LIMIT, in_order, leave_out_all, numbers, recorded_size
 from toolkit.data.formats.common import PictureFolder, add_named_picture, list_files
 from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.survey import files_of_kind
-from toolkit.data.formats.text import numbered_lines, numbers, written
+from toolkit.data.formats.text import numbered_lines, written
 from toolkit.data.intake import Faults
 from toolkit.data.splitting import split_of_list, split_order
 from toolkit.runtime import InputError, progress
@@ -67,7 +68,8 @@ def read_landmarks(
                 leave_out_all(columns, 1, place)
             else:
                 face = np.array(values[: 2 * count], np.float64).reshape(count, 2)
-                box = values[2 * count : 2 * count + 4] or _bounds(face)
+                x1, y1, x2, y2 = values[2 * count : 2 * count + 4] or _bounds(face)
+                box = in_order(columns, (x1, y1, x2, y2), place)
                 columns.add_box(picture, box, 0, keypoints=_visible(face))
     return columns.dataset(folder, ("face",), path)
 
@@ -90,12 +92,11 @@ def _landmark_line(line: str, points: int | None, place: str) -> tuple[str, list
     name, rest = (fields[0], fields[1:]) if name_first else (fields[-1], fields[:-1])
     for count in (points,) if points else _POINTS:
         if len(rest) - 2 * count in _EXTRAS:
-            values = numbers(rest, place, "coordinates")
-            if max(map(abs, values)) < LIMIT:
-                return name, values, count
+            with suppress(ValueError):
+                return name, numbers(rest), count
     raise InputError(
         f"{place}: expected the coordinates of {points or '5, 68, 98 or 106'} points and a picture's name, "
-        f"found {len(rest)} numbers"
+        f"found {len(rest)} fields: {shown(rest)}"
     )
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from toolkit.data.builder import Columns
 from toolkit.data.formats.common import (
+    NameIndex,
     PictureFolder,
     add_named_picture,
     is_picture,
     list_files,
     path_parts,
-    same_end,
 )
 from toolkit.data.formats.text import numbered_lines
 from toolkit.data.splitting import SPLIT_WORDS, split_of, split_of_folders, split_order
@@ -29,7 +29,8 @@ _LISTS = {*(word for word in SPLIT_WORDS if word), "trainval"}
 _CLASS_LISTS = ("labelmap.txt", "label_list.txt", "labels.txt", "classes.txt")
 _NO_CLASSES = {"background", "_background_", "__ignore__"}
 NAMES = {"labels", "classes", "label_list", "labelmap", "names"}
-_FLAG = re.compile(r"\s+-?\d+$")  # the devkit's -1, 0 or 1 behind a name; others have several
+_FLAG = re.compile(r"-?\d+")  # the devkit's -1, 0 or 1 behind a name; others have several
+_FLAGS, _LONGEST = 16, 4096  # numbers behind a name; characters of a path
 _OF_ONE_CLASS = re.compile(r".+_(train|val|trainval|test)$")
 
 
@@ -223,11 +224,8 @@ class _Names:
             self.pictures.add(pair.picture.rpartition(".")[0])
 
     @cached_property
-    def _by_last(self) -> dict[str, list[str]]:
-        index: dict[str, list[str]] = {}
-        for key in self.numbers:
-            index.setdefault(key.rsplit("/", 1)[-1].casefold(), []).append(key)
-        return index
+    def _by_key(self) -> NameIndex[int]:
+        return NameIndex(self.numbers.items())
 
     def has_picture(self, file: str) -> bool:
         """Whether a text file is called as a picture beside it: then it is no list."""
@@ -236,6 +234,8 @@ class _Names:
     def find(self, line: str, base: str, whole: bool = False) -> int | None:
         """The pair that a line of a list names: with or without ending, folders, and what tools put behind;
         `base` is the folder of the list's data set. `whole`: with nothing behind."""
+        if len(line) > _LONGEST:
+            return None
         number = self.numbers.get(f"{base}{line}")
         if number is None and base:
             number = self.numbers.get(line)
@@ -251,9 +251,7 @@ class _Names:
         last = parts[-1]
         ending = is_picture(last) or last.lower().endswith(_LABEL_ENDINGS)
         name = "/".join([*parts[:-1], last if ending else f"{last}."])
-        parts = [part.casefold() for part in (base + key_of(name)).split("/")]
-        fits = {key: same_end(parts, key.casefold().split("/")) for key in self._by_last.get(parts[-1], [])}
-        numbers = {self.numbers[key] for key in fits if fits[key] == max(fits.values())}
+        numbers = set(self._by_key.fitting((base + key_of(name)).split("/")))
         return numbers.pop() if len(numbers) == 1 else None
 
 
@@ -262,8 +260,11 @@ def _readings(line: str) -> Iterator[str]:
     yield line
     if fields := re.match(r"(.+?\.\w+)[\s,]+\S.*\.(xml|json|txt)$", line, re.I):
         yield fields[1]
-    while _FLAG.search(line):
-        line = _FLAG.sub("", line)
+    for _ in range(_FLAGS):
+        *rest, last = line.rsplit(None, 1)
+        if not rest or not _FLAG.fullmatch(last):
+            return
+        line = rest[0]
         yield line
 
 

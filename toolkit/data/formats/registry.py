@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset, match_classes, shown
-from toolkit.data.folders import fresh_folder, is_canonical
-from toolkit.data.formats.coco import read_coco, write_coco_folder
+from toolkit.data.folders import check_apart, fresh_folder, is_canonical
+from toolkit.data.formats.coco import read_coco
+from toolkit.data.formats.coco_writer import write_coco_folder
 from toolkit.data.formats.createml import read_createml
 from toolkit.data.formats.cvat import read_cvat
 from toolkit.data.formats.fiftyone import read_fiftyone
@@ -22,6 +22,7 @@ from toolkit.data.formats.kitti import read_kitti
 from toolkit.data.formats.label_studio import read_label_studio, write_label_studio
 from toolkit.data.formats.labelme import read_labelme
 from toolkit.data.formats.landmarks import read_face_crops, read_landmarks, write_landmarks
+from toolkit.data.formats.remarks import alternatives, with_remarks
 from toolkit.data.formats.retinaface import read_retinaface
 from toolkit.data.formats.survey import Survey, dataset_top, survey
 from toolkit.data.formats.table import read_table
@@ -29,7 +30,7 @@ from toolkit.data.formats.via import read_via
 from toolkit.data.formats.voc import read_voc, write_voc
 from toolkit.data.formats.widerface import read_widerface, write_widerface
 from toolkit.data.formats.yolo import read_yolo, write_yolo
-from toolkit.data.intake import Candidate, Faults, Intake, Skipped, kept_intake
+from toolkit.data.intake import Candidate, Faults, kept_intake
 from toolkit.runtime import InputError
 
 
@@ -62,7 +63,8 @@ FORMATS = {
 }
 
 
-_OTHER_TYPE = "pictures of this type are not read: convert it first"
+_CLEAR = 60  # the least score of a sign that lines of labels are there
+_READ_BESIDE = ("metadata.json", "notes.json")  # FiftyOne's and Label Studio's, beside their labels
 
 
 @dataclass(frozen=True)
@@ -224,55 +226,18 @@ def read(
     _known(format)
     if format == "yolo":
         options["classes"] = classes
-    dataset = FORMATS[format].read(top, images=images, faults=faults, **options)
+    try:
+        dataset = FORMATS[format].read(top, images=images, faults=faults, **options)
+    except InputError as error:
+        if others := alternatives(ranking, format):
+            raise InputError("; ".join([str(error), *others])) from None
+        raise
     if classes:
         dataset = match_classes(dataset, classes, faults)
     if is_canonical(top) and (intake := kept_intake(top)) is not None:
         return replace(dataset, intake=intake)
-    return replace(
-        dataset, intake=_whole_intake(dataset, top, Path(images or top), format, why, ranking, faults)
-    )
-
-
-def _whole_intake(
-    dataset: Dataset,
-    top: Path,
-    pictures: Path,
-    format: str,
-    why: str,
-    ranking: list[Candidate],
-    faults: Faults,
-) -> Intake:
-    """The reader's intake with what lies outside its sight: why this format, pictures of other types."""
     intake = replace(dataset.intake, format=format, why=why, candidates=tuple(ranking))
-    files = survey(pictures if pictures.is_dir() else pictures.parent)
-    if is_canonical(top) or pictures.is_file():
-        files = replace(files, others=())
-    if files.others and faults == "refuse":
-        raise InputError(f"{pictures / files.others[0]}: {_OTHER_TYPE}")
-    skipped = (Skipped(name, _OTHER_TYPE) for name in files.others)
-    notes = list(intake.notes)
-    if unlisted := _unlisted(files, dataset):
-        notes.append(
-            f"{len(unlisted)} pictures are in no label file and stay outside (the first: {unlisted[0]})"
-        )
-    also = (other for other in ranking[1:] if other.format != format and other.score >= 60)
-    notes += [f"there is also {other.sign}: --format {other.format} reads that" for other in also]
-    if gifs := [name for name in dataset.files if name.lower().endswith(".gif")]:
-        notes.append(f"{len(gifs)} GIF pictures came in: their first frame counts (the first: {gifs[0]})")
-    if not len(dataset.labels) and format != "folder":
-        notes.insert(0, f"no label at all: none of the {len(dataset)} pictures has a box")
-    return replace(intake, skipped=(*intake.skipped, *skipped), notes=tuple(notes))
-
-
-def _unlisted(files: Survey, dataset: Dataset) -> list[str]:
-    """Pictures of the folder that the data set neither has nor has skipped."""
-    base, root = os.path.abspath(files.top), os.path.abspath(dataset.root)
-    inside = os.path.relpath(root, base).replace(os.sep, "/")
-    prefix = "" if inside == "." else f"{inside}/"
-    taken = {prefix + name for name in dataset.files}
-    taken |= {name for each in dataset.intake.skipped for name in (each.file, prefix + each.file)}
-    return [name for name in files.pictures if name not in taken]
+    return replace(dataset, intake=with_remarks(replace(dataset, intake=intake), Path(images or top), faults))
 
 
 def write(
@@ -307,11 +272,14 @@ def write(
         raise InputError(
             f"{dataset.root} has a box whose class is not among its {len(dataset.classes)} names"
         )
+    check_apart(Path(path), [dataset.root])
+    arguments = [scores] if chosen.takes_scores else []
     with fresh_folder(path, overwrite) as temporary:
-        if chosen.takes_scores:
-            chosen.write(dataset, temporary, link, scores)
-        else:
-            chosen.write(dataset, temporary, link)
+        try:
+            chosen.write(dataset, temporary, link, *arguments)
+        except UnicodeEncodeError as error:
+            part = error.object[max(0, error.start - 20) : error.end + 20]
+            raise InputError(f"{format} cannot hold a name that is no text ({part!r}): rename it") from None
 
 
 def _known(format: str) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
-from toolkit.data.formats.adding import add_box, leave_out_all, number
-from toolkit.data.formats.common import PictureFolder, add_named_picture, is_picture
+from toolkit.data.formats.adding import add_box, add_once, leave_out_all, number
+from toolkit.data.formats.common import PictureFolder, is_picture
 from toolkit.data.formats.shapes import Box
 from toolkit.data.formats.survey import files_of_kind
 from toolkit.data.formats.text import numbered_lines
 from toolkit.data.intake import Faults
-from toolkit.data.splitting import split_of_folders, split_of_list
+from toolkit.data.splitting import split_of_list
 from toolkit.runtime import InputError, progress
 
 _POINTS = 5
@@ -32,14 +32,16 @@ def read_retinaface(path: str | Path, images: str | Path | None = None, faults: 
     if not files:
         raise InputError(f"{path} has no RetinaFace labels: expected label.txt with lines '# picture'")
     pictures = PictureFolder(Path(images) if images else folder)
-    columns = Columns(faults)
+    columns, seen = Columns(faults), set[str]()
     for name in files:
         near = "" if images else name.rpartition("/")[0]
-        _read_list(columns, pictures, folder / name, split_of_list(name), near)
+        _read_list(columns, pictures, seen, folder / name, split_of_list(name), near)
     return columns.dataset(pictures.folder, ("face",), path)
 
 
-def _read_list(columns: Columns, pictures: PictureFolder, file: Path, split: str, near: str) -> None:
+def _read_list(
+    columns: Columns, pictures: PictureFolder, seen: set[str], file: Path, split: str, near: str
+) -> None:
     picture: int | None = None
     corners, started = False, False
     for line_number, line in progress(numbered_lines(file, columns.note), f"reading {file.name}"):
@@ -51,9 +53,7 @@ def _read_list(columns: Columns, pictures: PictureFolder, file: Path, split: str
                 columns.note("lines with # that name no picture were taken for remarks", place)
                 continue
             corners, started = size is not None, True
-            picture = add_named_picture(columns, pictures, name, split, place, near=near)
-            if picture is not None:
-                columns.splits[picture] = columns.splits[picture] or split_of_folders(columns.files[picture])
+            picture = add_once(columns, pictures, seen, name, split, place, 0, near=near)
         elif not started:
             columns.leave_out(
                 "lines before the first picture", f"{place}: expected '# picture', found {line[:60]!r}"

@@ -16,7 +16,7 @@ from toolkit.data.formats.common import is_picture, list_files
 from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.kitti import kitti_fields
 from toolkit.data.formats.table_header import fields_of, layout
-from toolkit.data.formats.text import decode_text
+from toolkit.data.formats.text import are_numbers, decode_text
 from toolkit.data.splitting import SPLIT_WORDS
 from toolkit.runtime import InputError
 
@@ -60,13 +60,21 @@ class Survey:
         """Some of the label files, from the top down, of each suffix."""
         for suffix in LABEL_SUFFIXES:
             names = sorted(self.ending(suffix), key=lambda name: (name.count("/"), name))
-            names = [name for name in names if (self.top / name).stat().st_size] or names
-            step = max(1, len(names) // _SAMPLES)
-            yield from dict.fromkeys([*names[:_SAMPLES], *names[::step]])
+            filled = (name for name in names if _is_filled(self.top / name))
+            spread = names[:: max(1, len(names) // _SAMPLES)]
+            samples = [*islice(filled, _SAMPLES), *(name for name in spread if _is_filled(self.top / name))]
+            yield from dict.fromkeys(samples or names[:_SAMPLES])
 
     def first(self, kind: str) -> str:
         """The first file of a kind, "" where there is none."""
         return next(iter(self.kinds.get(kind, [])), "")
+
+
+def _is_filled(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except OSError:  # a link that leads nowhere
+        return False
 
 
 def survey(path: Path) -> Survey:
@@ -103,7 +111,7 @@ def dataset_top(path: Path) -> Path:
     while path.is_dir():
         entries = [entry for entry in path.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
         entries = [entry for entry in entries if not _DOCUMENTS.match(entry.name)]
-        if len(entries) != 1 or not entries[0].is_dir():
+        if len(entries) != 1 or not entries[0].is_dir() or entries[0].is_symlink():
             break
         if entries[0].name.lower() in _PLAIN_FOLDERS | SPLIT_WORDS.keys():
             break
@@ -143,9 +151,9 @@ def kind_of(path: Path) -> str:
     if suffix == ".xml":
         return _xml_kind(text)
     if suffix in (".yaml", ".yml"):
-        return "settings" if re.search(r"^\s*(names|train|val|nc)\s*:", text, re.M) else ""
+        return "settings" if re.search(r"""^[\s{]*["']?(names|train|val|nc)["']?\s*:""", text, re.M) else ""
     if suffix == ".data":
-        return "settings"
+        return "settings" if re.search(r"^\s*(classes|names|train|valid)\b", text, re.M) else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if suffix in (".csv", ".tsv"):
         return _csv_kind(lines)
@@ -184,7 +192,7 @@ def _list_kind(value: object) -> str:
 
 
 def _xml_kind(text: str) -> str:
-    root = re.search(r"<([A-Za-z_][\w.-]*)", re.sub(r"<[?!].*?>", "", text, flags=re.S))
+    root = re.search(r"<([A-Za-z_][\w.-]*)", re.sub(r"<[?!].*?>", "", text[:8192], flags=re.S))
     name = root[1] if root else ""
     if name == "annotations":
         return "cvat" if re.search(r"<(image|track|meta)\b", text) else ""
@@ -207,16 +215,17 @@ def _txt_kind(lines: list[str]) -> str:
     lines = lines[:200]
     first = lines[0].split()
     counted = len(lines) > 1 and lines[1].isdigit()  # WIDER FACE's list of a picture called #...
-    if lines[0].startswith("#") and is_picture(re.sub(r"(\s+\d+)+$", "", lines[0])) and not counted:
+    name = " ".join(first).rstrip("0123456789 ")  # SCRFD's lists have the size behind it
+    if lines[0].startswith("#") and (is_picture(name) or is_picture(lines[0])) and not counted:
         return "retinaface"
-    if _all_numbers(first):
+    if first and are_numbers(first):
         return "yolo-lines" if len(first) >= 5 else ""
     if any(map(box_line, lines)):
         return "table"
     if kitti_fields(lines[0]):
         return "kitti"
     ends = is_picture(first[0]) or is_picture(first[-1])
-    if ends and len(first) >= 11 and _all_numbers(first[1:-1]):
+    if ends and len(first) >= 11 and are_numbers(first[1:-1]):
         return "landmarks"
     if kind := _face_list_kind(lines):
         return kind
@@ -228,13 +237,9 @@ def _txt_kind(lines: list[str]) -> str:
 def _face_list_kind(lines: list[str]) -> str:
     """The kind of a list in which a picture's name has a line of its own."""
     counts = [line.isdigit() for line in lines]
-    faces = [len(line.split()) >= 4 and _all_numbers(line.split()) for line in lines]
+    faces = [len(line.split()) >= 4 and are_numbers(line.split()) for line in lines]
     if counts[1:2] == [True] and (is_picture(lines[0]) or faces[2:3] == [True]):
         return "widerface"
     if is_picture(lines[0]):
         return "widerface" if any(counts) else "widerface-bare" if any(faces) else "picture-list"
     return ""
-
-
-def _all_numbers(fields: list[str]) -> bool:
-    return bool(fields) and all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", f) for f in fields)

@@ -18,7 +18,7 @@ from toolkit.data.formats.shapes import Box
 from toolkit.data.formats.survey import files_of_kind
 from toolkit.data.formats.table_classes import ClassNames, class_names
 from toolkit.data.formats.table_header import Layout, delimiter_of, layout
-from toolkit.data.formats.text import Note, read_text
+from toolkit.data.formats.text import NUMBER, Note, read_text
 from toolkit.data.intake import Faults
 from toolkit.data.splitting import SPLIT_WORDS, split_of_folders, split_of_list, split_order
 from toolkit.runtime import InputError, progress
@@ -26,7 +26,7 @@ from toolkit.runtime import InputError, progress
 _LINES = Layout(0, (1, 2, 3, 4), "corners", 5)  # `box_line`, with the picture first
 _NOTHING = {"", "nan", "none", "null", "na", "n/a", "[]", "no_box"}
 _FRACTIONS = 1.01  # rounding may lead a little beyond 1
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(NUMBER)
 
 
 def read_table(path: str | Path, images: str | Path | None = None, faults: Faults = "skip") -> Dataset:
@@ -88,7 +88,9 @@ class _Table:
                 yield from ((count, row) for row in _line_rows(line.strip()))
             return
         start = next((line for line in self.text.splitlines() if line.strip() and line[:4] != "sep="), "")
-        table = csv.reader(io.StringIO(self.text, ""), delimiter=delimiter_of(start), skipinitialspace=True)
+        table = csv.reader(  # strict: a quotation mark without its second would swallow rows
+            io.StringIO(self.text, ""), delimiter=delimiter_of(start), skipinitialspace=True, strict=True
+        )
         try:
             for row in table:
                 fields = [value.strip() for value in row]

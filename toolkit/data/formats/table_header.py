@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolkit.data.formats.common import is_picture
+from toolkit.data.formats.text import are_numbers
 
-DELIMITERS = ",;\t|"
+_DELIMITERS = ",;\t|"
 Shape = Literal["corners", "corner and size", "centre and size", "text", "text of corners"]
 
 _PICTURE = (
@@ -57,7 +58,7 @@ def delimiter_of(line: str) -> str:
     ';'
     """
     plain = re.sub(r'"[^"]*"', "", line)
-    return max(DELIMITERS, key=plain.count)
+    return max(_DELIMITERS, key=plain.count)
 
 
 def fields_of(line: str) -> list[str]:
@@ -78,21 +79,17 @@ def _bare(fields: Sequence[str]) -> Layout | None:
     """Rows of tools that write no header."""
     count = len(fields)
     if count in (5, 6) and is_picture(fields[0]):
-        if _numbers(fields[1:5]) or not any(fields[1:]):  # RetinaNet, keras-frcnn; without a box
+        if are_numbers(fields[1:5]) or not any(fields[1:]):  # RetinaNet, keras-frcnn; without a box
             return Layout(0, (1, 2, 3, 4), "corners", 5 if count == 6 else -1, bare=True)
-        if count == 6 and _numbers(fields[2:]):
+        if count == 6 and are_numbers(fields[2:]):
             return Layout(0, (2, 3, 4, 5), "corners", 1, bare=True)
-    if count == 8 and is_picture(fields[0]) and _numbers([*fields[1:3], *fields[4:]]):  # TensorFlow
+    if count == 8 and is_picture(fields[0]) and are_numbers([*fields[1:3], *fields[4:]]):  # TensorFlow
         return Layout(0, (4, 5, 6, 7), "corners", 3, 1, 2, bare=True)
-    if count == 8 and is_picture(fields[5]) and _numbers([*fields[1:5], *fields[6:]]):  # makesense.ai
+    if count == 8 and is_picture(fields[5]) and are_numbers([*fields[1:5], *fields[6:]]):  # makesense.ai
         return Layout(5, (1, 2, 3, 4), "corner and size", 0, 6, 7, bare=True)
-    if count == 11 and is_picture(fields[1]) and _numbers([*fields[3:5], *fields[7:9]]):  # AutoML Vision
+    if count == 11 and is_picture(fields[1]) and are_numbers([*fields[3:5], *fields[7:9]]):  # AutoML Vision
         return Layout(1, (3, 4, 7, 8), "corners", 2, split=0, bare=True)
     return None
-
-
-def _numbers(fields: Sequence[str]) -> bool:
-    return all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", field) for field in fields)
 
 
 def _named(fields: Sequence[str]) -> Layout | None:

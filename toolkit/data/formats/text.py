@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from math import isfinite
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -17,10 +17,22 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import shown
 from toolkit.runtime import InputError
 
 Note = Callable[[str, str], None]  # a sentence, an example
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"  # as text files have them
+_NUMBER = re.compile(NUMBER)
+
+csv.field_size_limit(1 << 30)  # masks in fields are longer than the library's 131,072 characters
+
+
+def are_numbers(fields: Iterable[str]) -> bool:
+    """Whether all texts are numbers.
+
+    >>> are_numbers(["1", "-.5", "2e3"]), are_numbers(["1", "nan"])
+    (True, False)
+    """
+    return all(_NUMBER.fullmatch(field) for field in fields)
 
 
 def decode_text(data: bytes, declared: str = "") -> tuple[str, str]:
@@ -137,16 +149,6 @@ def numbered_lines(path: Path, note: Note | None = None) -> list[tuple[int, str]
     """The lines that are not blank, stripped, with their numbers."""
     lines = read_text(path, note).splitlines()
     return [(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
-
-
-def numbers(fields: Sequence[str], place: str, what: str) -> list[float]:
-    try:
-        values = [float(field) for field in fields]
-    except ValueError:
-        values = [float("nan")]
-    if not all(map(isfinite, values)):
-        raise InputError(f"{place}: expected {what}, found {shown(fields)!r}")
-    return values
 
 
 def written(values: NDArray[np.floating]) -> NDArray[np.str_]:

@@ -24,10 +24,6 @@ from toolkit.data.splitting import split_order
 from toolkit.runtime import InputError, progress
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_BEGINNINGS = (
-    *(b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    *(b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
-)  # JPEG, PNG, BMP, GIF, WebP, TIFF, JPEG 2000
 _SHAPES = {  # in place of <bndbox>: what is said where they become boxes
     "robndbox": "rotated boxes became the upright boxes around them",
     "polygon": "polygons became the boxes around them",
@@ -93,13 +89,9 @@ def _add_file(
     except InputError as error:
         files.leave_out_damaged(pair, split, str(error))
         return
-    picture: int | None
+    name = pair.picture or (root.findtext("filename") or "").strip() or f"{Path(pair.label).stem}.jpg"
     size = _size(root, path, columns)
-    if pair.picture and size != (0, 0) and _begins_as_picture(f"{files.pictures.folder}/{pair.picture}"):
-        picture = columns.add_picture(pair.picture, size, split)
-    else:
-        name = pair.picture or (root.findtext("filename") or "").strip() or f"{Path(pair.label).stem}.jpg"
-        picture = add_named_picture(columns, files.pictures, name, split, str(path), size)
+    picture = add_named_picture(columns, files.pictures, name, split, str(path), size)
     if picture is None:
         leave_out_all(columns, sum(1 for _ in root.iter("object")), path)
         return
@@ -126,16 +118,6 @@ def _root(path: Path, columns: Columns) -> Element:
 def _names_inside(path: Path, columns: Columns) -> list[str]:
     root = _root(path, columns)
     return [(root.findtext(tag) or "").strip() for tag in ("filename", "path")]
-
-
-def _begins_as_picture(path: str) -> bool:
-    """Whether the first bytes are a picture's: enough where a size is recorded, in a fifth of the time."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(12)
-    except OSError:
-        return False
-    return head.startswith(_BEGINNINGS) or head[4:8] == b"ftyp"
 
 
 def _size(root: Element, path: Path, columns: Columns) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.adding import LIMIT, leave_out_all
+from toolkit.data.formats.adding import LIMIT, in_order, leave_out_all
 from toolkit.data.formats.common import (
     PictureFolder,
     add_named_picture,
@@ -78,6 +78,7 @@ def read_widerface(
             scale_x, scale_y = (size[0] / original[0], size[1] / original[1]) if original else (1.0, 1.0)
             for x, y, w, h, *attributes in faces:
                 box = (x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y)
+                box = in_order(columns, box, place)
                 columns.add_box(picture, box, 0, ignore=len(attributes) > 3 and bool(attributes[3]))
     return columns.dataset(root, ("face",), path)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isfinite
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +23,18 @@ from toolkit.data.formats.common import (
     filled_sizes,
     folded,
     is_picture,
+    path_parts,
     picture_size,
 )
-from toolkit.data.formats.shapes import Box, enclosing
 from toolkit.data.formats.survey import Survey, is_names_file, kind_of, survey
 from toolkit.data.formats.text import numbered_lines
+from toolkit.data.formats.yolo_lines import LineReader, hold_key_points
 from toolkit.data.formats.yolo_settings import YoloSettings, resolved, yolo_settings
 from toolkit.data.intake import Faults
 from toolkit.data.splitting import split_of_folders, split_order
 from toolkit.pictures import Unreadable
 from toolkit.runtime import InputError, progress
 
-_LARGEST = 20.0  # fraction of a picture that a box may lie or reach: a sliver may be labelled far beyond it
 _KIND_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "labels", "label", "annotations", "txt"}
 
 
@@ -60,7 +62,9 @@ def read_yolo(
     top = path if path.is_dir() else path.parent
     files, columns = survey(top), Columns(faults)
     settings = yolo_settings(path, files, columns)
-    names = settings.names or (list(classes) if classes else None)
+    names = settings.names
+    if names is None and classes and not all(name.isdecimal() for name in classes):
+        names = list(classes)
     if names is not None and len(set(names)) != len(names):
         if faults == "refuse":
             raise InputError(f"{settings.source} gives two classes the same name ({shown(names)})")
@@ -94,7 +98,7 @@ def _pictures(
     """(absolute path, split) of every picture."""
     folder = PictureFolder(Path(images) if images else files.top)
     splits: dict[str, str] = {}
-    twice: dict[str, list[str]] = {}
+    repeated: dict[str, list[str]] = {}
     listed = False
     for split, entry in settings.entries:
         target = _target(entry, settings, files.top, outside=path.is_file())
@@ -103,13 +107,13 @@ def _pictures(
             continue
         listed = True
         for picture in _listed(target, folder, path.is_file(), columns):
-            if splits.setdefault(picture, split) != split or picture in twice.get(split, ()):
-                twice.setdefault(split, []).append(picture)
-    for split, repeated in twice.items():
+            if splits.setdefault(picture, split) != split:
+                repeated.setdefault(split, []).append(picture)
+    for split, others in repeated.items():
         columns.note(
-            f"{split or 'all'} names {len(repeated)} pictures that another split has: each counts once, in "
+            f"{split or 'all'} names {len(others)} pictures that another split has: each counts once, in "
             "the first of them",
-            repeated[0],
+            others[0],
         )
     if not listed:
         names = folder.names if images or files.top.resolve() == folder.folder else files.pictures
@@ -123,7 +127,7 @@ def _target(entry: str, settings: YoloSettings, top: Path, outside: bool) -> Pat
     """The list or folder of a split; None where it is not there, or outside a folder that is read."""
     folder = entry.partition("*")[0]  # of a pattern
     target = resolved(folder, settings.base, settings.folder, outside)
-    inside = target is not None and os.path.abspath(target).startswith(os.path.abspath(top))
+    inside = target is not None and Path(os.path.abspath(target)).is_relative_to(os.path.abspath(top))
     return target if inside or outside else None
 
 
@@ -131,7 +135,7 @@ def _absent_split(split: str, entry: str, top: Path, columns: Columns) -> None:
     what = "list" if entry.lower().endswith(".txt") else "folder"
     if columns.faults == "refuse":
         raise InputError(f"the {what} of pictures {entry!r} is missing in {top}")
-    columns.note(f"the split {split or 'all'!r} is left out: its {what} {entry!r} is not there")
+    columns.note(f"the split {split or 'all'!r} is left out: its {what} {entry!r} is not in {top}")
 
 
 def _listed(target: Path, folder: PictureFolder, outside: bool, columns: Columns) -> list[str]:
@@ -149,7 +153,7 @@ def _listed(target: Path, folder: PictureFolder, outside: bool, columns: Columns
         elif name is not None:
             pictures.append(os.path.join(os.path.abspath(folder.folder), name))
         elif columns.faults == "keep":
-            pictures.append(os.path.join(os.path.abspath(folder.folder), line.lstrip("/")))
+            pictures.append(os.path.join(os.path.abspath(folder.folder), *path_parts(line)))
         else:
             columns.skip(line, f"{target}, line {number}: the picture {line!r} is missing in {folder.folder}")
     return pictures
@@ -165,12 +169,13 @@ class _LabelFiles:
         self.top = os.path.abspath(top)
         self.used: set[str] = set()
         self._by_stem: dict[str, list[str]] = {}
+        self._by_place: dict[tuple[str, tuple[str, ...]], str] = {}
         for name in files.ending(".txt"):
             if not is_names_file(name):
-                self._by_stem.setdefault(_stem(name), []).append(os.path.join(self.top, name))
-        self._namesakes: dict[str, int] = {}
-        for picture in pictures:
-            self._namesakes[_stem(picture)] = self._namesakes.get(_stem(picture), 0) + 1
+                file = os.path.join(self.top, name)
+                self._by_stem.setdefault(_stem(name), []).append(file)
+                self._by_place.setdefault((_stem(name), _place(os.path.dirname(file))), file)
+        self._namesakes = Counter(map(_stem, pictures))
 
     def find(self, picture: str) -> str | None:
         """The label file of a picture: of the same stem, in the same folder or in one that mirrors it; in any
@@ -182,13 +187,18 @@ class _LabelFiles:
             outside = not picture.startswith(self.top + os.sep)
             chosen = beside if outside and os.path.isfile(beside) else _mirrored(beside) if outside else None
         else:
-            place = _place(picture)
-            chosen = next((file for file in candidates if _place(file) == place), None)
-            if chosen is None and len(candidates) == 1 and self._namesakes.get(stem) == 1:
+            chosen = self._by_place.get((stem, _place(os.path.dirname(picture))))
+            if chosen is None and len(candidates) == 1 and self._namesakes[stem] == 1:
                 chosen = candidates[0]
         if chosen is not None:
             self.used.add(chosen)
         return chosen
+
+    def first_lines(self, count: int = 300) -> Iterator[str]:
+        """The lines of the first files."""
+        for files in islice(self._by_stem.values(), count):
+            with suppress(InputError):
+                yield from (line for _, line in numbered_lines(Path(files[0])))
 
     @property
     def unused(self) -> list[str]:
@@ -199,8 +209,8 @@ class _LabelFiles:
 def _mirrored(beside: str) -> str | None:
     """The file in `labels` for one in `images`."""
     for folder in ("images", "JPEGImages"):
-        head, folder_found, tail = beside.rpartition(f"{os.sep}{folder}{os.sep}")
-        if folder_found and os.path.isfile(file := f"{head}{os.sep}labels{os.sep}{tail}"):
+        head, middle, tail = beside.rpartition(f"{os.sep}{folder}{os.sep}")
+        if middle and os.path.isfile(file := f"{head}{os.sep}labels{os.sep}{tail}"):
             return file
     return None
 
@@ -209,9 +219,10 @@ def _stem(path: str) -> str:
     return folded(os.path.splitext(os.path.basename(path))[0])
 
 
-def _place(path: str) -> tuple[str, ...]:
-    """The folders of a path without those that only say what is in them."""
-    return tuple(part for part in path.split(os.sep)[:-1] if part.casefold() not in _KIND_FOLDERS)
+@cache
+def _place(folder: str) -> tuple[str, ...]:
+    """The parts of a folder's path without those that only say what is in it."""
+    return tuple(part for part in folder.split(os.sep) if part.casefold() not in _KIND_FOLDERS)
 
 
 def _read_labels(
@@ -224,20 +235,26 @@ def _read_labels(
 ) -> set[int]:
     """Fill `columns`; returns the class numbers that occur."""
     numbers: set[int] = set()
-    reader = _LineReader(columns, names, settings.points)
+    reader = LineReader(columns, names, settings.points, hold_key_points(label_files.first_lines()))
     prefix = os.path.join(os.path.abspath(root), "")
     for picture, split in progress(pictures, "reading YOLO"):
-        file = label_files.find(picture)
-        size = (0, 0)
+        file, name = label_files.find(picture), picture.removeprefix(prefix).replace(os.sep, "/")
+        lines: list[tuple[int, str]] = []
+        fault, size = "", (0, 0)
         try:
+            lines = numbered_lines(Path(file), columns.note) if file else []
             size = picture_size(picture)
         except Unreadable as error:
-            if columns.faults != "keep":
-                columns.skip(picture.removeprefix(prefix), error.reason)
-                leave_out_all(columns, len(numbered_lines(Path(file))) if file else 0, file)
-                continue
-        index = columns.add_picture(picture.removeprefix(prefix).replace(os.sep, "/"), size, split)
-        for number, line in numbered_lines(Path(file), columns.note) if file else ():
+            fault = error.reason
+        except InputError as error:
+            fault = str(error)
+            columns.leave_out("label files that cannot be read", fault)
+        if fault and columns.faults != "keep":
+            columns.skip(name, fault)
+            leave_out_all(columns, len(lines), file)
+            continue
+        index = columns.add_picture(name, size, split)
+        for number, line in lines:
             if (parsed := reader.read(line, f"{file}, line {number}")) is None:
                 continue
             label, (x1, y1, x2, y2) = parsed
@@ -247,110 +264,16 @@ def _read_labels(
     return numbers
 
 
-def _plausible(cx: float, cy: float, w: float, h: float) -> bool:
-    """Whether numbers may be fractions of a picture; pixels are larger."""
-    return -_LARGEST < cx < _LARGEST and -_LARGEST < cy < _LARGEST and w < _LARGEST and h < _LARGEST
-
-
-@dataclass(frozen=True)
-class _LineReader:
-    """Turns label lines into class numbers and boxes, and leaves out what is none."""
-
-    columns: Columns
-    names: list[str] | None
-    points: tuple[int, ...]  # key points of a line, and numbers of each
-
-    def read(self, line: str, place: str) -> tuple[int, Box] | None:
-        """(class number, xyxy in fractions of the picture); None where the line is left out."""
-        fields = line.split()
-        if len(fields) == 5 and self.names is not None:  # as nearly all lines are
-            try:
-                number, (cx, cy, w, h) = int(fields[0]), map(float, fields[1:])
-                if 0 <= number < len(self.names) and _plausible(cx, cy, w, h) and w > 0 < h:
-                    return number, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-            except ValueError:
-                pass
-        if "," in line:
-            fields = line.replace(",", "." if len(fields) >= 5 else " ").split()
-        if len(fields) < 5:
-            self._leave_out("lines of too few numbers", place, line, f"found {len(fields)} fields")
-            return None
-        try:
-            values = [float(field) for field in fields[1:]]
-        except ValueError:
-            values = [float("nan")]
-        if not all(map(isfinite, values)):
-            self._leave_out("lines with something else than numbers", place, line, "found other than numbers")
-            return None
-        label = self._label(fields[0], place, line)
-        if label is None:
-            return None
-        if len(values) > 5 and not self._has_key_points(values):
-            return label, enclosing(zip(values[::2], values[1::2], strict=False))
-        if len(values) == 5:
-            self.columns.note("a sixth number in a line, a score, was dropped", place)
-        cx, cy, w, h = values[:4]
-        if self.columns.faults != "keep":
-            if not _plausible(cx, cy, w, h):
-                self._leave_out("lines that are no fractions of the picture", place, line, "found pixels")
-                return None
-            if w <= 0 or h <= 0:
-                self._leave_out("boxes without an area", place, line, "found")
-                return None
-        return label, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-
-    def _leave_out(self, kind: str, place: str, line: str, what: str) -> None:
-        self.columns.leave_out(kind, f"{place}: expected 'class cx cy w h', {what}: {line[:60]!r}")
-
-    def _label(self, field: str, place: str, line: str) -> int | None:
-        try:
-            number = float(field)
-        except ValueError:
-            number = float("nan")
-            if self.names and field in self.names:
-                number = self.names.index(field)
-        if not isfinite(number) or number != int(number) or abs(number) > 1e6:
-            self.columns.leave_out(
-                "lines without a class number", f"{place}: expected a whole class number, found {field!r}"
-            )
-            return None
-        label = int(number)
-        if self.columns.faults == "keep" or (label >= 0 and (self.names is None or label < len(self.names))):
-            return label
-        count = len(self.names or ())
-        self.columns.leave_out(
-            "boxes of classes beyond the names", f"{place}: class {label} is not among the {count} names"
-        )
-        return None
-
-    def _has_key_points(self, values: list[float]) -> bool:
-        """Whether numbers are a box and key points, not a polygon.
-
-        data.yaml's `kpt_shape` says so; else an odd count, or a visibility (0, 1, 2) in every third place.
-        """
-        extra = len(values) - 4
-        if self.points:
-            points = extra == self.points[0] * (self.points[1] if len(self.points) > 1 else 2)
-        else:
-            marked = extra % 3 == 0 and all(value in (0, 1, 2) for value in values[6::3])
-            points = len(values) % 2 == 1 or marked
-        kind = (
-            "lines with key points were read as their boxes"
-            if points
-            else "polygons became the boxes around them"
-        )
-        self.columns.note(kind)
-        return points
-
-
 def _leave_out_unused(label_files: _LabelFiles, files: Survey, columns: Columns) -> None:
     """Count the boxes of label files that are for no picture; lists and other texts are none."""
-    stems = {_stem(name) for name in files.pictures}
+    stems, others = ({_stem(name) for name in names} for names in (files.pictures, files.others))
     for file in label_files.unused:
-        if os.path.getsize(file) and kind_of(Path(file)) == "yolo-lines" and columns.faults != "keep":
+        if kind_of(Path(file)) == "yolo-lines":
             kind, what = "boxes of pictures that did not come in", "is missing"
             if _stem(file) in stems:
                 kind, what = "boxes of pictures that no list names", "is in no list"
+            elif _stem(file) in others:
+                what = "is of a type that is not read"
             count = len(numbered_lines(Path(file)))
             columns.leave_out(kind, f"the picture of the label file {file} {what}", count)
 

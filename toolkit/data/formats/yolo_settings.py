@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import shown
 from toolkit.data.formats.common import path_parts
-from toolkit.data.formats.survey import Survey, is_names_file
+from toolkit.data.formats.survey import Survey, is_names_file, kind_of
 from toolkit.data.formats.text import Note, numbered_lines, read_text
 from toolkit.data.splitting import SPLIT_WORDS, split_of, split_order
 from toolkit.runtime import InputError
@@ -40,8 +40,12 @@ def yolo_settings(path: Path, files: Survey, columns: Columns) -> YoloSettings:
     configs = [path] if path.is_file() else _configs(files)
     for config in configs:
         if config.suffix.lower() == ".data":
-            return _darknet(config, files, columns)
-        if (settings := _yaml(config, columns)) is not None:
+            return _darknet(config, files, columns, path.is_file())
+        settings = _yaml(config, columns, path.is_file())
+        if settings is not None and settings.names is None:
+            names, source = _names_beside(files, columns.note)
+            return replace(settings, names=names, source=source)
+        if settings is not None:
             return settings
     names, source = _names_beside(files, columns.note)
     return YoloSettings(names, source, [], files.top)
@@ -50,18 +54,19 @@ def yolo_settings(path: Path, files: Survey, columns: Columns) -> YoloSettings:
 def _configs(files: Survey) -> list[Path]:
     """`.data` and yaml files, the nearest to the top first; those above only where there are none."""
     inside = sorted(files.ending(".data", ".yaml", ".yml"), key=lambda name: (name.count("/"), name))
-    if inside:
-        return [files.top / name for name in sorted(inside, key=lambda name: not name.endswith(".data"))]
-    above = files.top.resolve().parent
-    return [file for file in sorted(above.glob("*.y*ml")) if re.search("train|val", _head(file))]
+    inside.sort(key=lambda name: not name.endswith(".data"))
+    above = () if inside else sorted(files.top.resolve().parent.glob("*.y*ml"))
+    configs = [path for path in (*(files.top / n for n in inside), *above) if kind_of(path) == "settings"]
+    beside = [path for path in configs if len(path.parts) == len(configs[0].parts)]
+    if len({path.parent for path in beside}) > 1 and not above:
+        raise InputError(
+            f"{files.top} holds several data sets ({shown([str(path) for path in beside], 3)}): import them "
+            "one by one"
+        )
+    return configs
 
 
-def _head(file: Path) -> str:
-    with file.open("rb") as opened:
-        return opened.read(4096).decode("utf-8", "replace")
-
-
-def _darknet(config: Path, files: Survey, columns: Columns) -> YoloSettings:
+def _darknet(config: Path, files: Survey, columns: Columns, outside: bool) -> YoloSettings:
     settings: dict[str, str] = {}
     for number, line in numbered_lines(config, columns.note):
         key, equals, value = line.partition("=")
@@ -71,16 +76,19 @@ def _darknet(config: Path, files: Survey, columns: Columns) -> YoloSettings:
             raise InputError(f"{config}, line {number}: expected key = value, found {line!r}")
     others = {"classes", "names", "backup", "results", "eval"}
     entries = [(split_of(key), value) for key, value in settings.items() if key not in others and value]
-    file = resolved(settings["names"], "", files.top) if "names" in settings else None
-    if file is not None and file.is_file():
-        return YoloSettings(names_in(file, columns.note), str(file), _ordered(entries), files.top)
+    file = _names_file(settings.get("names", ""), files.top, outside)
+    if file is not None:
+        return YoloSettings(_names_in(file, columns.note), str(file), _ordered(entries), files.top)
     names, source = _names_beside(files, columns.note)
-    if "names" in settings and names is None and columns.faults == "refuse":
-        raise InputError(f"the names file {settings['names']!r} of {config} is missing")
+    if "names" in settings and names is None:
+        sentence = f"the names file {settings['names']!r} of {config} is missing in {files.top}"
+        if columns.faults == "refuse":
+            raise InputError(sentence)
+        columns.note(sentence)
     return YoloSettings(names, source, _ordered(entries), files.top)
 
 
-def _yaml(config: Path, columns: Columns) -> YoloSettings | None:
+def _yaml(config: Path, columns: Columns, outside: bool) -> YoloSettings | None:
     """None for YAML that is no description of a data set."""
     try:
         settings = yaml.load(read_text(config, columns.note), yaml.BaseLoader)  # "on" is a name, not True
@@ -93,19 +101,24 @@ def _yaml(config: Path, columns: Columns) -> YoloSettings | None:
         if str(key).lower() in SPLIT_WORDS and value:
             values = value if isinstance(value, list) else [value]
             entries += [(split_of(str(key).lower()), each) for each in values if isinstance(each, str)]
-    names = _yaml_names(settings.get("names"), config, columns)
+    names = _yaml_names(settings.get("names"), config, columns, outside)
     shape = settings.get("kpt_shape")
     is_shape = isinstance(shape, list) and all(isinstance(n, str) and n.isdecimal() for n in shape)
     points = tuple(int(n) for n in shape or ()) if is_shape else ()
-    base = str(settings.get("path") or "")
-    return YoloSettings(names, str(config), _ordered(entries), config.parent, base, points)
+    base = settings.get("path")
+    return YoloSettings(
+        names, str(config), _ordered(entries), config.parent, base if isinstance(base, str) else "", points
+    )
 
 
-def _yaml_names(value: Any, config: Path, columns: Columns) -> list[str] | None:
+def _yaml_names(value: Any, config: Path, columns: Columns, outside: bool) -> list[str] | None:
     """A list, a mapping from numbers, or the name of a file."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not all(isinstance(name, str) for name in values):
+        raise InputError(f"{config}: expected names of classes, found lists or mappings in their place")
     if isinstance(value, dict):
         try:
-            numbered = {int(number): str(name) for number, name in value.items()}
+            numbered = {int(number): name for number, name in value.items()}
         except (TypeError, ValueError):
             raise InputError(f"{config}: expected names numbered from 0 on, found {_few(value)}") from None
         count = max(numbered, default=-1) + 1
@@ -117,10 +130,23 @@ def _yaml_names(value: Any, config: Path, columns: Columns) -> list[str] | None:
             columns.note("numbers without a name are classes called by their number", str(config))
         return [numbered.get(i, str(i)) for i in range(count)]
     if isinstance(value, list):
-        return [str(name).strip() for name in value]
-    if isinstance(value, str) and (file := resolved(value, "", config.parent)) and file.is_file():
-        return names_in(file, columns.note)
-    return value.replace(",", " ").split() if isinstance(value, str) and value.strip() else None
+        return [name.strip() for name in value]
+    if not isinstance(value, str):
+        return None
+    file = _names_file(value, config.parent, outside)
+    if file is None and re.search(r"[/\\]|\.(txt|names)$", value):
+        sentence = f"the names file {value!r} of {config} is missing in {config.parent}"
+        if columns.faults == "refuse":
+            raise InputError(sentence)
+        columns.note(sentence)
+        return None
+    return _names_in(file, columns.note) if file else value.replace(",", " ").split() or None
+
+
+def _names_file(entry: str, top: Path, outside: bool) -> Path | None:
+    """The file of names that an entry means; `outside` as in `resolved`."""
+    file = resolved(entry, "", top, outside) if entry.strip() else None
+    return file if file is not None and file.is_file() else None
 
 
 def _few(names: Iterable[object]) -> str:
@@ -130,16 +156,26 @@ def _few(names: Iterable[object]) -> str:
 def _names_beside(files: Survey, note: Note) -> tuple[list[str] | None, str]:
     """Names from the file of names nearest to the top, and that file."""
     named = [name for name in files.labels if is_names_file(name)]
-    for name in sorted(named, key=lambda name: (name.count("/"), name)):
-        if names := names_in(files.top / name, note):
-            return names, str(files.top / name)
+    read = {name: _names_in(files.top / name, note) for name in named}
+    rest = sorted((name for name in read if read[name]), key=lambda name: (name.count("/"), name))
+    if rest:
+        first = rest[0]
+        others = [name for name in rest if read[name] != read[first]]
+        if others and others[0].count("/") == first.count("/"):
+            raise InputError(
+                f"{files.top / first} and {files.top / others[0]} name other classes, or in another order: "
+                "import the folders one by one"
+            )
+        if others:
+            note("a file of names deeper in the folder has other names and does not count", others[0])
+        return read[first], str(files.top / first)
     above = files.top.resolve().parent / "classes.txt"
     if above.is_file():
-        return names_in(above, note), str(above)
+        return _names_in(above, note), str(above)
     return None, ""
 
 
-def names_in(file: Path, note: Note) -> list[str]:
+def _names_in(file: Path, note: Note) -> list[str]:
     """One class a line: a blank line would shift the numbers of those after it."""
     names = [line.strip() for line in read_text(file, note).rstrip().splitlines()]
     if "" in names:
@@ -155,12 +191,12 @@ def resolved(entry: str, base: str, top: Path, outside: bool = True) -> Path | N
     written = Path(base, entry.strip())
     if outside:
         for place in (written, top / written):
-            if place.exists() and (written.is_absolute() or place != written):
+            if os.path.exists(place) and (written.is_absolute() or place != written):
                 return Path(os.path.normpath(place))
     parts = [*path_parts(base), *path_parts(entry)]
     for first, part in enumerate(parts):
         place = top.joinpath(*parts[first:])
-        if place.exists():
+        if os.path.exists(place):  # not Path.exists, which raises for a name that is too long
             return place
         if part.lower() in SPLIT_WORDS:
             break  # the pictures of another split are not these
