@@ -170,6 +170,7 @@ BAD = {
     "unknown network": (("detect", "a.png", "--model", "yolov9"), "'yolov9'.*fastest-v2"),
     "no picture": (("detect", "none.png", "--model", "yoloface-50k"), "there is no picture, folder or video"),
     "broken picture": (("detect", "broken.jpg", "--model", "yoloface-50k"), "does not decode as a picture"),
+    "copies": (("detect", "a.png", "--model", "yoloface-50k", "--output", "."), "would replace the pictures"),
     "size": (("export", "--model", "yoloface-50k", "--size", "57", "--output", "o"), "multiple of"),
     "size text": (("export", "--model", "yoloface-50k", "--size", "big", "--output", "o"), "WIDTHxHEIGHT"),
     "format": (("export", "--model", "yoloface-50k", "--to", "tflite", "--output", "o"), "unknown format"),

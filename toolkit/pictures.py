@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 T = TypeVar("T")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what does not decode is said by us
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 # Which files are pictures, by name; what is inside decides how one is read.
 IMAGE_SUFFIXES = {

@@ -35,6 +35,9 @@ def data_import(
     classes: Annotated[
         str, typer.Option(help="Classes to keep, by commas; of YOLO files without names, the names.")
     ] = "",
+    one_based: Annotated[
+        bool, typer.Option("--one-based", help="VOC corners count pixels from 1, as the devkit's own do.")
+    ] = False,
     copy: Annotated[bool, typer.Option("--copy", help="Copy pictures instead of linking them.")] = False,
     overwrite: Overwrite = False,
     strict: Strict = False,
@@ -52,6 +55,7 @@ def data_import(
         link=not copy,
         overwrite=overwrite,
         faults="refuse" if strict else "skip",
+        **({"one_based": True} if one_based else {}),
     )
     intake, counts = dataset.intake, dataset.counts()
     for sentence in intake.sentences():

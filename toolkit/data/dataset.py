@@ -81,6 +81,14 @@ class Dataset:
         starts = np.concatenate(([0], np.cumsum(keep)))[self.starts].astype(np.int64)
         return replace(self, starts=starts, **self._box_columns(keep))
 
+    def merged(self, targets: NDArray[np.integer]) -> Dataset:
+        """The boxes of picture i moved to picture `targets[i]`, and only the pictures that are a target."""
+        owners = np.asarray(targets)[np.repeat(np.arange(len(self)), np.diff(self.starts))]
+        order = np.argsort(owners, kind="stable")
+        starts = np.searchsorted(owners[order], np.arange(len(self) + 1)).astype(np.int64)
+        moved = replace(self, starts=starts, **self._box_columns(order))
+        return moved.subset(np.unique(targets))
+
     def _box_columns(self, rows: NDArray[Any]) -> dict[str, Any]:
         names = ("box_ids", "boxes", "labels", "crowd", "ignore", "keypoints", "areas")
         columns = {name: getattr(self, name) for name in names}

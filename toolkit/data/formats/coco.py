@@ -132,7 +132,23 @@ def read_coco(path: str | Path, images: str | Path | None = None, faults: Faults
             prefix = folder.relative_to(root).as_posix()
             columns.files[first:end] = [f"{prefix}/{name}" for name in columns.files[first:end]]
     dataset = columns.dataset(root, tuple(reading.classes), path, skipped=reading.skipped)
+    if not own and faults != "keep":
+        dataset = _without_repeats(dataset)
     return _without_parents(dataset, reading.parents)
+
+
+def _without_repeats(dataset: Dataset) -> Dataset:
+    """The boxes of one file that several records name, as one picture."""
+    keys = list(zip(dataset.files, dataset.splits.tolist(), strict=True))
+    if len(set(keys)) == len(keys):
+        return dataset
+    first: dict[tuple[str, str], int] = {}
+    targets = np.array([first.setdefault(key, i) for i, key in enumerate(keys)])
+    repeated = dataset.files[int(np.flatnonzero(targets != np.arange(len(keys)))[0])]
+    count = len(keys) - len(first)
+    note = f"{count} records of a picture that another one names were joined with it (the first: {repeated})"
+    intake = replace(dataset.intake, notes=(*dataset.intake.notes, note))
+    return replace(dataset.merged(targets), intake=intake)
 
 
 def _without_parents(dataset: Dataset, parents: set[str]) -> Dataset:

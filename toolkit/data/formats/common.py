@@ -16,6 +16,7 @@ import numpy as np
 
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
+from toolkit.data.intake import FILE_NAME
 from toolkit.pictures import IMAGE_SUFFIXES, Unreadable
 from toolkit.pictures import picture_size as picture_size
 
@@ -30,10 +31,13 @@ def is_picture(name: str) -> bool:
 
 
 def list_files(folder: Path, accept: Callable[[str], bool] = is_picture) -> list[str]:
-    """Names below `folder`, relative and sorted; hidden folders and files, and what a Mac's archives add, are
-    left out."""
+    """Names below `folder`, relative and sorted; hidden folders and files, what a Mac's archives add, and
+    data sets that an import has put there are left out."""
     paths = []
     for parent, folders, files in os.walk(folder):
+        if FILE_NAME in files and not os.path.samefile(parent, folder):
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         inside = os.path.relpath(parent, folder)
         prefix = "" if inside == "." else inside.replace(os.sep, "/") + "/"
@@ -41,8 +45,8 @@ def list_files(folder: Path, accept: Callable[[str], bool] = is_picture) -> list
     return sorted(paths)
 
 
-_MAGIC = (  # JPEG, PNG, BMP, GIF, WebP, TIFF, JPEG 2000
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+_MAGIC = (  # JPEG, PNG, BMP, GIF, WebP, JPEG 2000
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"GIF8", b"RIFF"),
     *(b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
 )
 
@@ -57,7 +61,7 @@ def fault_of(path: str | Path) -> str:
         return "is missing"
     if not head:
         return "is empty"
-    if head.startswith(_MAGIC):
+    if head.startswith(_MAGIC):  # of TIFF, which holds much that is not read, more is looked at
         return ""
     try:
         picture_size(path)

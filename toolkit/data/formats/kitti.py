@@ -7,7 +7,7 @@ from pathlib import Path
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.formats.adding import add_box, leave_out_all, number
-from toolkit.data.formats.common import PictureFolder, add_named_picture, list_files
+from toolkit.data.formats.common import PictureFolder, add_named_picture, is_picture, list_files
 from toolkit.data.formats.pairing import NAMES, Pair, Pairing, class_names
 from toolkit.data.formats.text import are_numbers, numbered_lines
 from toolkit.data.intake import Faults
@@ -25,6 +25,8 @@ def kitti_fields(line: str) -> tuple[str, list[str]] | None:
     """
     fields = line.split()
     if len(fields) < 15 or fields[0][0] in "+-.0123456789" or not are_numbers(fields[-14:]):
+        return None
+    if is_picture(fields[0]):  # a list of landmarks
         return None
     count = 15 if len(fields) > 15 and are_numbers(fields[-15:-14]) else 14
     return line.rsplit(None, count)[0].strip(), fields[-count:]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +53,11 @@ def read_landmarks(
     indices: dict[tuple[str, str], int | None] = {}
     for name in sorted(names, key=lambda name: order.index(split_of_list(name))):
         split = split_of_list(name)
-        for number, line in progress(numbered_lines(top / name, columns.note), f"reading {name}"):
+        lines = numbered_lines(top / name, columns.note)
+        layout = _layout([line for _, line in lines[:200]], points)
+        if layout.where != "after":
+            columns.note(f"rectangles were read {layout.words}", str(top / name))
+        for number, line in progress(lines, f"reading {name}"):
             place = f"{top / name}, line {number}"
             try:
                 picture_name, values, count = _landmark_line(line, points, place)
@@ -67,11 +73,51 @@ def read_landmarks(
             if picture is None:
                 leave_out_all(columns, 1, place)
             else:
-                face = np.array(values[: 2 * count], np.float64).reshape(count, 2)
-                x1, y1, x2, y2 = values[2 * count : 2 * count + 4] or _bounds(face)
+                corners, coordinates = layout.parts(values, count)
+                face = np.array(coordinates, np.float64).reshape(count, 2)
+                if not corners:
+                    columns.note("boxes are the bounds of the points: the list has no rectangles", place)
+                x1, y1, x2, y2 = corners or _bounds(face)
                 box = in_order(columns, (x1, y1, x2, y2), place)
                 columns.add_box(picture, box, 0, keypoints=_visible(face))
     return columns.dataset(folder, ("face",), path)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a line has the rectangle."""
+
+    where: str  # "after" the points, as WFLW has it; "before" them; "sides": before, as x1 x2 y1 y2
+
+    @property
+    def words(self) -> str:
+        return "before the points" + (", as left, right, top, bottom" if self.where == "sides" else "")
+
+    def parts(self, values: list[float], count: int) -> tuple[list[float], list[float]]:
+        """(rectangle xyxy or nothing, coordinates of the points)"""
+        if len(values) < 2 * count + 4 or self.where == "after":
+            return values[2 * count : 2 * count + 4], values[: 2 * count]
+        a, b, c, d = values[:4]
+        return ([a, c, b, d] if self.where == "sides" else [a, b, c, d]), values[4 : 4 + 2 * count]
+
+
+def _layout(lines: Sequence[str], points: int | None) -> _Layout:
+    """The layout in which the rectangles are around the points."""
+    shares = []
+    for layout in map(_Layout, ("after", "before", "sides")):
+        inside = []
+        for line in lines:
+            with suppress(InputError):
+                _, values, count = _landmark_line(line, points, "")
+                corners, coordinates = layout.parts(values, count)
+                if corners:
+                    (x1, y1, x2, y2), face = corners, np.array(coordinates).reshape(-1, 2)
+                    slack = 0.2 * max(abs(x2 - x1), abs(y2 - y1))
+                    near = (face >= (x1 - slack, y1 - slack)) & (face <= (x2 + slack, y2 + slack))
+                    inside.append(near.all(axis=1).mean() if x1 < x2 and y1 < y2 else 0.0)
+        shares.append((float(np.mean(inside)) if inside else 0.0, layout))
+    best = max(shares, key=lambda share: share[0])
+    return best[1] if shares[0][0] < 0.5 < 0.8 < best[0] else shares[0][1]
 
 
 def _bounds(face: NDArray[np.float64]) -> list[float]:

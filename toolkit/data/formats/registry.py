@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ FORMATS = {
 
 _CLEAR = 60  # the least score of a sign that lines of labels are there
 _READ_BESIDE = ("metadata.json", "notes.json")  # FiftyOne's and Label Studio's, beside their labels
+
+
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")  # the first is read
 
 
 @dataclass(frozen=True)
@@ -143,10 +147,10 @@ def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} is not there")
-    if path.suffix.lower() in (".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar") and path.is_file():
+    if path.suffix.lower() in ARCHIVES[1:] and path.is_file():
         raise InputError(f"{path} is an archive that is not read: unpack it, or pack it as .zip")
     if path.suffix.lower() == ".zip" and path.is_file():
-        raise InputError(f"{path} is an archive: unpack it, or use import_dataset, which does")
+        raise InputError(f"{path} is an archive: unpack it, or use toolkit data import, which does")
     return dataset_top(path)
 
 
@@ -156,7 +160,8 @@ def _recognised(path: Path, pictures_apart: bool = False) -> list[Candidate]:
     files = survey(path)
     ranking = candidates(files)
     names = ", ".join(FORMATS)
-    if ranking and path.is_dir() and not files.pictures and not pictures_apart:
+    apart = pictures_apart or (ranking and ranking[0].format == "labelme")  # which may hold its pictures
+    if ranking and path.is_dir() and not files.pictures and not apart:
         raise InputError(
             f"{path} has label files ({shown(files.labels, 4)}) and no pictures: --images names their folder"
         )
@@ -168,6 +173,8 @@ def _recognised(path: Path, pictures_apart: bool = False) -> list[Candidate]:
         )
     if not ranking:
         others = f"; {shown(files.others, 4)} cannot be read" if files.others else ""
+        if archives := [file.name for file in sorted(path.glob("*")) if file.suffix.lower() in ARCHIVES]:
+            others += f"; {shown(archives, 4)} is an archive: import it by its name, or unpack it"
         raise InputError(f"{path} has no pictures and no labels of a known format ({names}){others}")
     if ranking[0].format == "folder" and (near := labels_nearby(path)):
         raise InputError(
@@ -224,6 +231,8 @@ def read(
     else:
         ranking, why = [], "as asked for"
     _known(format)
+    if foreign := options.keys() - signature(FORMATS[format].read).parameters.keys():
+        raise InputError(f"the format {format} has no option {', '.join(sorted(foreign))}: leave it out")
     if format == "yolo":
         options["classes"] = classes
     try:

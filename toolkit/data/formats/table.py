@@ -103,7 +103,9 @@ class _Table:
         """The texts of a row's boxes, four each unless something is wrong; [] where it has none."""
         fields = [row[i] if i < len(row) else "" for i in self.layout.box]
         if all(text.lower() in _NOTHING for text in fields):
-            return []
+            classed = self.field(row, self.layout.label).lower() not in _NOTHING
+            cut = not self.is_lines and len(row) <= max(self.layout.box) and len(row) > 1
+            return [fields] if classed or cut else []  # else a picture without objects
         if not self.layout.shape.startswith("text"):
             return [fields]
         values = _NUMBER.findall(fields[0])

@@ -137,7 +137,8 @@ def xml_root(path: Path, note: Note | None = None) -> Element:
             declaration = re.search(rb"^<\?xml[^>]*encoding=[\"']([\w.-]+)", data[:200])
             text = read_text(path, note, declaration[1].decode() if declaration else "")
             text = text.lstrip("\ufeff\n\r\t ")
-            root = ElementTree.fromstring(re.sub(r"^<\?xml.*?\?>", "", text, flags=re.S))
+            text = re.sub(r"^<\?xml.*?\?>", "", text, flags=re.S)
+            root = ElementTree.fromstring(re.sub(r"&(?!#?\w+;)", "&amp;", text))  # "cup & saucer"
     except DefusedXmlException as error:
         raise InputError(f"{path} is refused: {error}") from None
     except ParseError as error:

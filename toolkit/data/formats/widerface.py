@@ -14,7 +14,7 @@ from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.adding import LIMIT, in_order, leave_out_all
+from toolkit.data.formats.adding import LIMIT, leave_out_all
 from toolkit.data.formats.common import (
     PictureFolder,
     add_named_picture,
@@ -35,8 +35,8 @@ def read_widerface(
     """WIDER FACE: `wider_face_split/wider_face_<split>_bbx_gt.txt` and `WIDER_<split>/images/`, and lists of
     that kind anywhere below `path`: with or without counts, with four or more numbers a face (x, y, w, h,
     blur, expression, illumination, invalid, occlusion, pose). Invalid faces become ignore; the other
-    attributes are dropped. One class, "face". Faces without an area stay, as the official lists have some.
-    The .mat files are not read.
+    attributes are dropped. One class, "face". Faces of no or negative size stay, as the official lists have
+    some. The .mat files are not read.
 
     A copy with smaller pictures has `sizes.csv` (file, orig_w, orig_h, w, h): its ground truth stays in the
     pixels of the originals on disk, and the Dataset holds boxes in the pixels of the pictures that are there,
@@ -78,7 +78,6 @@ def read_widerface(
             scale_x, scale_y = (size[0] / original[0], size[1] / original[1]) if original else (1.0, 1.0)
             for x, y, w, h, *attributes in faces:
                 box = (x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y)
-                box = in_order(columns, box, place)
                 columns.add_box(picture, box, 0, ignore=len(attributes) > 3 and bool(attributes[3]))
     return columns.dataset(root, ("face",), path)
 
