@@ -95,7 +95,7 @@ class _Layout:
 
     def parts(self, values: list[float], count: int) -> tuple[list[float], list[float]]:
         """(rectangle xyxy or nothing, coordinates of the points)"""
-        if len(values) < 2 * count + 4 or self.where == "after":
+        if len(values) != 2 * count + 4 or self.where == "after":  # with attributes it is WFLW's
             return values[2 * count : 2 * count + 4], values[: 2 * count]
         a, b, c, d = values[:4]
         return ([a, c, b, d] if self.where == "sides" else [a, b, c, d]), values[4 : 4 + 2 * count]
