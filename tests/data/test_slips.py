@@ -184,6 +184,19 @@ def test_pictures_to_be_labelled_may_lie_among_anything(tmp_path):
     assert load_pictures(tmp_path).files == ["a.jpg", "b.jpg"]
 
 
+def test_labels_beside_a_folder_of_pictures_are_named(tmp_path):
+    truth = pictures(tmp_path / "set" / "images" / "train", "a.jpg", "b.jpg")
+    labels = put(tmp_path / "set" / "result.json", json.dumps(coco(truth)))
+    for folder in ("set/images", "set/images/train"):
+        with pytest.raises(InputError, match=r"labels are near .*result\.json.: give .*set, or"):
+            registry.read(tmp_path / folder)
+    assert len(registry.read(tmp_path / "set").labels) == sum(map(len, truth.values()))
+    (tmp_path / "set" / "images").rename(tmp_path / "set" / "holidays")  # whose name says nothing of the kind
+    assert len(registry.read(tmp_path / "set" / "holidays")) == 2
+    labels.unlink()
+    assert registry.read(tmp_path / "set" / "holidays" / "train").intake.format == "folder"
+
+
 def test_an_archive_in_a_folder_is_named(tmp_path):
     put(tmp_path / "export.zip", b"PK")
     with pytest.raises(InputError, match=r"export\.zip is an archive"):

@@ -25,7 +25,14 @@ from toolkit.data.formats.labelme import read_labelme
 from toolkit.data.formats.landmarks import read_face_crops, read_landmarks, write_landmarks
 from toolkit.data.formats.remarks import alternatives, with_remarks
 from toolkit.data.formats.retinaface import read_retinaface
-from toolkit.data.formats.survey import Survey, dataset_top, survey
+from toolkit.data.formats.survey import (
+    LABEL_SUFFIXES,
+    Survey,
+    dataset_top,
+    is_plain_folder,
+    kind_of,
+    survey,
+)
 from toolkit.data.formats.table import read_table
 from toolkit.data.formats.via import read_via
 from toolkit.data.formats.voc import read_voc, write_voc
@@ -62,10 +69,6 @@ FORMATS = {
     "table": LabelFormat(read_table),
     "folder": LabelFormat(read_folder, write_folder),
 }
-
-
-_CLEAR = 60  # the least score of a sign that lines of labels are there
-_READ_BESIDE = ("metadata.json", "notes.json")  # FiftyOne's and Label Studio's, beside their labels
 
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")  # the first is read
@@ -178,20 +181,28 @@ def _recognised(path: Path, pictures_apart: bool = False) -> list[Candidate]:
         raise InputError(f"{path} has no pictures and no labels of a known format ({names}){others}")
     if ranking[0].format == "folder" and (near := labels_nearby(path)):
         raise InputError(
-            f"{path} has pictures and no labels, but labels are near ({near}): give {path.parent}, or "
+            f"{path} has pictures and no labels, but labels are near ({near}): give {Path(near).parent}, or "
             "--format folder for the pictures alone"
         )
     return ranking
 
 
 def labels_nearby(path: Path) -> str:
-    """A folder of label files next to a folder of pictures, "" where there is none."""
-    beside = path.resolve().parent
-    for name in ("labels", "Annotations", "annotations"):
-        folder = beside / name
-        if folder.is_dir() and folder != path.resolve() and survey(folder).labels:
-            return str(folder)
-    return ""
+    """A folder or file of labels next to a folder of pictures, or next to the one around it where both have
+    plain names (`images/train`); "" where there is none."""
+    folder = path.resolve()
+    while True:
+        for name in ("labels", "Annotations", "annotations"):
+            beside = folder.parent / name
+            if beside.is_dir() and beside != folder and survey(beside).labels:
+                return str(beside)
+        if not is_plain_folder(folder.name):
+            return ""
+        files = [file for file in folder.parent.glob("*.*") if file.name.lower().endswith(LABEL_SUFFIXES)]
+        labels = [file for file in sorted(files)[:100] if kind_of(file) not in ("", "names")]
+        if labels:
+            return str(labels[0])
+        folder = folder.parent
 
 
 def read(

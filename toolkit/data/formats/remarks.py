@@ -21,6 +21,7 @@ from toolkit.runtime import InputError
 
 _OTHER_TYPE = "pictures of this type are not read: convert it first"
 _READ_BESIDE = ("metadata.json", "notes.json")  # FiftyOne's and Label Studio's, beside their labels
+_CLEAR = 60  # the least score of a sign that lines of labels are there
 _LOOKED_AT = 200  # pictures whose header is compared with the recorded size
 # Formats with a label file for each picture, by the kind of such a file.
 _BY_PICTURE = {"voc": "voc", "yolo-lines": "yolo", "labelme": "labelme", "kitti": "kitti"}
@@ -71,7 +72,7 @@ def _notes(dataset: Dataset, files: Survey) -> Iterator[str]:
 
 def alternatives(candidates: Iterable[Candidate], format: str) -> list[str]:
     """Sentences about the other formats that label files may be of."""
-    others = (other for other in candidates if other.format != format and other.score >= 60)
+    others = (other for other in candidates if other.format != format and other.score >= _CLEAR)
     return [f"other labels lie there too: {each.sign}; --format {each.format} reads those" for each in others]
 
 

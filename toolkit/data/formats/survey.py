@@ -106,6 +106,11 @@ def is_other_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in OTHER_PICTURE_SUFFIXES
 
 
+def is_plain_folder(name: str) -> bool:
+    """Whether a folder's name only says what is in it, or which split."""
+    return name.lower() in _PLAIN_FOLDERS or name.lower() in SPLIT_WORDS
+
+
 def dataset_top(path: Path) -> Path:
     """`path`, or the folder in it that has the data set, where it holds nothing else."""
     while path.is_dir():
@@ -113,7 +118,7 @@ def dataset_top(path: Path) -> Path:
         entries = [entry for entry in entries if not _DOCUMENTS.match(entry.name)]
         if len(entries) != 1 or not entries[0].is_dir() or entries[0].is_symlink():
             break
-        if entries[0].name.lower() in _PLAIN_FOLDERS | SPLIT_WORDS.keys():
+        if is_plain_folder(entries[0].name):
             break
         path = entries[0]
     return path
