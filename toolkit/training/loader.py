@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from toolkit.data.augment import Augmentation, Batch, Sample, augment, make_batch
 from toolkit.data.dataset import Dataset
-from toolkit.pictures import Image, load_image
+from toolkit.pictures import Image, Unreadable, load_image
 from toolkit.runtime import InputError, progress, whole_file
 
 CACHE_VERSION = 1  # part of the key: raise it when what is stored changes
@@ -126,7 +126,11 @@ class _NoRoom(Exception):
 
 
 def _decode(path: Path, side: int | None) -> tuple[Image, tuple[int, int]]:
-    image = load_image(path)
+    try:
+        image = load_image(path)
+    except Unreadable as error:
+        advice = "toolkit data doctor lists such pictures, and its --fix leaves them out"
+        raise Unreadable(path, f"{error.reason}; {advice}") from None
     height, width = image.shape[:2]
     own = (width, height)
     if side is not None and min(own) > side:
