@@ -215,7 +215,8 @@ def test_tasks_that_nobody_has_finished(tmp_path):
     dataset = read(tmp_path, task(rectangle()), cancelled, untouched)
     assert labels_of(dataset) == {"a.png": [CAT], "c.png": []}
     assert [(part.kind, part.count) for part in dataset.intake.left_out] == [
-        ("tasks that were skipped in Label Studio", 1)
+        ("tasks that were skipped in Label Studio", 1),
+        ("predictions of tasks that nobody has annotated", 1),
     ]
     assert any("nobody has annotated" in note and "task 9" in note for note in dataset.intake.notes)
 

@@ -116,6 +116,10 @@ def regions_of(
         annotations = task.get("predictions") or []
     elif not annotations:
         columns.note("tasks that nobody has annotated came in without boxes", place)
+        predicted = sum(len(each.get("result") or ()) for each in task.get("predictions") or ())
+        if predicted:
+            kind = "predictions of tasks that nobody has annotated"
+            columns.leave_out(kind, f"{place} has predictions and no annotation", predicted)
     if not annotations:
         return []
     kept = [a for a in annotations if not (a.get("was_cancelled") or a.get("skipped"))]
