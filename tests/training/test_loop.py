@@ -174,7 +174,7 @@ def test_a_folder_holds_one_run(toy, tmp_path):
         train(settings(), tmp_path / "run", dataset=toy)
     with pytest.raises(InputError, match="resume with the same"):
         train(settings(model="fastest-v1"), tmp_path / "run", resume=True, dataset=toy)
-    with pytest.raises(InputError, match="a run whose seed is another one .0, not 5.: resume without it"):
+    with pytest.raises(InputError, match="the run has seed = 0, not 5: resume it without that"):
         train(settings(seed=5), tmp_path / "run", resume=True, dataset=toy)
     with pytest.raises(InputError, match="no run to resume"):
         train(settings(), tmp_path / "other", resume=True, dataset=toy)

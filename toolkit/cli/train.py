@@ -48,11 +48,13 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network on your data: settings, curves and best weights in one folder."""
-    from toolkit.training.config import merged_config, read_levers
+    from toolkit.training.config import check_resumed, merged_config, read_config, read_levers
     from toolkit.training.loop import train as run_training
 
     levers = {} if epochs is None else {"epochs": epochs}
     levers |= read_levers(lever or [])
+    if resume and (output / "config.yaml").is_file():
+        check_resumed(read_config(output / "config.yaml"), levers=levers)
     settings = merged_config(
         output / "config.yaml" if resume and config is None else config,
         levers,

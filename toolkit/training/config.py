@@ -111,6 +111,20 @@ def merged_config(
     return read_config({**data, "recipe": recipe(base, **(levers or {}))})
 
 
+def check_resumed(
+    stored: Config, settings: Mapping[str, Any] | None = None, levers: Mapping[str, Any] | None = None
+) -> None:
+    """Raises InputError where settings, or levers of the recipe, are not those of the run that is resumed."""
+    changed = recipe(stored.recipe, **(levers or {}))
+    pairs = [(name, getattr(stored, name), value) for name, value in (settings or {}).items()]
+    pairs += [(name, getattr(stored.recipe, name), getattr(changed, name)) for name in levers or {}]
+    for name, own, value in pairs:
+        if own != value:
+            raise InputError(
+                f"the run has {name} = {own}, not {value}: resume it without that, or name another folder"
+            )
+
+
 def read_levers(texts: Iterable[str]) -> dict[str, Any]:
     """Levers from texts such as "ema=0" and "scale=[0.9, 1.1]"; values are YAML. InputError for others.
 

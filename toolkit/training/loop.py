@@ -39,7 +39,7 @@ from toolkit.runtime import (
 )
 from toolkit.training.autotune import autotuned
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
-from toolkit.training.config import Config, read_config, write_config
+from toolkit.training.config import Config, check_resumed, read_config, write_config
 from toolkit.training.loader import TrainingBatch, batches, steps_per_epoch
 from toolkit.training.show import History
 from toolkit.training.state import RunState
@@ -174,19 +174,10 @@ def _resumed(config: Config, output: Path) -> Config:
             f"{output} holds a run of {model} on {stored.data}, not of {config.model} on {config.data}: "
             "resume with the same, or name another folder"
         )
-    for name in ("recipe", "seed", "size", "weights", "teacher"):
-        asked, own = getattr(config, name), getattr(stored, name)
-        if asked is not None and asked != own:
-            raise InputError(
-                f"{output} holds a run whose {name} is another one ({_short(own)}, not {_short(asked)}): "
-                "resume without it, or name another folder"
-            )
+    names = [name for name in ("seed", "size", "weights", "teacher") if getattr(config, name) is not None]
+    check_resumed(stored, {name: getattr(config, name) for name in names})
     free = ("device", "devices", "workers", "stop_at", "cache_gb")
     return stored.model_copy(update={name: getattr(config, name) for name in free})
-
-
-def _short(value: object) -> str:
-    return str(value)[:80]
 
 
 def _run(
