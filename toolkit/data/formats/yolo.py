@@ -6,8 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cache
-from itertools import islice
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,15 +57,25 @@ def read_yolo(
         faults: "keep" keeps class numbers beyond the names, and pictures that are missing or unreadable.
         classes: the names, where no file has them.
     """
-    path = Path(path)
+    path, columns = Path(path), Columns(faults)
+    root, names = _read_all(path, images, classes, columns)  # apart: what it holds is freed before the end
+    dataset = columns.dataset(root, names, path)
+    distinct = list(dict.fromkeys(names))
+    return dataset if len(distinct) == len(names) else match_classes(dataset, distinct, "keep")
+
+
+def _read_all(
+    path: Path, images: str | Path | None, classes: Sequence[str] | None, columns: Columns
+) -> tuple[Path, list[str]]:
+    """Fill `columns`; returns the folder of the pictures and the names of the classes."""
     top = path if path.is_dir() else path.parent
-    files, columns = survey(top), Columns(faults)
+    files = survey(top)
     settings = yolo_settings(path, files, columns)
     names = settings.names
     if names is None and classes and not all(name.isdecimal() for name in classes):
         names = list(classes)
     if names is not None and len(set(names)) != len(names):
-        if faults == "refuse":
+        if columns.faults == "refuse":
             raise InputError(f"{settings.source} gives two classes the same name ({shown(names)})")
         columns.note("two classes of one name are one class", settings.source)
     pictures = _pictures(path, files, settings, images, columns)
@@ -74,7 +83,7 @@ def read_yolo(
         reasons = f": {columns.skipped[0].reason}" if columns.skipped else ": expected at least one"
         raise InputError(f"{path} has no pictures{reasons}")
     root = common_root([picture for picture, _ in pictures], Path(images) if images else top)
-    label_files = _LabelFiles(top, files, [picture for picture, _ in pictures])
+    label_files = _LabelFiles(top, files, pictures)
     seen = _read_labels(pictures, label_files, root, names, settings, columns)
     _leave_out_unused(label_files, files, columns)
     if not label_files.used:
@@ -84,9 +93,7 @@ def read_yolo(
     if names is None:
         names = [str(i) for i in range(max(seen, default=-1) + 1)]
         columns.note("no file has names of classes: they are called by their numbers; --classes gives names")
-    dataset = columns.dataset(root, names, path)
-    distinct = list(dict.fromkeys(names))
-    return dataset if len(distinct) == len(names) else match_classes(dataset, distinct, "keep")
+    return root, names
 
 
 # ---- pictures and their splits ------------------------------------------------------------------------
@@ -165,45 +172,53 @@ def _listed(target: Path, folder: PictureFolder, outside: bool, columns: Columns
 class _LabelFiles:
     """The .txt files of a folder, found by the picture that they are for."""
 
-    def __init__(self, top: Path, files: Survey, pictures: Sequence[str]) -> None:
+    def __init__(self, top: Path, files: Survey, pictures: Sequence[tuple[str, str]]) -> None:
         self.top = os.path.abspath(top)
         self.used: set[str] = set()
-        self._by_stem: dict[str, list[str]] = {}
-        self._by_place: dict[tuple[str, tuple[str, ...]], str] = {}
-        for name in files.ending(".txt"):
-            if not is_names_file(name):
-                file = os.path.join(self.top, name)
-                self._by_stem.setdefault(_stem(name), []).append(file)
-                self._by_place.setdefault((_stem(name), _place(os.path.dirname(file))), file)
-        self._namesakes = Counter(map(_stem, pictures))
+        self._pictures = pictures
+        self._names = [name for name in files.ending(".txt") if not is_names_file(name)]
+        self._by_place: dict[tuple[str, ...], dict[str, str]] = {}
+        for name in self._names:
+            place = _place(os.path.join(self.top, os.path.dirname(name)))
+            self._by_place.setdefault(place, {}).setdefault(_stem(name), name)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in self._names:
+            names.setdefault(_stem(name), []).append(name)
+        return names
+
+    @cached_property
+    def _namesakes(self) -> Counter[str]:
+        return Counter(_stem(picture) for picture, _ in self._pictures)
 
     def find(self, picture: str) -> str | None:
         """The label file of a picture: of the same stem, in the same folder or in one that mirrors it; in any
         folder where the stem is the only one."""
         stem = _stem(picture)
-        candidates = self._by_stem.get(stem)
-        if candidates is None:
-            beside = os.path.splitext(picture)[0] + ".txt"
-            outside = not picture.startswith(self.top + os.sep)
-            chosen = beside if outside and os.path.isfile(beside) else _mirrored(beside) if outside else None
-        else:
-            chosen = self._by_place.get((stem, _place(os.path.dirname(picture))))
-            if chosen is None and len(candidates) == 1 and self._namesakes[stem] == 1:
-                chosen = candidates[0]
-        if chosen is not None:
-            self.used.add(chosen)
-        return chosen
+        name = self._by_place.get(_place(os.path.dirname(picture)), {}).get(stem)
+        if name is None:
+            candidates = self._by_stem.get(stem, [])
+            name = candidates[0] if len(candidates) == 1 == self._namesakes[stem] else None
+            if not candidates and not picture.startswith(self.top + os.sep):
+                beside = os.path.splitext(picture)[0] + ".txt"
+                name = beside if os.path.isfile(beside) else _mirrored(beside)
+        if name is None:
+            return None
+        self.used.add(name)
+        return os.path.join(self.top, name)  # a path that is whole stays itself
 
     def first_lines(self, count: int = 300) -> Iterator[str]:
         """The lines of the first files."""
-        for files in islice(self._by_stem.values(), count):
+        for name in self._names[:count]:
             with suppress(InputError):
-                yield from (line for _, line in numbered_lines(Path(files[0])))
+                yield from (line for _, line in numbered_lines(Path(self.top, name)))
 
     @property
     def unused(self) -> list[str]:
         """Files that are for no picture, sorted."""
-        return sorted(file for each in self._by_stem.values() for file in each if file not in self.used)
+        return [os.path.join(self.top, name) for name in sorted(self._names) if name not in self.used]
 
 
 def _mirrored(beside: str) -> str | None:
