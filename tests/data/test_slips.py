@@ -40,6 +40,9 @@ def test_an_import_beside_its_source_is_not_read_again(tmp_path):
     first = import_dataset(tmp_path, tmp_path / "out")
     again = registry.read(tmp_path)
     assert (again.intake.format, again.files, len(again.labels)) == ("yolo", ["a.jpg"], len(first.labels))
+    assert "not read again: out" in "".join(again.intake.notes)
+    put(tmp_path / "out" / "import.json", "{}")  # a stranger's, of that name
+    assert "not read again" not in "".join(registry.read(tmp_path).intake.notes)
 
 
 def test_a_picture_is_replaced_and_its_other_links_stay(tmp_path):
@@ -181,7 +184,10 @@ def test_pictures_to_be_labelled_may_lie_among_anything(tmp_path):
     put(tmp_path / "notes.txt", "taken in May")
     with pytest.raises(InputError, match=r"notes\.txt"):
         load(tmp_path)
-    assert load_pictures(tmp_path).files == ["a.jpg", "b.jpg"]
+    alone = load_pictures(tmp_path)
+    assert alone.files == ["a.jpg", "b.jpg"]
+    assert "only the pictures count: " in alone.intake.notes[-1]
+    assert "notes.txt" in alone.intake.notes[-1]
 
 
 def test_labels_beside_a_folder_of_pictures_are_named(tmp_path):

@@ -72,7 +72,7 @@ class Columns:
     @property
     def intake(self) -> Intake:
         """What stayed outside so far."""
-        notes = (f"{said} (the first: {first})" if first else said for said, first in self._notes.items())
+        notes = (f"{text} (the first: {first})" if first else text for text, first in self._notes.items())
         return Intake(
             left_out=tuple(self._left_out.values()), skipped=tuple(self.skipped), notes=tuple(notes)
         )
@@ -193,11 +193,13 @@ class Columns:
         category_ids[:] = np.array([labels.get(c, -1) for c in categories.tolist()], np.int32)[inverse]
         if unknown and self.faults != "keep":
             lost = (category_ids < 0) & present
-            self.leave_out(
-                "annotations of categories that are not listed",
-                f"{source} has an annotation of category id {unknown[0]}, which is not among its categories",
-                int(lost.sum()),
-            )
+            if lost.any():  # else their pictures are not listed either
+                self.leave_out(
+                    "annotations of categories that are not listed",
+                    f"{source} has an annotation of category id {unknown[0]}, which is not among its "
+                    "categories",
+                    int(lost.sum()),
+                )
             picture_ids[category_ids < 0] = DROPPED
 
     def dataset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from toolkit.data import cards
@@ -50,13 +51,15 @@ def load(source: str | Path, faults: Faults = "skip") -> Dataset:
 
 
 def load_pictures(source: str | Path, faults: Faults = "skip") -> Dataset:
-    """As `load`; of files whose labels cannot be read, the pictures alone."""
+    """As `load`; where the labels cannot be read, the pictures alone, with a note of the reason."""
     try:
         return load(source, faults)
-    except InputError:
+    except InputError as error:
         if not Path(source).is_dir():
             raise
-        return registry.read(source, "folder", faults=faults)
+        dataset = registry.read(source, "folder", faults=faults)
+        notes = (*dataset.intake.notes, f"only the pictures count: {error}")
+        return replace(dataset, intake=replace(dataset.intake, notes=notes))
 
 
 def load_part(source: str | Path, split: str = "", faults: Faults = "skip") -> Dataset:

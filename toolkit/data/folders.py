@@ -50,10 +50,7 @@ def fresh_folder(folder: str | Path, overwrite: bool = False) -> AbstractContext
     where it holds nothing but a data set."""
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
-        raise InputError(
-            f"{folder} exists already: choose another place for the output, or replace it with --overwrite "
-            "(overwrite)"
-        )
+        raise InputError(f"{folder} exists already: choose another place for the output or remove it first")
     for entry in folder.iterdir() if folder.is_dir() else ():
         own = _OWN_FOLDERS if entry.is_dir() else _OWN_FILES
         if not own.fullmatch(entry.name):

@@ -100,6 +100,7 @@ class Intake:
 def kept_intake(folder: Path) -> Intake | None:
     """The intake that an earlier import has written beside a canonical folder; None where there is none."""
     try:
-        return Intake.from_dict(json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        record = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        return Intake.from_dict(record) if record["format"] and "left_out" in record else None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None

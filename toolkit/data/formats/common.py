@@ -16,7 +16,7 @@ import numpy as np
 
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
-from toolkit.data.intake import FILE_NAME
+from toolkit.data.intake import FILE_NAME, kept_intake
 from toolkit.pictures import IMAGE_SUFFIXES, Unreadable
 from toolkit.pictures import picture_size as picture_size
 
@@ -30,13 +30,17 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(_EXTENSIONS)
 
 
-def list_files(folder: Path, accept: Callable[[str], bool] = is_picture) -> list[str]:
+def list_files(
+    folder: Path, accept: Callable[[str], bool] = is_picture, imports: list[str] | None = None
+) -> list[str]:
     """Names below `folder`, relative and sorted; hidden folders and files, what a Mac's archives add, and
-    data sets that an import has put there are left out."""
+    data sets that an import has put there are left out. The last are added to `imports`."""
     paths = []
     for parent, folders, files in os.walk(folder):
-        if FILE_NAME in files and not os.path.samefile(parent, folder):
+        if FILE_NAME in files and not os.path.samefile(parent, folder) and kept_intake(Path(parent)):
             folders.clear()
+            if imports is not None:
+                imports.append(os.path.relpath(parent, folder).replace(os.sep, "/"))
             continue
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         inside = os.path.relpath(parent, folder)

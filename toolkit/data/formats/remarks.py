@@ -23,6 +23,7 @@ _OTHER_TYPE = "pictures of this type are not read: convert it first"
 _READ_BESIDE = ("metadata.json", "notes.json")  # FiftyOne's and Label Studio's, beside their labels
 _CLEAR = 60  # the least score of a sign that lines of labels are there
 _LOOKED_AT = 200  # pictures whose header is compared with the recorded size
+_ENDINGS = {"voc": ".xml", "yolo": ".txt", "kitti": ".txt", "labelme": ".json"}  # of labels, by format
 # Formats with a label file for each picture, by the kind of such a file.
 _BY_PICTURE = {"voc": "voc", "yolo-lines": "yolo", "labelme": "labelme", "kitti": "kitti"}
 
@@ -66,6 +67,11 @@ def _notes(dataset: Dataset, files: Survey) -> Iterator[str]:
         yield f"{len(gifs)} GIF pictures came in: their first frame counts (the first: {gifs[0]})"
     if unread := _unread(intake, files):
         yield f"files of no format that is read stay outside: {shown(unread, 4)}"
+    if files.imports:
+        yield f"data sets that an import has written there are not read again: {shown(files.imports, 4)}"
+    flat = (dataset.boxes[:, 2:] <= dataset.boxes[:, :2]).any(axis=1)
+    if flat.any():
+        yield f"{flat.sum()} boxes have no area: toolkit data doctor lists them"
     yield from _size_notes(dataset)
     yield from _class_notes(dataset)
 
@@ -105,8 +111,9 @@ def _labels_of_other_formats(dataset: Dataset, files: Survey) -> list[LeftOut]:
     empty = {_stem(dataset.files[i]) for i in np.flatnonzero(np.diff(dataset.starts) == 0).tolist()}
     if not empty or dataset.intake.format == "folder":
         return []
-    others = [name for name in files.ending(".xml", ".txt", ".json") if _stem(name) in empty]
-    kinds = {name: _BY_PICTURE.get(kind_of(files.top / name), "") for name in others[:1000]}
+    endings = {".xml", ".txt", ".json"} - {_ENDINGS.get(dataset.intake.format, "")}
+    others = [name for name in files.ending(*endings) if _stem(name) in empty]
+    kinds = {name: _BY_PICTURE.get(kind_of(files.top / name), "") for name in others}
     lost = [name for name, format in kinds.items() if format not in ("", dataset.intake.format)]
     if not lost:
         return []

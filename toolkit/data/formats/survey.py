@@ -43,6 +43,7 @@ class Survey:
     pictures: tuple[str, ...]  # relative and sorted, as everything here
     labels: tuple[str, ...]  # files that may be labels
     others: tuple[str, ...]  # pictures of types that are not read
+    imports: tuple[str, ...] = ()  # folders that an import has written
 
     def ending(self, *suffixes: str) -> list[str]:
         """Label files with one of these suffixes."""
@@ -82,7 +83,8 @@ def survey(path: Path) -> Survey:
     if path.is_file():
         return Survey(path.parent, (), (path.name,), ())
     pictures, labels, others = [], [], []
-    for name in list_files(path, lambda name: True):
+    imports: list[str] = []
+    for name in list_files(path, lambda name: True, imports):
         last = name.rsplit("/", 1)[-1]
         if is_picture(last):
             pictures.append(name)
@@ -91,7 +93,7 @@ def survey(path: Path) -> Survey:
                 labels.append(name)
         elif is_other_picture(last):
             others.append(name)
-    return Survey(path, tuple(pictures), tuple(labels), tuple(others))
+    return Survey(path, tuple(pictures), tuple(labels), tuple(others), tuple(sorted(imports)))
 
 
 def is_names_file(name: str) -> bool:
