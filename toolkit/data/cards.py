@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from toolkit.data.dataset import shown
+from toolkit.data.class_names import shown
 from toolkit.data.formats import registry
 from toolkit.runtime import InputError
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from toolkit.data import cards
 from toolkit.data.cards import Layout, card, names
-from toolkit.data.dataset import Dataset, shown
+from toolkit.data.class_names import shown
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import is_canonical
 from toolkit.data.formats import registry
 from toolkit.data.intake import Faults

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.class_names import compare_classes
-from toolkit.data.class_names import shown as shown  # for those that import it from here
+from toolkit.data.class_names import compare_classes, shown
 from toolkit.data.intake import Faults, Intake
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError

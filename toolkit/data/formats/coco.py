@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes, shown
+from toolkit.data.class_names import shown
+from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.folders import is_canonical
 from toolkit.data.formats.adding import LIMIT, in_order, numbers
 from toolkit.data.formats.coco_annotation import (

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes, shown
+from toolkit.data.class_names import shown
+from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.formats.adding import add_box, add_once, number, recorded_size
 from toolkit.data.formats.common import PictureFolder
 from toolkit.data.formats.json_stream import stream_json

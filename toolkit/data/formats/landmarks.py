@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, shown
+from toolkit.data.class_names import shown
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.adding import LIMIT, in_order, leave_out_all, numbers, recorded_size
 from toolkit.data.formats.common import PictureFolder, add_named_picture, list_files

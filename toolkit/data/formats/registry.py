@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Dataset, match_classes, shown
+from toolkit.data.class_names import shown
+from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.folders import check_apart, fresh_folder, is_canonical
 from toolkit.data.formats.coco import read_coco
 from toolkit.data.formats.coco_writer import write_coco_folder

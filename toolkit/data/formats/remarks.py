@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.data.class_names import difference, plain
-from toolkit.data.dataset import Dataset, shown
+from toolkit.data.class_names import difference, plain, shown
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import is_canonical
 from toolkit.data.formats.common import folded, picture_size
 from toolkit.data.formats.survey import Survey, kind_of, survey

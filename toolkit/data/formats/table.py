@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes, shown
+from toolkit.data.class_names import shown
+from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.formats.adding import add_box, leave_out_all, number, recorded_size
 from toolkit.data.formats.box_lines import box_line
 from toolkit.data.formats.common import PictureFolder, add_named_picture, is_picture

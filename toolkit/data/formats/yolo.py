@@ -13,7 +13,8 @@ import numpy as np
 
 from toolkit import boxes as box_formats
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes, shown
+from toolkit.data.class_names import shown
+from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.adding import leave_out_all
 from toolkit.data.formats.common import (

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import shown
+from toolkit.data.class_names import shown
 from toolkit.data.formats.common import path_parts
 from toolkit.data.formats.survey import Survey, is_names_file, kind_of
 from toolkit.data.formats.text import Note, numbered_lines, read_text
