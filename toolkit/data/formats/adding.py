@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from toolkit.data.builder import Columns
+from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.formats.common import PictureFolder, add_named_picture
 from toolkit.data.formats.shapes import Box
 from toolkit.data.splitting import split_of_folders
@@ -96,6 +98,23 @@ def add_box(
             return
         box = in_order(columns, box, place)
     columns.add_box(picture, box, labels.setdefault(name, len(labels)), ignore=ignore, **more)
+
+
+def with_classes(
+    columns: Columns, root: Path, labels: Mapping[str, int], source: str | Path, listed: Iterable[str] = ()
+) -> Dataset:
+    """The finished data set of labels that came by name.
+
+    Args:
+        columns: its pictures and boxes.
+        root: the folder that the pictures' names are relative to.
+        labels: the number of each class in `columns`.
+        source: what was read, for the sentences.
+        listed: the classes of a list, which come first and in its order; the others are sorted.
+    """
+    first = list(dict.fromkeys(listed))
+    dataset = columns.dataset(root, tuple(labels), source)
+    return match_classes(dataset, [*first, *sorted(labels.keys() - set(first))], "keep")
 
 
 def leave_out_all(columns: Columns, count: int, place: object) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.formats.adding import add_box, add_once, number
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats.adding import add_box, add_once, number, with_classes
 from toolkit.data.formats.common import PictureFolder
 from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.shapes import Box
@@ -47,7 +47,7 @@ def read_createml(path: str | Path, images: str | Path | None = None, faults: Fa
             place = f"{folder / name}, picture {i}"
             near = "" if images else name.rpartition("/")[0]
             _add_record(columns, pictures, seen, labels, record, place, split_of_list(name), near, fractions)
-    return match_classes(columns.dataset(pictures.folder, tuple(labels), path), sorted(labels), "keep")
+    return with_classes(columns, pictures.folder, labels, path)
 
 
 def _records(file: Path) -> list[dict[str, Any]]:

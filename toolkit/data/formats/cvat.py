@@ -9,8 +9,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.formats.adding import add_box, add_once, leave_out_all, number, recorded_size
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats.adding import add_box, add_once, leave_out_all, number, recorded_size, with_classes
 from toolkit.data.formats.common import PictureFolder
 from toolkit.data.formats.cvat_frames import Frames
 from toolkit.data.formats.shapes import Box, enclosing, turned, turned_ellipse
@@ -58,9 +58,7 @@ def read_cvat(path: str | Path, images: str | Path | None = None, faults: Faults
             _add_image(reading, image, split, folder / name, near)
         if root.find("track") is not None:
             _add_video(reading, root, split, folder / name, near)
-    dataset = reading.columns.dataset(reading.pictures.folder, tuple(reading.labels), path)
-    names = list(dict.fromkeys(reading.names))
-    return match_classes(dataset, names + sorted(set(reading.labels) - set(names)))
+    return with_classes(reading.columns, reading.pictures.folder, reading.labels, path, reading.names)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from toolkit.data.builder import Columns
 from toolkit.data.class_names import shown
-from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.formats.adding import add_box, add_once, number, recorded_size
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats.adding import add_box, add_once, number, recorded_size, with_classes
 from toolkit.data.formats.common import PictureFolder
 from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.shapes import Box, enclosing
@@ -53,9 +53,7 @@ def read_fiftyone(path: str | Path, images: str | Path | None = None, faults: Fa
     for name in files:
         near = "" if images else name.rpartition("/")[0]
         boxes.add_file(folder / name, split_of_list(name), near)
-    dataset = columns.dataset(boxes.pictures.folder, tuple(boxes.labels), path)
-    classes = list(dict.fromkeys(boxes.classes))
-    return match_classes(dataset, classes + sorted(set(boxes.labels) - set(classes)), "keep")
+    return with_classes(columns, boxes.pictures.folder, boxes.labels, path, boxes.classes)
 
 
 @dataclass

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.formats.adding import add_box, leave_out_all, number
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats.adding import add_box, leave_out_all, number, with_classes
 from toolkit.data.formats.common import PictureFolder, add_named_picture, is_picture, list_files
-from toolkit.data.formats.pairing import NAMES, Pair, Pairing, class_names
+from toolkit.data.formats.pairing import NAMES, Pair, Pairing, listed_classes
 from toolkit.data.formats.text import are_numbers, numbered_lines
 from toolkit.data.intake import Faults
 from toolkit.runtime import InputError, progress
@@ -58,7 +58,7 @@ def read_kitti(path: str | Path, images: str | Path | None = None, faults: Fault
             add_named_picture(columns, pictures, pair.picture, split, "the folder")
     if ignored:
         columns.note(f"{len(ignored)} DontCare regions were left out", ignored[0])
-    return match_classes(columns.dataset(pictures.folder, tuple(labels), path), class_names(top, labels))
+    return with_classes(columns, pictures.folder, labels, path, listed_classes(top, labels))
 
 
 def _label_files(top: Path) -> list[str]:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.adding import add_box, leave_out_all, recorded_size
+from toolkit.data.formats.adding import add_box, leave_out_all, recorded_size, with_classes
 from toolkit.data.formats.common import add_named_picture, filled_sizes
 from toolkit.data.formats.label_studio_shapes import region_box
 from toolkit.data.formats.label_studio_tasks import (
@@ -63,9 +63,7 @@ def read_label_studio(path: str | Path, images: str | Path | None = None, faults
     if len(firsts) == 1 and all("/" in file for file in columns.files):
         root /= firsts.pop()
         columns.files[:] = [file.partition("/")[2] for file in columns.files]
-    dataset = columns.dataset(root, tuple(tasks.labels), path)
-    classes = _label_config(folder / "label_config.xml")
-    return match_classes(dataset, classes + sorted(set(tasks.labels) - set(classes)), "keep")
+    return with_classes(columns, root, tasks.labels, path, _label_config(folder / "label_config.xml"))
 
 
 @dataclass

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.formats.adding import add_box, leave_out_all, number, recorded_size
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats.adding import add_box, leave_out_all, number, recorded_size, with_classes
 from toolkit.data.formats.common import PictureFolder, add_named_picture
-from toolkit.data.formats.pairing import Pair, Pairing, class_names
+from toolkit.data.formats.pairing import Pair, Pairing, listed_classes
 from toolkit.data.formats.shapes import enclosing
 from toolkit.data.formats.survey import survey
 from toolkit.data.formats.text import read_json
@@ -65,7 +65,7 @@ def read_labelme(path: str | Path, images: str | Path | None = None, faults: Fau
             _add_file(columns, labels, pairing, pair, split, content)
         else:
             add_named_picture(columns, pictures, pair.picture, split, "the folder")
-    return match_classes(columns.dataset(pictures.folder, tuple(labels), path), class_names(top, labels))
+    return with_classes(columns, pictures.folder, labels, path, listed_classes(top, labels))
 
 
 def _content(file: Path, columns: Columns) -> dict[str, Any] | InputError | None:

@@ -302,8 +302,8 @@ def _by_split(splits: dict[int, str]) -> list[tuple[int, str]]:
     return sorted(splits.items(), key=lambda item: order.index(item[1]))
 
 
-def class_names(top: Path, labels: Iterable[str]) -> list[str]:
-    """Classes in the order of the list beside the labels that names some of them, then the others, sorted.
+def listed_classes(top: Path, labels: Iterable[str]) -> list[str]:
+    """Classes in the order of the list beside the labels that names some of them; none where there is none.
 
     Args:
         top: the folder of the data set; CVAT's `labelmap.txt` (name:colour:parts:actions, one class a line)
@@ -316,6 +316,5 @@ def class_names(top: Path, labels: Iterable[str]) -> list[str]:
         names = [line.rsplit(":", 3)[0] if file == "labelmap.txt" else line for _, line in lines]
         names = [name for name in dict.fromkeys(names) if name != "# label"]  # CVAT's header
         if (file == "labelmap.txt" and names) or set(names) & labels:
-            names = [name for name in names if name in labels or name not in _NO_CLASSES]
-            return names + sorted(labels - set(names))
-    return sorted(labels)
+            return [name for name in names if name in labels or name not in _NO_CLASSES]
+    return []

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from toolkit.data.builder import Columns
 from toolkit.data.class_names import shown
-from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.formats.adding import add_box, leave_out_all, number, recorded_size
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats.adding import add_box, leave_out_all, number, recorded_size, with_classes
 from toolkit.data.formats.box_lines import box_line
 from toolkit.data.formats.common import PictureFolder, add_named_picture, is_picture
 from toolkit.data.formats.shapes import Box
@@ -57,7 +57,7 @@ def read_table(path: str | Path, images: str | Path | None = None, faults: Fault
         near = "" if images else name.rpartition("/")[0]
         boxes.add_table(_Table(folder / name, columns.note, split_of_list(name), near))
     classes = boxes.names.ordered(boxes.labels, columns.note)
-    return match_classes(columns.dataset(pictures.folder, tuple(boxes.labels), path), classes, "keep")
+    return with_classes(columns, pictures.folder, boxes.labels, path, classes)
 
 
 class _Table:

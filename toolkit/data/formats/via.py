@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.formats.adding import add_box, add_once, number
+from toolkit.data.dataset import Dataset
+from toolkit.data.formats.adding import add_box, add_once, number, with_classes
 from toolkit.data.formats.common import PictureFolder
 from toolkit.data.formats.shapes import Box, enclosing, turned_ellipse
 from toolkit.data.formats.survey import files_of_kind
@@ -77,8 +77,7 @@ def read_via(path: str | Path, images: str | Path | None = None, faults: Faults 
             continue
         for region in entry.regions:
             _add_region(columns, labels, picture, region, attribute, options, place)
-    dataset = columns.dataset(pictures.folder, tuple(labels), path)
-    return match_classes(dataset, list(dict.fromkeys([*options.values(), *sorted(labels)])))
+    return with_classes(columns, pictures.folder, labels, path, options.values())
 
 
 def _entries(folder: Path, name: str, settings: dict[str, Any], columns: Columns) -> list[_Entry]:

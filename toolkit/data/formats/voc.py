@@ -12,11 +12,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from toolkit.data.builder import Columns
-from toolkit.data.dataset import Dataset, match_classes
+from toolkit.data.dataset import Dataset
 from toolkit.data.folders import place_pictures, unique_names
-from toolkit.data.formats.adding import LIMIT, add_box, leave_out_all, number, recorded_size
+from toolkit.data.formats.adding import LIMIT, add_box, leave_out_all, number, recorded_size, with_classes
 from toolkit.data.formats.common import PictureFolder, add_named_picture, filled_sizes, list_files
-from toolkit.data.formats.pairing import PICTURE_FOLDERS, Pair, Pairing, class_names
+from toolkit.data.formats.pairing import PICTURE_FOLDERS, Pair, Pairing, listed_classes
 from toolkit.data.formats.shapes import Box, enclosing, turned
 from toolkit.data.formats.text import read_text, written, xml_root
 from toolkit.data.intake import Faults
@@ -65,8 +65,8 @@ def read_voc(
             _add_file(columns, labels, files, pair, split, 1.0 if one_based else 0.0)
         else:
             add_named_picture(columns, pictures, pair.picture, split, "the folder")
-    dataset = columns.dataset(_shortened(columns, pictures.folder), tuple(labels), path)
-    return match_classes(dataset, class_names(top, labels))
+    root = _shortened(columns, pictures.folder)
+    return with_classes(columns, root, labels, path, listed_classes(top, labels))
 
 
 def _shortened(columns: Columns, folder: Path) -> Path:
