@@ -20,7 +20,7 @@ HIDDEN = "\U000e0067"  # a part of the flags of England, Scotland and Wales
 def dejavu_alone(monkeypatch):
     """As on a machine without other fonts."""
     fonts.font_of.cache_clear()
-    fonts._said.clear()
+    fonts._named_packages.clear()
     monkeypatch.setattr(fonts, "_others", lambda: ())
     yield
     fonts.font_of.cache_clear()

@@ -95,13 +95,13 @@ def _package_for(character: str) -> str:
     return next(package for script, package in PACKAGES.items() if name.startswith(script))
 
 
-_said: set[str] = set()  # packages, each named once
+_named_packages: set[str] = set()  # packages, each named once
 
 
 def _say_missing(character: str) -> None:
     package = _package_for(character)
-    if package not in _said:
-        _said.add(package)
+    if package not in _named_packages:
+        _named_packages.add(package)
         print(
             f"warning: no installed font has {character!r} and others of its script, which are drawn as code "
             f"points: install a font that has them, on Debian and Ubuntu {package}",

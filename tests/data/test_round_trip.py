@@ -113,10 +113,10 @@ def test_what_goes_out_comes_back(format):
     @given(random_sets(held))
     def check(made):
         with TemporaryDirectory() as folder:
-            wanted, got = there_and_back(folder, held, made, format)
-            assert got.classes == wanted.classes
-            assert_same(got, wanted, held.without, held.tolerance)
-            assert got.intake.whole, got.intake.sentences()
+            original, returned = there_and_back(folder, held, made, format)
+            assert returned.classes == original.classes
+            assert_same(returned, original, held.without, held.tolerance)
+            assert returned.intake.whole, returned.intake.sentences()
 
     check()
 
@@ -125,12 +125,12 @@ def test_what_goes_out_comes_back(format):
 @given(random_sets(Held()))
 def test_pictures_alone_come_back(made):
     with TemporaryDirectory() as folder:
-        wanted, got = there_and_back(folder, Held(order=as_it_is), made, "folder")
-        above = len(min(wanted.files)) - len(min(got.files))  # a folder that has but one folder is that one
-        assert sorted(name[above:] for name in wanted.files) == sorted(got.files)
-        assert sorted(got.sizes.tolist()) == sorted(wanted.sizes.tolist())
-        assert (len(got.labels), got.classes) == (0, ())
-        assert got.intake.whole
+        original, returned = there_and_back(folder, Held(order=as_it_is), made, "folder")
+        above = len(min(original.files)) - len(min(returned.files))  # a lone folder is passed
+        assert sorted(name[above:] for name in original.files) == sorted(returned.files)
+        assert sorted(returned.sizes.tolist()) == sorted(original.sizes.tolist())
+        assert (len(returned.labels), returned.classes) == (0, ())
+        assert returned.intake.whole
 
 
 def test_every_format_that_is_written_is_tried():

@@ -18,6 +18,7 @@ from toolkit.cli.options import (
     Strict,
     Weights,
     drawable,
+    faults_of,
     parse_size,
 )
 
@@ -54,7 +55,7 @@ def data_import(
         images=images,
         link=not copy,
         overwrite=overwrite,
-        faults="refuse" if strict else "skip",
+        faults=faults_of(strict),
         **({"one_based": True} if one_based else {}),
     )
     intake, counts = dataset.intake, dataset.counts()
@@ -280,7 +281,7 @@ def data_prelabel(
     from toolkit.inference.run import run
     from toolkit.networks import open_model
 
-    network, dataset = open_model(model, weights), load_pictures(data, "refuse" if strict else "skip")
+    network, dataset = open_model(model, weights), load_pictures(data, faults_of(strict))
     paths = [dataset.path(i) for i in range(len(dataset))]
     unreadable: dict[int, str] | None = None if strict else {}
     boxes = run(network, paths, DetectSettings(conf=conf), batch=8, unreadable=unreadable)

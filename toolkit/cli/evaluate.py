@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,7 @@ from toolkit.cli.options import (
     Strict,
     Weights,
     Wish,
+    faults_of,
     parse_size,
 )
 from toolkit.runtime import InputError
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
     from toolkit.inference.backend import DetectSettings
 
 app = typer.Typer(no_args_is_help=True)
-
-
-def _faults(strict: bool) -> Literal["skip", "refuse"]:
-    return "refuse" if strict else "skip"
 
 
 def _evaluate(
@@ -59,7 +56,7 @@ def _evaluate(
     from toolkit.export.folder import write_threshold
     from toolkit.networks import open_model
 
-    faults = _faults(strict)
+    faults = faults_of(strict)
     dataset = load_part(data, split, faults)
     evaluation = evaluate_by(protocol, open_model(model, weights), dataset, settings, faults)
     skipped = print_intake(dataset.intake) + evaluation.skipped
@@ -214,7 +211,7 @@ def evaluate_widerface(
     if bool(model) == bool(detections):
         raise InputError("name a network with --model or finished detections with --detections, one of them")
     settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size), clip=False)
-    faults = _faults(strict)
+    faults = faults_of(strict)
     dataset = load_part(data, split, faults)
     source = detections or open_model(model, weights)
     evaluation = evaluate(source, dataset, data, settings, protocol, faults)
@@ -262,7 +259,7 @@ def evaluate_landmarks(
 
     if bool(model) == bool(predictions):
         raise InputError("name a network with --model or finished points with --predictions, one of them")
-    faults = _faults(strict)
+    faults = faults_of(strict)
     dataset = load_part(data, split, faults)
     if dataset.keypoints is None:
         raise InputError(f"{data} has no landmarks: nothing to evaluate")

@@ -79,27 +79,27 @@ def detect(
     begin = time.perf_counter()
     if (video := open_video(source, frames)) is not None:  # a camera has the length 0
         target = (output or Path("detections")) / video.copy_name
-        found = annotate_video(network, video, target, frames, settings)
-        readable = list(range(len(found)))
+        results = annotate_video(network, video, target, frames, settings)
+        readable = list(range(len(results)))
         names = [f"frame {i}" for i in readable]
         print_message(f"wrote {target}")
     else:
         paths, skipped = _pictures(source, strict)
         copies = _copies(source, paths, output)
         unreadable: dict[int, str] | None = {} if Path(source).is_dir() and not strict else None
-        found = list(progress(run(network, paths, settings, unreadable=unreadable), "pictures", len(paths)))
+        results = list(progress(run(network, paths, settings, unreadable=unreadable), "pictures", len(paths)))
         skipped += skipped_pictures(paths, unreadable or {})
         readable = [i for i in range(len(paths)) if i not in (unreadable or {})]
-        found = [found[i] for i in readable]
+        results = [results[i] for i in readable]
         names = [str(paths[i]) for i in readable]
-        for i, boxes in zip(readable, found, strict=True) if copies else ():
+        for i, boxes in zip(readable, results, strict=True) if copies else ():
             save_image(copies[i], annotate(load_image(paths[i]), boxes, network.io))
     seconds = time.perf_counter() - begin
     if coco is not None:
-        rows = [row for i, boxes in zip(readable, found, strict=True) for row in as_coco(boxes, i + 1)]
+        rows = [row for i, boxes in zip(readable, results, strict=True) for row in as_coco(boxes, i + 1)]
         with whole_file(coco) as temporary:
             temporary.write_text(json.dumps(rows))
-    records = [(name, as_records(boxes, network.io)) for name, boxes in zip(names, found, strict=True)]
+    records = [(name, as_records(boxes, network.io)) for name, boxes in zip(names, results, strict=True)]
     lines = [
         [name, d["class"], f"{d['score']:.3f}", " ".join(f"{v:.0f}" for v in d["box"])]
         for name, detections in records
@@ -107,8 +107,8 @@ def detect(
     ]
     if len(lines) > 200:
         print_message(f"the table shows the first 200 of {len(lines)} detections: use --json to see all")
-    fps = len(found) / seconds
-    print_message(f"{len(found)} pictures, {len(lines)} detections, {seconds:.2f} s, {fps:.1f} pictures/s")
+    fps = len(results) / seconds
+    print_message(f"{len(results)} pictures, {len(lines)} detections, {seconds:.2f} s, {fps:.1f} pictures/s")
     print_answer(
         {
             "results": [{"image": name, "detections": detections} for name, detections in records],
@@ -164,39 +164,40 @@ def landmarks(
         target = (output or Path("landmarks")) / video.copy_name
         tracking = faces.Tracking(every=every, smoothing=smoothing)
         tracker = faces.FaceTracker(*networks, settings, tracking, video.fps)
-        found = faces.annotate_faces_video(tracker, video, target, frames)
-        names = [f"frame {i}" for i in range(len(found))]
-        print_message(f"wrote {target}; the detector ran on {tracker.detections} of {len(found)} frames")
+        face_lists = faces.annotate_faces_video(tracker, video, target, frames)
+        names = [f"frame {i}" for i in range(len(face_lists))]
+        print_message(f"wrote {target}; the detector ran on {tracker.detections} of {len(face_lists)} frames")
     else:
         paths, skipped = _pictures(source, strict)
         copies = _copies(source, paths, output)
         unreadable: dict[int, str] | None = {} if Path(source).is_dir() and not strict else None
-        found = []
+        face_lists = []
         for i, path in enumerate(progress(paths, "pictures")):
             picture = load_readable(path, i, unreadable)
             if picture is not None:
-                found.append(faces.detect_faces(picture, *networks, settings))
+                face_lists.append(faces.detect_faces(picture, *networks, settings))
         skipped += skipped_pictures(paths, unreadable or {})
         readable = [i for i in range(len(paths)) if i not in (unreadable or {})]
         names = [str(paths[i]) for i in readable]
-        for i, each in zip(readable, found, strict=True) if copies else ():
+        for i, each in zip(readable, face_lists, strict=True) if copies else ():
             save_image(copies[i], faces.annotate_faces(load_image(paths[i]), each))
     seconds = time.perf_counter() - begin
-    records = [(name, faces.as_records(each)) for name, each in zip(names, found, strict=True)]
+    records = [(name, faces.as_records(each)) for name, each in zip(names, face_lists, strict=True)]
     rows = [
         [name, f"{face['score']:.3f}", " ".join(f"{v:.0f}" for v in face["box"])]
         for name, each in records
         for face in each
     ]
     print_message(
-        f"{len(found)} pictures, {len(rows)} faces, {seconds:.2f} s, {len(found) / seconds:.1f} pictures/s"
+        f"{len(face_lists)} pictures, {len(rows)} faces, {seconds:.2f} s, "
+        f"{len(face_lists) / seconds:.1f} pictures/s"
     )
     print_answer(
         {
             "results": [{"image": name, "faces": each} for name, each in records],
             "skipped": as_json_list(skipped),
             "seconds": seconds,
-            "pictures_per_second": len(found) / seconds,
+            "pictures_per_second": len(face_lists) / seconds,
         },
         as_json,
         table("", ["picture", "score", "x1 y1 x2 y2 (px)"], rows[:200]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -47,6 +47,13 @@ def parse_size(text: str) -> tuple[int, int] | None:
 Strict = Annotated[
     bool, typer.Option("--strict", help="Stop with exit code 2 at the first fault instead of skipping it.")
 ]
+
+
+def faults_of(strict: bool) -> Literal["skip", "refuse"]:
+    """What readers do about faults, by --strict."""
+    return "refuse" if strict else "skip"
+
+
 Data = Annotated[str, typer.Argument(help="A data set by name (a card in datasets/) or by path.")]
 Format = Annotated[
     str,

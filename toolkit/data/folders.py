@@ -97,11 +97,11 @@ def place_pictures(
             raise InputError(f"the picture {dataset.path(i)} is missing") from None
 
 
-_COCO_WORDS = ("instances_", "person_keypoints_")
+COCO_WORDS = ("instances_", "person_keypoints_")  # how COCO's own files with boxes begin
 
 
 def is_canonical(path: Path) -> bool:
     """Whether it is a folder as `formats.canonical.save` writes it, not COCO's own of the same folders."""
     names = [file.name for file in (path / "annotations").glob("*.json")]
-    own = bool(names) and not any(name.startswith(_COCO_WORDS) for name in names)
+    own = bool(names) and not any(name.startswith(COCO_WORDS) for name in names)
     return own and (path / "images").is_dir()

@@ -15,7 +15,7 @@ import numpy as np
 from toolkit.data.builder import Columns
 from toolkit.data.class_names import shown
 from toolkit.data.dataset import Dataset, match_classes
-from toolkit.data.folders import is_canonical
+from toolkit.data.folders import COCO_WORDS, is_canonical
 from toolkit.data.formats.adding import LIMIT, in_order, numbers
 from toolkit.data.formats.coco_annotation import (
     CATEGORY_LIMIT,
@@ -53,7 +53,7 @@ def _coco_files(path: Path, columns: Columns) -> list[tuple[str, Path]]:
             deeper = _coco_like([path / name for name in names if "/" in name], columns)
             files = [file for file in deeper if file.parent.name.lower() in SPLIT_WORDS] or deeper
         with_boxes = [file for file in files if not file.name.startswith(OTHER_TASKS)]
-        for prefix in ("instances_", "person_keypoints_"):
+        for prefix in COCO_WORDS:
             with_boxes = [file for file in with_boxes if file.name.startswith(prefix)] or with_boxes
         if len(with_boxes) < len(files):
             others = sorted({file.name for file in files} - {file.name for file in with_boxes})
