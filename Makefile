@@ -70,6 +70,7 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.exports scores
 	$(BIN)/python -m tests.benchmarks.exports files
 	$(BIN)/python -m tests.benchmarks.runner int8
+	$(BIN)/python -m tests.benchmarks.orientation
 	$(BIN)/python -m tests.benchmarks.notebooks
 	$(BIN)/python -m tests.benchmarks.tables
 
