@@ -122,7 +122,7 @@ def export(model: TorchNetwork, folder: Path, size: tuple[int, int]) -> list[Pat
 
 def build(model: TorchNetwork, size: tuple[int, int]) -> Any:
     """The caffe.NetParameter of the model, with its weights, from the graph that torch.export traces."""
-    shape = [1, 3, size[1], size[0]]
+    shape = [1, model.io.channels, size[1], size[0]]
     program = torch.export.export(model, (torch.zeros(shape),))
     net = net_parameter()(name=type(model).__name__)
     net.layer.add(name=INPUT, type="Input", top=[INPUT], input_param={"shape": [{"dim": shape}]})
@@ -357,7 +357,7 @@ class CaffeModel(FromMaps):
                 raise InputError(f"there is no {file}: a Caffe model is a .prototxt with its .caffemodel")
         try:
             self.net = cv2.dnn.readNetFromCaffe(str(text), str(weights))
-            blank = np.zeros((1, 3, io.input_size[1], io.input_size[0]), np.float32)
+            blank = np.zeros((1, io.channels, io.input_size[1], io.input_size[0]), np.float32)
             self.predict(blank)  # OpenCV reads the weights of a layer when it first runs
         except cv2.error as error:
             raise InputError(

@@ -55,10 +55,10 @@ def export(
     if samples is None or not len(samples):
         raise InputError("MNN int8 is calibrated on pictures and none were given: name some with samples")
     pixels = samples / np.float32(io.scale) + np.float32(io.mean)
-    if samples.ndim != 4 or samples.shape[1] != 3 or pixels.min() < -0.5 or pixels.max() > 255.5:
+    if samples.ndim != 4 or samples.shape[1] != io.channels or pixels.min() < -0.5 or pixels.max() > 255.5:
         low, high = (0 - io.mean) * io.scale, (255 - io.mean) * io.scale
         raise InputError(
-            f"MNN int8 is calibrated on network inputs (N, 3, H, W) in {low:g}..{high:g}, found "
+            f"MNN int8 is calibrated on network inputs (N, {io.channels}, H, W) in {low:g}..{high:g}, found "
             f"{samples.shape} in {samples.min():g}..{samples.max():g}"
         )
     if io.channel_order == "BGR":

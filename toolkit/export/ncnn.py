@@ -38,7 +38,9 @@ def export(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             buffer = io_module.BytesIO()  # on a full disk torch.jit.save aborts the process
-            torch.jit.save(torch.jit.trace(model, torch.zeros(1, 3, size[1], size[0])), buffer)
+            torch.jit.save(
+                torch.jit.trace(model, torch.zeros(1, model.io.channels, size[1], size[0])), buffer
+            )
         script.write_bytes(buffer.getvalue())
         run = subprocess.run(
             [pnnx.EXEC_PATH, script.name, f"fp16={int(precision == 'fp16')}"],

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolkit.inference.backend import DetectSettings
-from toolkit.models.decode import Boxes, Suppression, decode_boxes, probabilities
+from toolkit.models.decode import Boxes, Suppression, box_numbers, confidences, decode_boxes
 from toolkit.models.detector import Detector
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import FromMaps, TorchNetwork
@@ -53,7 +53,7 @@ def export(model: TorchNetwork, folder: Path, size: tuple[int, int]) -> list[Pat
     """Write `model.onnx` into `folder` for inputs of `size` (w, h); the batch is free. -> [file]."""
     path = folder / "model.onnx"
     outputs = [f"map{i}" for i in range(model.io.outputs)]
-    path.write_bytes(_to_onnx(model, size, outputs).SerializeToString())
+    path.write_bytes(_to_onnx(model, model.io.channels, size, outputs).SerializeToString())
     return [path]
 
 
@@ -70,7 +70,7 @@ def export_end2end(
     """
     onnx = require("onnx", "export")
     DetectSettings(conf=conf, iou=iou)  # checks their ranges
-    proto = _to_onnx(Decoded(model).eval(), size, ["boxes_per_cell", "scores_per_class"])
+    proto = _to_onnx(Decoded(model).eval(), model.io.channels, size, ["boxes_per_cell", "scores_per_class"])
     cells = sum(
         len(head.anchors) * (size[0] // head.stride) * (size[1] // head.stride) for head in model.io.heads
     )
@@ -102,17 +102,17 @@ class Decoded(nn.Module):
         boxes, scores = [], []
         for raw, head in zip(self.model(x), self.model.io.heads, strict=True):
             h, w = raw.shape[2:]
-            cells = raw.reshape(-1, len(head.anchors), 5 + len(self.model.io.classes), h, w)
+            cells = raw.reshape(-1, len(head.anchors), head.values + len(self.model.io.classes), h, w)
+            cells = cells.permute(0, 1, 3, 4, 2)  # (N, A, h, w, 5 + C)
             row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
             corner = torch.stack((column, row), -1).float()  # (h, w, 2)
             anchors = torch.from_numpy(head.relative_anchors((w, h)))[:, None, None]  # (A, 1, 1, 2)
             grid = torch.tensor([w, h], dtype=torch.float32)
-            raw_boxes = cells[:, :, :4].permute(0, 1, 3, 4, 2)  # (N, A, h, w, 4)
-            _, box = decode_boxes(raw_boxes, corner, grid, anchors, head)
+            _, box = decode_boxes(box_numbers(cells, head), corner, grid, anchors, head)
             half = box[..., 2:] / 2
             boxes.append(torch.cat((box[..., :2] - half, box[..., :2] + half), -1).flatten(1, 3))
-            answers = probabilities(cells[:, :, 4:], head)
-            scores.append((answers[:, :, :1] * answers[:, :, 1:]).transpose(1, 2).flatten(2))
+            objectness, classes = confidences(cells, head)
+            scores.append((objectness[..., None] * classes).flatten(1, 3).transpose(1, 2))
         return torch.cat(boxes, 1), torch.cat(scores, 2)
 
 
@@ -157,10 +157,10 @@ class _Samples:
         return None if chw is None else {self.name: np.ascontiguousarray(chw[None])}
 
 
-def _to_onnx(model: nn.Module, size: tuple[int, int], outputs: Sequence[str]) -> Any:
-    """A ModelProto for inputs (N, 3, h, w) of `size` (w, h)."""
+def _to_onnx(model: nn.Module, channels: int, size: tuple[int, int], outputs: Sequence[str]) -> Any:
+    """A ModelProto for inputs (N, channels, h, w) of `size` (w, h)."""
     require("onnxscript", "export")
-    x = torch.zeros(2, 3, size[1], size[0])
+    x = torch.zeros(2, channels, size[1], size[0])
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns of a missing torchvision, which nothing here needs

@@ -89,7 +89,7 @@ class DarknetReference:
         )
         if "input" not in arrays or not logits:
             raise InputError(f"{path} is not a darknet reference: expected arrays input and logits_<layer>")
-        self.x = arrays["input"].reshape(1, 3, *arrays["input"].shape[-2:]).astype(np.float32)
+        self.x = arrays["input"].reshape(1, -1, *arrays["input"].shape[-2:]).astype(np.float32)
         # (A * (5 + C), h, w); coarsest first
         self.maps = sorted((arrays[k][None] for k in logits), key=lambda m: m.shape[-1])
         csv = path.with_name(path.name.replace(".raw.npz", ".layers.csv"))

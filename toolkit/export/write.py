@@ -76,7 +76,7 @@ def export_model(
             f"{' and '.join(unfit)} needs: leave it out, or choose among {', '.join(own)}"
         )
     io = model.io.with_size(size or model.io.input_size)
-    samples = np.zeros((0, 3, io.input_size[1], io.input_size[0]), np.float32)
+    samples = np.zeros((0, io.channels, io.input_size[1], io.input_size[0]), np.float32)
     calibrated = [fmt for fmt in formats if FORMATS[fmt].calibrated]
     if calibrated:
         if calibration is None:

@@ -24,7 +24,7 @@ class DetectSettings:
         iou: overlap above which boxes of one class suppress each other, 0..1.
         nms: "plain" or "diou", see `toolkit.boxes.nms`.
         resize: "bilinear" (OpenCV, on bytes) or "darknet" (align-corners, on floats, as darknet's).
-        fit: "stretch" or "letterbox".
+        fit: "stretch" or "letterbox"; None for the network's own.
         size: input size (w, h) in px; None for the network's own.
         clip: clip boxes to the picture; darknet does not.
         long_side: input with the proportions of each picture, its long side this many px (0: as the picture)
@@ -41,7 +41,7 @@ class DetectSettings:
     iou: float = 0.45
     nms: str = "plain"
     resize: str = "bilinear"
-    fit: str = "stretch"
+    fit: str | None = None
     size: tuple[int, int] | None = None
     clip: bool = True
     long_side: int | None = None
@@ -53,7 +53,7 @@ class DetectSettings:
             ("fit", self.fit, tuple(FITS)),
         )
         for name, value, values in choices:
-            if value not in values:
+            if value is not None and value not in values:
                 raise InputError(f"{name} must be one of {', '.join(values)}, not {value!r}")
         for name, number in (("conf", self.conf), ("iou", self.iou)):
             if not isinstance(number, (int, float)) or not 0 <= number <= 1:

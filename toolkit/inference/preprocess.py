@@ -50,12 +50,12 @@ def preprocess(
         image: RGB (H, W, 3) uint8.
         io: size, colour order and normalisation of the network input.
         settings: `resize`, `fit`, `size` and `long_side` are used.
-        out: float32 (h, w, 3) memory to use for the pixels. The colours of a pixel are then adjacent, the
-            memory format (channels_last) that torch's convolutions take without a copy; by default the
+        out: float32 (h, w, channels) memory to use for the pixels. The colours of a pixel are then adjacent,
+            the memory format (channels_last) that torch's convolutions take without a copy; by default the
             result is contiguous, which every engine takes.
 
     Returns:
-        The network input, float32 (3, h, w), and the placement of the picture in it.
+        The network input, float32 (channels, h, w), and the placement of the picture in it.
 
     Raises:
         InputError: `image` is not RGB uint8, or the network does not accept the size.
@@ -68,21 +68,22 @@ def preprocess(
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(f"expected an RGB picture (H, W, 3) of uint8, found {image.shape} of {image.dtype}")
+    source = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if io.channels == 1 else image
     inner: NDArray[np.generic]
     own = (image.shape[1], image.shape[0])
     if settings.long_side is None:
-        placement = FITS[settings.fit](own, io.check_size(settings.size or io.input_size))
+        placement = FITS[settings.fit or io.fit](own, io.check_size(settings.size or io.input_size))
     else:
         placement = padded(own, settings.long_side or max(own), io.stride)
     outer = placement.outer
     (w, h), (x, y) = placement.inner, placement.offset
     if settings.resize == "darknet":
-        inner = resize_darknet(image.astype(np.float32), w, h)
+        inner = resize_darknet(source.astype(np.float32), w, h)
     else:
-        inner = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
+        inner = cv2.resize(source, (w, h), interpolation=cv2.INTER_LINEAR).reshape(h, w, -1)
     if io.channel_order == "BGR":
         inner = inner[..., ::-1]
-    pixels = np.empty((outer[1], outer[0], 3), np.float32) if out is None else out
+    pixels = np.empty((outer[1], outer[0], io.channels), np.float32) if out is None else out
     if placement.inner != outer:
         pixels[:] = 127.5
     pixels[y : y + h, x : x + w] = inner

@@ -88,7 +88,7 @@ def run(
         else:
             if not hasattr(own, "pixels"):  # new memory for every batch takes longer than resizing
                 w, h = model.io.check_size(settings.size or model.io.input_size)
-                own.pixels = np.empty((batch, h, w, 3), np.float32)
+                own.pixels = np.empty((batch, h, w, model.io.channels), np.float32)
             pixels = own.pixels[: len(pictures)]
             placements = [
                 preprocess(picture, model.io, settings, out)[1]

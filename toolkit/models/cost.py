@@ -161,7 +161,9 @@ def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> C
     shadow = copy.deepcopy(model).eval().to("meta")
     with _TRACING, torch.no_grad():
         graph = _LayerTracer().trace(shadow)
-        _Shapes(fx.GraphModule(shadow, graph)).run(torch.empty(1, 3, size[1], size[0], device="meta"))
+        _Shapes(fx.GraphModule(shadow, graph)).run(
+            torch.empty(1, model.io.channels, size[1], size[0], device="meta")
+        )
 
     nodes = list(graph.nodes)
     last_use = {source: i for i, node in enumerate(nodes) for source in node.all_input_nodes}

@@ -1,7 +1,9 @@
 """The one decoding: raw head maps to boxes, in numpy and in torch, and the suppression that follows.
 
 darknet's get_yolo_box and get_yolo_detections: x = (i + sigmoid(tx) s - (s - 1) / 2) / w with s = scale_x_y,
-width = exp(tw) anchor_w / net_w; new_coords (YOLOv4-csp) has no sigmoid and (2 tw)^2.
+width = exp(tw) anchor_w / net_w; new_coords (YOLOv4-csp) has no sigmoid and (2 tw)^2. The classes of a
+[region] (YOLOv2) share a softmax; those of a [Gaussian_yolo] are multiplied by 1 - the mean uncertainty of
+the box (https://arxiv.org/abs/1904.04620).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor
 from toolkit.boxes import cxcywh_to_xyxy, nms
 
 if TYPE_CHECKING:
-    from toolkit.models.io import ModelIO
+    from toolkit.models.io import HeadIO, ModelIO
 
 Floats = NDArray[np.float32]
 Array = TypeVar("Array", NDArray[np.floating], Tensor)
@@ -88,13 +90,38 @@ def probabilities(raw: Array, head: Coordinates) -> Array:
     return sigmoid
 
 
+def box_numbers(raw: Array, head: HeadIO) -> Array:
+    """Cells (..., 5 + C), of a Gaussian head (..., 9 + C) -> tx, ty, tw, th (..., 4)."""
+    return raw[..., 0:8:2] if head.gaussian else raw[..., :4]
+
+
+def confidences(raw: Array, head: HeadIO) -> tuple[Array, Array]:
+    """Cells (..., 5 + C), of a Gaussian head (..., 9 + C) -> objectness (...) and classes (..., C), 0..1,
+    whose product is the score. The classes of a Gaussian head are reduced by the box's uncertainty."""
+    objectness, logits = probabilities(raw[..., head.values - 1], head), raw[..., head.values :]
+    classes = softmax(logits) if head.softmax else probabilities(logits, head)
+    if head.gaussian:
+        certainty = 1 - probabilities(raw[..., 1:8:2], head).mean(-1)
+        classes = classes * certainty[..., None]
+    return objectness, classes
+
+
+def softmax(raw: Array) -> Array:
+    """Over the last axis."""
+    if isinstance(raw, Tensor):
+        return raw.softmax(-1)
+    powers = np.exp(raw - raw.max(-1, keepdims=True))
+    shares: NDArray[np.floating] = powers / powers.sum(-1, keepdims=True)
+    return shares
+
+
 def decode_boxes(
     raw: Array, corner: Array, grid: Array, anchors: Array, head: Coordinates, cap: float | None = LARGEST
 ) -> tuple[Array, Array]:
     """Boxes of raw map values, after darknet's get_yolo_box. All arrays are numpy, or all are torch.
 
     Args:
-        raw: (..., 4 or more), first tx, ty, tw, th.
+        raw: (..., 4) or more, first tx, ty, tw, th; of a Gaussian head by `box_numbers`.
         corner: (..., 2) column and row of the cell.
         grid: (2,) columns and rows of the map.
         anchors: (..., 2) width and height relative to the network input.
@@ -130,7 +157,8 @@ def decode(maps: Sequence[Tensor] | Sequence[Floats], io: ModelIO, conf: float) 
     darknet boxes stay finite: tw and th are limited to `LARGEST`.
 
     Args:
-        maps: raw head maps (N, A * (5 + C), h, w), one per head of `io`, numpy or torch.
+        maps: raw head maps (N, A * (5 + C), h, w), one per head of `io`, numpy or torch; of a Gaussian head
+            (N, A * (9 + C), h, w).
         io: heads and classes of the network.
         conf: threshold, 0..1.
 
@@ -149,15 +177,16 @@ def decode(maps: Sequence[Tensor] | Sequence[Floats], io: ModelIO, conf: float) 
     parts: list[list[tuple[NDArray[np.generic], ...]]] = [[] for _ in range(len(arrays[0]))]
     for raw, head in zip(arrays, io.heads, strict=True):
         n, _, h, w = raw.shape
-        cells = raw.reshape(n, len(head.anchors), 5 + len(io.classes), h, w)
-        image, anchor, row, column = np.nonzero(probabilities(cells[:, :, 4], head) > conf)
+        cells = raw.reshape(n, len(head.anchors), head.values + len(io.classes), h, w)
+        image, anchor, row, column = np.nonzero(probabilities(cells[:, :, head.values - 1], head) > conf)
         picked = cells[image, anchor, :, row, column]  # (K, 5 + C)
-        objectness = probabilities(picked[:, 4], head)
+        objectness, classes = confidences(picked, head)
         grid = np.array([w, h], np.float32)
         corner = np.stack((column, row), 1).astype(np.float32)
-        _, boxes = decode_boxes(picked[:, :4], corner, grid, head.relative_anchors((w, h))[anchor], head)
+        anchors = head.relative_anchors((w, h))[anchor]
+        _, boxes = decode_boxes(box_numbers(picked, head), corner, grid, anchors, head)
         boxes = cxcywh_to_xyxy(boxes).astype(np.float32)
-        scores = objectness[:, None] * probabilities(picked[:, 5:], head)
+        scores = objectness[:, None] * classes
         cell, class_ids = np.nonzero(scores > conf)
         order = image[cell]
         for i in range(n):

@@ -13,19 +13,27 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.models.decode import Floats, probabilities
+from toolkit.models.decode import Floats, box_numbers, confidences
 from toolkit.runtime import InputError
 
 Outputs = Sequence[Floats]  # of one picture, in the order of the network, without the batch dimension
 
 
+def channels_of(channel_order: str) -> int:
+    """Channels of pictures in an order: 1 for "GRAY", otherwise 3."""
+    return 1 if channel_order == "GRAY" else 3
+
+
 class NetworkIO(Protocol):
     """How to feed a network, and what its outputs are.
 
-    The input is float32 (N, 3, H, W), (pixel - mean) * scale with pixels 0..255 in `channel_order`.
+    The input is float32 (N, channels, H, W), (pixel - mean) * scale with pixels 0..255 in `channel_order`.
 
     Attributes:
         task: "detection" or "landmarks".
+        channel_order: "RGB", "BGR" or "GRAY".
+        channels: 1 for "GRAY", otherwise 3.
+        fit: how a picture is fitted into the input unless told otherwise, "stretch" or "letterbox".
         good_error: an int8 file whose `output_error` is below this is as good in use as the float32 file.
         outputs: number of output arrays.
         heads: detection heads, coarsest first; empty for a network that finds no boxes.
@@ -44,6 +52,12 @@ class NetworkIO(Protocol):
 
     @property
     def channel_order(self) -> str: ...
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def fit(self) -> str: ...
 
     @property
     def mean(self) -> float: ...
@@ -76,13 +90,30 @@ class NetworkIO(Protocol):
 class HeadIO:
     """One detection head: a map with cells of `stride` px and `anchors` (w, h) in px of the network input.
 
-    `scale_x_y` and `new_coords` are the options of darknet's [yolo] layer; `decode_boxes` has the formulas.
+    The channels of an anchor are the four numbers of a box, the objectness and C classes. `decode_boxes` and
+    `confidences` have the formulas.
+
+    Attributes:
+        scale_x_y, new_coords: options of darknet's [yolo] layer.
+        softmax: the classes exclude each other (darknet's [region] layer).
+        gaussian: each number of a box is followed by its uncertainty (darknet's [Gaussian_yolo] layer).
     """
 
     stride: int
     anchors: tuple[tuple[float, float], ...]
     scale_x_y: float = 1.0
     new_coords: bool = False
+    softmax: bool = False
+    gaussian: bool = False
+
+    @property
+    def values(self) -> int:
+        """Channels of an anchor before its classes: 5, or 9 with uncertainties."""
+        return 9 if self.gaussian else 5
+
+    def channels(self, classes: int) -> int:
+        """Channels of the raw map."""
+        return len(self.anchors) * (self.values + classes)
 
     def relative_anchors(self, grid: tuple[int, int]) -> Floats:
         """Anchors (A, 2) relative to the size of an input whose map has `grid` (columns, rows) cells."""
@@ -90,14 +121,15 @@ class HeadIO:
         return np.array(self.anchors, np.float32) / sides
 
     def cells(self, raw: Floats) -> NDArray[np.float64]:
-        """Raw map of one picture, (1, A * (5 + C), h, w) or (A * (5 + C), h, w) -> (A, 5 + C, h * w)."""
+        """Raw map of one picture, (1, A * (5 + C), h, w) or (A * (5 + C), h, w) -> (A, h * w, 5 + C)."""
         channels, h, w = raw.shape[-3:]
-        return raw.reshape(len(self.anchors), channels // len(self.anchors), h * w).astype(np.float64)
+        cells = raw.reshape(len(self.anchors), channels // len(self.anchors), h * w)
+        return cells.transpose(0, 2, 1).astype(np.float64)
 
     def cell_scores(self, cells: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Cells (A, 5 + C, K) -> objectness x class probability (A, C, K)."""
-        confidences = probabilities(cells[:, 4:], self)
-        return confidences[:, :1] * confidences[:, 1:]
+        """Cells (A, K, 5 + C) -> objectness x class probability (A, K, C)."""
+        objectness, classes = confidences(cells, self)
+        return objectness[..., None] * classes
 
 
 @dataclass(frozen=True)
@@ -105,7 +137,7 @@ class ModelIO:
     """How to feed a detector and read its outputs; see `NetworkIO`.
 
     `heads` are in the order of the outputs, coarsest first. Input sides must be multiples of `stride`, the
-    stride of the deepest feature map.
+    stride of the deepest feature map. `fit` is what the network was trained with.
 
     >>> io = ModelIO((320, 320), ("cat", "dog"), (HeadIO(32, ((12.0, 18.0),)),), stride=32)
     >>> io.summary, io.with_size((352, 288)).input_size
@@ -119,10 +151,15 @@ class ModelIO:
     channel_order: str = "RGB"
     mean: float = 0.0
     scale: float = 1 / 255
+    fit: str = "stretch"
 
     task: ClassVar[str] = "detection"
     good_error: ClassVar[float] = 0.08
     threshold: ClassVar[float | None] = 0.25
+
+    @property
+    def channels(self) -> int:
+        return channels_of(self.channel_order)
 
     @property
     def outputs(self) -> int:
@@ -158,8 +195,8 @@ class ModelIO:
             for a, b, head in zip(picture, other, self.heads, strict=True):
                 p, q = head.cells(a), head.cells(b)
                 score, score2 = head.cell_scores(p), head.cell_scores(q)
-                boxes = np.abs(p[:, :4] - q[:, :4]).mean(1)
-                difference += float(np.abs(score - score2).sum() + (score.sum(1) * boxes).sum())
+                boxes = np.abs(box_numbers(p, head) - box_numbers(q, head)).mean(-1)
+                difference += float(np.abs(score - score2).sum() + (score.sum(-1) * boxes).sum())
                 total += float(score.sum())
         return difference / max(total, 1e-12)
 
@@ -203,6 +240,11 @@ class LandmarkIO:
     heads: ClassVar[tuple[HeadIO, ...]] = ()
     stride: ClassVar[int] = 1
     outputs: ClassVar[int] = 1
+    fit: ClassVar[str] = "stretch"
+
+    @property
+    def channels(self) -> int:
+        return channels_of(self.channel_order)
 
     @property
     def summary(self) -> str:

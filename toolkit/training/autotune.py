@@ -51,7 +51,7 @@ def bare_step(
     model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), 1e-6, 0.9)
     width, height = model.io.input_size
-    x = torch.rand(batch, 3, height, width, device=device).to(memory_format=layout)
+    x = torch.rand(batch, model.io.channels, height, width, device=device).to(memory_format=layout)
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
     def step() -> None:

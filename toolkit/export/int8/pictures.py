@@ -78,9 +78,9 @@ def _check_count(pictures: int) -> None:
 
 def checked_samples(samples: Floats, io: NetworkIO) -> Floats:
     samples = np.asarray(samples)
-    if samples.ndim != 4 or samples.shape[1] != 3 or samples.dtype != np.float32:
+    if samples.ndim != 4 or samples.shape[1] != io.channels or samples.dtype != np.float32:
         raise InputError(
-            f"calibration takes float32 (N, 3, H, W), found {samples.dtype} {samples.shape}: "
+            f"calibration takes float32 (N, {io.channels}, H, W), found {samples.dtype} {samples.shape}: "
             "make it with calibration_inputs"
         )
     if len(samples) < MINIMUM:
@@ -98,6 +98,8 @@ def checked_samples(samples: Floats, io: NetworkIO) -> Floats:
 
 def warn_of_colours(model: NcnnModel, io: NetworkIO, samples: Floats) -> None:
     """The files cannot say the order of their colours, but the network can: it was trained on one."""
+    if io.channels == 1:
+        return
     grey = np.abs(samples - samples[:, :1]).max((1, 2, 3)) < 1e-3
     if grey.mean() > 0.5:
         warnings.warn(

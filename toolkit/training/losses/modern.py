@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from toolkit.models.decode import decode_boxes
+from toolkit.models.decode import box_numbers, decode_boxes
 from toolkit.models.io import ModelIO
 from toolkit.runtime import InputError
 from toolkit.training.assign import IOU_KINDS, YoloLayer, darknet_matches, own_cells, shape_iou
@@ -69,7 +69,7 @@ def flatten(maps: Sequence[Tensor], io: ModelIO) -> tuple[Tensor, Tensor, Tensor
         origin = origin.view(-1, 4) + origin.new_tensor([i, 0, 0, 0])
         corner = origin[: h * w, [3, 2]].view(h, w, 2)
         size = flat.new_tensor(head.anchors) / (grid * head.stride)  # (A, 2)
-        _, box = decode_boxes(flat[..., :4], corner, grid, size[:, None, None], head, cap=CAP)
+        _, box = decode_boxes(box_numbers(flat, head), corner, grid, size[:, None, None], head, cap=CAP)
         boxes.append(box.reshape(n, -1, 4))
         answers = flat[..., 4:].logit(1e-6) if head.new_coords else flat[..., 4:]  # there already squashed
         logits.append(answers.reshape(n, a * h * w, -1))
