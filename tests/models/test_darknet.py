@@ -190,10 +190,42 @@ BAD_CFGS = {
     "not a cfg": ("hello\n", "expected .section. or key=value, found 'hello'"),
     "empty": ("", "does not begin with"),
     "no net": (conv(8), "does not begin with"),
-    "no yolo": (section("net", width=64, height=64) + conv(8), "no .yolo. section"),
+    "no yolo": (
+        section("net", width=64, height=64) + conv(8),
+        "no .yolo. or .Gaussian_yolo. or .region. section: expected a YOLO detector",
+    ),
     "unknown layer": (
-        GOOD.replace("[yolo]", "[lstm]\n[yolo]"),
-        "lstm.* unknown layer.* convolutional, maxpool, ",
+        GOOD.replace("[yolo]", "[shift]\n[yolo]"),
+        "shift.* unknown layer.* convolutional, maxpool, .* yolo",
+    ),
+    "recurrent": (GOOD.replace("[yolo]", "[crnn]\noutput=8\n[yolo]"), "crnn.* in line 20: .*memory"),
+    "classifier": (
+        section("net", width=64, height=64) + conv(8) + section("avgpool") + section("softmax"),
+        "expected a YOLO detector, found a classifier with .softmax. in line 15",
+    ),
+    "yolov1": (
+        section("net", width=64, height=64)
+        + conv(8)
+        + section("connected", output=99)
+        + section("detection"),
+        "detection.* in line 16: the fully connected detectors of YOLOv1",
+    ),
+    "xnor": (GOOD.replace("size=3", "xnor=1\nsize=3"), "in line 5: xnor=1 is not supported"),
+    "head of a head": (GOOD + conv(8), "its input is the .yolo. in line 20"),
+    "many channels": (GOOD.replace("[net]\n", "[net]\nchannels=4\n"), "channels=4 .* expected 3 .* or 1"),
+    "negative size": (GOOD.replace("size=3", "size=-3"), "in line 5: size=-3 is too small: expected 1"),
+    "no stride": (GOOD.replace("stride=32", "stride=0"), "stride=0 is too small: expected 1"),
+    "no filters": (GOOD.replace("filters=8", "filters=0"), "filters=0 is too small"),
+    "infinite": (GOOD.replace("mask=", "scale_x_y=inf\nmask="), "scale_x_y=inf is not a number"),
+    "underscore": (GOOD.replace("filters=8", "filters=1_0"), "filters=1_0 is not a whole number"),
+    "negative side": (GOOD.replace("width=64", "width=-64"), "width=-64 is too small"),
+    "negative anchor": (GOOD.replace("10,14", "10,-14"), "anchors= has -14, expected widths and heights"),
+    "no anchors": (GOOD.replace(f"anchors={ANCHORS}\n", ""), "anchors= is missing"),
+    "too few anchors": (GOOD.replace("num=6", "num=9"), "num=9, but anchors= has 12 numbers, expected 18"),
+    "no classes": (GOOD.replace("classes=3", "classes=0"), "classes=0 is too small"),
+    "oblong cells": (
+        GOOD.replace("stride=32", "stride_x=32\nstride_y=16"),
+        "map has 2x4 cells for an input of 64x64 px: cells that are not square",
     ),
     "unknown activation": (GOOD.replace("leaky", "wavy"), "unknown activation 'wavy'"),
     "cyclic route": (GOOD.replace("[yolo]", "[route]\nlayers=2\n[yolo]"), "layers=2 means layer 2"),
@@ -203,33 +235,41 @@ BAD_CFGS = {
     ),
     "route to text": (GOOD.replace("[yolo]", "[route]\nlayers=a\n[yolo]"), "not a list of numbers"),
     "route of sizes": (
-        section("net", width=64, height=64) + conv(8, 3, 2) + conv(8, 3, 2) + section("route", layers="0,1"),
+        section("net", width=64, height=64)
+        + conv(8, 3, 2)
+        + conv(8, 3, 2)
+        + section("route", layers="0,1")
+        + yolo("0,1,2"),
         "differ in size: 32x32, 16x16",
     ),
-    "odd anchors": (GOOD.replace(ANCHORS, ANCHORS + ", 7"), "13 numbers, expected pairs"),
-    "wrong num": (GOOD.replace("num=6", "num=5"), "num=5, but anchors= has 6"),
     "mask too far": (GOOD.replace("mask=0,1,2", "mask=4,5,6"), "points beyond the 6 anchors"),
     "filters": (GOOD.replace("filters=24", "filters=25"), "need 24 channels.* 25"),
     "groups": (
-        section("net", width=64, height=64) + conv(8, 3, 2) + conv(9, 3, groups=3),
+        section("net", width=64, height=64) + conv(8, 3, 2) + conv(9, 3, groups=3) + yolo("0,1,2"),
         "groups=3 .* do not fit 8 input channels",
     ),
-    "no number": (GOOD.replace("filters=8", "filters=many"), "filters=many is not a number"),
+    "no number": (GOOD.replace("filters=8", "filters=many"), "filters=many is not a whole number"),
     "missing width": (GOOD.replace("width=64", ""), "width= is missing"),
     "stride": (GOOD.replace("width=64", "width=70"), "not a multiple of this network's stride"),
-    "grey": (GOOD.replace("[net]\n", "[net]\nchannels=1\n"), "expected 3"),
     "shortcut size": (
-        section("net", width=64, height=64) + conv(8, 3, 2) + conv(8, 3, 2) + section("shortcut", from_=-2),
+        section("net", width=64, height=64)
+        + conv(8, 3, 2)
+        + conv(8, 3, 2)
+        + section("shortcut", from_=-2)
+        + yolo("0,1,2"),
         "layer 0 gives 32x32, expected 16x16",
     ),
-    "dilation": (GOOD.replace("size=3", "size=3\ndilation=2"), "dilation=2 is not supported"),
-    "antialiasing": (GOOD.replace("size=3", "size=3\nantialiasing=1"), "antialiasing=1 is not supported"),
+    "dilation": (
+        GOOD.replace("size=3", "size=2\ndilation=2"),
+        "dilation=2 with size=2 and a padding of 1 is not supported",
+    ),
     "weighted shortcut": (
         section("net", width=64, height=64)
         + conv(8)
         + conv(8)
-        + section("shortcut", from_=-2, weights_type="x"),
-        "weights_type=x is not supported",
+        + section("shortcut", from_=-2, weights_type="x")
+        + GOOD[GOOD.index("[yolo]") :],
+        "weights_type=x is unknown",
     ),
 }
 
@@ -257,30 +297,6 @@ def test_missing_cfg_and_names(tmp_path):
         load_darknet(cfg, names=names)
     names.write_text("cat\ndog\ncow\n")
     assert load_darknet(cfg, names=names).io.classes == ("cat", "dog", "cow")
-
-
-def test_bad_weights_leave_the_network_as_it_was(tmp_path):
-    model, path = create_model("yoloface-50k"), tmp_path / "a.weights"
-    save_weights(model, path)
-    good = path.read_bytes()
-    before = model.stem[0].conv.weight.clone()
-    faults = {
-        "truncated or belongs to another network": good[:-400],
-        "over-long or belongs to another network": good + b"\0" * 8,
-        "11247.2 floats, this network needs 11248": good[:-3],
-        "7 bytes and is truncated": good[:7],
-        "negative variances or values that are not finite": good[:20] + b"\xff" * (len(good) - 20),
-    }
-    for message, data in faults.items():
-        path.write_bytes(data)
-        with pytest.raises(InputError, match=message):
-            load_weights(model, path)
-    with pytest.raises(InputError, match="cannot read the weights"):
-        load_weights(model, tmp_path / "none.weights")
-    path.write_bytes(good)
-    with pytest.raises(InputError, match="11248 floats.* needs 27320"):
-        load_weights(create_model("yoloface-100k"), path)
-    assert (model.stem[0].conv.weight == before).all()
 
 
 @pytest.mark.parametrize("header", [Header(0, 1, 0, 77), Header(0, 2, 5, 2**40), Header(1, 0, 0, 3)])

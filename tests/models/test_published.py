@@ -9,7 +9,7 @@ from toolkit.models.cost import measure
 from toolkit.models.darknet.network import load_darknet
 from toolkit.models.darknet.weights import load_weights, save_weights
 from toolkit.models.darknet.write import to_cfg
-from toolkit.models.published import published_files
+from toolkit.models.published import can_fetch
 
 # name: input, convolutions, depthwise ones, floats in the weights file, BFLOPs
 PUBLISHED = {
@@ -26,7 +26,7 @@ PUBLISHED = {
     "yoloface-100k": ((112, 112), 36, 11, 27_320, 0.009),
     "yoloface-50k": ((56, 56), 24, 7, 11_248, 0.002),
 }
-WITH_WEIGHTS = [n for n in PUBLISHED if f"{n}/{n}.weights" in published_files()]
+WITH_WEIGHTS = [n for n in PUBLISHED if can_fetch(f"{n}/{n}.weights")]
 WITH_REFERENCE = ["nano-voc", "fastest-v2", "yoloface-500k-v2"]
 
 

@@ -81,8 +81,9 @@ def test_changes_that_do_not_fit(changes, message):
 def test_unknown_names_and_weights(tmp_path):
     with pytest.raises(InputError, match="unknown network 'yolov9'.* lite-voc, lite-coco"):
         create_model("yolov9")
-    with pytest.raises(InputError, match="lite-voc has no published weights.* nano-voc, nano-coco"):
-        create_model("lite-voc", "published")
+    mine = dataclasses.replace(SPECS["lite-voc"], name="mine")
+    with pytest.raises(InputError, match="mine has no published weights.* nano-voc, nano-coco"):
+        create_model(mine, "published")
     for name, content, message in (
         ("a.onnx", b"x", "expected a .weights or .pt file"),
         ("a.pt", b"not a checkpoint", "a.pt is not a checkpoint"),

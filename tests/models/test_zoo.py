@@ -3,12 +3,13 @@
 import gc
 import socket
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from toolkit.models.published import fetch, published_files
-from toolkit.models.zoo import published_weights
+from toolkit.models.published import blob_id, can_fetch, fetch, published_files
+from toolkit.models.zoo import create_model, has_published_weights, published_weights
 from toolkit.runtime import InputError
 
 FILE = "yoloface-50k/yoloface-50k.weights"
@@ -80,9 +81,9 @@ def test_download_once_and_keep(server, zoo, tmp_path):
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
-        ("corrupt", "differs from the published file"),
+        ("corrupt", "differs from the published file: its sha256"),
         ("404", "the server answers 404"),
-        ("cut", "differs from the published file|cannot download"),
+        ("cut", "differs from the published file: it has 22506 bytes|cannot download"),
         ("hang", "no answer in 0.5 seconds"),
     ],
 )
@@ -120,15 +121,92 @@ def test_a_local_zoo_is_checked(zoo, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="is missing in TOOLKIT_ZOO"):
         fetch(FILE)
     (tmp_path / "yoloface-50k").mkdir()
-    (tmp_path / FILE).write_bytes(b"other")
-    with pytest.raises(InputError, match="its sha256 is not"):
-        fetch(FILE)
+    for content, message in ((b"other", "it has 5 bytes"), (bytes(45_012), "its sha256 is not")):
+        (tmp_path / FILE).write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            fetch(FILE)
     with pytest.raises(InputError, match="not among the published files"):
         fetch("yolov9.weights")
 
 
 def test_every_published_file_is_the_one_in_the_registry(zoo, monkeypatch):
     for name, entry in published_files().items():
-        assert fetch(name).stat().st_size == entry.bytes
+        if entry.sha256:
+            assert fetch(name).stat().st_size == entry.bytes
+        else:
+            assert len(entry.blob) == 40
         assert len(entry.commit) == 40
         assert entry.url("https://host").startswith("https://host/dog-qiuqiu/")
+
+
+LARGE = {"lite-voc": 1_882_102, "lite-coco": 2_003_422, "spp-coco": 4_400_845}  # parameters
+
+
+def test_the_large_networks_have_published_weights_of_the_right_size():
+    """A darknet file is a header of 20 bytes and 4 for each parameter."""
+    for name, parameters in LARGE.items():
+        assert has_published_weights(name)
+        assert published_files()[f"{name}/{name}.weights"].bytes == 4 * parameters + 20
+    assert published_files()["spp-coco/spp-coco.conv.57"].bytes is None
+
+
+@pytest.fixture
+def by_blob(server, zoo, monkeypatch):
+    """yoloface-50k's weights stand for spp-coco's, known by size and blob id alone. -> a function that sets
+    what is known about them."""
+    known = published_files()
+    small = known[FILE]
+    monkeypatch.setenv("TOOLKIT_ZOO_HOST", server[0])
+    blob = blob_id((zoo / FILE).read_bytes())
+
+    def set_known(**changes):
+        changes = {"sha256": "", "blob": blob, **changes}
+        monkeypatch.setitem(known, BY_BLOB, replace(small, file=BY_BLOB, **changes))
+
+    return set_known
+
+
+BY_BLOB = "spp-coco/spp-coco.weights"
+
+
+def test_a_file_known_by_its_blob_id(by_blob, server, zoo, tmp_path):
+    """As git itself has it."""
+    import subprocess
+
+    command = ["git", "hash-object", "--no-filters", str(zoo / FILE)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert blob_id((zoo / FILE).read_bytes()) == told
+    for size in (45_012, None):
+        by_blob(bytes=size)
+        path = published_weights("spp-coco")
+        assert path.read_bytes() == (zoo / FILE).read_bytes()
+        path.write_bytes(b"damaged")
+        assert fetch(BY_BLOB).read_bytes() == (zoo / FILE).read_bytes()
+        path.unlink()
+    assert server[1]["requests"] == 4
+    by_blob()
+    with pytest.raises(InputError, match=r"45,?012 bytes|11,?248 floats"):
+        create_model("spp-coco", "published")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bytes": 45_016}, "it has 45012 bytes, .* 45016"),
+        ({"blob": "0" * 40}, "blob id is not 000000000000"),
+    ],
+)
+def test_a_wrong_file_does_not_appear(by_blob, changes, message, tmp_path):
+    by_blob(**changes)
+    with pytest.raises(InputError, match=message):
+        published_weights("spp-coco")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_local_zoo_without_the_large_files(zoo):
+    assert can_fetch(FILE)
+    assert not can_fetch(BY_BLOB)
+    with pytest.raises(
+        InputError, match=r"spp-coco\.weights is missing in TOOLKIT_ZOO=.*put it there, or unset"
+    ):
+        create_model("spp-coco", "published")

@@ -24,11 +24,11 @@ from toolkit.data.dataset import Dataset, match_classes
 from toolkit.data.folders import check_apart
 from toolkit.data.formats import canonical
 from toolkit.data.formats.registry import read, write
-from toolkit.data.formats.text import decode_text
 from toolkit.data.intake import Faults, Intake
 from toolkit.data.readable import skipped_pictures
 from toolkit.pictures import picture_size
 from toolkit.runtime import InputError, progress
+from toolkit.text import decode_text
 
 
 def import_dataset(

@@ -11,6 +11,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+
+class Pointwise(nn.Module):
+    """A function without parameters as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.function = function
+
+    def extra_repr(self) -> str:
+        return self.function.__name__
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+# darknet's activations that torch does not have, after activations.h
+def _hard_mish(x: Tensor) -> Tensor:
+    low = x.clamp(-2, 0)
+    return x.relu() + low * low / 2 + low
+
+
+def _loggy(x: Tensor) -> Tensor:
+    return 2 * x.sigmoid() - 1
+
+
+def _ramp(x: Tensor) -> Tensor:
+    return x.relu() + 0.1 * x
+
+
+def _plse(x: Tensor) -> Tensor:
+    middle = x.clamp(-4, 4)
+    return 0.125 * middle + 0.5 + 0.01 * (x - middle)
+
+
+def _lhtan(x: Tensor) -> Tensor:
+    middle = x.clamp(0, 1)
+    return middle + 0.001 * (x - middle)
+
+
+def _stair(x: Tensor) -> Tensor:
+    whole = x.floor()
+    odd = whole - 2 * (whole / 2).floor()
+    return (x / 2).floor() + odd * (x - whole)
+
+
 # Keyed by darknet's names.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
@@ -21,26 +66,42 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "mish": nn.Mish,
     "swish": nn.SiLU,
     "hardswish": nn.Hardswish,
+    "hard_mish": lambda: Pointwise(_hard_mish),
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": lambda: nn.GELU("tanh"),
+    "tanh": nn.Tanh,
+    "hardtan": nn.Hardtanh,
+    "relie": lambda: nn.LeakyReLU(0.01),
+    "loggy": lambda: Pointwise(_loggy),
+    "ramp": lambda: Pointwise(_ramp),
+    "plse": lambda: Pointwise(_plse),
+    "lhtan": lambda: Pointwise(_lhtan),
+    "stair": lambda: Pointwise(_stair),
 }
 
 
 class ConvBNAct(nn.Module):
-    """Convolution, batch norm (or a bias, with `norm=False`) and activation: darknet's [convolutional]."""
+    """Convolution, batch norm (or a bias, with `norm=False`) and activation: darknet's [convolutional].
+
+    `padding` is size // 2 by default, and in darknet counted in steps of the dilation.
+    """
 
     def __init__(
         self,
         c_in: int,
         c_out: int,
         size: int = 1,
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         groups: int = 1,
         activation: str = "relu",
         norm: bool = True,
         padding: int | None = None,
+        dilation: int = 1,
     ):
         super().__init__()
-        padding = size // 2 if padding is None else padding
-        self.conv = nn.Conv2d(c_in, c_out, size, stride, padding, groups=groups, bias=not norm)
+        padding = dilation * (size // 2 if padding is None else padding)
+        self.conv = nn.Conv2d(c_in, c_out, size, stride, padding, dilation, groups, bias=not norm)
         self.norm = nn.BatchNorm2d(c_out, eps=1e-5) if norm else None
         # PReLU is not in darknet; it is the only activation with weights
         self.act = nn.PReLU(c_out) if activation == "prelu" else ACTIVATIONS[activation]()
@@ -75,27 +136,36 @@ class LinearBN(nn.Module):
 
 class MaxPool(nn.Module):
     """darknet's [maxpool]. `padding` is the total (size - 1 by default), of which padding // 2 is on the left
-    and top; the output side is (side + padding - size) // stride + 1."""
+    and top; the output side is (side + padding - size) // stride + 1.
+
+    Written with torch's symmetric padding where that gives the same windows: every format has it, and no
+    file needs a value below all others, which ncnn's .param cannot hold.
+    """
 
     def __init__(self, size: int, stride: int, padding: int | None = None):
         super().__init__()
         self.size, self.stride = size, stride
         total = size - 1 if padding is None else padding
-        left = total // 2
-        even = size % 2 == 0
-        self.pad = (0, 0, 0, 0)
-        if padding is None and (not even or stride == 2):
-            # torch's symmetric padding gives the same windows here, and every export format has it.
-            self.pool = nn.MaxPool2d(size, stride, left, ceil_mode=even)
+        left, right = total // 2, total - total // 2
+        self.pad, self.mode = (0, 0, 0, 0), "constant"
+        self.first = 0  # windows left out at the top and on the left
+        if right <= size // 2 and (left == right or stride == 2):
+            self.pool = nn.MaxPool2d(size, stride, left, ceil_mode=left < right)
+        elif right <= size // 2 and stride == 1:
+            self.pool = nn.MaxPool2d(size, 1, right)
+            self.first = 1  # it begins one cell further out
         else:
-            self.pad = (left, total - left, left, total - left)
+            self.pad = (left, right, left, right)
+            # repeating the edge adds nothing to a maximum, as long as every window reaches the picture
+            self.mode = "replicate" if right < size else "constant"
             self.pool = nn.MaxPool2d(size, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         if any(self.pad):
-            x = F.pad(x, self.pad, value=float("-inf"))
+            fill = float("-inf") if self.mode == "constant" else None
+            x = F.pad(x, self.pad, mode=self.mode, value=fill)
         y: Tensor = self.pool(x)
-        return y
+        return y[:, :, self.first :, self.first :] if self.first else y
 
 
 class Shortcut(nn.Module):

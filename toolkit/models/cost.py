@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from toolkit.models.blocks import ConvBNAct, LinearBN, MaxPool, Shortcut
+from toolkit.models.darknet.layers import Blur, LocalAvgPool, Reorg, SharedConv, WeightedShortcut
 from toolkit.models.network import TorchNetwork
 
 
@@ -60,13 +61,27 @@ class Cost:
 _TRACING = threading.Lock()  # torch.fx changes how modules are called while it traces, in every thread
 
 
+# Modules that are one layer of darknet, and torch's own -> their kind.
+_KINDS: dict[type[nn.Module], str] = {
+    ConvBNAct: "convolutional",
+    LinearBN: "connected",
+    MaxPool: "maxpool",
+    LocalAvgPool: "local_avgpool",
+    Shortcut: "shortcut",
+    WeightedShortcut: "shortcut",
+    Reorg: "reorg",
+    Blur: "antialiasing",
+    nn.BatchNorm2d: "batchnorm",
+    nn.AdaptiveAvgPool2d: "avgpool",
+    nn.Upsample: "upsample",
+}
+
+
 class _LayerTracer(fx.Tracer):
     """Keeps a layer of darknet as one node."""
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return isinstance(module, (ConvBNAct, LinearBN, MaxPool, Shortcut)) or super().is_leaf_module(
-            module, qualified_name
-        )
+        return isinstance(module, tuple(_KINDS)) or super().is_leaf_module(module, qualified_name)
 
 
 class _Shapes(fx.Interpreter):
@@ -88,29 +103,32 @@ class _Shapes(fx.Interpreter):
 
 
 def _kind(node: fx.Node, module: nn.Module | None) -> str:
+    if isinstance(module, ConvBNAct) and 1 < module.conv.groups == module.conv.in_channels:
+        return "depthwise"
+    kind = next((kind for layer, kind in _KINDS.items() if isinstance(module, layer)), "")
+    name = getattr(node.target, "__name__", str(node.target))
+    return kind or {"cat": "route", "mul": "scale_channels"}.get(name, "")
+
+
+def _window(module: nn.Module | None) -> tuple[int, int]:
+    """Side of what a cell of the output sees, and stride; the larger where they differ down and across."""
     match module:
         case ConvBNAct():
-            depthwise = module.conv.groups > 1 and module.conv.groups == module.conv.in_channels
-            return "depthwise" if depthwise else "convolutional"
-        case LinearBN():
-            return "connected"
-        case MaxPool():
-            return "maxpool"
-        case Shortcut():
-            return "shortcut"
-        case nn.AdaptiveAvgPool2d():
-            return "avgpool"
-        case nn.Upsample():
-            return "upsample"
-    name = getattr(node.target, "__name__", str(node.target))
-    return {"cat": "route", "mul": "scale_channels"}.get(name, "")
+            size, dilation = module.conv.kernel_size[0], module.conv.dilation[0]
+            return dilation * (size - 1) + 1, max(module.conv.stride)
+        case MaxPool() | LocalAvgPool():
+            return module.size, module.stride
+        case Blur():
+            return module.kernel.shape[2], max(module.stride)
+        case Reorg() if not module.reverse:
+            return module.stride, module.stride
+    return 1, 1
 
 
-def _window(module: ConvBNAct | MaxPool) -> tuple[int, int]:
-    """Kernel side and stride."""
-    if isinstance(module, MaxPool):
-        return module.size, module.stride
-    return module.conv.kernel_size[0], module.conv.stride[0]
+def _enlargement(module: nn.Module | None, sides: tuple[int, int]) -> float:
+    """How much larger the output (second of the sides) of a layer is that enlarges its input."""
+    enlarges = isinstance(module, nn.Upsample) or (isinstance(module, Reorg) and module.reverse)
+    return sides[1] / sides[0] if enlarges else 1.0
 
 
 def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
@@ -124,16 +142,39 @@ def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
         count, module = cells[current], current.meta.get("module")
         if isinstance(module, nn.AdaptiveAvgPool2d):
             continue
-        if isinstance(module, (ConvBNAct, MaxPool)):
-            size, stride = _window(module)
-            count = (count - 1) * stride + size
-        elif isinstance(module, nn.Upsample):
+        if isinstance(module, nn.Upsample):
             count = count // 2 + 1 if count > 1 else 1  # at the least favourable position
+        size, stride = _window(module)
+        count = (count - 1) * stride + size
         if current.op == "placeholder":
             seen = max(seen, count)
         for source in current.all_input_nodes:
             cells[source] = max(cells.get(source, 0), count)
     return seen
+
+
+def _counts(module: nn.Module | None, shape: tuple[int, ...], inputs: int) -> tuple[int, int, int]:
+    """Parameters, multiply-adds and further operations of a layer with that output."""
+    match module:
+        case ConvBNAct():
+            per_channel = 4 if module.norm is not None else 1
+            params = module.conv.weight.numel() + per_channel * module.conv.out_channels
+            params += sum(slopes.numel() for slopes in module.act.parameters())
+            macs = module.conv.weight.numel() * shape[1] * shape[2]
+            return 0 if isinstance(module, SharedConv) else params, macs, 0
+        case LinearBN():
+            per_channel = 5 if module.norm is not None else 1
+            weights = module.linear.weight.numel()
+            return weights + per_channel * shape[0], weights, 0
+        case MaxPool() | LocalAvgPool():
+            return 0, 0, module.size**2 * prod(shape)
+        case Shortcut():
+            return 0, 0, prod(shape) * (inputs - 1)
+        case WeightedShortcut():
+            return module.weight.numel(), 0, 2 * prod(shape) * (inputs - 1)
+        case nn.BatchNorm2d():
+            return 4 * module.num_features, 0, 0
+    return 0, 0, 0
 
 
 def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> Cost:
@@ -179,29 +220,15 @@ def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> C
         kind = _kind(node, module)
         node.meta["module"] = module
         strides[node] = max((strides[source] for source in sources), default=1.0)
-        if isinstance(module, (ConvBNAct, MaxPool)):
-            strides[node] *= _window(module)[1]
-        elif isinstance(module, nn.Upsample):
-            strides[node] *= sources[0].meta["shape"][1] / shape[1]
+        strides[node] *= _window(module)[1]
+        if sources:
+            strides[node] /= _enlargement(module, (sources[0].meta["shape"][-1], shape[-1]))
 
         live.add(node)
         live_bytes = sum(4 * prod(n.meta["shape"]) for n in live)
         live -= {n for n in live if last_use.get(n, -1) <= i and n is not node}
 
-        params = macs = extra = 0
-        if isinstance(module, ConvBNAct):
-            per_channel = 4 if module.norm is not None else 1
-            params = module.conv.weight.numel() + per_channel * module.conv.out_channels
-            params += sum(slopes.numel() for slopes in module.act.parameters())
-            macs = module.conv.weight.numel() * shape[1] * shape[2]
-        elif isinstance(module, LinearBN):
-            per_channel = 5 if module.norm is not None else 1
-            params = module.linear.weight.numel() + per_channel * shape[0]
-            macs = module.linear.weight.numel()
-        elif isinstance(module, MaxPool):
-            extra = module.size**2 * prod(shape)
-        elif isinstance(module, Shortcut):
-            extra = prod(shape) * (len(sources) - 1)
+        params, macs, extra = _counts(module, shape, len(sources))
         if kind:
             rows.append(
                 LayerCost(

@@ -27,6 +27,10 @@ class Detector(TorchNetwork, FromMaps):
         """Raw head maps -> boxes above `conf` in each picture, before suppression; see `decode.decode`."""
         return decode(maps, self.io, conf)
 
+    def output_layers(self) -> list[ConvBNAct]:
+        """The convolution that gives each map, in the order of the maps."""
+        raise NotImplementedError
+
 
 class DetectionHead(nn.Module):
     """Body and map of a head, after the optional `reduce` -> upsample -> concatenate."""
@@ -144,6 +148,9 @@ class SpecDetector(Detector):
             maps.append(raw)
         return maps
 
+    def output_layers(self) -> list[ConvBNAct]:
+        return [head.out for head in self.heads if isinstance(head, DetectionHead)]
+
 
 def calibrate(model: Detector, images: Sequence[NDArray[np.uint8]]) -> Detector:
     """Set the running statistics of the batch norms from one pass over pictures; weights stay.
@@ -165,7 +172,10 @@ def calibrate(model: Detector, images: Sequence[NDArray[np.uint8]]) -> Detector:
     import cv2
 
     size = model.io.input_size
-    batch = np.stack([cv2.resize(image, size) for image in images]).transpose(0, 3, 1, 2)
+    resized = [cv2.resize(image, size) for image in images]
+    if model.io.channels == 1:
+        resized = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] for image in resized]
+    batch = np.stack(resized).transpose(0, 3, 1, 2)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

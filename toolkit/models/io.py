@@ -13,9 +13,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.boxes import FITS
 from toolkit.models.decode import Floats, box_numbers, confidences
 from toolkit.runtime import InputError
 
+ORDERS = ("RGB", "BGR", "GRAY")  # of channels; landmark networks take one of the first two
 Outputs = Sequence[Floats]  # of one picture, in the order of the network, without the batch dimension
 
 
@@ -286,6 +288,13 @@ class LandmarkIO:
 def read_io(data: dict[str, Any]) -> ModelIO | LandmarkIO:
     """The `io` of a spec.json: with `points` that of a landmark network, otherwise that of a detector.
 
-    Raises KeyError, TypeError or ValueError if it is neither.
+    Raises KeyError, TypeError or ValueError if it is neither, InputError if it is of a newer version.
     """
+    choices = {"channel_order": ORDERS[:2] if "points" in data else ORDERS, "fit": tuple(FITS)}
+    for key, known in choices.items():
+        if data.get(key, known[0]) not in known:
+            raise InputError(
+                f"spec.json has {key} {data[key]!r}, which this version does not know (it knows "
+                f"{', '.join(known)}): update it"
+            )
     return LandmarkIO.from_dict(data) if "points" in data else ModelIO.from_dict(data)

@@ -16,9 +16,10 @@ from toolkit.data.formats.common import is_picture, list_files
 from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.kitti import kitti_fields
 from toolkit.data.formats.table_header import fields_of, layout
-from toolkit.data.formats.text import are_numbers, decode_text
+from toolkit.data.formats.text import are_numbers
 from toolkit.data.splitting import SPLIT_WORDS
 from toolkit.runtime import InputError
+from toolkit.text import decode_text
 
 LABEL_SUFFIXES = tuple(
     ".txt .xml .json .jsonl .ndjson .csv .tsv .yaml .yml .data .names .labels .pbtxt .mat .parquet .tfrecord "

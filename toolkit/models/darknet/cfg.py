@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import math
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from toolkit.models.darknet.keys import ACTIVATION_NAMES, KEYS, KIND_NAMES
 from toolkit.runtime import InputError
+from toolkit.text import decode_text
 
 Number = TypeVar("Number", int, float)
+_LISTED = 5  # unused fields that a warning names
+
+
+def _integer(text: str) -> int:
+    """int() without what it takes beyond darknet's atoi: 1_000, digits of other scripts."""
+    if not re.fullmatch(r"[-+]?[0-9]{1,18}", text):
+        raise ValueError
+    return int(text)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or "_" in text:
+        raise ValueError
+    return value
 
 
 @dataclass(frozen=True)
@@ -24,22 +44,28 @@ class Section:
     def fail(self, sentence: str) -> InputError:
         return InputError(f"{self.source}, [{self.kind}] in line {self.line}: {sentence}")
 
-    def _number(self, key: str, default: Number | None, convert: Callable[[str], Number]) -> Number:
-        value = self.options.get(key)
-        if value is None:
+    def _number(
+        self, key: str, default: Number | None, low: Number | None, convert: Callable[[str], Number]
+    ) -> Number:
+        text = self.options.get(key)
+        if text is None:
             if default is None:
                 raise self.fail(f"{key}= is missing")
             return default
         try:
-            return convert(value)
+            value = convert(text)
         except ValueError:
-            raise self.fail(f"{key}={value} is not a number") from None
+            kind = "a whole number" if convert is _integer else "a number"
+            raise self.fail(f"{key}={text} is not {kind}") from None
+        if low is not None and value < low:
+            raise self.fail(f"{key}={text} is too small: expected {low} or more")
+        return value
 
-    def integer(self, key: str, default: int | None = None) -> int:
-        return self._number(key, default, int)
+    def integer(self, key: str, default: int | None = None, low: int | None = None) -> int:
+        return self._number(key, default, low, _integer)
 
-    def real(self, key: str, default: float | None = None) -> float:
-        return self._number(key, default, float)
+    def real(self, key: str, default: float | None = None, low: float | None = None) -> float:
+        return self._number(key, default, low, _real)
 
     def _numbers(self, key: str, convert: Callable[[str], Number]) -> list[Number]:
         values = [part.strip() for part in self.options.get(key, "").split(",")]
@@ -49,17 +75,32 @@ class Section:
             raise self.fail(f"{key}={self.options[key]} is not a list of numbers") from None
 
     def integers(self, key: str) -> list[int]:
-        return self._numbers(key, int)
+        return self._numbers(key, _integer)
 
     def reals(self, key: str) -> list[float]:
-        return self._numbers(key, float)
+        return self._numbers(key, _real)
+
+
+def _lines(path: Path, what: str) -> tuple[list[str], str]:
+    """Lines of a text file, which may end in LF, CR LF or CR, and its encoding."""
+    try:
+        text, encoding = decode_text(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {path}: {error.strerror or error}") from None
+    except UnicodeError:
+        raise InputError(f"cannot read the {what} {path}: expected a text file") from None
+    return re.split(r"\r\n|\r|\n", text), encoding
 
 
 def parse_cfg(path: str | Path) -> list[Section]:
     """Read a darknet cfg, as darknet's read_cfg. Comments begin with # or ; and may follow a value.
 
+    Of a key that a section has twice the first counts, as in darknet's option_find. What nothing reads is
+    named in one warning, as by darknet's option_unused. Other names of sections and activations ([conv],
+    silu) become the usual ones.
+
     Args:
-        path: the cfg file.
+        path: the cfg file, in UTF-8, UTF-16 or what other systems write, with any line ends.
 
     Returns:
         Its sections, [net] first.
@@ -77,36 +118,80 @@ def parse_cfg(path: str | Path) -> list[Section]:
     (320, {'classes': '2'})
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise InputError(f"cannot read the cfg {path}: {error.strerror or error}") from None
+    return _parse(_lines(path, "cfg")[0], path.name)
+
+
+def parse_cfg_text(text: str, source: str) -> list[Section]:
+    """The sections of a cfg's text, as `parse_cfg`; `source` names it in messages."""
+    return _parse(re.split(r"\r\n|\r|\n", text), source)
+
+
+def _parse(lines: list[str], source: str) -> list[Section]:
     sections: list[Section] = []
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.split("#")[0].split(";")[0].strip()
+    unused: dict[str, list[int]] = {}
+    for number, raw in enumerate(lines, 1):
+        line = "".join(re.split("[#;]", raw, maxsplit=1)[0].split())  # darknet's strip: no blanks at all
         if not line:
             continue
         if line.startswith("["):
-            sections.append(Section(line.strip("[] \t"), {}, number, path.name))
+            kind = line.strip("[]")
+            sections.append(Section(KIND_NAMES.get(kind, kind), {}, number, source))
         elif "=" in line and sections:
-            key, value = line.split("=", 1)
-            sections[-1].options[key.strip()] = value.strip()
+            fault = _add(sections[-1], *line.split("=", 1))
+            if fault:
+                unused.setdefault(fault, []).append(number)
         else:
             raise InputError(
-                f"{path.name} line {number}: expected [section] or key=value, found {line[:60]!r}"
+                f"{source} line {number}: expected [section] or key=value, found {raw.strip()[:60]!r}"
             )
-    if not sections or sections[0].kind not in ("net", "network"):
-        raise InputError(f"{path.name} is not a darknet cfg: it does not begin with [net]")
+    if not sections or sections[0].kind != "net":
+        raise InputError(f"{source} is not a darknet cfg: it does not begin with [net]")
+    if unused:
+        fields = [f"{fault} (line {', '.join(map(str, at[:_LISTED]))})" for fault, at in unused.items()]
+        more = f"; and {len(fields) - _LISTED} more" if len(fields) > _LISTED else ""
+        warnings.warn(f"{source}: unused field {'; '.join(fields[:_LISTED])}{more}", stacklevel=3)
     return sections
 
 
+def _add(section: Section, key: str, value: str) -> str:
+    """Put an option into a section; why it is not used, or nothing."""
+    name = f"{key[:60]}= in [{section.kind}]"
+    if not value:
+        return f"{name} without a value"
+    if key in section.options:
+        return f"{name} for a second time, where the first counts"
+    section.options[key] = ACTIVATION_NAMES.get(value, value) if key == "activation" else value
+    return f"{name}, which darknet does not read" if key not in KEYS.get(section.kind, (key,)) else ""
+
+
 def read_names(path: str | Path) -> tuple[str, ...]:
-    """Read a names file: one class name per line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the class names {path}: {error}") from None
-    return tuple(line.strip() for line in lines if line.strip())
+    """Read a names file: one class name per line, in UTF-8, UTF-16 or what other systems write.
+
+    As in darknet's get_labels a blank line between names is a class too, so that the numbers of the others
+    stay: it is called class1 (with its number), and a warning says so. Blank lines at the end do not count.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "pets.names")
+    ...     _ = path.write_bytes(b"\\xef\\xbb\\xbfcat\\r\\ndog\\r\\n\\r\\n")
+    ...     read_names(path)
+    ('cat', 'dog')
+    """
+    path = Path(path)
+    lines, encoding = _lines(path, "class names")
+    names = [line.strip() for line in lines]
+    while names and not names[-1]:
+        names.pop()
+    blank = [number for number, name in enumerate(names, 1) if not name]
+    if blank:
+        warnings.warn(
+            f"{path.name}: line {', '.join(map(str, blank[:_LISTED]))} is blank and counts as a class, as in "
+            f"darknet: it is called class{blank[0] - 1}; remove it if it is not a class",
+            stacklevel=2,
+        )
+    if not encoding.startswith("utf"):
+        warnings.warn(f"{path.name} is not UTF-8 and was read as {encoding.upper()}", stacklevel=2)
+    return tuple(name or f"class{i}" for i, name in enumerate(names))
 
 
 def section_text(kind: str, options: Mapping[str, object]) -> str:

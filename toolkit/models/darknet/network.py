@@ -2,235 +2,132 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from toolkit.models.blocks import ACTIVATIONS, ConvBNAct, MaxPool, Shortcut
+from toolkit.models.blocks import ConvBNAct
+from toolkit.models.darknet.build import REFUSED, build_layer
 from toolkit.models.darknet.cfg import Section, parse_cfg, read_names
+from toolkit.models.darknet.heads import HEADS, Shape, check_cells, class_count, head_io
+from toolkit.models.darknet.place import Built, Layers
 from toolkit.models.darknet.weights import load_weights
 from toolkit.models.detector import Detector
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 
-
-class Concat(nn.Module):
-    """darknet's [route]: feature maps concatenated; with `groups`, only group `group_id` of each."""
-
-    def __init__(self, groups: int = 1, group_id: int = 0):
-        super().__init__()
-        self.groups, self.group_id = groups, group_id
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        if self.groups > 1:
-            inputs = tuple(x.chunk(self.groups, 1)[self.group_id] for x in inputs)
-        return inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
-
-
-class ScaleChannels(nn.Module):
-    """darknet's [scale_channels]: the maps of `from` times one factor per channel, then an activation."""
-
-    def __init__(self, activation: str = "linear"):
-        super().__init__()
-        self.act = ACTIVATIONS[activation]()
-
-    def forward(self, factors: Tensor, x: Tensor) -> Tensor:
-        scaled: Tensor = self.act(x * factors)  # (N, C, H, W) * (N, C, 1, 1)
-        return scaled
-
-
-class Built(NamedTuple):
-    """A layer of a cfg."""
-
-    module: nn.Module
-    sources: list[int]  # indices of its input layers, -1 for the input of the network
-    shape: tuple[int, int, int]  # channels, height, width
+_CHANNEL_ORDERS = {1: "GRAY", 3: "RGB"}
 
 
 class CfgDetector(Detector):
-    """A network built layer by layer from a cfg; `layers[i]` is darknet's layer i."""
+    """A network built layer by layer from a cfg; `layers[i]` is darknet's layer i.
+
+    Layers that no head needs, such as the embeddings of a tracker, have weights and do not run.
+    """
 
     def __init__(self, sections: list[Section], classes: tuple[str, ...] | None = None):
         super().__init__()
         net = sections[0]
         self.sections = sections
+        count = _check_kinds(sections)
+        if classes is not None and len(classes) != count:
+            raise InputError(f"{net.source} has classes={count}, but there are {len(classes)} class names")
         self.layers = nn.ModuleList()
         self.sources: list[list[int]] = []
-        shape = (net.integer("channels", 3), net.integer("height"), net.integer("width"))
-        if shape[0] != 3:
-            raise net.fail(f"channels={shape[0]}, expected 3 (RGB)")
-        self.input_size = (shape[2], shape[1])
-        shapes = [shape]  # shapes[i + 1] is the output of layer i
-        strides = [1]  # in the same order
+        shapes: list[Shape] = [_input_shape(net)]  # shapes[i + 1] is the output of layer i
+        self.input_size = (shapes[0][2], shapes[0][1])
+        strides = [Fraction(1)]  # in the same order
         heads: list[tuple[int, HeadIO]] = []
-        class_counts = set()
         for i, section in enumerate(sections[1:]):
-            if section.kind == "yolo":
-                heads.append((i, _head(section, shapes[-1], self.input_size)))
-                class_counts.add(section.integer("classes", 20))
+            if section.kind in HEADS:
+                head = head_io(section, shapes[-1], self.input_size)
                 built = Built(nn.Identity(), [i - 1], shapes[-1])
             else:
-                built = _build(section, i, shapes)
+                built = build_layer(section, Layers(list(self.layers), shapes))
+            _check_sources(section, built.sources, [k for k, _ in heads], sections)
+            if section.kind in HEADS:
+                heads.append((i, head))
             self.layers.append(built.module)
             self.sources.append(built.sources)
             shapes.append(built.shape)
-            stride = strides[built.sources[0] + 1]
-            if section.kind == "upsample":
-                stride //= section.integer("stride", 2)
-            elif section.kind in ("convolutional", "maxpool"):
-                stride *= section.integer("stride", 1)
-            strides.append(stride)
-        if not heads:
-            raise InputError(f"{net.source} has no [yolo] section: expected a YOLO detector")
-        if len(class_counts) > 1:
-            raise InputError(
-                f"{net.source}: its [yolo] sections have different classes=: {sorted(class_counts)}"
-            )
-        count = class_counts.pop()
-        if classes is not None and len(classes) != count:
-            raise InputError(f"{net.source} has classes={count}, but there are {len(classes)} class names")
+            strides.append(strides[built.sources[0] + 1] * built.stride)
         heads.sort(key=lambda head: -head[1].stride)
         self.heads = [i for i, _ in heads]
-        names = classes or tuple(f"class{i}" for i in range(count))
-        self.io = ModelIO(self.input_size, names, tuple(head for _, head in heads), max(strides))
+        self.io = ModelIO(
+            self.input_size,
+            classes or tuple(f"class{i}" for i in range(count)),
+            tuple(head for _, head in heads),
+            ceil(max(strides)),
+            _CHANNEL_ORDERS[shapes[0][0]],
+            fit="letterbox" if net.integer("letter_box", 0) else "stretch",
+        )
         self.io.check_size(self.input_size)
-        self.last_use = {source: i for i, sources in enumerate(self.sources) for source in sources}
+        for i in self.heads:
+            check_cells(sections[i + 1], shapes[i + 1], self.input_size)
+        self.running = self._needed()
+        self.last_use = {source: i for i in self.running for source in self.sources[i]}
+
+    def _needed(self) -> list[int]:
+        """The layers that the heads need, in running order."""
+        needed = set(self.heads)
+        for i in reversed(range(len(self.sources))):
+            if i in needed:
+                needed.update(self.sources[i])
+        return sorted(needed - {-1})
 
     def forward(self, x: Tensor) -> list[Tensor]:
         outputs = {-1: x}
-        for i, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
-            outputs[i] = layer(*(outputs[source] for source in sources))
-            for source in sources:
+        for i in self.running:
+            outputs[i] = self.layers[i](*(outputs[source] for source in self.sources[i]))
+            for source in self.sources[i]:
                 if self.last_use[source] == i and source not in self.heads:
                     outputs.pop(source, None)
         return [outputs[i] for i in self.heads]
 
+    def output_layers(self) -> list[ConvBNAct]:
+        before = [self.layers[i - 1] for i in self.heads]
+        return [layer for layer in before if isinstance(layer, ConvBNAct)]
 
-def _head(section: Section, shape: tuple[int, int, int], input_size: tuple[int, int]) -> HeadIO:
-    numbers = section.reals("anchors")
-    if len(numbers) % 2:
-        raise section.fail(f"anchors= has {len(numbers)} numbers, expected pairs of width and height")
-    anchors = list(zip(numbers[::2], numbers[1::2], strict=True))
-    if section.integer("num", len(anchors)) != len(anchors):
-        raise section.fail(f"num={section.options['num']}, but anchors= has {len(anchors)} pairs")
-    mask = section.integers("mask") or list(range(len(anchors)))
-    if any(not 0 <= m < len(anchors) for m in mask):
-        raise section.fail(f"mask={section.options['mask']} points beyond the {len(anchors)} anchors")
-    expected = len(mask) * (5 + section.integer("classes", 20))
-    if shape[0] != expected:
-        raise section.fail(
-            f"{len(mask)} anchors and its classes need {expected} channels, but its input has {shape[0]}"
+
+def _input_shape(net: Section) -> Shape:
+    channels = net.integer("channels", 3)
+    if channels not in _CHANNEL_ORDERS:
+        raise net.fail(f"channels={channels} is not supported: expected 3 (RGB) or 1 (grey)")
+    return channels, net.integer("height", low=1), net.integer("width", low=1)
+
+
+def _check_kinds(sections: Sequence[Section]) -> int:
+    """Number of classes of a detector; InputError if it is another kind of network."""
+    heads = [section for section in sections if section.kind in HEADS]
+    if not heads:
+        source = sections[0].source
+        last = next(
+            (section for section in sections if section.kind in ("detection", "softmax", "cost")), None
         )
-    return HeadIO(
-        stride=input_size[0] // shape[2],
-        anchors=tuple(anchors[m] for m in mask),
-        scale_x_y=section.real("scale_x_y", 1.0),
-        new_coords=bool(section.integer("new_coords", 0)),
-    )
+        if last is not None and last.kind == "detection":
+            raise last.fail(REFUSED["detection"])
+        instead = "" if last is None else f", found a classifier with [{last.kind}] in line {last.line}"
+        kinds = " or ".join(f"[{kind}]" for kind in HEADS)
+        raise InputError(f"{source} has no {kinds} section: expected a YOLO detector{instead}")
+    counts = sorted({class_count(section) for section in heads})
+    if len(counts) > 1:
+        raise InputError(f"{sections[0].source}: its heads have different classes=: {counts}")
+    return counts[0]
 
 
-# Options that change the result of a layer and are not implemented here: refused, not ignored.
-UNSUPPORTED = {
-    "dilation": "1",
-    **dict.fromkeys(("antialiasing", "binary", "xnor", "share_index", "maxpool_depth", "reverse"), "0"),
-    **dict.fromkeys(("rotate", "stretch", "stretch_sway", "sway", "deform", "assisted_excitation"), "0"),
-    **dict.fromkeys(("stride_x", "stride_y"), None),
-}
-
-
-def _build(section: Section, i: int, shapes: list[tuple[int, int, int]]) -> Built:
-    """Module, sources and output shape of layer i; shapes[k + 1] is the output of layer k."""
-    c, h, w = shapes[-1]
-    for key, harmless in UNSUPPORTED.items():
-        value = section.options.get(key)
-        if value is not None and value != harmless:
-            raise section.fail(f"{key}={value} is not supported")
-    activation = section.options.get(
-        "activation", "logistic" if section.kind == "convolutional" else "linear"
-    )
-    if activation not in ACTIVATIONS:
-        raise section.fail(f"unknown activation {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
-
-    def sources(key: str) -> list[int]:
-        values = section.integers(key)
-        if not values:
-            raise section.fail(f"{key}= names no layer")
-        layers = [value if value >= 0 else i + value for value in values]
-        for value, layer in zip(values, layers, strict=True):
-            if not 0 <= layer < i:
-                raise section.fail(
-                    f"{key}={value} means layer {layer}, expected one of the layers 0 to {i - 1} before it"
-                )
-        return layers
-
-    def pooled(side: int, size: int, stride: int, padding: int) -> int:
-        result = (side + padding - size) // stride + 1
-        if result < 1:
-            raise section.fail(f"size={size} is larger than its input of {w}x{h}")
-        return result
-
-    match section.kind:
-        case "convolutional":
-            size, stride = section.integer("size", 1), section.integer("stride", 1)
-            filters, groups = section.integer("filters", 1), section.integer("groups", 1)
-            pad = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
-            if min(size, stride, filters, groups) < 1 or c % groups or filters % groups:
-                raise section.fail(
-                    f"filters={filters} groups={groups} size={size} do not fit {c} input channels"
-                )
-            norm = bool(section.integer("batch_normalize", 0))
-            module = ConvBNAct(c, filters, size, stride, groups, activation, norm, pad)
-            shape = (filters, pooled(h, size, stride, 2 * pad), pooled(w, size, stride, 2 * pad))
-            return Built(module, [i - 1], shape)
-        case "maxpool":
-            stride = section.integer("stride", 1)
-            size = section.integer("size", stride)
-            padding = section.integer("padding", size - 1)
-            default = None if padding == size - 1 else padding
-            shape = (c, pooled(h, size, stride, padding), pooled(w, size, stride, padding))
-            return Built(MaxPool(size, stride, default), [i - 1], shape)
-        case "avgpool":
-            return Built(nn.AdaptiveAvgPool2d(1), [i - 1], (c, 1, 1))
-        case "upsample":
-            stride = section.integer("stride", 2)
-            if section.real("scale", 1) != 1 or stride < 1:
-                raise section.fail("only upsampling by an integer stride with scale=1 is supported")
-            return Built(
-                nn.Upsample(scale_factor=float(stride), mode="nearest"), [i - 1], (c, h * stride, w * stride)
+def _check_sources(
+    section: Section, sources: Sequence[int], heads: Sequence[int], sections: Sequence[Section]
+) -> None:
+    """darknet's heads change their input in passing; nothing here reads what comes out of them."""
+    for source in sources:
+        if source in heads:
+            head = sections[source + 1]
+            raise section.fail(
+                f"its input is the [{head.kind}] in line {head.line}: expected a [route] to a layer before it"
             )
-        case "route":
-            inputs = sources("layers")
-            groups, group = section.integer("groups", 1), section.integer("group_id", 0)
-            parts = [shapes[k + 1] for k in inputs]
-            if len({s[1:] for s in parts}) > 1:
-                raise section.fail(f"its inputs differ in size: {', '.join(f'{s[2]}x{s[1]}' for s in parts)}")
-            if not 0 <= group < groups or any(s[0] % groups for s in parts):
-                raise section.fail(f"groups={groups} group_id={group} do not divide its input channels")
-            return Built(Concat(groups, group), inputs, (sum(s[0] // groups for s in parts), *parts[0][1:]))
-        case "shortcut":
-            if section.options.get("weights_type", "none") != "none":
-                raise section.fail(f"weights_type={section.options['weights_type']} is not supported")
-            inputs = sources("from")
-            for k in inputs:
-                if shapes[k + 1][1:] != (h, w):
-                    raise section.fail(
-                        f"layer {k} gives {shapes[k + 1][2]}x{shapes[k + 1][1]}, expected {w}x{h} here"
-                    )
-            return Built(Shortcut(activation), [i - 1, *inputs], (c, h, w))
-        case "scale_channels":
-            inputs = sources("from")
-            target = shapes[inputs[0] + 1]
-            if section.integer("scale_wh", 0) or (h, w) != (1, 1) or target[0] != c:
-                raise section.fail(f"expected {target[0]} factors of 1x1, found {c} of {w}x{h}")
-            return Built(ScaleChannels(activation), [i - 1, inputs[0]], target)
-        case "dropout":
-            return Built(nn.Dropout(section.real("probability", 0.5)), [i - 1], (c, h, w))
-    raise section.fail(
-        "unknown layer: expected one of convolutional, maxpool, avgpool, upsample, route, shortcut, "
-        "scale_channels, dropout, yolo"
-    )
 
 
 def load_darknet(
@@ -250,7 +147,7 @@ def load_darknet(
     Raises:
         InputError: with file, line and reason, if a file cannot be read or does not fit.
 
-    >>> import tempfile
+    >>> import tempfile, torch
     >>> text = "[net]\\nwidth=64\\nheight=64\\n[convolutional]\\nfilters=7\\nsize=3\\nstride=32\\npad=1\\n"
     >>> text += "activation=linear\\n[yolo]\\nanchors=16,32\\nclasses=2\\n"
     >>> with tempfile.TemporaryDirectory() as folder:

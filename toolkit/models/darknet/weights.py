@@ -7,26 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from toolkit.models.blocks import ConvBNAct
+from toolkit.models.darknet.damage import check_extent, check_kind, check_values
+from toolkit.models.darknet.stored import extent, stored_layers
 from toolkit.runtime import InputError, whole_file
-
-
-def _tensors(model: nn.Module) -> list[Tensor]:
-    """Parameters and running statistics in the order of a weights file."""
-    tensors: list[Tensor] = []
-    for module in model.modules():
-        if isinstance(module, ConvBNAct):
-            norm = module.norm
-            if norm is not None:
-                assert norm.running_mean is not None
-                assert norm.running_var is not None
-                tensors += [norm.bias, norm.weight, norm.running_mean, norm.running_var]
-            elif module.conv.bias is not None:
-                tensors.append(module.conv.bias)
-            tensors.append(module.conv.weight)
-    return tensors
 
 
 @dataclass(frozen=True)
@@ -54,20 +39,22 @@ class Header:
         return cls(major, minor, revision, int(seen[0]))
 
 
-def load_weights(model: nn.Module, path: str | Path) -> Header:
+def load_weights(model: nn.Module, path: str | Path, partial: bool = False) -> Header:
     """Load a darknet weights file, as darknet's load_weights, all or nothing.
 
     Args:
         model: a network whose blocks are in darknet's order; changed in place. The header is kept as
-            `model.header`, for `save_weights`.
+            `model.header`, for `save_weights`, and how far the file went as `model.loaded`, a `Loaded`.
         path: the .weights file.
+        partial: load a file that ends early as far as it has whole layers, such as yolov3-tiny.conv.15 or
+            another of darknet's `partial`. The layers after it keep what they have.
 
     Returns:
         The header.
 
     Raises:
-        InputError: the file cannot be read, is truncated or over-long, or belongs to another network;
-            `model` is then unchanged.
+        InputError: the file cannot be read, is something else, ends early or is over-long, or belongs to
+            another network; `model` is then unchanged.
 
     >>> import tempfile
     >>> from toolkit.models.zoo import create_model
@@ -81,43 +68,32 @@ def load_weights(model: nn.Module, path: str | Path) -> Header:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    if len(data) < 20:
-        raise InputError(
-            f"{path.name} has {len(data)} bytes and is truncated: expected a darknet weights file"
+    check_kind(path, data[:1024].tobytes(), len(data))
+    header = Header.unpack(data[:20].tobytes())
+    start = len(header.pack())
+    layers = stored_layers(model)
+    loaded = extent(layers, len(data) - start)
+    end = start + 4 * sum(layer.floats for layer in layers[: loaded.layers])
+    values = torch.from_numpy(data[start:end].view("<f4").astype(np.float32, copy=False))
+    parts = [
+        torch.split(part, [tensor.numel() for tensor in layer.tensors])
+        for layer, part in zip(
+            layers[: loaded.layers],
+            torch.split(values, [layer.floats for layer in layers[: loaded.layers]]),
+            strict=True,
         )
-    header = Header.unpack(data)
-    body = data[len(header.pack()) :]
-    tensors = _tensors(model)
-    need, have = sum(t.numel() for t in tensors), len(body) / 4
-    if have != need:
-        reason = "truncated" if have < need else "over-long"
-        raise InputError(
-            f"{path.name} has {have:g} floats, this network needs {need}: the file is {reason} or belongs to "
-            "another network"
-        )
-    values = torch.from_numpy(np.frombuffer(body, "<f4").astype(np.float32))
-    variances = [
-        m.norm.running_var for m in model.modules() if isinstance(m, ConvBNAct) and m.norm is not None
     ]
-    parts = torch.split(values, [t.numel() for t in tensors])
-    # Published files have variances of -7e-44; below -eps the square root fails.
-    negative = any(
-        bool((part <= -1e-5).any())
-        for tensor, part in zip(tensors, parts, strict=True)
-        if any(tensor is variance for variance in variances)
-    )
-    if negative or not torch.isfinite(values).all():
-        raise InputError(
-            f"{path.name} has the right size but negative variances or values that are not finite: "
-            "it belongs to another network or is damaged"
-        )
+    check_values(path, model, len(data), start, layers, parts)
+    check_extent(path, model, len(data), start, layers, loaded, partial)
     with torch.no_grad():
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        for layer, tensors in zip(layers, parts, strict=False):
+            for tensor, part in zip(layer.tensors, tensors, strict=True):
+                tensor.copy_(part.view_as(tensor))
     model.header = header  # type: ignore[assignment]
+    model.loaded = loaded  # type: ignore[assignment]
     return header
 
 
@@ -139,5 +115,6 @@ def save_weights(model: nn.Module, path: str | Path, header: Header | None = Non
     header = header or getattr(model, "header", None) or Header()
     with whole_file(path) as temporary, temporary.open("wb") as file:
         file.write(header.pack())
-        for tensor in _tensors(model):
-            file.write(tensor.detach().cpu().numpy().astype("<f4").tobytes())
+        for layer in stored_layers(model):
+            for tensor in layer.tensors:
+                file.write(tensor.detach().cpu().numpy().astype("<f4").tobytes())

@@ -1,0 +1,97 @@
+"""The class names of a cfg, where nobody names their file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.models.darknet.cfg import read_names
+from toolkit.runtime import InputError
+
+
+@dataclass(frozen=True)
+class FoundNames:
+    """The names of a cfg's classes, and where they are from.
+
+    Attributes:
+        names: a name for each class; empty where no file fits.
+        sentence: the file, or why there is none, for people.
+    """
+
+    names: tuple[str, ...]
+    sentence: str
+
+
+def find_names(cfg: str | Path, count: int) -> FoundNames:
+    """Look for the file of class names that belongs to a cfg.
+
+    The file of the cfg's own name counts first, then all others that darknet's layout has: the `names =` of a
+    .data file next to the cfg, the .names files next to it, and those in a folder `data` in its folder or
+    next to that. A file fits whose number of names is that of the classes.
+
+    Args:
+        cfg: the .cfg file.
+        count: its classes.
+
+    Returns:
+        The names of the one file that fits (copies of it count once), or none with the reason.
+    """
+    cfg = Path(cfg)
+    own = cfg.with_suffix(".names")
+    files = _names_files(cfg)
+    if not files:
+        return FoundNames((), "no file of class names was found")
+    contents = {file: _read(file) for file in files}
+    fitting = {file: names for file, names in contents.items() if len(names) == count}
+    if own in fitting:
+        fitting = {own: fitting[own]}
+    if len(set(fitting.values())) == 1:
+        file, names = next(iter(fitting.items()))
+        return FoundNames(names, f"class names from {file}")
+    if fitting:
+        found = ", ".join(str(file) for file in fitting)
+        return FoundNames((), f"{len(fitting)} files have {count} class names, {found}, and none is used")
+    counts = ", ".join(f"{file} has {len(names)}" for file, names in list(contents.items())[:3])
+    return FoundNames((), f"no file of {count} class names was found ({counts})")
+
+
+def _names_files(cfg: Path) -> list[Path]:
+    """Candidates, each once: the cfg's own, those of .data files, those next to it, darknet's `data`."""
+    folder = cfg.parent
+    files = [cfg.with_suffix(".names")]
+    for data in sorted(folder.glob("*.data")):
+        files += _named_by(data)
+    files += sorted(folder.glob("*.names"))
+    for root in (folder, _above(folder)):
+        files += sorted((root / "data").glob("*.names"))
+    unique = {file.resolve(): file for file in reversed(files) if file.is_file()}
+    return list(reversed(unique.values()))
+
+
+def _named_by(data: Path) -> list[Path]:
+    """What `names =` of a .data file means: a path from the folder of the file or, as darknet starts above
+    `cfg`, the one above it. Nothing outside those folders."""
+    try:
+        text = data.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return []
+    lines = (line.partition("=") for line in text.splitlines())
+    value = {key.strip(): value.strip() for key, _, value in lines}.get("names", "")
+    if not value:
+        return []
+    roots = (data.parent, _above(data.parent))
+    files = [root / value for root in roots if (root / value).resolve().is_relative_to(root.resolve())]
+    return [file for file in files if file.is_file()][:1]
+
+
+def _above(folder: Path) -> Path:
+    """The folder that holds it, which "." does not name."""
+    return Path(os.path.normpath(folder / ".."))
+
+
+def _read(file: Path) -> tuple[str, ...]:
+    try:
+        return read_names(file)
+    except InputError:
+        return ()  # it fits no cfg
