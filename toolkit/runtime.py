@@ -1,4 +1,4 @@
-"""Errors, seeds, devices, progress, whole files and folders, fast mode, environment stamp."""
+"""Errors, seeds, devices, progress, engines' own lines, whole files and folders, environment stamp."""
 
 from __future__ import annotations
 
@@ -173,6 +173,46 @@ def _notebook_progress(items: Iterable[T], title: str, total: int | None) -> Ite
     finally:
         if handle is not None:
             handle.update(HTML(""))
+
+
+@contextmanager
+def engine_lines() -> Iterator[list[str]]:
+    """What C++ libraries print inside the block is kept off the terminal and off standard output, which
+    belong to the caller. Yields a list that has the lines when the block ends.
+
+    >>> with engine_lines() as lines:
+    ...     _ = os.write(2, b"layer Foo not exists or registered\\n")
+    >>> lines
+    ['layer Foo not exists or registered']
+    """
+    libc = ctypes.CDLL(None) if os.name == "posix" else ctypes.cdll.msvcrt
+    lines: list[str] = []
+    with tempfile.TemporaryFile() as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        libc.fflush(None)
+        kept = {stream: os.dup(stream) for stream in (1, 2)}
+        for stream in kept:
+            os.dup2(file.fileno(), stream)
+        try:
+            yield lines
+        finally:
+            libc.fflush(None)
+            for stream, before in kept.items():
+                os.dup2(before, stream)
+                os.close(before)
+            file.seek(0)
+            lines += file.read().decode(errors="replace").splitlines()
+
+
+def check_place(folder: str | Path, mark: str | Path, kind: str) -> None:
+    """Checks that results may go into a folder: one that is missing, empty, or holds the file `mark`, by
+    which an earlier result of that kind is known. InputError for anything else."""
+    folder = Path(folder)
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / mark).exists()):
+        return
+    if folder.exists():
+        raise InputError(f"{folder} exists and is not {kind}: name another folder")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from toolkit.export.write import export_model
 from toolkit.models import create_model, list_models
 from toolkit.models.detector import Detector
 from toolkit.models.ncnn_file import read_model
-from toolkit.models.published import published_files
+from toolkit.models.published import can_fetch
 from toolkit.samples import untrained
 from toolkit.stopwatch import interleave
 
@@ -42,7 +42,7 @@ ENGINES = ("ncnn", "ncnn-fp16", "ncnn-int8", "mnn", "onnx", "openvino", "caffe",
 
 
 def network(name: str) -> Detector:
-    published = f"{name}/{name}.weights" in published_files()
+    published = can_fetch(f"{name}/{name}.weights")
     return create_model(name, "published") if published else untrained(name)
 
 
@@ -63,7 +63,8 @@ def exported(name: str, work: Path) -> tuple[Detector, Path, float]:
     training, _ = split(name)
     chosen = np.linspace(0, len(training) - 1, PICTURES).round().astype(int)
     begin = time.perf_counter()
-    export_model(model, folder, written_formats(), calibration=[training.path(int(i)) for i in chosen])
+    paths = [training.path(int(i)) for i in chosen]
+    export_model(model, folder, written_formats(), calibration=paths, accept_loss=True)
     return model, folder, time.perf_counter() - begin
 
 
@@ -182,7 +183,13 @@ def layers(work: Path) -> dict[str, Any]:
         training, _ = split("yoloface-500k-v2")
         chosen = [training.path(i) for i in range(0, len(training), len(training) // pictures.MINIMUM)]
         export_model(
-            model, everything, ["ncnn", "ncnn-int8"], calibration=chosen, method="minmax", float_layers=()
+            model,
+            everything,
+            ["ncnn", "ncnn-int8"],
+            calibration=chosen,
+            method="minmax",
+            float_layers=(),
+            accept_loss=True,
         )
     quantised = open_export(everything, "ncnn-int8", threads=1)
     figures: dict[str, Any] = {}

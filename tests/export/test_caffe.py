@@ -12,7 +12,8 @@ from toolkit import create_model, list_models
 from toolkit.export import caffe, mnn
 from toolkit.export.parity import output_difference, probe_input
 from toolkit.models.blocks import ConvBNAct, MaxPool, Shortcut
-from toolkit.models.darknet.network import Concat, ScaleChannels, load_darknet
+from toolkit.models.darknet.layers import Concat, ScaleChannels
+from toolkit.models.darknet.network import load_darknet
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.models.network import fold
 from toolkit.runtime import InputError
@@ -63,6 +64,7 @@ class Branches(nn.Module):
 
     def __init__(self, *layers):
         super().__init__()
+        self.io = ModelIO((32, 32), ("thing",), (HeadIO(1, ((1.0, 1.0),)),) * len(layers), 1)
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x):
@@ -85,7 +87,7 @@ class Few(nn.Module):
 
 
 POOLS = [(2, 2), (3, 2), (4, 2), (5, 2), (8, 2), (2, 1), (3, 1), (4, 1), (9, 1), (3, 3)]
-POOLS += [(2, 2, 0), (3, 2, 0), (3, 2, 1), (2, 1, 0), (4, 4, 1)]
+POOLS += [(2, 2, 0), (3, 2, 0), (3, 2, 1), (2, 1, 0), (4, 4, 1), (4, 4), (4, 1, 6), (3, 1, 1), (2, 1, 2)]
 
 
 @pytest.mark.parametrize("size", [(24, 32), (23, 19), (22, 25)])
@@ -209,3 +211,43 @@ def test_bad_input(exported, tmp_path):
         text.write_text(bad_text)
         with pytest.raises(InputError, match="OpenCV cannot open"):
             caffe.CaffeModel(weights, model.io)
+
+
+CFG = """[net]
+width=64
+height=64
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+antialiasing=1
+[convolutional]
+filters=8
+activation=linear
+[shortcut]
+from=-2
+{shortcut}
+[convolutional]
+filters=14
+activation=linear
+[yolo]
+anchors=8,8, 20,20
+classes=2
+"""
+
+
+def test_constant_filters_are_written_and_computed_weights_refused(tmp_path):
+    path = tmp_path / "blurred.cfg"
+    path.write_text(CFG.format(shortcut=""))
+    model = fold(load_darknet(path))
+    caffe.export(model, tmp_path, model.io.input_size)
+    x = probe_input(model.io)
+    opened = caffe.CaffeModel(tmp_path / "model.prototxt", model.io)
+    assert output_difference(model.predict(x), opened.predict(x))[0] < 1e-5
+    path.write_text(CFG.format(shortcut="weights_type=per_feature"))
+    weighted = fold(load_darknet(path))
+    with pytest.raises(InputError, match=r"Caffe has no layer .* \(WeightedShortcut\)"):
+        caffe.export(weighted, tmp_path, weighted.io.input_size)

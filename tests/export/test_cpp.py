@@ -1,4 +1,4 @@
-"""The C++ header against the Python it repeats: spec.json, decoding, suppression."""
+"""The C++ header against the Python it repeats: spec.json, placing pictures, decoding, suppression."""
 
 import ctypes
 import json
@@ -8,11 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import toolkit.export
-from toolkit.boxes import nms
+from tests.device.wheel import Found, Wheel, assert_equal
+from tests.small import KINDS, small, wide_and_tall
+from toolkit.boxes import FITS, nms
 from toolkit.device.build import LAYERS, ncnn_source
 from toolkit.export.folder import open_export
 from toolkit.export.parity import probe_input
@@ -23,7 +28,7 @@ from toolkit.inference.run import run
 from toolkit.models import create_model
 from toolkit.models.decode import decode
 from toolkit.models.io import HeadIO, ModelIO
-from toolkit.pictures import load_image
+from toolkit.pictures import load_image, save_image
 
 SOURCE = Path(toolkit.export.__file__).parent / "cpp"
 SHIM = r"""
@@ -51,6 +56,19 @@ extern "C" int finish(float iou, float* rows, int most) {
         std::memcpy(rows + 6 * i, row, sizeof row);
     }
     return kept.size();
+}
+extern "C" void place(int width, int height, int* place, float* box) {
+    const auto p = toolkit::placement(spec.input, width, height);
+    const int numbers[] = {p.width, p.height, p.left, p.top};
+    std::memcpy(place, numbers, sizeof numbers);
+    std::vector<toolkit::Detection> one{{box[0], box[1], box[2], box[3], 0, 0}};
+    toolkit::to_picture(one, spec.input, p);
+    const float corners[] = {one[0].x1, one[0].y1, one[0].x2, one[0].y2};
+    std::memcpy(box, corners, sizeof corners);
+}
+extern "C" void grey(const unsigned char* pixels, int order, int w, int h, int step, unsigned char* out) {
+    const auto bytes = toolkit::luminance(pixels, (toolkit::Pixels)order, w, h, step);
+    std::memcpy(out, bytes.data(), bytes.size());
 }
 """
 
@@ -104,16 +122,23 @@ def test_the_same_detections_as_python(name, conf, header, trained):
     np.testing.assert_allclose(detections(header, maps, conf, 0.45, gap=3), wanted, atol=2e-5)
 
 
-def test_random_maps_of_both_kinds_of_heads(header):
+def test_random_maps_of_every_kind_of_head(header):
     rng = np.random.default_rng(0)
+    anchors = ((30.0, 20.0), (60.0, 90.0))
     heads = (
-        HeadIO(16, ((30.0, 20.0), (60.0, 90.0)), 1.05),
+        HeadIO(16, anchors, 1.05),
         HeadIO(8, ((9.0, 14.0),), 2.0, new_coords=True),
+        HeadIO(32, anchors, softmax=True),
+        HeadIO(16, anchors, 1.1, gaussian=True),
+        HeadIO(8, ((9.0, 14.0),), new_coords=True, gaussian=True),
     )
     io = ModelIO((96, 64), ("one", "two", "three"), heads, 16)
     assert header.open_spec(spec_text(io)) == b""
-    maps = [rng.normal(0, 1.5, (1, 16, 4, 6)), rng.uniform(0, 1, (1, 8, 8, 12))]
-    maps = [m.astype(np.float32) for m in maps]
+    shapes = [(1, head.channels(3), 64 // head.stride, 96 // head.stride) for head in heads]
+    maps = [
+        (rng.uniform(0, 1, shape) if head.new_coords else rng.normal(0, 1.5, shape)).astype(np.float32)
+        for head, shape in zip(heads, shapes, strict=True)
+    ]
     for conf, iou in ((0.05, 0.45), (0.3, 0.2), (0.6, 0.9), (0.999, 0.45)):
         wanted = in_python(maps, io, conf, iou)
         np.testing.assert_allclose(detections(header, maps, conf, iou), wanted, atol=2e-5)
@@ -130,6 +155,73 @@ def test_boxes_beyond_all_numbers_are_finite(header):
     sides = wanted.boxes_norm[:, 2:] - wanted.boxes_norm[:, :2]
     assert np.isfinite(sides.prod(axis=1) * 1e8).all()  # as areas in pixels
     np.testing.assert_allclose(found, in_python([raw], io, 0.3, 0.45), rtol=1e-5)
+
+
+def test_classes_that_exclude_each_other_stay_finite(header):
+    io = ModelIO((32, 32), ("one", "two"), (HeadIO(32, ((10.0, 14.0),), softmax=True),), 32)
+    assert header.open_spec(spec_text(io)) == b""
+    raw = np.array([0, 0, 0, 0, 9, 300, -300], np.float32).reshape(1, 7, 1, 1)
+    np.testing.assert_allclose(detections(header, [raw], 0.3, 0.45), in_python([raw], io, 0.3, 0.45))
+
+
+sides = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
+
+
+@pytest.mark.parametrize("fit", FITS)
+@given(size=sides, input_size=st.tuples(st.integers(1, 40), st.integers(1, 40)))
+def test_a_picture_lies_where_python_puts_it(fit, header, size, input_size):
+    outer = (32 * input_size[0], 32 * input_size[1])
+    io = ModelIO(outer, ("one",), (HeadIO(32, ((1.0, 1.0),)),), 32, fit=fit)
+    assert header.open_spec(spec_text(io)) == b""
+    place, box = np.zeros(4, np.int32), np.array([-0.1, 0.2, 0.5, 1.0], np.float32)
+    wanted = FITS[fit](size, outer)
+    inside = wanted.to_image(box[None])[0] / np.array(size * 2)
+    integers = place.ctypes.data_as(ctypes.POINTER(ctypes.c_int))
+    header.place(*size, integers, box.ctypes.data_as(ctypes.POINTER(ctypes.c_float)))
+    assert place.tolist() == [*wanted.inner, *wanted.offset]
+    np.testing.assert_allclose(box, inside, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("order", "conversion"), enumerate(("RGB2GRAY", "BGR2GRAY", "RGBA2GRAY")))
+def test_grey_is_opencvs(order, conversion, header):
+    """Rows with a gap behind them, which is none of the picture."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 4 if order == 2 else 3), np.uint8)
+    inner = np.ascontiguousarray(pixels[:, :60])
+    out = np.zeros((50, 60), np.uint8)
+    bytes_of = ctypes.POINTER(ctypes.c_ubyte)
+    there, here = (array.ctypes.data_as(bytes_of) for array in (pixels, out))
+    header.grey(there, order, 60, 50, pixels.strides[0], here)
+    np.testing.assert_array_equal(out, cv2.cvtColor(inner, getattr(cv2, f"COLOR_{conversion}")))
+
+
+def test_folders_of_older_versions_are_read_as_they_were_meant(header):
+    io = ModelIO((96, 64), ("one",), (HeadIO(16, ((30.0, 20.0),), 1.05),), 16)
+    spec = json.loads(spec_text(io))
+    del spec["io"]["fit"], spec["io"]["heads"][0]["softmax"], spec["io"]["heads"][0]["gaussian"]
+    assert header.open_spec(json.dumps(spec).encode()) == b""
+    raw = np.random.default_rng(0).normal(0, 1.5, (1, 6, 4, 6)).astype(np.float32)
+    np.testing.assert_allclose(
+        detections(header, [raw], 0.3, 0.45), in_python([raw], io, 0.3, 0.45), atol=2e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda io: io.update(fit="crop"), "fit is crop, and this program knows stretch, letterbox"),
+        (lambda io: io.update(channel_order="YUV"), "channel_order is YUV, and this program knows RGB, BGR"),
+        (lambda io: io.update(depth=16), "this program does not know depth"),
+        (lambda io: io["heads"][0].update(angles=True), "this program does not know angles"),
+        (lambda io: io.update(fit=1), "a text was expected"),
+        (lambda io: io["heads"][0].update(softmax=1), "true or false was expected"),
+    ],
+)
+def test_what_a_newer_spec_says_is_refused(change, said, header):
+    spec = json.loads(spec_text(KINDS["letterbox"]))
+    change(spec["io"])
+    sentence = header.open_spec(json.dumps(spec).encode()).decode()
+    assert said in sentence
+    assert "\n" not in sentence
 
 
 def test_names_in_any_script(header):
@@ -168,7 +260,8 @@ def exported_for_cpp(trained, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample") / "fastest-v2"
     pictures = sorted((data / "voc2012_sub1200").rglob("*.jpg"))[:8]
     model = trained("fastest-v2")
-    export_model(model, folder, FORMATS_OF_NCNN, calibration=pictures, method="minmax", cpp=True)
+    more = {"method": "minmax", "accept_loss": True}
+    export_model(model, folder, FORMATS_OF_NCNN, calibration=pictures, cpp=True, **more)
     return folder
 
 
@@ -234,6 +327,25 @@ def test_the_sample_finds_what_python_finds(fmt, sample, exported_for_cpp, zoo, 
     boxes = np.array([[float(v) for v in row[2:]] for row in rows])
     np.testing.assert_allclose(boxes / size, wanted.boxes[order] / size, atol=tolerance)
     assert load_image(drawing).shape == image.shape
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sample_follows_the_networks_own_io(kind, sample, tmp_path):
+    """Fit, colours and heads, on a wide and a tall picture without loss; two ways to resize lie between."""
+    export_model(small(kind), tmp_path / "net", ["ncnn"])
+    model = open_export(tmp_path / "net", "ncnn")
+    assert model.io == KINDS[kind]
+    for name, image in wide_and_tall().items():
+        save_image(tmp_path / f"{name}.png", image)
+        conf = Wheel(tmp_path / "net", "ncnn", image).conf()
+        words = [sample, tmp_path / "net", tmp_path / f"{name}.png", "--conf", conf]
+        done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=True)
+        names, *numbers = zip(*(line.split() for line in done.stdout.splitlines()), strict=True)
+        scores, *corners = np.array(numbers, float)
+        (boxes,) = run(model, [image], DetectSettings(conf=conf, clip=False))
+        size = np.array([image.shape[1], image.shape[0]] * 2)
+        wanted = Found(boxes.boxes / size, boxes.scores, np.array(model.io.classes)[boxes.class_ids])
+        assert_equal(Found(np.transpose(corners) / size, scores, np.array(names)), wanted, 0.01)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from toolkit.export.openvino import OpenVinoModel
 from toolkit.export.parity import output_difference, probe_input
 from toolkit.inference.preprocess import preprocess
 from toolkit.inference.run import run
-from toolkit.models.io import HeadIO, ModelIO
+from toolkit.models.io import HeadIO, ModelIO, channels_of
 from toolkit.runtime import InputError
 
 
@@ -70,19 +70,20 @@ def test_int8(precision, exported, tmp_path, pictures):
     assert [p.name for p in tmp_path.iterdir()] == [f"model-{precision}.mnn"]
 
 
-@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize("order", ["RGB", "BGR", "GRAY"])
 def test_int8_is_calibrated_on_the_very_pixels(order, tmp_path):
-    """A network that looks at one pixel of each colour; a reader that swaps colours or resizes would find
-    black there, and the quantised outputs would be 0."""
+    """A network that looks at one pixel of each colour, or at three grey ones; a reader that swaps colours or
+    resizes would find black there, and the quantised outputs would be 0."""
+    channels = channels_of(order)
     places = ((0, 0, 200), (0, 15, 100), (15, 0, 50))  # row, column, value of red, green, blue
 
     class Pixels(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.looks = torch.nn.ModuleList(torch.nn.Conv2d(3, 6, 16, bias=False) for _ in places)
+            self.looks = torch.nn.ModuleList(torch.nn.Conv2d(channels, 6, 16, bias=False) for _ in places)
             for colour, (row, column, _) in enumerate(places):
                 weight = self.looks[colour].weight.data.zero_()
-                weight[:, colour, row, column] = 1
+                weight[:, colour % channels, row, column] = 1
 
         def forward(self, x):
             return [look(x) for look in self.looks]
@@ -90,9 +91,9 @@ def test_int8_is_calibrated_on_the_very_pixels(order, tmp_path):
     model = Pixels()
     model.io = ModelIO((16, 16), ("a",), (HeadIO(16, ((1.0, 1.0),)),) * 3, 16, order)
     toolkit.export.onnx.export(model, tmp_path, (16, 16))
-    x = np.zeros((8, 3, 16, 16), np.float32)
+    x = np.zeros((8, channels, 16, 16), np.float32)
     for colour, (row, column, value) in enumerate(places):
-        x[:, colour, row, column] = value / 255
+        x[:, colour % channels, row, column] = value / 255
     (path,) = export(tmp_path / "model.onnx", tmp_path, "int8", model.io, x)
     found = MnnModel(path, model.io).predict(x[:1])
     for (*_, value), out in zip(places, found, strict=True):

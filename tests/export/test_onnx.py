@@ -1,18 +1,32 @@
-"""ONNX beyond raw maps: detections in the file, equal to toolkit.detect's; int8 close to float32."""
+"""ONNX: opset, batch and simplification; detections in the file, equal to toolkit.detect's; int8 close to
+float32."""
 
+import json
+
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from toolkit.boxes import nms
-from toolkit.export.onnx import EndToEndModel, OnnxModel, export, export_end2end, export_int8
-from toolkit.export.openvino import load_openvino
+from toolkit.cli import app
+from toolkit.export.onnx import (
+    EndToEndModel,
+    OnnxModel,
+    OnnxSettings,
+    export,
+    export_end2end,
+    export_int8,
+)
+from toolkit.export.openvino import OpenVinoModel, load_openvino
 from toolkit.export.parity import probe_input
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess
 from toolkit.inference.run import run
+from toolkit.models.darknet.network import load_darknet
 from toolkit.models.decode import Boxes, decode
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.models.network import fold
@@ -34,6 +48,228 @@ def assert_same(wanted: Boxes, found: Boxes, atol: float) -> None:
     for box, score, label in zip(wanted.boxes, wanted.scores, wanted.class_ids, strict=True):
         near = (np.abs(found.scores - score) < 1e-5) & (found.class_ids == label)
         assert np.abs(found.boxes[near] - box).max(1).min() < atol
+
+
+# What older opsets say otherwise or not at all: Mish, parts of a Split, a Resize, means over a feature map.
+CSP = """[net]
+width=64
+height=64
+channels=3
+[convolutional]
+filters=16
+size=3
+stride=2
+pad=1
+activation=mish
+[route]
+layers=-1
+groups=2
+group_id=1
+[convolutional]
+filters=16
+size=3
+stride=2
+pad=1
+activation=swish
+[avgpool]
+[convolutional]
+filters=16
+size=1
+activation=logistic
+[scale_channels]
+from=-3
+[upsample]
+stride=2
+[route]
+layers=-1,0
+[convolutional]
+filters=12
+size=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=8,8, 24,24
+classes=1
+num=2
+"""
+
+
+@pytest.fixture(scope="module")
+def csp(tmp_path_factory):
+    """A network from a cfg, with random weights."""
+    path = tmp_path_factory.mktemp("csp") / "csp.cfg"
+    path.write_text(CSP)
+    torch.manual_seed(0)
+    return load_darknet(path).eval()
+
+
+def opset_of(path) -> int:
+    """The opset of a file, which says only one, and whose operators are all known in it."""
+    proto = onnx.load(str(path))
+    onnx.checker.check_model(proto, full_check=True)
+    (opset,) = proto.opset_import
+    return opset.version
+
+
+def assert_close(wanted, found) -> None:
+    for a, b in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1, np.abs(a).max()))
+
+
+@pytest.mark.parametrize(
+    ("name", "opset"),
+    [("csp", 13), ("csp", 17), ("csp", 18), ("csp", 20), ("landmark106", 13), ("fastest-v2", 13)],
+)
+def test_opset(name, opset, csp, trained, tmp_path):
+    model = csp if name == "csp" else trained(name).eval()
+    (path,) = export(fold(model), tmp_path, model.io.input_size, OnnxSettings(opset))
+    assert opset_of(path) == opset
+    x = np.random.default_rng(0).random((3, 3, *model.io.input_size[::-1]), np.float32)
+    assert_close(model.predict(x), OnnxModel(path, model.io).predict(x))
+
+
+def test_default_opset_and_what_older_ones_lack(csp, tmp_path):
+    """17 in a file version that onnxruntime of 2023 reads, and Mish spelled out."""
+    (path,) = export(fold(csp), tmp_path, csp.io.input_size)
+    proto = onnx.load(str(path))
+    assert (opset_of(path), proto.ir_version) == (17, 8)
+    operators = {node.op_type for node in proto.graph.node}
+    assert {"Softplus", "Tanh", "Split", "GlobalAveragePool"} <= operators
+    assert not {"Mish", "ReduceMean"} & operators
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    (path,) = export(fold(csp), tmp_path, csp.io.input_size, OnnxSettings(18))
+    assert "Mish" in {node.op_type for node in onnx.load(str(path)).graph.node}
+
+
+class _Odd(torch.nn.Module):
+    """A network that ends in an operator of a test's choice."""
+
+    io = ModelIO((32, 32), ("a",), (HeadIO(8, ((10.0, 14.0),)),), 8)
+
+    def __init__(self, last):
+        super().__init__()
+        self.conv, self.last = torch.nn.Conv2d(3, 6, 8, 8), last
+
+    def forward(self, x):
+        return [self.last(self.conv(x))]
+
+
+def _resize_with_antialias(x):
+    return torch.nn.functional.interpolate(x, size=(3, 3), mode="bilinear", antialias=True)
+
+
+@pytest.mark.parametrize(
+    ("last", "opset", "reason"),
+    [(torch.tril, 13, "no Trilu"), (_resize_with_antialias, 17, "no Resize with antialias = 1")],
+)
+def test_a_network_that_an_opset_cannot_say(last, opset, reason, tmp_path):
+    (path,) = export(_Odd(last), tmp_path, (32, 32), OnnxSettings(18))
+    path.unlink()
+    with pytest.raises(InputError, match=f"opset {opset} has {reason}.*choose 18"):
+        export(_Odd(last), tmp_path, (32, 32), OnnxSettings(opset))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mean_that_is_no_pooling_keeps_its_axes(tmp_path):
+    model = _Odd(lambda x: x.mean((1, 3), keepdim=True))
+    (path,) = export(model, tmp_path, (32, 32))
+    operators = {node.op_type for node in onnx.load(str(path)).graph.node}
+    assert "ReduceMean" in operators
+    x = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
+    with torch.inference_mode():
+        (wanted,) = model(torch.from_numpy(x))
+    assert_close([wanted.numpy()], OnnxModel(path, model.io).predict(x))
+
+
+@pytest.mark.parametrize("batch", [1, 4, None])
+@pytest.mark.parametrize("name", ["yoloface-50k", "landmark106"])
+def test_batch(name, batch, trained, tmp_path):
+    """Any number of pictures goes through a file whose batch is fixed, in both engines."""
+    model = trained(name).eval()
+    (path,) = export(fold(model), tmp_path, model.io.input_size, OnnxSettings(batch=batch))
+    side = onnx.load(str(path)).graph.input[0].type.tensor_type.shape.dim[0]
+    assert side.dim_value == (batch or 0)
+    x = np.random.default_rng(0).random((6, 3, *model.io.input_size[::-1]), np.float32)
+    wanted = model.predict(x)
+    for opened in (OnnxModel(path, model.io, 1), OpenVinoModel(path, model.io, 1)):
+        assert opened.batch == batch
+        assert_close(wanted, opened.predict(x))
+        for count in (0, 1):
+            few = [maps[:count] for maps in wanted]
+            assert [maps.shape for maps in opened.predict(x[:count])] == [maps.shape for maps in few]
+        assert_close(few, opened.predict(x[:1]))
+    assert len(OnnxModel(path, model.io).layer_outputs(x[:1])[0]) == 1
+
+
+def test_simplify(csp, tmp_path):
+    """Fewer or as many operators, the same outputs, names and batch; conf and iou stay inputs."""
+    size = csp.io.input_size
+    (plain,) = export(fold(csp), tmp_path, size)
+    before = onnx.load(str(plain)).graph
+    (path,) = export(fold(csp), tmp_path, size, OnnxSettings(simplify=True))
+    after = onnx.load(str(path)).graph
+    assert opset_of(path) == 17
+    assert 0 < len(after.node) <= len(before.node)
+    assert [value.name for value in (*after.input, *after.output)] == ["images", "map0"]
+    assert after.input[0].type.tensor_type.shape.dim[0].dim_param
+    x = np.random.default_rng(0).random((2, 3, *size[::-1]), np.float32)
+    assert_close(csp.predict(x), OnnxModel(path, csp.io).predict(x))
+    (path,) = export_end2end(fold(csp), tmp_path, size, settings=OnnxSettings(simplify=True))
+    assert [value.name for value in onnx.load(str(path)).graph.input] == ["images", "conf", "iou"]
+
+
+@pytest.mark.parametrize("settings", [OnnxSettings(13, 1), OnnxSettings(17, 4, True), OnnxSettings(20)])
+def test_end2end_and_int8_follow_the_settings(settings, trained, tmp_path, pictures):
+    model = trained("yoloface-50k").eval()
+    size = model.io.input_size
+    (path,) = export_end2end(fold(model), tmp_path, size, settings=settings)
+    assert opset_of(path) == settings.opset
+    images = list(pictures.values())
+    both = run(model, images, DetectSettings()), run(EndToEndModel(path, model.io), images, DetectSettings())
+    for image, wanted, found in zip(images, *both, strict=True):
+        assert_same(wanted, found, 1e-5 * max(image.shape))
+    (source,) = export(fold(model), tmp_path, size, settings)
+    x = np.stack([preprocess(image, model.io)[0] for image in images])
+    (path,) = export_int8(source, tmp_path, x)
+    for a, b in zip(model.predict(x), OnnxModel(path, model.io).predict(x), strict=True):
+        assert 1e-4 < np.sqrt(((a - b) ** 2).mean() / (a**2).mean()) < 0.2
+
+
+@pytest.mark.parametrize("name", ["fastest-v2", "landmark106", "csp"])
+def test_opencv_reads_it(name, csp, trained, tmp_path):
+    model = csp if name == "csp" else trained(name).eval()
+    (path,) = export(fold(model), tmp_path, model.io.input_size)
+    network = cv2.dnn.readNetFromONNX(str(path))
+    x = probe_input(model.io)
+    network.setInput(x)
+    assert_close(model.predict(x), network.forward(network.getUnconnectedOutLayersNames()))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        ({"opset": 5}, "opset 13 to 26, found 5"),
+        ({"opset": 99}, "opset 13 to 26, found 99"),
+        ({"batch": 0}, "at least 1 picture, found 0"),
+        ({"batch": -1}, "at least 1 picture, found -1"),
+    ],
+)
+def test_settings_out_of_range(numbers, reason):
+    with pytest.raises(InputError, match=reason):
+        OnnxSettings(**numbers)
+
+
+def test_the_command_passes_settings_on(tmp_path):
+    """MNN takes any batch, whatever is asked of the ONNX files."""
+    output = tmp_path / "net"
+    command = ["export", "--model", "yoloface-50k", "--to", "onnx,onnx-end2end,mnn", "--output", str(output)]
+    run = CliRunner().invoke(app, [*command, "--opset", "13", "--batch", "4", "--simplify", "--json"])
+    assert run.exit_code == 0, run.output
+    parity = json.loads((output / "parity.json").read_text())
+    for fmt in ("onnx", "onnx-end2end"):
+        assert {"opset": 13, "batch": 4, "simplified": True}.items() <= parity[fmt].items()
+    assert opset_of(output / "model.onnx") == opset_of(output / "model-end2end.onnx") == 13
+    assert parity["mnn"]["max_difference"] <= parity["mnn"]["tolerance"]
 
 
 @pytest.mark.parametrize("name", ["yoloface-500k-v2", "nano-coco", "yoloface-50k", "fastest-v2"])

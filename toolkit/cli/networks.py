@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from toolkit.cli.answer import print_answer, print_message, table
-from toolkit.cli.options import Json, Model, Size, Weights, parse_size
+from toolkit.cli.options import Exports, Json, Model, Names, Size, Strict, Weights, output_option, parse_size
 from toolkit.runtime import InputError
 
 app = typer.Typer()
@@ -63,8 +63,9 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def export(
     model: Model,
-    output: Annotated[Path | None, typer.Option(help="Output folder (default: exports/NETWORK).")] = None,
+    output: Annotated[Path | None, output_option("exports/NETWORK")] = None,
     weights: Weights = None,
+    names: Names = None,
     to: Annotated[
         str,
         typer.Option(
@@ -99,49 +100,103 @@ def export(
     cpp: Annotated[
         bool, typer.Option("--cpp", help="Add a C++ sample that runs the ncnn files, with its CMakeLists.")
     ] = False,
+    strict: Strict = False,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Keep files of lower precision that lose over 10 % of float32's detections.",
+        ),
+    ] = False,
+    opset: Annotated[
+        int | None, typer.Option(help="Opset of the ONNX files, 13 to 26 (default: 17).", show_default=False)
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Pictures per call, fixed in the ONNX files (default: free).", show_default=False),
+    ] = None,
+    simplify: Annotated[
+        bool, typer.Option("--simplify", help="Simplify the ONNX files with onnxslim.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Export a network; each file is checked against torch."""
+    """Export a network; each file is checked against torch.
+
+    A format that fails is left out and listed with the reason (exit code 3); the others are written.
+    """
     from toolkit.export.folder import Exported
-    from toolkit.export.registry import formats_of
-    from toolkit.export.write import export_model
+    from toolkit.export.onnx import OnnxSettings
+    from toolkit.export.write import ALL, export_model, faults_of
     from toolkit.models.network import TorchNetwork
     from toolkit.networks import open_network
 
-    network = open_network(model, weights)
+    settings = OnnxSettings(OnnxSettings.opset if opset is None else opset, batch, simplify)
+    network = open_network(model, weights, names=names)
     if not isinstance(network, TorchNetwork):
         raise InputError(f"{model} is already exported: name the network or cfg it was exported from")
     folder = output or Path("exports") / Path(model).stem
     name = folder.resolve().name  # a run's best.cfg says less
-    formats = formats_of(network) if to == "all" else to.split(",") + ["onnx-end2end"] * end2end
+    formats = ALL if to == ALL else to.split(",") + ["onnx-end2end"] * end2end
     floats = None if float_layers is None else [part for part in float_layers.split(",") if part]
     parity = export_model(
-        network, folder, formats, parse_size(size), calibration, detection_output, method, floats, cpp, name
+        network,
+        folder,
+        formats,
+        parse_size(size),
+        calibration,
+        detection_output,
+        method,
+        floats,
+        cpp,
+        name,
+        strict=strict,
+        accept_loss=accept_loss,
+        onnx_settings=settings,
     )
     exported = Exported.read(folder)
     if exported.threshold is not None and exported.threshold != exported.io.threshold:
         print_message(f"{folder} keeps its chosen threshold, {exported.threshold:.4g}")
-    sizes = {fmt: exported.bytes(fmt) for fmt in parity}
+    faults = faults_of(parity)
+    sizes = {fmt: exported.bytes(fmt) for fmt in exported.formats}
     rows = [
-        [fmt, f"{sizes[fmt] / 1000:.1f}", f"{p['max_difference']:.2g}", f"{p['relative_difference']:.2g}"]
-        if "max_difference" in p
-        else [fmt, f"{sizes[fmt] / 1000:.1f}", f"{p['matched']} of {p['detections']} detections", ""]
-        for fmt, p in parity.items()
+        [fmt, f"{sizes[fmt] / 1000:.1f}" if fmt in sizes else "-", *_figures(facts)]
+        for fmt, facts in parity.items()
     ]
+    columns = ["format", "kB", "max difference to torch", "relative to largest output", "kept, lost, new"]
+    columns += ["score change", "left out, because it"]
+    filled = [i for i in range(len(columns)) if any(row[i] for row in rows)]
     print_answer(
-        {"folder": str(folder), "parity": parity, "bytes": sizes},
+        {"folder": str(folder), "parity": parity, "bytes": sizes, "left_out": faults},
         as_json,
-        table(str(folder), ["format", "kB", "max difference to torch", "relative to largest output"], rows),
+        table(str(folder), [columns[i] for i in filled], [[row[i] for i in filled] for row in rows]),
     )
+    for fmt, fault in faults.items() if as_json else ():
+        print_message(f"left out: {fmt} {fault}")
+    if faults:
+        raise typer.Exit(3)
+
+
+def _figures(facts: dict[str, Any]) -> list[str]:
+    """Cells of a format: how far it is from torch, what it keeps, and whether it was left out."""
+    fidelity = facts.get("fidelity", {})
+    kept = [str(fidelity[key]) for key in ("kept", "lost", "new") if key in fidelity]
+    if "matched" in facts:
+        kept = [str(facts["matched"]), str(facts["detections"] - facts["matched"]), str(facts["extra"])]
+    if "point_error" in fidelity:
+        kept = [f"points moved by {fidelity['point_error']:.2g}"]
+    return [
+        f"{facts['max_difference']:.2g}" if "max_difference" in facts else "",
+        f"{facts['relative_difference']:.2g}" if "relative_difference" in facts else "",
+        ", ".join(kept),
+        f"{fidelity['score_change']:+.2g}" if "score_change" in fidelity else "",
+        facts.get("fault", "") or (f"(accepted: {facts['accepted']})" if "accepted" in facts else ""),
+    ]
 
 
 @app.command()
 def package(
-    model: Annotated[
-        list[Path],
-        typer.Option(help="Exported folder with ncnn files; may be repeated, with one landmark network."),
-    ],
-    output: Annotated[Path, typer.Option(help="Project folder.")],
+    model: Exports,
+    output: Annotated[Path, output_option()],
     android: Annotated[
         bool, typer.Option("--android", help="Write a Gradle project for an Android app.")
     ] = False,
@@ -153,7 +208,10 @@ def package(
     build: Annotated[bool, typer.Option("--build", help="Build the APK (needs an Android SDK).")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write an Android app around exported networks: camera, gallery, sliders, timing on the phone."""
+    """Write an Android app around exported networks: camera, gallery, sliders, timing on the phone.
+
+    Each --model is an exported folder with ncnn files; one of them may be a landmark network.
+    """
     from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
 
     if not android:

@@ -127,13 +127,16 @@ def build(model: TorchNetwork, size: tuple[int, int]) -> Any:
     net = net_parameter()(name=type(model).__name__)
     net.layer.add(name=INPUT, type="Input", top=[INPUT], input_param={"shape": [{"dim": shape}]})
     *nodes, output = program.graph.nodes
-    parameters = program.graph_signature.inputs_to_parameters
-    values: dict[Any, Any] = {}  # a parameter's tensor; a node's blob, or blobs where it gives several
+    signature = program.graph_signature
+    registered = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    tensors = {**program.constants, **program.state_dict}
+    values: dict[
+        Any, Any
+    ] = {}  # a parameter's or buffer's tensor; a node's blob, or blobs where it gives several
     seen: Counter[str] = Counter()
     for node in nodes:
         if node.op == "placeholder":
-            registered = node.name in parameters
-            values[node] = program.state_dict[parameters[node.name]] if registered else INPUT
+            values[node] = tensors[registered[node.name]] if node.name in registered else INPUT
             continue
         path, _ = _module(node)
         seen[path] += 1
@@ -216,6 +219,8 @@ def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
         source, index = node.args
         return values[source][index]
     x, *arguments = _arguments(node)
+    if isinstance(x, Node) and isinstance(values[x], Tensor):  # weights that are computed
+        raise _unsupported(node)
     match node.target:
         case aten.conv2d.default:
             weight, bias, stride, pad, dilation, group = arguments
@@ -257,6 +262,8 @@ def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
             start, end = start or 0, side if end is None else min(end, side)
             if step != 1 or not 0 <= start < end:
                 raise _unsupported(node)
+            if axis > 1 and end == side:
+                return _add_corner(net, node, values, top)
             return _add_slice(net, values[x], top, axis, [start, end - start, side - end])[1]
         case aten.add.Tensor | aten.mul.Tensor:
             other, *alpha = arguments
@@ -287,6 +294,31 @@ def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
         case aten.max_pool2d.default:
             return _add_max_pool(net, node, values, top)
     raise _unsupported(node)
+
+
+def _add_corner(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
+    """A map without its first rows and as many columns: two slices in torch, here a depthwise convolution
+    whose filters hold a single 1 (the piece that a Slice leaves over would be one more output)."""
+    x, axis, start, *_ = _arguments(node)
+    if axis == 2 and all(_cuts_columns(user, start) for user in node.users):
+        return None  # the second slice takes it in
+    if not _cuts_columns(node, start) or x.target is not aten.slice.Tensor:
+        raise _unsupported(node)
+    source, first_axis, first, *_ = _arguments(x)
+    if (first_axis, first) != (2, start):
+        raise _unsupported(node)
+    return _add_pick(net, values[source], top, _shape(source)[1], start, 1)
+
+
+def _cuts_columns(node: Any, start: int) -> bool:
+    return node.target is aten.slice.Tensor and _arguments(node)[1:3] == [3, start]
+
+
+def _add_pick(net: Any, bottom: str, top: str, channels: int, first: int, stride: int) -> str:
+    """Every `stride`-th row and column from the one numbered `first`."""
+    pick = torch.zeros(channels, 1, first + 1, first + 1)
+    pick[:, :, first, first] = 1
+    return _add_convolution(net, bottom, top, (pick,), stride, 0, channels)
 
 
 def _add_slice(net: Any, bottom: str, top: str, axis: int, sizes: list[int]) -> list[str]:
@@ -325,7 +357,7 @@ def _add_max_pool(net: Any, node: Node, values: dict[Any, Any], top: str) -> str
     left = right = _one(node, pad)
     if x.target is aten.pad.default:
         x, extra, mode, value = _arguments(x)
-        if extra[:2] != extra[2:] or mode != "constant" or value != -torch.inf:
+        if extra[:2] != extra[2:] or (mode != "replicate" and (mode, value) != ("constant", -torch.inf)):
             raise _unsupported(node)
         left, right = left + extra[0], right + extra[1]
     if _one(node, dilation) != 1 or not left <= right < kernel:
@@ -336,10 +368,7 @@ def _add_max_pool(net: Any, node: Node, values: dict[Any, Any], top: str) -> str
         return _add(net, "Pooling", [values[x]], top, pooling_param=options)
     options |= {"stride": 1, "pad": right}
     every = _add(net, "Pooling", [values[x]], f"{top}/every", pooling_param=options)
-    channels, last = _shape(x)[1], right - left
-    pick = torch.zeros(channels, 1, last + 1, last + 1)
-    pick[:, :, last, last] = 1
-    return _add_convolution(net, every, top, (pick,), stride, 0, channels)
+    return _add_pick(net, every, top, _shape(x)[1], right - left, stride)
 
 
 class CaffeModel(FromMaps):
@@ -357,6 +386,7 @@ class CaffeModel(FromMaps):
                 raise InputError(f"there is no {file}: a Caffe model is a .prototxt with its .caffemodel")
         try:
             self.net = cv2.dnn.readNetFromCaffe(str(text), str(weights))
+            self.net.enableWinograd(False)  # it is four times as far from the exact sums
             blank = np.zeros((1, io.channels, io.input_size[1], io.input_size[0]), np.float32)
             self.predict(blank)  # OpenCV reads the weights of a layer when it first runs
         except cv2.error as error:
@@ -400,6 +430,7 @@ class CaffeModel(FromMaps):
                         follow.get("ReLU") or follow.get("PReLU") or follow.get("Sigmoid") or layer.name
                     )
         plain = cv2.dnn.readNetFromCaffe(str(text), str(weights))
+        plain.enableWinograd(False)
         plain.enableFusion(False)  # which writes what is concatenated straight into its place
         plain.setInput(np.ascontiguousarray(x[:1]), INPUT)
         return list(plain.forward(names))

@@ -101,7 +101,9 @@ class Exported:
         """Files of a format, or of the one whose files it opens. Raises InputError where it is not here."""
         stored = FORMATS[fmt].opens or fmt if fmt in FORMATS else fmt
         if stored not in self.files:
-            raise InputError(f"{self.folder} has no {stored}: it has {', '.join(self.formats)}")
+            fault = self.parity().get(stored, {}).get("fault", "")
+            why = f"; {stored} was left out, because it {fault}" if fault else ""
+            raise InputError(f"{self.folder} has no {stored}: it has {', '.join(self.formats)}{why}")
         return self.files[stored]
 
     def paths(self, fmt: str) -> list[Path]:
@@ -131,8 +133,9 @@ class Exported:
         return FORMATS[fmt].open(self.folder / FORMATS[fmt].file, self.io, threads)
 
     def parity(self) -> dict[str, Any]:
-        """What parity.json says of every format."""
-        facts: dict[str, Any] = json.loads((self.folder / "parity.json").read_text())
+        """What parity.json says of every format, those among them that were left out ("fault")."""
+        file = self.folder / "parity.json"
+        facts: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         return facts
 
     def as_dict(self) -> dict[str, Any]:
@@ -144,6 +147,9 @@ class Exported:
             "input": {row.engine: row.input for row in rows},
             "outputs": {
                 row.engine: [f"{row.output}{i}" for i in range(self.io.outputs)] for row in rows if row.output
+            },
+            "hints": {
+                FORMATS[fmt].engine: dict(FORMATS[fmt].hints) for fmt in self.files if FORMATS[fmt].hints
             },
             **({} if self.threshold is None else {"threshold": self.threshold}),
             "formats": {
@@ -167,10 +173,22 @@ class Exported:
         return replace(self, files={fmt: self.files[fmt] for fmt in formats})
 
 
+def split_format(source: str) -> tuple[str, str]:
+    """`FOLDER:FORMAT` -> its two parts; the format is "" where none is named.
+
+    >>> split_format("exports/net:ncnn"), split_format("C:/nets/net")
+    (('exports/net', 'ncnn'), ('C:/nets/net', ''))
+    """
+    folder, _, fmt = source.rpartition(":")
+    if Path(source).exists() or len(folder) < 2:  # "C" is a drive
+        return source, ""
+    return folder, fmt
+
+
 def write_threshold(source: str, threshold: float) -> None:
     """Keeps a chosen threshold in spec.json, where `source` (as for `networks.open_model`) is an exported
     folder; anything else has no place for it."""
-    folder = Path(source.partition(":")[0])
+    folder = Path(split_format(source)[0])
     if folder.is_dir():
         replace(Exported.read(folder), threshold=threshold).save()
 

@@ -5,15 +5,13 @@ MNN's console scripts and MNN.tools install a logging package over pip when they
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -23,9 +21,13 @@ from numpy.typing import NDArray
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import FromMaps
 from toolkit.pictures import save_image
-from toolkit.runtime import InputError, require, whole_file
+from toolkit.runtime import InputError, engine_lines, require, whole_file
 
 INPUT = "images"
+# MNN's Winograd convolutions (dense, 3x3, stride 1) are off by 1e-3 of the largest output, where its plain
+# ones are at 1e-5. A file cannot say so, an app has to: at level 0 of this hint no convolution is Winograd's.
+WINOGRAD_HINT = 3  # Interpreter::WINOGRAD_MEMORY_LEVEL in MNN/Interpreter.hpp
+HINTS = {"WINOGRAD_MEMORY_LEVEL": 0}
 # What MNNConvert is told for each; "int8" goes through the quantiser afterwards.
 PRECISIONS = {"fp32": (), "fp16": ("--fp16",), "int8-weights": ("--weightQuantBits", "8"), "int8": ()}
 
@@ -68,12 +70,12 @@ def export(
         convert(onnx_file, source, "ONNX")
         # At the network's own size and without loss, so that the quantiser's reader changes no pixel.
         for i, chw in enumerate(pixels):
-            rgb = np.rint(chw).astype(np.uint8).transpose(1, 2, 0)
+            rgb = np.rint(chw).astype(np.uint8).transpose(1, 2, 0).repeat(3 // io.channels, 2)
             save_image(pictures / f"{i:05d}.png", np.ascontiguousarray(rgb))
         settings = {
             "format": io.channel_order,
-            "mean": [io.mean] * 3,
-            "normal": [io.scale] * 3,
+            "mean": [io.mean] * io.channels,
+            "normal": [io.scale] * io.channels,
             "width": samples.shape[3],
             "height": samples.shape[2],
             "path": f"{pictures}/",
@@ -135,26 +137,8 @@ def _run(tool: str, arguments: Sequence[str | Path], result: Path) -> None:
 
 
 def _load_mnn() -> ModuleType:
-    with _quiet():
+    with engine_lines():
         return require("MNN", "export")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """MNN prints from C++ when it is imported and when it opens a file: keep that off standard output, which
-    belongs to the caller."""
-    libc = ctypes.CDLL(None) if os.name == "posix" else ctypes.cdll.msvcrt
-    sys.stdout.flush()
-    libc.fflush(None)
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        libc.fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
 
 
 class MnnModel(FromMaps):
@@ -169,9 +153,10 @@ class MnnModel(FromMaps):
         # The thread_num of load_module_from_file is not heeded in MNN 3.6.1. High: no fp16 arithmetic.
         settings = {"backend": "CPU", "numThread": threads or os.cpu_count() or 1, "precision": "high"}
         outputs = [f"map{i}" for i in range(io.outputs)]
-        with _quiet():
+        with engine_lines():
             try:
                 self.runtime = mnn.nn.create_runtime_manager((settings,))
+                self.runtime.set_hint(WINOGRAD_HINT, HINTS["WINOGRAD_MEMORY_LEVEL"])
                 self.module = mnn.nn.load_module_from_file(
                     str(path), [INPUT], outputs, runtime_manager=self.runtime
                 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io as io_module
+import re
 import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from toolkit.models.io import ModelIO, NetworkIO
 from toolkit.models.network import FromMaps, TorchNetwork, finds_objects
-from toolkit.runtime import InputError, require
+from toolkit.runtime import InputError, engine_lines, require
 
 INPUT = "in0"
 # Types that pnnx may leave behind a convolution instead of fusing them into it.
@@ -55,24 +57,49 @@ def export(
         unknown = {layer for layer, *_ in _read(converted[0]) if "." in layer}
         if unknown:
             raise InputError(f"ncnn has no layer for {', '.join(sorted(unknown))}, which this network uses")
+        endless = [row for row in _read(converted[0]) if any(word.endswith("=-inf") for word in row[4])]
+        if endless:
+            kind, name, *_ = endless[0]
+            raise InputError(f"ncnn cannot run layer {name} of type {kind}: a .param cannot hold -inf")
         shutil.copyfile(converted[0], param)
         shutil.copyfile(converted[1], binary)
     files = [param, binary]
     if detection_output:
-        if not finds_objects(model):
-            raise InputError("Yolov3DetectionOutput is for detectors, not for landmarks: leave it out")
+        assert finds_objects(model)  # the caller has made sure of it, by check_detection_output
         files.append(folder / f"model-{precision}.detection.param")
         files[-1].write_text(detection_param(param.read_text(), model.io))
     return files
 
 
-def _read(param: Path) -> list[tuple[str, str, list[str], list[str]]]:
-    """Layers of a .param: type, name, inputs, outputs."""
+def _read(param: Path) -> list[tuple[str, str, list[str], list[str], list[str]]]:
+    """Layers of a .param: type, name, inputs, outputs, options."""
     rows = []
     for line in param.read_text().splitlines()[2:]:
         kind, name, n_in, n_out, *rest = line.split()
-        rows.append((kind, name, rest[: int(n_in)], rest[int(n_in) : int(n_in) + int(n_out)]))
+        first, last = int(n_in), int(n_in) + int(n_out)
+        rows.append((kind, name, rest[:first], rest[first:last], rest[last:]))
     return rows
+
+
+def check_detection_output(io: NetworkIO) -> int:
+    """Anchors of each head. Raises InputError where Yolov3DetectionOutput cannot decode the network."""
+    if not io.heads:
+        raise InputError(
+            f"a network that finds {io.summary} has no boxes to decode: leave the detection output out"
+        )
+    faults = {
+        "heads with different numbers of anchors": len({len(head.anchors) for head in io.heads}) > 1,
+        "new_coords": any(head.new_coords for head in io.heads),
+        "the classes of [region], which exclude each other": any(head.softmax for head in io.heads),
+        "the uncertainties of [Gaussian_yolo]": any(head.gaussian for head in io.heads),
+    }
+    beyond = [name for name, is_so in faults.items() if is_so]
+    if beyond:
+        raise InputError(
+            f"Yolov3DetectionOutput cannot decode {', '.join(beyond)}: leave the detection output out, and "
+            "decode the raw maps"
+        )
+    return len(io.heads[0].anchors)
 
 
 def detection_param(param: str, io: ModelIO, conf: float = 0.25, iou: float = 0.45) -> str:
@@ -83,12 +110,7 @@ def detection_param(param: str, io: ModelIO, conf: float = 0.25, iou: float = 0.
     express scale_x_y: box sizes are right here, centres are off by up to (scale_x_y - 1) / 2 of a cell.
     (darknet2ncnn hides scale_x_y in the anchors' scale instead, which makes boxes 9 % and 5 % small.)
     """
-    counts = {len(head.anchors) for head in io.heads}
-    if len(counts) > 1 or any(head.new_coords for head in io.heads):
-        raise InputError(
-            "Yolov3DetectionOutput needs as many anchors in every head and no new_coords: use the raw maps"
-        )
-    (count,) = counts
+    count = check_detection_output(io)
     numbers = [v for head in io.heads for anchor in head.anchors for v in anchor]
     arrays = {
         4: numbers,
@@ -103,6 +125,23 @@ def detection_param(param: str, io: ModelIO, conf: float = 0.25, iou: float = 0.
     magic, totals, *layers = param.strip().splitlines()
     layer_count, blob_count = (int(v) for v in totals.split())
     return "\n".join([magic, f"{layer_count + 1} {blob_count + 1}", *layers, " ".join(line)]) + "\n"
+
+
+def _reason(path: Path, lines: Sequence[str]) -> str:
+    """Why ncnn opens a file no further, from what it printed: a layer that it cannot run, or damage."""
+    text = "\n".join(lines)
+    unknown = re.search(r"layer (\S+) not exists or registered", text)
+    if unknown:
+        return f"it cannot run a layer of type {unknown[1]}, which this version lacks"
+    refused = re.search(r"(?:load_param|create_pipeline)\s+\d*\s*(\S+) failed", text)
+    rows = [line.split() for line in path.read_text(errors="replace").splitlines()]
+    whole = len(rows) > 1 and rows[1][:1] == [str(len(rows) - 2)]  # the number of layers that it announces
+    kinds = {row[1]: row[0] for row in rows[2:] if len(row) > 1} if whole else {}
+    if refused and refused[1] in kinds:
+        return f"it cannot run layer {refused[1]} of type {kinds[refused[1]]} ({lines[0].strip()})"
+    binary = path.with_suffix(".bin").name
+    said = f" ({lines[0].strip()})" if lines else ""
+    return f"it and {binary} are damaged or do not belong together{said}"
 
 
 class NcnnModel(FromMaps):
@@ -123,16 +162,22 @@ class NcnnModel(FromMaps):
         for file in (path, binary):
             if not file.is_file():
                 raise InputError(f"there is no {file}: an ncnn model is a .param with its .bin beside it")
-        if self.net.load_param(str(path)) or self.net.load_model(str(binary)):
-            raise InputError(
-                f"ncnn cannot open {path} and {binary.name}: they are damaged or do not belong together"
-            )
+        with engine_lines() as lines:
+            failed = self.net.load_param(str(path)) or self.net.load_model(str(binary))
+        if failed:
+            raise InputError(f"ncnn cannot open {path}: {_reason(path, lines)}")
+        self.blobs = {INPUT, *(blob for _, _, _, blobs, _ in _read(path) for blob in blobs)}
         self.outputs = [f"out{i}" for i in range(io.outputs)]
 
     def extract(
         self, chw: NDArray[np.float32], blobs: list[str], light: bool = True
     ) -> list[NDArray[np.float32]]:
         """Named feature maps for one input (3, H, W); `light` frees inner ones as soon as it can."""
+        missing = [blob for blob in blobs if blob not in self.blobs]
+        if missing:  # ncnn would say so on the terminal
+            raise InputError(
+                f"{self.path.name} has no blob {missing[0]}: it is not an export of this network"
+            )
         extractor = self.net.create_extractor()
         extractor.set_light_mode(light)
         chw = np.ascontiguousarray(chw, np.float32)  # the Mat only points into it: it must outlive it
@@ -157,7 +202,7 @@ class NcnnModel(FromMaps):
         """What every convolution gives after its activation, in the order in which they run."""
         rows = _read(self.path)
         blobs = []
-        for kind, _, _, outputs in rows:
+        for kind, _, _, outputs, _ in rows:
             # a fully connected layer that is an output was not a convolution before pnnx
             if kind in CONVOLUTIONS and not (kind == "InnerProduct" and outputs[0] in self.outputs):
                 follow = [row for row in rows if outputs[0] in row[2]]

@@ -5,9 +5,10 @@ A new format is a module that writes and opens its files, and a row here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.export import caffe, mnn, ncnn, onnx, openvino
+from toolkit.export.fidelity import PICTURES, Fidelity, fidelity, sample_inputs
 from toolkit.export.int8 import judge, quantize
 from toolkit.export.int8.pictures import MINIMUM
 from toolkit.export.parity import Comparison, detection_parity, map_parity
@@ -24,8 +26,10 @@ from toolkit.models.darknet.write import save_darknet
 from toolkit.models.detector import Detector
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import Network, TorchNetwork
+from toolkit.runtime import InputError
 
 MNN_PICTURES = 64  # of those for calibration, at most: its quantiser is slow
+FIDELITY_MACS = 100e9  # of the network on the pictures that files of lower precision are judged on
 
 
 @dataclass(frozen=True)
@@ -35,30 +39,49 @@ class WriteJob:
     model: TorchNetwork
     folded: TorchNetwork
     io: NetworkIO
-    folder: Path
-    work: Path  # for files that another format starts from and nobody asked for
-    samples: NDArray[np.float32]  # calibration inputs (N, 3, H, W); none where no format needs them
+    work: Path  # with a folder for each format, of those too that others start from and nobody asked for
+    samples: NDArray[np.float32]  # calibration inputs (N, C, H, W); none where nobody gave pictures
     detection_output: bool = False
     method: str = "best"
     float_layers: Sequence[str] | None = None
+    onnx_settings: onnx.OnnxSettings = onnx.OnnxSettings()
     notes: dict[str, Any] = field(default_factory=dict)  # format -> what its writer found out
+    made: dict[str, list[Path]] = field(default_factory=dict)  # format -> its files, the opened one first
+    tried: set[str] = field(default_factory=set)
 
     def affordable(self, macs: float, pictures: int) -> NDArray[np.float32]:
         """As many of the calibration inputs, evenly, as so many multiply-adds allow, at most `pictures`."""
+        return self._affordable(self.samples, macs, pictures)
+
+    def _affordable(self, samples: NDArray[np.float32], macs: float, pictures: int) -> NDArray[np.float32]:
         count = min(pictures, max(MINIMUM, int(macs / measure(self.model, self.io.input_size).macs)))
-        return judge.evenly(self.samples, count)
+        return judge.evenly(samples, count)
+
+    @cached_property
+    def fidelity(self) -> Fidelity:
+        """How files of lower precision are judged: on the calibration pictures, else on photographs."""
+        pictures = self.samples if len(self.samples) else sample_inputs(self.io)
+        return fidelity(self.model, self._affordable(pictures, FIDELITY_MACS, PICTURES))
 
     def detector(self, network: TorchNetwork) -> Detector:
         """The network as what `EngineFormat.tasks` has made sure of."""
         assert isinstance(network, Detector)
         return network
 
+    def write(self, fmt: str) -> list[Path]:
+        """The files of a format, written at the first call."""
+        if fmt not in self.made:
+            self.tried.add(fmt)
+            folder = self.work / fmt
+            folder.mkdir()
+            self.made[fmt] = FORMATS[fmt].write(self, folder)
+        return self.made[fmt]
+
     def source(self, fmt: str) -> Path:
-        """The file of another format, written before or written now."""
-        for folder in (self.folder, self.work):
-            if (folder / FORMATS[fmt].file).exists():
-                return folder / FORMATS[fmt].file
-        return FORMATS[fmt].write(self, self.work)[0]
+        """The file of another format, from which one starts."""
+        if fmt in self.tried and fmt not in self.made:
+            raise InputError(f"it starts from {fmt}, which could not be made")
+        return self.write(fmt)[0]
 
 
 def _opens_another(job: WriteJob, folder: Path) -> list[Path]:
@@ -83,6 +106,8 @@ class EngineFormat:
         calibrated: whether it needs pictures.
         default: whether it is written where nothing is asked for.
         opens: the format whose file it opens; it writes none of its own.
+        instead: what to use where the file loses too much.
+        hints: settings of the engine without which the file is less exact; spec.json keeps them.
         compare: (torch network, the opened one, input, tolerance) -> how far they are apart.
     """
 
@@ -99,15 +124,24 @@ class EngineFormat:
     calibrated: bool = False
     default: bool = False
     opens: str = ""
+    instead: str = ""
+    hints: Mapping[str, int] = field(default_factory=dict)
     compare: Callable[[TorchNetwork, Network, NDArray[np.float32], float | None], Comparison] = map_parity
+
+    def missing_package(self) -> str:
+        """The first of `packages` that is not installed; "" for none."""
+        return next((name for name in self.packages if importlib.util.find_spec(name) is None), "")
 
 
 def _write_onnx(job: WriteJob, folder: Path) -> list[Path]:
-    return onnx.export(job.folded, folder, job.io.input_size)
+    job.notes["onnx"] = job.onnx_settings.as_dict()
+    return onnx.export(job.folded, folder, job.io.input_size, job.onnx_settings)
 
 
 def _write_end2end(job: WriteJob, folder: Path) -> list[Path]:
-    return onnx.export_end2end(job.detector(job.folded), folder, job.io.input_size)
+    job.notes["onnx-end2end"] = job.onnx_settings.as_dict()
+    network = job.detector(job.folded)
+    return onnx.export_end2end(network, folder, job.io.input_size, settings=job.onnx_settings)
 
 
 def _write_onnx_int8(job: WriteJob, folder: Path) -> list[Path]:
@@ -128,7 +162,11 @@ def _write_ncnn_int8(job: WriteJob, folder: Path) -> list[Path]:
 
 
 def _write_mnn(precision: str, job: WriteJob, folder: Path) -> list[Path]:
-    return mnn.export(job.source("onnx"), folder, precision, job.io, job.affordable(20e9, MNN_PICTURES))
+    if job.onnx_settings == onnx.OnnxSettings():
+        source = job.source("onnx")
+    else:  # MNN's files take any batch, whatever is asked of the ONNX files
+        (source,) = onnx.export(job.folded, job.work, job.io.input_size)
+    return mnn.export(source, folder, precision, job.io, job.affordable(20e9, MNN_PICTURES))
 
 
 def _write_caffe(job: WriteJob, folder: Path) -> list[Path]:
@@ -151,7 +189,14 @@ _ONNX = partial(
     EngineFormat, "onnx", input=onnx.INPUT, output="map", packages=("onnx", "onnxscript", "onnxruntime")
 )
 _NCNN = partial(EngineFormat, "ncnn", input=ncnn.INPUT, output="out", packages=("ncnn", "pnnx"))
-_MNN = partial(EngineFormat, "mnn", input=mnn.INPUT, output="map", packages=("onnx", "MNN"))
+_MNN = partial(
+    EngineFormat,
+    "mnn",
+    input=mnn.INPUT,
+    output="map",
+    packages=("onnx", "onnxscript", "MNN"),
+    hints=mnn.HINTS,
+)
 
 # fmt: off
 FORMATS: dict[str, EngineFormat] = {
@@ -159,19 +204,20 @@ FORMATS: dict[str, EngineFormat] = {
     "onnx-end2end": _ONNX("model-end2end.onnx", onnx.EndToEndModel, _write_end2end, tasks=("detection",),
                           compare=detection_parity),
     "onnx-int8": _ONNX("model-int8.onnx", onnx.OnnxModel, _write_onnx_int8, precision="int8",
-                       calibrated=True),
+                       calibrated=True, instead="onnx, or more calibration pictures"),
     "ncnn": _NCNN("model-fp32.param", partial(_open_ncnn, "fp32"), partial(_write_ncnn, "fp32"),
                   tolerance=1e-5, default=True),
     "ncnn-fp16": _NCNN("model-fp16.param", partial(_open_ncnn, "fp16"), partial(_write_ncnn, "fp16"),
-                       precision="fp16", default=True),
+                       precision="fp16", default=True, instead="ncnn"),
     "ncnn-int8": _NCNN("model-int8.param", partial(_open_ncnn, "int8"), _write_ncnn_int8, precision="int8",
-                       calibrated=True),
+                       calibrated=True, instead="ncnn-fp16, more calibration pictures, or --float-layers"),
     "mnn": _MNN("model-fp32.mnn", mnn.MnnModel, partial(_write_mnn, "fp32"), tolerance=1e-5),
-    "mnn-fp16": _MNN("model-fp16.mnn", mnn.MnnModel, partial(_write_mnn, "fp16"), precision="fp16"),
+    "mnn-fp16": _MNN("model-fp16.mnn", mnn.MnnModel, partial(_write_mnn, "fp16"), precision="fp16",
+                     instead="mnn"),
     "mnn-int8-weights": _MNN("model-int8-weights.mnn", mnn.MnnModel, partial(_write_mnn, "int8-weights"),
-                             precision="int8"),
+                             precision="int8", instead="mnn-fp16"),
     "mnn-int8": _MNN("model-int8.mnn", mnn.MnnModel, partial(_write_mnn, "int8"), precision="int8",
-                     calibrated=True),
+                     calibrated=True, instead="ncnn-int8, mnn-int8-weights, or more calibration pictures"),
     "caffe": EngineFormat("caffe", "model.prototxt", caffe.CaffeModel, _write_caffe, input=caffe.INPUT,
                           output="map", tolerance=2e-5),
     "darknet": EngineFormat("darknet", "model.cfg", _open_darknet, _write_darknet, tolerance=1e-5,

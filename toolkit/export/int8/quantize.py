@@ -88,8 +88,7 @@ def quantize(
         InputError: bad samples, an unknown method or layer, or files that are not a float32 model.
     """
     param, binary, folder = Path(param), Path(binary), Path(folder)
-    if method not in ("best", *METHODS):
-        raise InputError(f"unknown method {method!r}: known are best, {', '.join(METHODS)}")
+    check_method(method)
     samples = checked_samples(samples, io)
     layers = read_model(param, binary)
     source = source_of(layers)
@@ -153,6 +152,12 @@ def quantize(
     return Quantized(
         files, method, kept, errors, error, tuple(rows), len(seen), len(text) + len(data), float_bytes
     )
+
+
+def check_method(method: str) -> None:
+    """Raises InputError unless it is "best" or one of `METHODS`."""
+    if method not in ("best", *METHODS):
+        raise InputError(f"unknown method {method!r}: known are best, {', '.join(METHODS)}")
 
 
 def _sensitive(
