@@ -6,6 +6,7 @@ Boxes are float32 arrays (N, 4) in absolute xyxy pixels unless a suffix says oth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -199,6 +200,12 @@ def letterbox(size: tuple[int, int], outer: tuple[int, int]) -> Placement:
     inner = (ow, h * ow // w) if ow / w < oh / h else (w * oh // h, oh)
     inner = (max(1, inner[0]), max(1, inner[1]))
     return Placement(size, outer, inner, ((ow - inner[0]) // 2, (oh - inner[1]) // 2))
+
+
+FITS: dict[str, Callable[[tuple[int, int], tuple[int, int]], Placement]] = {
+    "stretch": stretch,
+    "letterbox": letterbox,
+}
 
 
 def padded(size: tuple[int, int], long_side: int, multiple: int) -> Placement:

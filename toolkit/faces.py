@@ -96,9 +96,9 @@ def cut(image: Image, window: NDArray[np.floating], size: tuple[int, int]) -> Im
 
 def place_points(image: Image, windows: Floats, network: Landmarking) -> tuple[Floats, Floats]:
     """The points (K, P, 2) px that the network finds in windows (K, 4) of a picture, and what it was shown
-    (K, 3, H, W)."""
+    (K, C, H, W)."""
     io = network.io
-    x = np.empty((len(windows), 3, *io.input_size[::-1]), np.float32)
+    x = np.empty((len(windows), io.channels, *io.input_size[::-1]), np.float32)
     for i, window in enumerate(windows):
         x[i] = preprocess(cut(image, window, io.input_size), io)[0]
     if not len(windows):
@@ -271,7 +271,7 @@ def face_sizes(points: Floats) -> Floats:
 
 
 def correlation(first: Floats, second: Floats) -> Floats:
-    """Pearson's correlation of cuts (K, 3, H, W), pair by pair, over all pixels and colours. (K,)"""
+    """Pearson's correlation of cuts (K, C, H, W), pair by pair, over all pixels and colours. (K,)"""
     a, b = (v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdims=True) for v in (first, second))
     result: Floats = (a * b).sum(1) / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-9)
     return result

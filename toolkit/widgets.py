@@ -171,7 +171,7 @@ def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base
         [name, *(f"{n:,.0f}" if n >= 1000 else f"{n:.4g}" for n in (before, now)), f"{now / before - 1:+.1%}"]
         for name, (before, now) in totals.items()
     ]
-    sides = np.sqrt(anchors.object_sizes(dataset, model.io.input_size).prod(axis=1))
+    sides = np.sqrt(anchors.object_sizes(dataset, model.io.input_size, model.io.fit).prod(axis=1))
     heads = [
         [
             head.stride,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from toolkit import boxes as bx
 from toolkit.data import anchors
 from toolkit.data.dataset import Dataset
+from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 
 VOC = [(26, 48), (67, 84), (72, 175), (189, 126), (137, 236), (265, 259)]
@@ -156,6 +157,13 @@ def test_sizes_at_the_input_are_those_of_the_placement(resize):
         place((300, 500), (320, 256)).to_input(made_set.boxes[1:2]),
     ]
     np.testing.assert_allclose(sizes, [box[0, 2:] - box[0, :2] for box in expected], rtol=1e-5)
+
+
+def test_a_search_follows_the_networks_own_fit():
+    io = ModelIO((320, 320), ("a",), (HeadIO(32, ((40.0, 40.0),)),), 32, fit="letterbox")
+    made_set = dataset([(640, 320)], [1], [[0, 0, 64, 64]])
+    assert anchors.search(made_set, io).sizes.tolist() == [[32, 32]]
+    assert anchors.search(made_set, io, resize="stretch").sizes.tolist() == [[32, 64]]
 
 
 def test_heads_take_anchors_by_size():

@@ -27,6 +27,7 @@ from toolkit.data.formats import registry
 from toolkit.data.formats.canonical import save
 from toolkit.data.intake import Intake, LeftOut, Skipped
 from toolkit.data.toy import make_toy
+from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 
 # What is wrong in BCCD as it stands: eight cells labelled twice, one field of view photographed twice.
@@ -468,18 +469,6 @@ def test_pictures_that_are_not_opened(sick, sick_report):
     assert {fault for fault, _ in found(quick)} == set(doctor.FAULTS) - needs_pictures - OF_THE_SET
 
 
-@dataclass(frozen=True)
-class Head:
-    stride: int
-    anchors: tuple
-
-
-@dataclass(frozen=True)
-class Io:
-    input_size: tuple[int, int]
-    heads: tuple
-
-
 def made(
     boxes: list[list[float]], labels: list[int] | None = None, size=(640, 480), classes=("a", "b")
 ) -> Dataset:
@@ -503,7 +492,8 @@ def made(
 
 def test_objects_too_small_and_anchors_that_do_not_fit():
     dataset = made([[0, 0, 20, 20], [100, 100, 108, 400], [300, 100, 428, 196]])
-    io = Io((320, 240), (Head(32, ((64, 48),)), Head(16, ((10, 10), (200, 200)))))
+    heads = (HeadIO(32, ((64, 48),)), HeadIO(16, ((10, 10), (200, 200))))
+    io = ModelIO((320, 240), dataset.classes, heads, 16)
     network = doctor.examine(dataset, io, pictures=False).summary["network"]
     assert network["cell_px"] == 16
     assert network["too_small"] == 1  # 10 px at the network's input
@@ -511,6 +501,13 @@ def test_objects_too_small_and_anchors_that_do_not_fit():
     assert network["anchors_unused"] == [[200.0, 200.0]]
     assert network["anchor_overlap_mean"] == pytest.approx((1 + 1 + 40 / 660) / 3, abs=1e-4)
     assert len(network["sentences"]) == 3
+    square = replace(io, input_size=(320, 320))  # where a letterbox has the same 320 x 240
+    seen = {
+        fit: doctor.examine(dataset, replace(square, fit=fit), pictures=False).summary["network"]
+        for fit in ("stretch", "letterbox")
+    }
+    assert seen["letterbox"]["anchor_overlap_mean"] == network["anchor_overlap_mean"]
+    assert seen["stretch"]["anchor_overlap_mean"] != network["anchor_overlap_mean"]
 
 
 def test_a_box_that_is_not_finite():

@@ -45,6 +45,32 @@ def adb_server(home: Path):
         subprocess.run([program, "kill-server"], env=environment, check=True)
 
 
+@contextlib.contextmanager
+def adb_server_that_sees(devices: str):
+    """An adb server in name alone: it tells its version and a list of devices, of which none can be reached.
+    For states that need a real USB port. Yields its port."""
+    answers = {"host:version": "0029", "host:devices": devices}
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(ValueError):
+                    request = connection.recv(int(connection.recv(4), 16)).decode()
+                    text = answers[request]
+                    connection.sendall(f"OKAY{len(text):04x}{text}".encode())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield str(listener.getsockname()[1])
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
 class FakePhone:
     """Listens on a free port of 127.0.0.1 until `close`.
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.device.fake_adb import FakePhone, adb_server
+from tests.device.fake_adb import FakePhone, adb_server, adb_server_that_sees
 from toolkit.device.readings import read_timings
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
@@ -171,6 +171,43 @@ def test_a_phone_that_has_not_authorised_this_computer(phones, network):
     phone = phones(authorised=False)
     with pytest.raises(InputError, match="accept 'Allow USB debugging'"):
         measure([network], [f"adb:{phone.serial}"], load=SHORT)
+
+
+def test_the_one_good_phone_among_others_is_used(phones, network, capfd):
+    """The others are named. Where none is good all are."""
+    shy, good = phones(authorised=False), phones()
+    for phone in (shy, good):
+        subprocess.run([adbutils.adb_path(), "connect", phone.serial], capture_output=True)
+    ((_, reading),) = measure([network], ["adb"], load=SHORT)
+    assert reading.device["address"] == f"adb:{good.serial}"
+    messages = capfd.readouterr().err
+    assert f"not used: adb:{shy.serial} has not authorised" in messages
+    assert good.serial not in messages
+    good.close()
+    subprocess.run([adbutils.adb_path(), "disconnect", good.serial], capture_output=True)
+    with pytest.raises(InputError, match=f"adb:{shy.serial} has not authorised"):
+        measure([network], ["adb"], load=SHORT)
+
+
+RULES = "no permissions (missing udev rules? user is in the plugdev group); see [http://x.org/device.html]"
+SEEN = {
+    "0123\tno permissions; see [http://x.org/device.html]\n": ("adb", "adb:0123 .*udev rules.*apt install"),
+    f"(no serial number)\t{RULES}\n": ("adb", r"adb:\(no serial number\) .*udev rules.*plugdev"),
+    f"0123\t{RULES}\nabcd\toffline\n": ("adb", "adb:0123 .*udev rules.*; adb:abcd is offline"),
+    "0123\tdevice\nabcd\toffline\n": ("adb:abcd", "adb:abcd is offline: connect it again"),
+    "0123\tsideload\n": ("adb:0123", "in the state 'sideload': restart it"),
+    "0123\tdevice\nabcd\tdevice\nefgh\toffline\n": ("adb", "2 devices answer adb, 0123, abcd: name one"),
+}
+
+
+@pytest.mark.parametrize("devices", SEEN, ids=range(len(SEEN)))
+def test_states_of_a_usb_port(devices, network, monkeypatch):
+    """The real client, of a server that sees such devices."""
+    address, words = SEEN[devices]
+    with adb_server_that_sees(devices) as port:
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", port)
+        with pytest.raises(InputError, match=words):
+            measure([network], [address], load=SHORT)
 
 
 @pytest.mark.parametrize("options", [{"full": True}, {"free_kb": 100}], ids=["push", "df"])

@@ -18,7 +18,10 @@ import pytest
 import yaml
 
 from tests.device.conftest import wheel_points
+from tests.device.wheel import Found, Wheel, assert_equal
+from tests.small import KINDS, small, wide_and_tall
 from toolkit.device import build, package
+from toolkit.device.agreement import ncnn_input
 from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
 from toolkit.device.readings import import_readings, read_reading, read_timings
 from toolkit.export.folder import open_export
@@ -76,6 +79,7 @@ def exports(trained, tmp_path_factory):
             "calibration": root / "pictures",
             "method": "minmax",
             "float_layers": [],
+            "accept_loss": True,
         }  # not the best, soon
         export_model(trained(name).eval(), root / name, formats, name=name, **pictures)
     export_model(create_model(LANDMARKS, "published"), root / LANDMARKS, ["ncnn"], name=LANDMARKS)
@@ -484,16 +488,11 @@ def picture(tmp_path_factory):
 
 def in_python(folder, fmt, rgb, conf):
     """(K, 6) of the ncnn wheel on the same bytes resized by ncnn: xyxy px, score, class."""
-    import ncnn
-
     opened = open_export(folder, fmt, threads=1)
-    (w, h), height, width = opened.io.input_size, *rgb.shape[:2]
-    kind = ncnn.Mat.PixelType.PIXEL_RGB
-    mat = ncnn.Mat.from_pixels_resize(rgb, kind, width, height, w, h)
-    mat.substract_mean_normalize([opened.io.mean] * 3, [opened.io.scale] * 3)
-    (found,) = decode(opened.predict(np.array(mat)[None]), opened.io, conf)
+    x, placement = ncnn_input(rgb, opened.io)
+    (found,) = decode(opened.predict(x[None]), opened.io, conf)
     kept = suppress(found, DetectSettings(conf=conf))
-    return np.column_stack([kept.boxes * [width, height, width, height], kept.scores, kept.class_ids])
+    return np.column_stack([placement.to_image(kept.boxes), kept.scores, kept.class_ids])
 
 
 @pytest.mark.parametrize(("name", "fmt"), RUNS)
@@ -508,6 +507,42 @@ def test_the_detections_of_python(name, fmt, java, project, exports, picture):
     tolerance = 1e-4 if fmt == "ncnn" else 0.04
     assert all(step > 0 for step in answer["milliseconds"][:3])
     assert matched(found, wanted, size, tolerance) == len(wanted) == len(found)
+
+
+@pytest.fixture(scope="module")
+def of_every_kind(tmp_path_factory):
+    """The exported small networks, and the assets of an app that has them all."""
+    root = tmp_path_factory.mktemp("kinds")
+    for kind in KINDS:
+        export_model(small(kind), root / kind, ["ncnn"], name=kind.replace(" ", "-"))
+    package_android([root / kind for kind in KINDS], root / "app")
+    return root, root / "app" / SOURCES / "assets"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_networks_own_fit_colours_and_heads(kind, java, of_every_kind, tmp_path):
+    """A camera's picture lies on its side and is turned first; boxes are in pixels of what is shown."""
+    root, assets = of_every_kind
+    model = {"assets": str(assets), "model": kind.replace(" ", "-"), "format": "ncnn", "threads": 1}
+    for name, image in wide_and_tall().items():
+        lying = np.rot90(image, 1)  # which EXIF's 6 turns back
+        height, width = lying.shape[:2]
+        np.dstack([lying, np.full(lying.shape[:2], 255, np.uint8)]).tofile(tmp_path / name)
+        sides = {"width": width, "height": height, "step": 4 * width, "orientation": 6}
+        turned = str(tmp_path / f"{name}.upright")
+        wheel = Wheel(root / kind, "ncnn", image)
+        conf = wheel.conf()
+        upright = {**model, "rgba": turned, "width": height, "height": width, "conf": conf, "iou": 0.45}
+        _, seen, timed = java(
+            {"kind": "turn", "rgba": str(tmp_path / name), "output": turned, **sides},
+            {**upright, "kind": "detect"},
+            {**upright, "kind": "bench"},
+        )
+        found, size = table(seen), [image.shape[1], image.shape[0]] * 2
+        names = np.array(wheel.io.classes)[found[:, 5].astype(int)]
+        assert_equal(Found(found[:, :4] / size, found[:, 4], names), wheel.found(conf))
+        boxes = [row["box"] for row in read_reading(timed, "the app").as_dict()["detections"]]
+        np.testing.assert_allclose(boxes, found[:, :4], atol=1e-2)
 
 
 def table(answer):
@@ -702,7 +737,12 @@ def test_bad_buffers_and_networks_are_exceptions_with_a_sentence(java, project, 
         file = tmp_path / name / models / "nano-coco" / "model-fp32.bin"
         file.write_bytes(change(file.read_bytes()))
         jobs.append({**job, "assets": str(tmp_path / name)})
+    newer = shutil.copytree(assets, tmp_path / "newer") / models / "nano-coco" / "spec.json"
+    spec = json.loads(newer.read_text())
+    newer.write_text(json.dumps({**spec, "io": {**spec["io"], "fit": "crop"}}))
+    jobs.append({**job, "assets": str(tmp_path / "newer")})
     said = [answer.get("error", "") for answer in java(*jobs)]
     assert "expected a direct buffer of at least" in said[0]
     assert "a width and a height above 0" in said[1]
-    assert all("it is damaged or does not belong to its .bin" in sentence for sentence in said[2:])
+    assert all("it is damaged or does not belong to its .bin" in sentence for sentence in said[2:4])
+    assert "fit is crop, and this program knows stretch, letterbox" in said[4]

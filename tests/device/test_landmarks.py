@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.device.conftest import wheel_points
+from tests.small import small
 from toolkit import create_model
 from toolkit.device import agreement, readings, report, settings
 from toolkit.device.build import ABIS, layers_of
@@ -16,6 +17,7 @@ from toolkit.device.timing import measure
 from toolkit.export.folder import open_export
 from toolkit.export.write import export_model
 from toolkit.faces import detect_faces, windows_of_boxes
+from toolkit.inference.backend import DetectSettings
 from toolkit.pictures import load_image, save_image
 from toolkit.runtime import InputError
 
@@ -68,6 +70,22 @@ def test_from_the_jpeg_as_detect_faces(cascade, photograph, execute):
     for row, box, points in zip(reading["detections"], wanted.boxes, wanted.points, strict=True):
         far = np.abs(np.array(row["landmarks"]) - points).max()
         assert far < 0.02 * np.sqrt(np.prod(box[2:] - box[:2]))
+
+
+def test_faces_of_a_grey_letterboxed_detector(cascade, photograph, tmp_path):
+    """Landmarks are placed in colours, in boxes mapped back from the letterbox."""
+    folder = tmp_path / "grey"
+    export_model(small("grey letterbox"), folder, ["ncnn"], name="grey")
+    ((_, reading),) = measure([folder], picture=photograph, load=SHORT, landmarks=cascade[1])
+    assert reading.parity["agrees"]
+    assert reading.parity["matched"] > 3
+    wanted = detect_faces(
+        photograph, open_export(folder), open_export(cascade[1]), DetectSettings(clip=False)
+    )
+    for row, box, points in zip(reading.detections, wanted.boxes, wanted.points, strict=True):
+        side = (box[2:] - box[:2]).max()
+        assert np.abs(np.array(row.box) - box).max() < 0.02 * side
+        assert np.abs(np.array(row.landmarks) - points).max() < 0.02 * side
 
 
 def test_faces_at_the_border_tiny_ones_and_none(cascade, photograph, execute, tmp_path):

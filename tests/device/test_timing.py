@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.small import KINDS, small, wide_and_tall
 from toolkit.ablation import report
 from toolkit.device import agreement, settings, timing
 from toolkit.device.readings import Reading, import_readings, keep, read_reading, read_timings
@@ -31,6 +32,7 @@ from toolkit.device.timing import measure
 from toolkit.export.folder import Exported, write_threshold
 from toolkit.export.write import export_model
 from toolkit.models.decode import Boxes
+from toolkit.pictures import save_image
 from toolkit.runtime import InputError
 from toolkit.samples import untrained
 
@@ -159,6 +161,23 @@ def test_agreement_tells_wrong_detections(network, stated):
     assert not agrees([{**rows[0], "score": rows[0]["score"] - 0.01}, *rows[1:]])
     assert not agrees([{**rows[0], "box": [v + 3 for v in rows[0]["box"]]}, *rows[1:]])
     assert agrees([*rows, {**rows[0], "score": task.conf + 5e-4}])  # rounding at the threshold
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_agreement_is_that_of_the_networks_own_fit_colours_and_heads(kind, tmp_path):
+    folder = tmp_path / "net"
+    export_model(small(kind), folder, ["ncnn"], name="small")
+    for name, image in wide_and_tall().items():
+        save_image(tmp_path / f"{name}.png", image)
+        words = {"picture": tmp_path / f"{name}.png", "load": Load(warmup=1, loops=1, cooldown=0)}
+        ((_, reading),) = measure([folder], ["local"], **words)
+        assert reading.parity["agrees"]
+        assert reading.parity["matched"] > 3
+    spec = Exported.read(folder).as_dict()
+    spec["io"]["fit"] = "stretch" if spec["io"]["fit"] == "letterbox" else "letterbox"
+    write(folder / "spec.json", spec)
+    other = agreement.timing_job(folder, "ncnn", image)
+    assert agreement.compare_detections(other, reading)["agrees"] is False
 
 
 def test_nothing_found_is_nothing_compared(network, stated, tmp_path):

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import ncnn
 import numpy as np
 
 from toolkit.boxes import nms
+from toolkit.device.agreement import ncnn_input
 from toolkit.export.folder import open_export
 from toolkit.models.decode import decode
 
 LEAST = 0.002  # score of a candidate
+FLOAT32 = 1e-4  # how far scores and edges may move between machines
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class Found:
         return float(self.apart(candidates).min(axis=1, initial=np.inf).max(initial=0))
 
 
+def assert_equal(found: Found, wanted: Found, tolerance: float = FLOAT32) -> None:
+    """The same detections, in any order."""
+    assert len(found.scores) == len(wanted.scores) > 0
+    near = found.apart(wanted) <= tolerance
+    assert near.any(axis=0).all()
+    assert near.any(axis=1).all()
+
+
 def found_by(reading: dict) -> Found:
     """The detections of a runner's answer."""
     size = np.array([reading["input"]["width"], reading["input"]["height"]] * 2)
@@ -51,13 +60,9 @@ class Wheel:
 
     def __init__(self, folder: Path, fmt: str, image: np.ndarray):
         model = open_export(folder, fmt, threads=1)
-        (width, height), io = model.io.input_size, model.io
-        rgb = ncnn.Mat.PixelType.PIXEL_RGB
-        h, w = image.shape[:2]
-        mat = ncnn.Mat.from_pixels_resize(image, rgb, w, h, width, height)
-        mat.substract_mean_normalize([io.mean] * 3, [io.scale] * 3)
-        self.io = io
-        (self.candidates,) = decode(model.predict(np.array(mat)[None]), io, LEAST)
+        x, self.placement = ncnn_input(image, model.io)
+        self.io = model.io
+        (self.candidates,) = decode(model.predict(x[None]), model.io, LEAST)
 
     def conf(self, count: int = 10) -> float:
         """A threshold with about `count` candidates above it, in the widest gap thereabouts."""
@@ -74,4 +79,5 @@ class Wheel:
         if suppressed:
             kept = nms(boxes, scores, class_ids, 0.45)
             boxes, scores, class_ids = boxes[kept], scores[kept], class_ids[kept]
-        return Found(boxes, scores, np.array(self.io.classes)[class_ids])
+        size = np.array(self.placement.size * 2, np.float32)
+        return Found(self.placement.to_image(boxes) / size, scores, np.array(self.io.classes)[class_ids])

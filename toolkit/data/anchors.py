@@ -36,21 +36,42 @@ def object_sizes(dataset: Dataset, input_size: tuple[int, int], resize: str = "s
     Raises:
         InputError: a picture has no recorded size.
     """
-    if resize not in ("stretch", "letterbox"):
-        raise InputError(f"resize must be 'stretch' or 'letterbox', not {resize!r}")
     unknown = np.flatnonzero((dataset.sizes <= 0).any(axis=1) & (np.diff(dataset.starts) > 0))
     if len(unknown):
         raise InputError(
             f"{len(unknown)} pictures have no recorded size, the first is {dataset.files[unknown[0]]!r}: "
             "import the data set again with its pictures at hand"
         )
-    place = bx.stretch if resize == "stretch" else bx.letterbox
-    kinds, kind = np.unique(dataset.sizes, axis=0, return_inverse=True)
-    inner = np.array([place((int(w), int(h)), input_size).inner if w and h else (1, 1) for w, h in kinds])
-    scale = (inner / np.maximum(kinds, 1))[kind.ravel()]
+    scale = input_scale(dataset.sizes, input_size, resize)
     sizes = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]) * np.repeat(scale, np.diff(dataset.starts), axis=0)
     keep = ~dataset.crowd & ~dataset.ignore & (sizes > 0).all(axis=1)
     return sizes[keep].astype(np.float32)
+
+
+def input_scale(sizes: NDArray[np.integer], input_size: tuple[int, int], resize: str) -> NDArray[np.float64]:
+    """Px of a network input to one of a picture.
+
+    Args:
+        sizes: (n, 2) widths and heights of pictures, px; 0 where unknown.
+        input_size: (w, h) px.
+        resize: "stretch" or "letterbox".
+
+    Returns:
+        (n, 2) factors across and down.
+
+    Raises:
+        InputError: `resize` is something else.
+
+    >>> input_scale(np.array([[200, 100]]), (50, 50), "letterbox").tolist()
+    [[0.25, 0.25]]
+    """
+    if resize not in bx.FITS:
+        raise InputError(f"resize must be one of {', '.join(bx.FITS)}, not {resize!r}")
+    place = bx.FITS[resize]
+    kinds, kind = np.unique(sizes, axis=0, return_inverse=True)
+    inner = np.array([place((int(w), int(h)), input_size).inner if w and h else (1, 1) for w, h in kinds])
+    scale: NDArray[np.float64] = (inner.reshape(-1, 2) / np.maximum(kinds, 1))[kind.ravel()]
+    return scale
 
 
 def wh_iou(sizes: ArrayLike, anchors: ArrayLike) -> Sizes:
@@ -330,21 +351,21 @@ class AnchorSearch:
     notes: tuple[str, ...] = ()  # sentences about what was out of the ordinary
 
 
-def search(dataset: Dataset, io: ModelIO, count: int = 0, resize: str = "stretch") -> AnchorSearch:
+def search(dataset: Dataset, io: ModelIO, count: int = 0, resize: str = "") -> AnchorSearch:
     """Find anchors for a data set at the input and heads of a network.
 
     Args:
         dataset: labelled pictures.
         io: of the network.
         count: number of anchors, 0 for as many as the network has.
-        resize: "stretch" or "letterbox".
+        resize: "stretch" or "letterbox"; the network's own fit unless given.
 
     Raises:
         InputError: pictures without a recorded size, no objects, or a negative count.
     """
     strides = [head.stride for head in io.heads]
     own = _sorted(np.array([anchor for head in io.heads for anchor in head.anchors], np.float32))
-    sizes = object_sizes(dataset, io.input_size, resize)
+    sizes = object_sizes(dataset, io.input_size, resize or io.fit)
     result = fitted(sizes, count or len(own), own)
     anchors = result.anchors
     own_fit, new_fit = (fit(sizes, each, strides) for each in (own, anchors))

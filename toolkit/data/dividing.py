@@ -20,11 +20,11 @@ from toolkit.data.grouping import (
     exact_copies,
     groups_by_name,
     joined,
-    natural,
     near_copies,
     seen_pictures,
 )
 from toolkit.data.splitting import SPLITS
+from toolkit.pictures import natural
 from toolkit.runtime import InputError
 
 EXACT, NEAR = "exact duplicates", "near duplicates"

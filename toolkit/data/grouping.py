@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.splitting import SPLIT_WORDS, split_of
+from toolkit.pictures import natural
 from toolkit.runtime import progress
 
 if TYPE_CHECKING:
@@ -87,11 +88,6 @@ def groups_by_name(files: Sequence[str], classes: Sequence[str] = ()) -> list[Na
         clips.add(folder, source, i)
     groups = [NameGroup(COPIES, tuple(copies[key])) for key in copies if key in marked]
     return [group for group in (*groups, *clips.groups()) if len(group.pictures) > 1]
-
-
-def natural(name: str) -> tuple[tuple[int, str], ...]:
-    """A key that sorts names with their numbers in order: `a2` before `a10`."""
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
 
 
 def _plain(word: str) -> bool:

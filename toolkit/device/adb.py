@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -43,13 +44,14 @@ def serials() -> list[str]:
         client, _ = _client()
     except InputError:
         return []
-    return [info.serial for info in client.list() if info.state == "device"]
+    return [serial for serial, state in _states(client).items() if state == "device"]
 
 
 class AdbDevice:
     """A folder of its own under /data/local/tmp of an Android device. `serial` may be left out where one
-    device is there; HOST:PORT is connected to over the network. Raises InputError where there is no such
-    device, it is not authorised, or there are several and no choice. The methods are those of
+    device can be used: others that are offline or not authorised are named on stderr. HOST:PORT is connected
+    to over the network. Raises InputError where there is no such device, it cannot be used, or several can
+    and none is named. The methods are those of
     `connect.Device`."""
 
     def __init__(self, serial: str = ""):
@@ -123,24 +125,50 @@ def _last(text: str) -> str:
     return (text.strip().splitlines() or ["no message"])[-1]
 
 
-def _unauthorised(serial: str) -> str:
-    return (
-        f"adb:{serial} has not authorised this computer: unlock it, accept 'Allow USB debugging', "
-        "and run again"
+# What adb calls a device that cannot be used -> what is the matter, and what to do.
+_UNAUTHORISED = "has not authorised this computer: unlock it, accept 'Allow USB debugging', and run again"
+_FAULTS = {
+    "unauthorized": _UNAUTHORISED,
+    "authorizing": _UNAUTHORISED,
+    "offline": "is offline: connect it again, or restart it, and run again",
+    "no permissions": (
+        "may not be opened by this user: install udev rules for Android devices (Debian and Ubuntu: apt "
+        "install android-sdk-platform-tools-common), be in the group plugdev, connect it again, and run adb "
+        "kill-server"
+    ),
+}
+
+
+def _fault(serial: str, state: str) -> str:
+    """What is the matter with a device that is not in the state "device"."""
+    kind = "no permissions" if state.startswith("no permissions") else state
+    return f"adb:{serial} " + _FAULTS.get(
+        kind, f"is in the state {state!r}: restart it as usual, and run again"
     )
 
 
+def _states(client: Any) -> dict[str, str]:
+    """Serial number -> state of every device that adb's server sees. Some states are of several words, which
+    adbutils' own list cuts."""
+    with client.make_connection() as connection:
+        connection.send_command("host:devices")
+        connection.check_okay()
+        lines = connection.read_string_block().splitlines()
+    return {serial: state for serial, _, state in (line.partition("\t") for line in lines) if state}
+
+
 def _choose(client: Any, serial: str, errors: tuple[type[Exception], ...]) -> str:
+    """The serial number of the device to use: the one of that name, or the only one that can be used."""
     try:
-        if ":" in serial and serial not in {info.serial for info in client.list()}:
+        if ":" in serial and serial not in _states(client):
             message = client.connect(serial, timeout=15)
             if "authenticate" in message:
-                raise InputError(_unauthorised(serial))
+                raise InputError(_fault(serial, "unauthorized"))
             if "connected to" not in message:
                 raise InputError(
                     f"adb cannot connect to {serial} ({message.strip()}): check address and network"
                 )
-        states = {info.serial: info.state for info in client.list()}
+        states = _states(client)
     except errors as error:
         raise InputError(f"adb's server does not answer ({error}): run adb kill-server, then again") from None
     if not states:
@@ -148,15 +176,25 @@ def _choose(client: Any, serial: str, errors: tuple[type[Exception], ...]) -> st
             "no Android device answers adb: connect one by USB with USB debugging on, or name one in the "
             "network as adb:HOST:PORT; a board takes ssh:user@host, this machine local"
         )
-    if not serial and len(states) > 1:
-        raise InputError(
-            f"{len(states)} devices answer adb, {', '.join(states)}: name one as adb:{next(iter(states))}"
-        )
-    serial = serial or next(iter(states))
+    if not serial:
+        return _only_one(states)
     if serial not in states:
         raise InputError(f"no device {serial} answers adb, only {', '.join(states)}: name one of these")
-    if states[serial] in ("unauthorized", "authorizing"):
-        raise InputError(_unauthorised(serial))
     if states[serial] != "device":
-        raise InputError(f"adb:{serial} is {states[serial]}: connect it again, or restart it, and run again")
+        raise InputError(_fault(serial, states[serial]))
     return serial
+
+
+def _only_one(states: dict[str, str]) -> str:
+    """The one device that can be used; the others are named on stderr."""
+    usable = [serial for serial, state in states.items() if state == "device"]
+    faults = [_fault(serial, state) for serial, state in states.items() if state != "device"]
+    if not usable:
+        raise InputError("; ".join(faults))
+    if len(usable) > 1:
+        raise InputError(
+            f"{len(usable)} devices answer adb, {', '.join(usable)}: name one as adb:{usable[0]}"
+        )
+    for fault in faults:
+        print(f"not used: {fault}", file=sys.stderr)
+    return usable[0]

@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.boxes import iou, match_greedily
+from toolkit.boxes import FITS, Placement, iou, match_greedily
 from toolkit.device.readings import Reading
 from toolkit.device.settings import TOLERANCES, timed_formats
 from toolkit.export.folder import Exported
 from toolkit.faces import OUTSIDE, windows_of_boxes
 from toolkit.inference.backend import DetectSettings as Rules
+from toolkit.inference.run import place
 from toolkit.models.decode import Boxes, decode, suppress
+from toolkit.models.io import NetworkIO
 from toolkit.models.network import Landmarking, finds_objects, places_landmarks
 from toolkit.pictures import Image
 from toolkit.runtime import require
@@ -42,25 +45,39 @@ def timing_job(folder: Path, fmt: str, image: Image, landmarks: Path | None = No
     model = exported.open(fmt, 1)
     assert finds_objects(model)
     assert exported.threshold is not None
-    io = model.io
-    ncnn = require("ncnn", "export")
-    order = ncnn.Mat.PixelType.PIXEL_RGB2BGR if io.channel_order == "BGR" else ncnn.Mat.PixelType.PIXEL_RGB
-    height, width = image.shape[:2]
-    mat = ncnn.Mat.from_pixels_resize(np.ascontiguousarray(image), order, width, height, *io.input_size)
-    mat.substract_mean_normalize([io.mean] * 3, [io.scale] * 3)
-    conf = exported.threshold
-    (candidates,) = decode(model.predict(np.array(mat)[None]), io, conf)
-    detections = suppress(candidates, Rules(conf=conf))
-    boxes = detections.boxes * np.array([width, height, width, height], np.float32)
-    task = TimingJob(
-        folder, fmt, Boxes(boxes, detections.scores, detections.class_ids), tuple(io.classes), conf
-    )
+    io, rules = model.io, Rules(conf=exported.threshold, clip=False)
+    x, placement = ncnn_input(image, io)
+    (candidates,) = decode(model.predict(x[None]), io, rules.conf)
+    wanted = place(suppress(candidates, rules), placement, rules)
+    task = TimingJob(folder, fmt, wanted, tuple(io.classes), rules.conf)
     if landmarks is None:
         return task
     timed_formats(landmarks, [fmt], sweep=False)  # that it has this one
     network = Exported.read(landmarks).open(fmt, 1)
     assert places_landmarks(network)
-    return replace(task, landmarks=landmarks, points=_points(image, boxes, network))
+    return replace(task, landmarks=landmarks, points=_points(image, wanted.boxes, network))
+
+
+def ncnn_input(image: Image, io: NetworkIO) -> tuple[NDArray[np.float32], Placement]:
+    """As `toolkit.inference.preprocess` with the network's own settings, but resized by ncnn.
+
+    Args:
+        image: RGB (H, W, 3) uint8.
+        io: size, fit, colours and normalisation of the network input.
+
+    Returns:
+        The network input, float32 (channels, h, w), and the placement of the picture in it.
+    """
+    pixels = require("ncnn", "export").Mat
+    kinds = pixels.PixelType
+    kind = {"RGB": kinds.PIXEL_RGB, "BGR": kinds.PIXEL_RGB2BGR, "GRAY": kinds.PIXEL_GRAY}[io.channel_order]
+    size = (image.shape[1], image.shape[0])
+    placement = FITS[io.fit](size, io.input_size)
+    source = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if io.channels == 1 else np.ascontiguousarray(image)
+    (w, h), (left, top) = placement.inner, placement.offset
+    x = np.full((io.channels, *io.input_size[::-1]), 127.5, np.float32)
+    x[:, top : top + h, left : left + w] = pixels.from_pixels_resize(source, kind, *size, w, h)
+    return (x - np.float32(io.mean)) * np.float32(io.scale), placement
 
 
 def _points(image: Image, boxes: NDArray[np.float32], network: Landmarking) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 from toolkit.device.build import NCNN_SHA256, NCNN_VERSION, RUNNER, SHARED, layers_of
 from toolkit.export.folder import Exported
-from toolkit.runtime import InputError, whole_file, whole_folder
+from toolkit.runtime import InputError, check_place, whole_file, whole_folder
 
 # ncnn's source in the Python Package Index, which names a file's address by its BLAKE2 hash.
 NCNN_URL = (
@@ -83,8 +83,7 @@ def package_android(
     output = Path(output)
     if not folders:
         raise InputError("an app needs at least one exported network: name its folder (--model)")
-    if output.exists() and not (output / MARK).exists():
-        raise InputError(f"{output} exists and is not a packaged app: name another folder")
+    check_place(output, MARK, "a packaged app")
     if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", package_id):
         raise InputError(
             f"a package id is two or more words of a-z, 0-9 and _ with dots between, each beginning with a "

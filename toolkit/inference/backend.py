@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from toolkit.boxes import NMS_KINDS, Placement, letterbox, stretch
+from toolkit.boxes import FITS, NMS_KINDS
 from toolkit.runtime import InputError
 
 RESIZES = ("bilinear", "darknet")
-FITS: dict[str, Callable[[tuple[int, int], tuple[int, int]], Placement]] = {
-    "stretch": stretch,
-    "letterbox": letterbox,
-}
 
 
 @dataclass(frozen=True)

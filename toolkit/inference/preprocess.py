@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.boxes import Placement, padded
-from toolkit.inference.backend import FITS, DetectSettings
+from toolkit.boxes import FITS, Placement, padded
+from toolkit.inference.backend import DetectSettings
 from toolkit.models.io import NetworkIO
 from toolkit.pictures import Image
 from toolkit.runtime import InputError

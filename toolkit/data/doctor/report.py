@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.anchors import input_scale
 from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.boxes import box_findings, duplicate_boxes
 from toolkit.data.doctor.findings import FAULTS, Report, owners_of
@@ -91,16 +92,17 @@ def _balance(dataset: Dataset) -> dict[str, Any]:
 
 
 def _fit_to_network(dataset: Dataset, frames: NDArray[np.int32], io: Any) -> dict[str, Any]:
-    """Object sizes against the network's cells and anchors, with pictures stretched to its input.
+    """Object sizes against the network's cells and anchors, with pictures at its input.
 
     Too small: the square of the object's area has a side below one cell of the finest head.
     """
-    sizes = frames[owners_of(dataset)]
+    owners = owners_of(dataset)
+    sizes = frames[owners]
     wh = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]).astype(np.float64)
     use = (sizes > 0).all(axis=1) & np.isfinite(wh).all(axis=1) & (wh > 0).all(axis=1)
     use &= ~dataset.crowd & ~dataset.ignore
     width, height = io.input_size
-    wh = wh[use] * np.array([width, height]) / sizes[use]
+    wh = (wh * input_scale(frames, (width, height), io.fit)[owners])[use]
     if not len(wh):
         return {}
     cell = min(head.stride for head in io.heads)

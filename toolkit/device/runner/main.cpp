@@ -183,7 +183,7 @@ Loop run_once(const Cascade& networks, const Picture& picture, float conf, Found
     const auto ready = Clock::now();
     const auto maps = networks.detector.forward(input);
     const auto inferred = Clock::now();
-    found.detections = networks.detector.postprocess(maps, conf);
+    found.detections = networks.detector.postprocess(maps, picture.width, picture.height, conf);
     const auto detected = Clock::now();
     found.points.clear();
     if (networks.landmarks)

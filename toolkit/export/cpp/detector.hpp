@@ -1,11 +1,13 @@
-// What an app needs besides an engine: spec.json, decoding of raw head maps, suppression. C++17, no library.
-// The same arithmetic as toolkit/models/detector.py and toolkit/boxes.py, which the project's tests hold it to.
+// What an app needs besides an engine: spec.json, where a picture lies in the network's input, decoding of raw
+// head maps, suppression. C++17, no library. The same arithmetic as toolkit/models/decode.py and
+// toolkit/boxes.py, which the project's tests hold it to.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <map>
 #include <stdexcept>
@@ -38,6 +40,10 @@ public:
     const std::vector<Json>& items() const {
         if (kind_ != Kind::list) fail("a list was expected");
         return items_;
+    }
+    const std::map<std::string, Json>& members() const {
+        if (kind_ != Kind::object) fail("an object was expected");
+        return members_;
     }
     double number() const {
         if (kind_ != Kind::number) fail("a number was expected");
@@ -176,22 +182,31 @@ private:
 
 // --- what a network takes and gives ----------------------------------------------------------------------
 
-// One output map: cells of `stride` px, anchors (w, h) in px of the network's input.
+enum class Channels { rgb, bgr, grey };
+
+// (pixel - mean) * scale.
+struct Input {
+    int width = 0, height = 0;
+    Channels channels = Channels::rgb;
+    bool letterbox = false;  // else stretched
+    float mean = 0, scale = 1.f / 255;
+};
+
+// One output map: cells of `stride` px, anchors (w, h) in px of the network's input. The channels of an anchor
+// are x, y, w, h, of a Gaussian head with an uncertainty behind each, the objectness and the classes.
 struct Head {
     int stride = 0;
     std::vector<std::array<float, 2>> anchors;
     float scale_x_y = 1;
     bool new_coords = false;
+    bool softmax = false;  // the classes exclude each other
+    bool gaussian = false;
+
+    // Channels of an anchor before its classes.
+    int values() const { return gaussian ? 9 : 5; }
 };
 
-// RGB (BGR where `bgr`), (pixel - mean) * scale.
-struct Input {
-    int width = 0, height = 0;
-    bool bgr = false;
-    float mean = 0, scale = 1.f / 255;
-};
-
-// A detector: its input is the whole picture, stretched.
+// A detector: its input is the whole picture.
 struct Spec {
     std::string name;
     Input input;
@@ -209,11 +224,30 @@ struct LandmarkSpec {
     std::array<float, 3> crop{};
 };
 
-inline Input read_input(const Json& io) {
+// Which of the texts that this program knows `key` has.
+inline std::size_t choice(const Json& io, const std::string& key, const std::vector<std::string>& known) {
+    const auto place = std::find(known.begin(), known.end(), io.at(key).text());
+    if (place != known.end()) return static_cast<std::size_t>(place - known.begin());
+    std::string list;
+    for (const std::string& text : known) list += (list.empty() ? "" : ", ") + text;
+    throw std::runtime_error("spec.json: " + key + " is " + io.at(key).text() + ", and this program knows " + list +
+                             ": build it from a newer toolkit");
+}
+
+// What a newer toolkit may say of a network changes its boxes: better none than wrong ones.
+inline void check_keys(const Json& object, const std::vector<std::string>& known) {
+    for (const auto& member : object.members())
+        if (std::find(known.begin(), known.end(), member.first) == known.end())
+            throw std::runtime_error("spec.json: this program does not know " + member.first +
+                                     ": build it from a newer toolkit");
+}
+
+inline Input read_input(const Json& io, const std::vector<std::string>& orders) {
     Input input;
     input.width = static_cast<int>(io.at("input_size").items().at(0).number());
     input.height = static_cast<int>(io.at("input_size").items().at(1).number());
-    input.bgr = io.at("channel_order").text() == "BGR";
+    input.channels = static_cast<Channels>(choice(io, "channel_order", orders));
+    input.letterbox = io.has("fit") && choice(io, "fit", {"stretch", "letterbox"}) == 1;  // older ones do not say
     input.mean = static_cast<float>(io.at("mean").number());
     input.scale = static_cast<float>(io.at("scale").number());
     return input;
@@ -225,9 +259,11 @@ inline Spec read_spec(const Json& document) {
     spec.name = document.at("name").text();
     if (io.has("points"))
         throw std::runtime_error(spec.name + " places landmarks and finds no objects: name it with --landmarks");
-    spec.input = read_input(io);
+    check_keys(io, {"input_size", "classes", "heads", "stride", "channel_order", "mean", "scale", "fit"});
+    spec.input = read_input(io, {"RGB", "BGR", "GRAY"});
     for (const Json& name : io.at("classes").items()) spec.classes.push_back(name.text());
     for (const Json& entry : io.at("heads").items()) {
+        check_keys(entry, {"stride", "anchors", "scale_x_y", "new_coords", "softmax", "gaussian"});
         Head head;
         head.stride = static_cast<int>(entry.at("stride").number());
         for (const Json& anchor : entry.at("anchors").items())
@@ -235,6 +271,8 @@ inline Spec read_spec(const Json& document) {
                                     static_cast<float>(anchor.items().at(1).number())});
         head.scale_x_y = static_cast<float>(entry.at("scale_x_y").number());
         head.new_coords = entry.at("new_coords").boolean();
+        head.softmax = entry.has("softmax") && entry.at("softmax").boolean();
+        head.gaussian = entry.has("gaussian") && entry.at("gaussian").boolean();
         spec.heads.push_back(head);
     }
     spec.threshold = static_cast<float>(document.at("threshold").number());
@@ -247,16 +285,52 @@ inline LandmarkSpec read_landmark_spec(const Json& document) {
     spec.name = document.at("name").text();
     if (io.has("heads"))
         throw std::runtime_error(spec.name + " finds objects and places no landmarks: name it without --landmarks");
-    spec.input = read_input(io);
+    check_keys(io, {"input_size", "points", "crop", "channel_order", "mean", "scale"});
+    spec.input = read_input(io, {"RGB", "BGR"});
     spec.points = static_cast<int>(io.at("points").number());
     for (std::size_t i = 0; i < spec.crop.size(); ++i)
         spec.crop[i] = static_cast<float>(io.at("crop").items().at(i).number());
     return spec;
 }
 
+// --- pictures --------------------------------------------------------------------------------------------
+
+enum class Pixels { rgb, bgr, rgba };
+
+// Where a picture lies in the input: `width` x `height` px of it, from `left` and `top` on.
+struct Placement {
+    int width, height, left, top;
+};
+
+// Of a picture of width x height. A letterbox keeps its proportions and is centred, by darknet's integers.
+inline Placement placement(const Input& in, int width, int height) {
+    if (!in.letterbox) return {in.width, in.height, 0, 0};
+    const auto scaled = [](int side, int to, int from) { return static_cast<int>(std::int64_t{side} * to / from); };
+    const bool wide = static_cast<double>(in.width) / width < static_cast<double>(in.height) / height;
+    const int w = wide ? in.width : std::max(1, scaled(width, in.height, height));
+    const int h = wide ? std::max(1, scaled(height, in.width, width)) : in.height;
+    return {w, h, (in.width - w) / 2, (in.height - h) / 2};
+}
+
+// The luminance of a picture of width x height, `step` bytes a row, without gaps; as OpenCV's.
+inline std::vector<unsigned char> luminance(const unsigned char* pixels, Pixels order, int width, int height,
+                                            int step) {
+    const int size = order == Pixels::rgba ? 4 : 3, red = order == Pixels::bgr ? 2 : 0, blue = 2 - red;
+    std::vector<unsigned char> grey(static_cast<std::size_t>(width) * static_cast<std::size_t>(height));
+    auto target = grey.begin();
+    for (int y = 0; y < height; ++y) {
+        const unsigned char* pixel = pixels + static_cast<std::ptrdiff_t>(y) * step;
+        for (int x = 0; x < width; ++x, pixel += size)  // 0.299, 0.587 and 0.114 times 32768
+            *target++ = static_cast<unsigned char>(
+                (9798 * pixel[red] + 19235 * pixel[1] + 3735 * pixel[blue] + 16384) >> 15);
+    }
+    return grey;
+}
+
 // --- boxes -----------------------------------------------------------------------------------------------
 
-// Corners relative to the picture, 0..1, not clipped; score = objectness x class probability.
+// Corners relative to the network's input, and after `to_picture` to the picture, 0..1, not clipped;
+// score = objectness x class probability.
 struct Detection {
     float x1, y1, x2, y2, score;
     int label;
@@ -264,32 +338,47 @@ struct Detection {
 
 constexpr float LARGEST = 20;  // of tw and th: boxes stay finite
 
-// The candidates of one raw map, appended to `found`. `map`: channels A * (5 + classes), each h rows of w,
+inline void softmax(std::vector<float>& values) {
+    const float most = *std::max_element(values.begin(), values.end());
+    float sum = 0;
+    for (float& value : values) sum += value = std::exp(value - most);
+    for (float& value : values) value /= sum;
+}
+
+// The candidates of one raw map, appended to `found`. `map`: channels A * (values + classes), each h rows of w,
 // `channel_step` floats apart. A cell counts where its objectness is above `conf`, a class there where the
 // score is above `conf`.
 inline void decode(const float* map, int w, int h, std::size_t channel_step, const Head& head,
                    int classes, float conf, std::vector<Detection>& found) {
     const auto squash = [&](float v) { return head.new_coords ? v : 1 / (1 + std::exp(-v)); };
     const float s = head.scale_x_y;
+    const int values = head.values(), stride = head.gaussian ? 2 : 1;  // from a number of the box to the next
+    std::vector<float> shares(static_cast<std::size_t>(classes));
     for (std::size_t a = 0; a < head.anchors.size(); ++a) {
-        const float* first = map + a * static_cast<std::size_t>(5 + classes) * channel_step;
+        const float* first = map + a * static_cast<std::size_t>(values + classes) * channel_step;
         const float across = static_cast<float>(w), down = static_cast<float>(h);
         const float anchor_w = head.anchors[a][0] / across / static_cast<float>(head.stride);
         const float anchor_h = head.anchors[a][1] / down / static_cast<float>(head.stride);
         for (int row = 0; row < h; ++row) {
             for (int column = 0; column < w; ++column) {
                 const float* cell = first + row * w + column;
-                const float objectness = squash(cell[4 * channel_step]);
+                const auto at = [&](int channel) { return cell[static_cast<std::size_t>(channel) * channel_step]; };
+                const float objectness = squash(at(values - 1));
                 if (!(objectness > conf)) continue;
                 const float left = static_cast<float>(column) - (s - 1) / 2;
                 const float top = static_cast<float>(row) - (s - 1) / 2;
-                const float x = (squash(cell[0]) * s + left) / across;
-                const float y = (squash(cell[channel_step]) * s + top) / down;
-                const float tw = cell[2 * channel_step], th = cell[3 * channel_step];
+                const float x = (squash(at(0)) * s + left) / across;
+                const float y = (squash(at(stride)) * s + top) / down;
+                const float tw = at(2 * stride), th = at(3 * stride);
                 const float bw = (head.new_coords ? 4 * tw * tw : std::exp(std::min(tw, LARGEST))) * anchor_w;
                 const float bh = (head.new_coords ? 4 * th * th : std::exp(std::min(th, LARGEST))) * anchor_h;
+                float certainty = 1;
+                for (int k = 1; head.gaussian && k < 8; k += 2) certainty -= squash(at(k)) / 4;
+                for (int c = 0; c < classes; ++c) shares[static_cast<std::size_t>(c)] = at(values + c);
+                if (head.softmax) softmax(shares);
+                else std::transform(shares.begin(), shares.end(), shares.begin(), squash);
                 for (int c = 0; c < classes; ++c) {
-                    const float score = objectness * squash(cell[(5 + c) * channel_step]);
+                    const float score = objectness * shares[static_cast<std::size_t>(c)] * certainty;
                     if (score > conf)
                         found.push_back({x - bw / 2, y - bh / 2, x + bw / 2, y + bh / 2, score, c});
                 }
@@ -319,6 +408,16 @@ inline std::vector<Detection> suppress(std::vector<Detection> found, float thres
         if (std::none_of(kept.begin(), kept.end(), covers)) kept.push_back(candidate);
     }
     return kept;
+}
+
+// Corners relative to the network's input -> relative to the picture.
+inline void to_picture(std::vector<Detection>& found, const Input& in, const Placement& place) {
+    const float across = static_cast<float>(in.width) / static_cast<float>(place.width);
+    const float down = static_cast<float>(in.height) / static_cast<float>(place.height);
+    const float left = static_cast<float>(place.left) / static_cast<float>(place.width);
+    const float top = static_cast<float>(place.top) / static_cast<float>(place.height);
+    for (Detection& d : found)
+        d = {d.x1 * across - left, d.y1 * down - top, d.x2 * across - left, d.y2 * down - top, d.score, d.label};
 }
 
 }  // namespace toolkit

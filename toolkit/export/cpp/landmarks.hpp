@@ -79,7 +79,7 @@ private:
                   const Window& window) const {
         const Input& in = spec_.input;
         const int size = order == Pixels::rgba ? 4 : 3;
-        const bool reversed = (order == Pixels::bgr) != in.bgr;
+        const bool reversed = (order == Pixels::bgr) != (in.channels == Channels::bgr);
         const std::vector<Taps> rows = taps(window.y, in.height, height), columns = taps(window.x, in.width, width);
         ncnn::Mat input(in.width, in.height, 3, sizeof(float), engine_.memory());
         for (int channel = 0; channel < 3; ++channel) {

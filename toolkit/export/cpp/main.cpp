@@ -59,7 +59,8 @@ int run(int count, char** words) {
     const ncnn::Mat input = network.preprocess(image.data, bgr, image.cols, image.rows, step);
     cv::Mat drawn = image.clone();
     const cv::Scalar orange(0, 160, 255), green(0, 255, 0);
-    for (const auto& d : network.postprocess(network.forward(input), conf < 0 ? spec.threshold : conf)) {
+    const auto maps = network.forward(input);
+    for (const auto& d : network.postprocess(maps, image.cols, image.rows, conf < 0 ? spec.threshold : conf)) {
         const int x = static_cast<int>(d.x1 * image.cols), y = static_cast<int>(d.y1 * image.rows);
         const int w = static_cast<int>((d.x2 - d.x1) * image.cols), h = static_cast<int>((d.y2 - d.y1) * image.rows);
         const std::string& name = spec.classes.at(static_cast<std::size_t>(d.label));

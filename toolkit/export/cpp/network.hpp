@@ -18,8 +18,6 @@
 
 namespace toolkit {
 
-enum class Pixels { rgb, bgr, rgba };
-
 struct Options {
     int threads = 1;
     bool vulkan = false;  // for builds of ncnn that have it
@@ -121,14 +119,19 @@ public:
 
     const Spec& spec() const { return spec_; }
 
-    // A picture of width x height, `step` bytes a row, stretched and scaled to the network's input.
+    // A picture of width x height, `step` bytes a row, at the size of the network's input and scaled.
     ncnn::Mat preprocess(const unsigned char* pixels, Pixels order, int width, int height, int step) const {
         const Input& in = spec_.input;
-        const int type = order == Pixels::rgba ? (in.bgr ? ncnn::Mat::PIXEL_RGBA2BGR : ncnn::Mat::PIXEL_RGBA2RGB)
-                         : (order == Pixels::bgr) == in.bgr ? ncnn::Mat::PIXEL_RGB
-                                                            : ncnn::Mat::PIXEL_RGB2BGR;
-        ncnn::Mat input = ncnn::Mat::from_pixels_resize(pixels, type, width, height, step, in.width, in.height,
-                                                        engine_.memory());
+        const Placement place = placement(in, width, height);
+        std::vector<unsigned char> grey;
+        if (in.channels == Channels::grey) {
+            grey = luminance(pixels, order, width, height, step);
+            pixels = grey.data();
+            step = width;
+        }
+        ncnn::Mat input = ncnn::Mat::from_pixels_resize(pixels, conversion(order), width, height, step, place.width,
+                                                        place.height, engine_.memory());
+        if (place.width != in.width || place.height != in.height) input = bordered(input, place);
         const float mean[] = {in.mean, in.mean, in.mean};
         const float scale[] = {in.scale, in.scale, in.scale};
         input.substract_mean_normalize(mean, scale);
@@ -140,16 +143,47 @@ public:
         return engine_.forward(input, spec_.heads.size());
     }
 
-    // By falling score; corners relative to the picture.
-    std::vector<Detection> postprocess(const std::vector<ncnn::Mat>& maps, float conf, float iou = 0.45f) const {
+    // By falling score; corners relative to the picture, which is of width x height.
+    std::vector<Detection> postprocess(const std::vector<ncnn::Mat>& maps, int width, int height, float conf,
+                                       float iou = 0.45f) const {
         std::vector<Detection> found;
-        for (std::size_t i = 0; i < maps.size(); ++i)
-            decode(maps[i], maps[i].w, maps[i].h, maps[i].cstep, spec_.heads[i],
-                   static_cast<int>(spec_.classes.size()), conf, found);
-        return suppress(std::move(found), iou);
+        const int classes = static_cast<int>(spec_.classes.size());
+        for (std::size_t i = 0; i < maps.size(); ++i) {
+            const Head& head = spec_.heads[i];
+            const int channels = static_cast<int>(head.anchors.size()) * (head.values() + classes);
+            if (maps[i].c != channels)
+                throw std::runtime_error(spec_.name + " gives a map of " + std::to_string(maps[i].c) +
+                                         " channels, not " + std::to_string(channels) + ": export the network again");
+            decode(maps[i], maps[i].w, maps[i].h, maps[i].cstep, head, classes, conf, found);
+        }
+        found = suppress(std::move(found), iou);
+        to_picture(found, spec_.input, placement(spec_.input, width, height));
+        return found;
     }
 
 private:
+    static constexpr float border = 127.5f;  // beside a picture that keeps its proportions
+
+    // What ncnn makes of the bytes: the colours in the network's order, or the grey there already is.
+    int conversion(Pixels order) const {
+        if (spec_.input.channels == Channels::grey) return ncnn::Mat::PIXEL_GRAY;
+        const bool bgr = spec_.input.channels == Channels::bgr;
+        if (order == Pixels::rgba) return bgr ? ncnn::Mat::PIXEL_RGBA2BGR : ncnn::Mat::PIXEL_RGBA2RGB;
+        return (order == Pixels::bgr) == bgr ? ncnn::Mat::PIXEL_RGB : ncnn::Mat::PIXEL_RGB2BGR;
+    }
+
+    ncnn::Mat bordered(const ncnn::Mat& inner, const Placement& place) const {
+        const int right = spec_.input.width - place.width - place.left;
+        const int bottom = spec_.input.height - place.height - place.top;
+        ncnn::Option option;
+        option.num_threads = 1;
+        option.blob_allocator = engine_.memory();
+        ncnn::Mat whole;
+        ncnn::copy_make_border(inner, whole, place.top, bottom, place.left, right, ncnn::BORDER_CONSTANT, border,
+                               option);
+        return whole;
+    }
+
     Spec spec_;
     Engine engine_;
 };

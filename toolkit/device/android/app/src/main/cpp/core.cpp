@@ -71,7 +71,7 @@ Found detect(const Network& network, const Landmarks* landmarks, int face, const
     times.preprocess = since(last);
     const std::vector<ncnn::Mat> maps = network.forward(input);
     times.inference = since(last);
-    Found found{network.postprocess(maps, conf, iou), {}};
+    Found found{network.postprocess(maps, width, height, conf, iou), {}};
     times.postprocess = since(last);
     found.points.resize(found.detections.size());
     for (std::size_t i = 0; landmarks && i < found.points.size(); ++i)
