@@ -16,14 +16,16 @@ import torch
 
 from toolkit import create_model, list_models
 from toolkit.data.toy import make_toy
+from toolkit.models.detector import Detector
 from toolkit.networks import open_model
 from toolkit.runtime import InputError
 from toolkit.training.assign import yolo_layers
-from toolkit.training.checkpoint import load_checkpoint, transfer
+from toolkit.training.checkpoint import load_checkpoint, start_from, transfer
 from toolkit.training.config import read_config, write_config
 from toolkit.training.loop import train
 from toolkit.training.losses.darknet import darknet_loss
 from toolkit.training.losses.modern import modern_loss
+from toolkit.training.origin import Origin
 from toolkit.training.recipe import RECIPES, recipe
 
 FIXED = {"precision": "fp32", "memory_format": "channels_last", "validations": 2}
@@ -221,7 +223,8 @@ def test_transfer_takes_classes_by_name(tmp_path):
         tmp_path / "w.pt",
     )  # fmt: skip
     model = create_model("yoloface-50k", classes=["bird", "dog", "cat"])
-    transfer(model, str(tmp_path / "w.pt"), "yoloface-50k")
+    start = start_from(Detector, Origin("yoloface-50k"), str(tmp_path / "w.pt"))
+    transfer(model, start, "w.pt")
     theirs = source.heads[0].out.conv.weight.view(3, 7, -1)
     ours = model.heads[0].out.conv.weight.view(3, 8, -1)
     assert torch.equal(ours[:, :5], theirs[:, :5])

@@ -9,7 +9,8 @@ import torch
 
 from toolkit.models import create_model
 from toolkit.models.blocks import SqueezeExcite
-from toolkit.models.darknet.network import ScaleChannels, load_darknet
+from toolkit.models.darknet.layers import ScaleChannels
+from toolkit.models.darknet.network import load_darknet
 from toolkit.models.darknet.write import to_cfg
 from toolkit.runtime import InputError
 from toolkit.training import darknet_norm

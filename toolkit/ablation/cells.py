@@ -12,7 +12,7 @@ from toolkit.ablation.plan import LEVERS, RUN, STRUCTURE, Plan, spec_changes
 from toolkit.data.dataset import Dataset
 from toolkit.models import create_model
 from toolkit.models.cost import Cost, measure
-from toolkit.models.detector import SpecDetector
+from toolkit.models.detector import Detector
 from toolkit.runtime import InputError
 from toolkit.training.config import Config, read_config
 from toolkit.training.recipe import recipe
@@ -68,6 +68,8 @@ def cells(plan: Plan) -> list[Cell]:
 def _matchings(plan: Plan, levels: dict[str, Any]) -> tuple[str, ...]:
     """How a combination is matched: not at all if its network is the base, or costs the same."""
     plain = {name: level for name, level in levels.items() if name not in STRUCTURE}
+    if plain == levels:
+        return ("base",)
     try:
         own, base = (create_model(plan.model, **spec_changes(plan, part)) for part in (levels, plain))
         if own.spec == base.spec:
@@ -81,12 +83,12 @@ def _matchings(plan: Plan, levels: dict[str, Any]) -> tuple[str, ...]:
     return ("as-is", "width") if plan.matching == "both" else ("width",)
 
 
-def network_cost(model: SpecDetector) -> Cost:
+def network_cost(model: Detector, name: str = "the network") -> Cost:
     """Cost of a network. Raises InputError if its changes make it impossible to run."""
     try:
         return measure(model)
     except (RuntimeError, TypeError) as error:  # from torch, such as for a pooling window of 0 or 2.5 px
-        raise InputError(f"{model.spec.name} cannot be run with these changes: {first_line(error)}") from None
+        raise InputError(f"{name} cannot be run with these changes: {first_line(error)}") from None
 
 
 def first_line(error: BaseException) -> str:
@@ -124,7 +126,7 @@ def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
     if plan.budget.epochs is not None:
         levers["epochs"] = plan.budget.epochs
     base = {
-        "data": plan.data, "model": plan.model, "weights": plan.weights, "seed": cell.seed, **run,
+        "data": plan.data, **plan.own_network, "seed": cell.seed, **run,
         "val_split": plan.val_split, "validations": plan.validations,
         "precision": "fp32", "memory_format": "channels_last",
     }  # fmt: skip
@@ -145,5 +147,5 @@ def cell_config(plan: Plan, cell: Cell, dataset: Dataset) -> Config:
         per_step = config.recipe.batch * config.recipe.accumulate
         epochs = plan.budget.steps / max(1, len(train_set) // per_step)
         config = config.model_copy(update={"recipe": recipe(config.recipe, epochs=epochs)})
-    network_cost(create_model(config.model, **config.changes))
+    network_cost(config.origin.build(Detector, **config.changes), config.model)
     return config

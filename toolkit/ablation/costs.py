@@ -17,7 +17,7 @@ from toolkit.data.dataset import Dataset
 from toolkit.device import report, timing
 from toolkit.export.folder import open_export
 from toolkit.export.write import export_model
-from toolkit.models import create_model
+from toolkit.models.detector import Detector
 from toolkit.runtime import InputError, progress, whole_file
 from toolkit.stopwatch import interleave
 from toolkit.training.config import Config
@@ -33,10 +33,11 @@ def costs(config: Config, folder: Path) -> dict[str, Any]:
 
     Returns "params", "macs", "bflops", "kilobytes" (of the fp16 ncnn files) and "network", the folder's name.
     """
-    model = create_model(config.model, **config.changes)
-    cost = network_cost(model)
+    model = config.origin.build(Detector, **config.changes)
+    cost = network_cost(model, config.model)
     if not (folder / "spec.json").exists():
-        export_model(model, folder, ["ncnn", "ncnn-fp16"])
+        # all or none: a study compares like with like; what random weights keep in fp16 says nothing
+        export_model(model, folder, ["ncnn", "ncnn-fp16"], strict=True, accept_loss=True)
     size = sum(path.stat().st_size for path in folder.glob("*fp16*"))
     return {
         "params": cost.params,
@@ -53,7 +54,7 @@ def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
     for folder in folders:
         model = open_export(folder, "ncnn", threads=1)
         width, height = model.io.input_size
-        x = np.random.default_rng(0).random((1, 3, height, width), np.float32)
+        x = np.random.default_rng(0).random((1, model.io.channels, height, width), np.float32)
         calls[str(folder)] = partial(model.predict, x)
     times = interleave(calls, rounds=rounds)
     return [float(np.median(times[str(folder)])) for folder in folders]

@@ -10,17 +10,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.data.augment import Augmentation
-from toolkit.models import create_model
+from toolkit.models.detector import Detector
 from toolkit.models.spec import KINDS, WrongKind
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
-from toolkit.training.config import read_config
+from toolkit.training.config import read_config, read_recipe
+from toolkit.training.origin import Origin, read_origin
 from toolkit.training.recipe import DetectionRecipe, first_fault, read_yaml, recipe
 
 STRUCTURE = ("se", "csp", "spp", "activation")  # may be matched by width
 SHAPE = (*STRUCTURE, "width", "input_size")
 RUN = ("order",)  # settings of a run that are not in its recipe
 LEVERS = (*DetectionRecipe.model_fields, *(field.name for field in fields(Augmentation)))
+CFG_FIELDS = ("cfg", "names", "partial")
 BUDGETED = ("batch", "accumulate")  # change what a number of steps or epochs means
 
 
@@ -59,9 +61,12 @@ class Plan(BaseModel):
 
     name: str
     data: str = "toy"
-    model: str = "fastest-v2"
+    model: str = "fastest-v2"  # name in the zoo, or file name of a darknet cfg
+    cfg: str = ""  # text of that cfg
+    names: tuple[str, ...] = ()  # of its classes and those of its weights
     changes: dict[str, Any] = {}  # of the base network
     weights: str | None = None
+    partial: bool = False  # `weights` go as far as they go
     recipe: DetectionRecipe
     factors: dict[str, list[Any]]  # name -> levels
     seeds: list[int] = Field([0, 1, 2], min_length=1)
@@ -74,12 +79,24 @@ class Plan(BaseModel):
     validations: int = Field(4, ge=1)
     search: Search | None = None
 
+    @property
+    def origin(self) -> Origin:
+        """The network before its changes."""
+        return Origin(self.model, self.cfg, self.names)
+
+    @property
+    def own_network(self) -> dict[str, Any]:
+        """The fields that a training has too, and that say what its network is and starts from."""
+        return {name: getattr(self, name) for name in ("model", "cfg", "names", "weights", "partial")}
+
 
 def read_plan(source: dict[str, Any] | str | Path) -> Plan:
     """Read and check a study.
 
     Args:
-        source: a mapping, or the path of a YAML file, with the fields of `Plan`; `recipe` may be a name.
+        source: a mapping, or the path of a YAML file, with the fields of `Plan`; `recipe` may be a name,
+            `model` the path of a darknet cfg, whose text the plan then has, and `names` the file of its class
+            names.
 
     Returns:
         The plan, frozen.
@@ -92,21 +109,33 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
     ('fastest-v2', [0, 1, 2], 100)
     """
     data = dict(source if isinstance(source, dict) else read_yaml(source, f"there is no study file {source}"))
-    base = recipe(data.pop("recipe", "modern"))
+    model = str(data.get("model", Plan.model_fields["model"].default))
+    origin, _ = read_origin(model, str(data.get("cfg", "")), data.pop("names", None) or None)
+    data |= {"model": origin.name, "cfg": origin.cfg, "names": origin.names}
+    base = read_recipe(data.pop("recipe", "modern"), origin)
     if not isinstance(base, DetectionRecipe):
         raise InputError(f"a study trains detectors, the recipe {base.name} is for {base.task}: use modern")
     try:
         plan = Plan(**data, recipe=base)
     except ValidationError as error:
         raise InputError(first_fault("the study", error)) from None
-    if plan.model not in SPECS:
-        raise InputError(f"unknown network {plan.model!r}: expected one of {', '.join(SPECS)}")
+    if not plan.cfg and plan.model not in SPECS:
+        raise InputError(
+            f"unknown network {plan.model!r}: expected one of {', '.join(SPECS)}, or a darknet .cfg"
+        )
+    if plan.cfg:
+        plan.origin.shadow(Detector, **plan.changes)
     if "epochs" in plan.factors:
         raise InputError("epochs cannot be a factor, as the budget sets them: run a study for each budget")
     names = {*SHAPE, *RUN, *LEVERS} - {"name", "augmentation", "kind", "epochs"}
     for name, levels in plan.factors.items():
         if name not in names:
             raise InputError(f"unknown factor {name!r}: expected one of {', '.join(sorted(names))}")
+        if plan.cfg and name in (*STRUCTURE, "width", "freeze"):
+            raise InputError(
+                f"the factor {name} needs a network of the zoo, whose blocks are known: of {plan.model} the "
+                "levers of the recipe and input_size can be factors"
+            )
         try:
             different = len({json.dumps(level) for level in levels})
         except TypeError:  # such as a date, which YAML has
@@ -128,6 +157,10 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
         )
     if plan.fraction == 2 and len(plan.factors) < 3:
         raise InputError("half of a factorial cannot separate fewer than three factors: set fraction to 1")
+    if plan.matching != "as-is" and plan.cfg:
+        raise InputError(
+            f"matching = {plan.matching} changes the width, which a cfg does not have: set it to as-is"
+        )
     if plan.matching != "as-is" and "width" in plan.factors:
         raise InputError(
             "width cannot be a factor while networks are matched by width: remove one of the two"
@@ -159,13 +192,13 @@ def check(plan: Plan) -> None:
         for level in levels:
             try:
                 if name in SHAPE:
-                    create_model(plan.model, **spec_changes(plan, {name: level}))
+                    plan.origin.build(Detector, **spec_changes(plan, {name: level}))
                 elif name in RUN:
-                    read_config({"data": plan.data, "model": plan.model, name: level})
+                    read_config({"data": plan.data, **plan.own_network, name: level})
                 elif name:
                     recipe(plan.recipe, **{name: level})
                 else:
-                    create_model(plan.model, **plan.changes)
+                    plan.origin.build(Detector, **plan.changes)
             except (InputError, TypeError, ValueError) as error:
                 if (name in SHAPE or not name) and not isinstance(error, WrongKind):
                     continue
@@ -189,5 +222,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     """The plan as JSON has it; `read_plan` reads it back."""
     data = plan.model_dump()
     data["recipe"]["augmentation"] = vars(plan.recipe.augmentation)
+    for name in CFG_FIELDS:
+        if not data[name]:  # as in the records of version 0.1
+            del data[name]
     record: dict[str, Any] = json.loads(json.dumps(data))
     return record

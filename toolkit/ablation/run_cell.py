@@ -11,7 +11,7 @@ from toolkit.ablation.plan import Plan
 from toolkit.data.dataset import Dataset
 from toolkit.evaluation.coco import coco
 from toolkit.evaluation.score import evaluate, evaluate_by
-from toolkit.models.detector import SpecDetector
+from toolkit.models.detector import Detector
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import trained
 from toolkit.training.config import Config, read_config
@@ -55,7 +55,7 @@ def run_cell(
 
 def score(plan: Plan, config: Config, weights: Path, dataset: Dataset) -> dict[str, float]:
     """Scores of the best checkpoint on the test split, or on the validation pictures if there is none."""
-    model = trained(weights, SpecDetector)
+    model = trained(weights, Detector)
     part = dataset.split(plan.test_split) if plan.test_split else splits(config, dataset)[1]
     if not len(part):
         there = ", ".join(sorted(set(dataset.splits.tolist()) - {""})) or "none"

@@ -8,15 +8,17 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.answer import print_answer, print_message, table
-from toolkit.cli.options import Devices, Json, Loops, SshConfig
+from toolkit.cli.options import Devices, Json, Loops, SshConfig, output_option
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("run")
 def ablate_run(
-    study: Annotated[Path, typer.Argument(help="study.yaml: factors, levels, seeds, budget.")],
-    output: Annotated[Path | None, typer.Option(help="Study folder (default: exports/studies/NAME).")] = None,
+    study: Annotated[
+        Path, typer.Argument(help="study.yaml: network or .cfg, factors, levels, seeds, budget.")
+    ],
+    output: Annotated[Path | None, output_option("exports/studies/NAME")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 1,
     ray: Annotated[bool, typer.Option("--ray", help="Start the workers through Ray.")] = False,
     storage: Annotated[

@@ -8,16 +8,26 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.answer import print_answer, print_message, table
-from toolkit.cli.options import Json, Size, parse_size
+from toolkit.cli.options import (
+    Json,
+    Names,
+    Partial,
+    Size,
+    data_option,
+    model_option,
+    output_option,
+    parse_size,
+    weights_option,
+)
 
 app = typer.Typer()
 
 
 @app.command()
 def train(
-    output: Annotated[Path, typer.Option(help="Folder of the run.")],
-    data: Annotated[str, typer.Option(help="Data set, by name or by path (default: toy).")] = "",
-    model: Annotated[str, typer.Option(help="Network of the zoo (default: fastest-v2).")] = "",
+    output: Annotated[Path, output_option()],
+    data: Annotated[str, data_option("toy")] = "",
+    model: Annotated[str, model_option("fastest-v2")] = "",
     recipe: Annotated[
         str,
         typer.Option(help="seed, modern, landmarks or a .yaml file of levers; by the network unless given."),
@@ -25,9 +35,9 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="Settings from a config.yaml; other options take precedence.")
     ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Initial weights: published, or a .weights or .pt file; random unless given.")
-    ] = "",
+    names: Names = None,
+    weights: Annotated[str | None, weights_option("random")] = None,
+    partial: Partial = False,
     epochs: Annotated[
         float | None, typer.Option(help="Training budget; the recipe's own unless given.")
     ] = None,
@@ -61,7 +71,9 @@ def train(
         data=data,
         model=model,
         recipe=recipe,
-        weights=weights,
+        names=names,
+        weights=weights or "",
+        partial=partial or None,
         teacher=teacher,
         size=parse_size(size),
         seed=seed,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.darknet.cfg import Section
+from toolkit.models.darknet.heads import anchors_of
 from toolkit.models.darknet.network import CfgDetector
 from toolkit.models.detector import SpecDetector
 from toolkit.runtime import InputError
@@ -48,6 +49,10 @@ UNSUPPORTED_NET = ("adversarial_lr", "badlabels_rejection_percentage", "num_sigm
 
 
 def _from_section(section: Section) -> YoloLayer:
+    if section.kind != "yolo":
+        raise section.fail(
+            "darknet's loss is that of [yolo] heads here: train with the recipe modern (--recipe modern)"
+        )
     for key, harmless in UNSUPPORTED.items():
         if key not in section.options or section.options[key] == "iou":
             continue
@@ -55,8 +60,7 @@ def _from_section(section: Section) -> YoloLayer:
             raise section.fail(
                 f"{key}={section.options[key]} changes the loss and is not supported: remove it"
             )
-    numbers = section.reals("anchors")
-    anchors = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+    anchors = tuple(anchors_of(section))
     iou_loss = section.options.get("iou_loss", "mse")
     if iou_loss not in ("mse", *IOU_KINDS):
         raise section.fail(f"iou_loss={iou_loss} is unknown: expected mse, {', '.join(IOU_KINDS)}")

@@ -12,7 +12,6 @@ import torch
 
 from toolkit.models.network import TorchNetwork
 from toolkit.runtime import pick_device
-from toolkit.training.checkpoint import network_as
 from toolkit.training.config import Config
 
 HALF_GAIN = 1.25
@@ -28,7 +27,7 @@ def autotuned(config: Config) -> Config:
     if len(choices) > 1:
         steps = {}
         for layout, kind in choices:
-            model = network_as(TorchNetwork, config.model, **config.changes).train()
+            model = config.origin.build(TorchNetwork, **config.changes).train()
             steps[layout, kind] = bare_step(
                 model, config.recipe.batch, layout, kind, pick_device(config.device)
             )

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from toolkit.models import create_model
-from toolkit.models.detector import SpecDetector
+from toolkit.models.darknet.names import find_names
+from toolkit.models.darknet.stored import Loaded, stored_layers
+from toolkit.models.darknet.weights import Header, load_weights
+from toolkit.models.detector import Detector
 from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.network import TorchNetwork
 from toolkit.models.zoo import SPECS, has_published_weights
 from toolkit.runtime import InputError, whole_file
+from toolkit.training.origin import Origin, recorded_network
 
 N = TypeVar("N", bound=TorchNetwork)
+HEADER = 20  # bytes of the longest header of a darknet weights file
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -49,7 +55,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 @overload
-def trained(path: str | Path) -> SpecDetector | LandmarkNet: ...
+def trained(path: str | Path) -> Detector | LandmarkNet: ...
 
 
 @overload
@@ -57,11 +63,11 @@ def trained(path: str | Path, kind: type[N]) -> N: ...
 
 
 def trained(path: str | Path, kind: type[TorchNetwork] = TorchNetwork) -> TorchNetwork:
-    """The network of a checkpoint, with its weights.
+    """The network of a checkpoint, with its weights. A network from a cfg needs no other file.
 
     Args:
         path: best.pt of a run.
-        kind: SpecDetector or LandmarkNet where only one of them is of use.
+        kind: Detector or LandmarkNet where only one of them is of use.
 
     Returns:
         A detector or a landmark network, in evaluation mode; `io.task` says which.
@@ -72,7 +78,7 @@ def trained(path: str | Path, kind: type[TorchNetwork] = TorchNetwork) -> TorchN
     """
     state = load_checkpoint(path)
     try:
-        model = network_as(kind, state["model_name"], **state["changes"])
+        model = recorded_network(kind, state)
         model.load_state_dict(state["model"])
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
@@ -80,27 +86,102 @@ def trained(path: str | Path, kind: type[TorchNetwork] = TorchNetwork) -> TorchN
     return model
 
 
-def network_as(kind: type[N], name: str, **changes: Any) -> N:
-    """`create_model`, typed; InputError for a network of another kind."""
-    model: TorchNetwork = create_model(name, **changes)
-    if not isinstance(model, kind):
-        raise InputError(f"{name} is a network for {model.io.task}: name one of the same task")
-    return model
+@dataclass(frozen=True)
+class Start(Generic[N]):
+    """A trained network to start from.
+
+    Attributes:
+        network: with its weights.
+        fresh: names of its tensors that a partial weights file does not reach.
+        note: how far such a file goes, and where the class names are from; "" where that is plain.
+    """
+
+    network: N
+    fresh: frozenset[str] = frozenset()
+    note: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all its weights are trained."""
+        return not self.fresh
 
 
-def start_from(kind: type[N], name: str, weights: str) -> N:
-    """The network with "published" weights or those of a .weights, .caffemodel or .param file, or that of a
-    checkpoint."""
+def start_from(kind: type[N], origin: Origin, weights: str, partial: bool = False) -> Start[N]:
+    """What a training starts from.
+
+    Args:
+        kind: class of the network.
+        origin: the network that is trained, before its changes.
+        weights: "published", a darknet .weights file, whole (of any number of classes) or partial (.conv.15),
+            a .caffemodel or .param file, or a checkpoint.
+        partial: a .weights file is partial, too.
+
+    Raises:
+        InputError: the weights cannot be read or belong to another network.
+    """
+    if weights == "published" and origin.cfg:
+        raise InputError(
+            f"published weights belong to the networks of the zoo: name a .weights file of {origin.name}, or "
+            "a partial one such as .conv.15"
+        )
+    cut = re.search(r"\.conv\.\d+$", weights) is not None
+    if (cut or weights.endswith(".weights")) and origin.task == "detection":
+        return _from_darknet(kind, origin, Path(weights), partial or cut)
+    if partial:
+        raise InputError(
+            f"--partial is for darknet weights (.weights, .conv.N), not for {weights}: leave it out"
+        )
     if weights == "published" or weights.endswith((".weights", ".caffemodel", ".param")):
-        return network_as(kind, name, weights=weights)
-    return trained(weights, kind)
+        return Start(origin.build(kind, weights=weights))
+    return Start(trained(weights, kind))
 
 
-def open_teacher(name: str) -> SpecDetector:
+def _from_darknet(kind: type[N], origin: Origin, path: Path, partial: bool) -> Start[N]:
+    count, own = _classes(kind, origin, path), len(origin.shadow(Detector).io.classes)
+    sentences = []
+    if count is None or (count == own and (origin.names or not origin.cfg)):
+        network = origin.build(kind)
+    else:
+        found = find_names(path, count)
+        network = origin.build(kind, classes=found.names or count)
+        sentences += [f"{path.name} has {count} classes, {origin.name} has {own}"] * (count != own)
+        sentences += [found.sentence] * bool(found.names)
+    load_weights(network, path, partial and count is None)
+    loaded = network.loaded
+    assert isinstance(loaded, Loaded)
+    rest = stored_layers(network)[loaded.layers :]
+    if not rest:
+        return Start(network, note="; ".join(sentences))
+    missing = {tensor.data_ptr() for layer in rest for tensor in layer.tensors}
+    fresh = frozenset(key for key, value in network.state_dict().items() if value.data_ptr() in missing)
+    return Start(network, fresh, "; ".join([f"{path.name}: {loaded}", *sentences]))
+
+
+def _classes(kind: type[TorchNetwork], origin: Origin, path: Path) -> int | None:
+    """The number of classes with which the network has as many weights as the file, None where there is
+    none: a map has so many channels for each class, so the size of the file tells."""
+    try:
+        with path.open("rb") as file:
+            start, size = file.read(HEADER), path.stat().st_size
+    except OSError as error:
+        raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
+    if len(start) < HEADER:
+        return None  # `load_weights` says what it is
+    have, odd = divmod(size - len(Header.unpack(start).pack()), 4)
+    one, two = (_floats(origin.shadow(kind, classes=classes)) for classes in (1, 2))
+    more, rest = divmod(have - one, two - one)
+    return more + 1 if more >= 0 and not rest and not odd else None
+
+
+def _floats(network: TorchNetwork) -> int:
+    return sum(layer.floats for layer in stored_layers(network))
+
+
+def open_teacher(name: str) -> Detector:
     """A detector of the zoo with its published weights, or the best of a run's folder."""
     if name in SPECS and has_published_weights(name):
-        return network_as(SpecDetector, name, weights="published")
-    return trained(Path(name) / "best.pt" if Path(name).is_dir() else name, SpecDetector)
+        return Origin(name).build(Detector, weights="published")
+    return trained(Path(name) / "best.pt" if Path(name).is_dir() else name, Detector)
 
 
 def fitting(source: TorchNetwork, model: TorchNetwork) -> dict[str, Tensor]:
@@ -113,26 +194,53 @@ def fitting(source: TorchNetwork, model: TorchNetwork) -> dict[str, Tensor]:
     }
 
 
-def transfer(model: SpecDetector, weights: str, name: str) -> None:
-    """Copy into `model` what fits of the trained `weights` of network `name`: all tensors of the same shape,
-    and of the outputs the boxes, the objectness and the classes of the same name."""
-    source = start_from(SpecDetector, name, weights)
-    fits = fitting(source, model)
-    outputs = {key for key in model.state_dict() if ".out.conv." in key}
-    if not set(fits) - outputs:
+def transfer(model: Detector, start: Start[Detector], weights: str) -> None:
+    """Copy into `model` what fits of a trained network: all tensors of the same name and shape, and of the
+    outputs the boxes, the objectness and the classes of the same name. `weights` is for messages."""
+    source = start.network
+    outputs = output_keys(model)
+    inner = {key: value for key, value in fitting(source, model).items() if key not in outputs | start.fresh}
+    if not any(value.is_floating_point() for value in inner.values()):
         raise InputError(
-            f"nothing of {weights} fits {model.spec.name}: it belongs to another network, leave out the "
-            "weights"
+            f"nothing of {weights} fits the network: it belongs to another one, leave out the weights"
         )
-    model.load_state_dict({key: value for key, value in fits.items() if key not in outputs}, strict=False)
-    classes, source_classes = model.io.classes, source.io.classes
-    pairs = [(i, source_classes.index(c)) for i, c in enumerate(classes) if c in source_classes]
-    own, trained_state = model.state_dict(), source.state_dict()
-    with torch.no_grad():
-        for key in outputs & set(trained_state):
-            rows = own[key].view(-1, 5 + len(classes), *own[key].shape[1:])
-            source_rows = trained_state[key].view(-1, 5 + len(source_classes), *trained_state[key].shape[1:])
-            if len(rows) == len(source_rows) and rows.shape[2:] == source_rows.shape[2:]:
-                rows[:, :5] = source_rows[:, :5]
-                for i, j in pairs:
-                    rows[:, 5 + i] = source_rows[:, 5 + j]
+    model.load_state_dict(inner, strict=False)
+    places = {name: i for i, name in enumerate(source.io.classes)}
+    pairs = [(i, places[name]) for i, name in enumerate(model.io.classes) if name in places]
+    for layer, other, head in zip(
+        model.output_layers(), source.output_layers(), model.io.heads, strict=False
+    ):
+        if start.fresh.isdisjoint(_keys(source, other)):
+            _transfer_rows(layer.conv, other.conv, head.values, len(model.io.classes), len(places), pairs)
+
+
+def output_keys(model: Detector) -> set[str]:
+    """Names of the tensors of the convolutions that give the maps."""
+    return {key for layer in model.output_layers() for key in _keys(model, layer)}
+
+
+def _keys(model: nn.Module, block: nn.Module) -> list[str]:
+    """Names of the tensors of a block."""
+    name = next(name for name, module in model.named_modules() if module is block)
+    return [f"{name}.{key}" for key in block.state_dict()]
+
+
+@torch.no_grad()
+def _transfer_rows(
+    conv: nn.Conv2d,
+    source: nn.Conv2d,
+    values: int,
+    classes: int,
+    source_classes: int,
+    pairs: Sequence[tuple[int, int]],
+) -> None:
+    """The filters of each anchor: its `values` before the classes, and the `pairs` of classes."""
+    for own, other in ((conv.weight, source.weight), (conv.bias, source.bias)):
+        assert own is not None
+        assert other is not None
+        rows = own.view(-1, values + classes, *own.shape[1:])
+        source_rows = other.view(-1, values + source_classes, *other.shape[1:])
+        if len(rows) == len(source_rows) and rows.shape[2:] == source_rows.shape[2:]:
+            rows[:, :values] = source_rows[:, :values]
+            for i, j in pairs:
+                rows[:, values + i] = source_rows[:, values + j]

@@ -11,7 +11,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
 from toolkit.runtime import InputError, whole_file
-from toolkit.training.recipe import DEFAULTS, Recipe, default_recipe, first_fault, read_yaml, recipe
+from toolkit.training.origin import Origin, read_origin
+from toolkit.training.recipe import (
+    DEFAULTS,
+    RECIPES,
+    Recipe,
+    default_recipe,
+    first_fault,
+    read_yaml,
+    recipe,
+)
 
 R = TypeVar("R", bound=Recipe)
 
@@ -22,10 +31,14 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     data: str  # name of a data set's card, or a folder
-    model: str  # name in the zoo
+    model: str  # name in the zoo, or file name of a darknet cfg
+    cfg: str = ""  # text of that cfg, without comments
+    names: tuple[str, ...] = ()  # of its classes and those of its weights; the new ones are in `changes`
     recipe: SerializeAsAny[Recipe]
-    changes: dict[str, Any] = {}  # of the network's spec (toolkit.models.spec.change), such as se or width
-    weights: str | None = None  # to start from: "published", or a .weights, .caffemodel or .pt file
+    # of a network of the zoo as in toolkit.models.spec.change; of a cfg classes, input_size and anchors
+    changes: dict[str, Any] = {}
+    weights: str | None = None  # to start from: "published", or a .weights, .conv.N, .caffemodel or .pt file
+    partial: bool = False  # `weights` go as far as they go; .conv.N always do
     size: tuple[int, int] | None = None  # network input (w, h); None: see training.detection.input_size
     # auto: those of `weights` for the same classes; else fitted where under 98 % of the objects are reached
     anchors: Literal["auto", "keep", "fit"] = "auto"
@@ -44,8 +57,13 @@ class Config(BaseModel):
     compile: bool = False
     cache_gb: float = 8.0  # largest file of decoded pictures
     stop_at: int | None = None  # leave after this step, as after a signal
-    # "validation", "anchors": what `tasks.complete` decided where the data left it open
+    # "validation", "anchors" and others: what was decided where settings, data and cfg left it open
     notes: dict[str, str] = {}
+
+    @property
+    def origin(self) -> Origin:
+        """The network before its changes."""
+        return Origin(self.model, self.cfg, self.names)
 
     def recipe_as(self, kind: type[R]) -> R:
         """The recipe, typed; InputError where it is for another task than this kind."""
@@ -61,7 +79,9 @@ def read_config(source: Mapping[str, Any] | str | Path) -> Config:
     """The settings of a run from a mapping or a YAML file.
 
     Args:
-        source: fields of `Config`; `recipe` may be left out, a name, a mapping of levers, or a `Recipe`.
+        source: fields of `Config`; `model` may be the path of a darknet cfg, whose text the settings then
+            have, and `names` the file with its class names; `recipe` may be left out, a name, a mapping of
+            levers, or a `Recipe`. A recipe named for a cfg has the cfg's own levers (`cfg_levers`).
 
     Returns:
         The settings, with defaults for what was left out.
@@ -73,8 +93,19 @@ def read_config(source: Mapping[str, Any] | str | Path) -> Config:
     >>> config.recipe.name, config.seed
     ('landmarks', 0)
     """
-    data = _mapping(source)
-    chosen = recipe(data.pop("recipe", default_recipe(str(data.get("model", "")))))
+    return _read(_mapping(source), {})
+
+
+def _read(data: dict[str, Any], levers: Mapping[str, Any]) -> Config:
+    model = str(data.get("model", ""))
+    origin, sentence = read_origin(model, str(data.get("cfg", "")), data.pop("names", None) or None)
+    if origin.cfg:
+        data |= {"model": origin.name, "cfg": origin.cfg, "names": origin.names}
+    if sentence:
+        data["notes"] = {**data.get("notes", {}), "names": sentence}
+    if data.get("partial") and not data.get("weights"):
+        raise InputError("--partial is about the weights to start from: name them with --weights")
+    chosen = read_recipe(data.pop("recipe", default_recipe(model)), origin, levers)
     try:
         return Config(**data, recipe=chosen)
     except ValidationError as error:
@@ -106,9 +137,38 @@ def merged_config(
     ('nano-voc', 3, 8, 0.9)
     """
     stated = {name: value for name, value in settings.items() if value not in (None, "")}
-    data = {"data": "toy", "model": "fastest-v2", **_mapping(source or {}), **stated}
-    base = data.get("recipe", default_recipe(str(data["model"])))
-    return read_config({**data, "recipe": recipe(base, **(levers or {}))})
+    stored = _mapping(source or {})
+    model = Path(str(stated.get("model", "")))
+    if stored.get("cfg") and model.name == stored["model"] and not model.is_file():
+        stated["model"] = stored["model"]  # the file is gone, the settings have its text
+    elif "model" in stated:
+        stored = {key: value for key, value in stored.items() if key not in ("cfg", "names")}
+    return _read({"data": "toy", "model": "fastest-v2", **stored, **stated}, levers or {})
+
+
+def read_recipe(
+    named: str | Path | Recipe | Mapping[str, Any], origin: Origin, levers: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe of a run: as `recipe`, and one that is named for a cfg has the cfg's own levers.
+
+    Args:
+        named: as in `recipe`.
+        origin: the network.
+        levers: that take precedence, by name.
+
+    Raises:
+        InputError: as `recipe`.
+    """
+    own = cfg_levers(named, origin) if isinstance(named, str) else {}
+    return recipe(named, **{**own, **(levers or {})})
+
+
+def cfg_levers(name: str, origin: Origin) -> dict[str, Any]:
+    """Levers that the recipe `name` takes from a cfg: the loss of today's darknet, for which it was written,
+    not that of the seed's fork, and the jitter of its last head; none for the modern recipe and the zoo."""
+    if not origin.cfg or name not in RECIPES or RECIPES[name].loss != "darknet-fork":
+        return {}
+    return {"loss": "darknet", "jitter": origin.sections[-1].real("jitter", 0.2)}
 
 
 def check_resumed(
@@ -151,8 +211,20 @@ def write_config(path: Path, config: Config) -> None:
         for key, value in asdict(config.recipe.augmentation).items()
     }
     data["size"] = list(config.size) if config.size else None
+    data["names"] = list(config.names)
     with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(data, sort_keys=False))
+        temporary.write_text(yaml.dump(data, Dumper=_Dumper, sort_keys=False))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a text of several lines, such as a cfg, as it is."""
+
+
+def _lines(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _lines)
 
 
 def _mapping(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toolkit.models.blocks import ConvBNAct, SqueezeExcite
-from toolkit.models.darknet.network import CfgDetector, ScaleChannels
+from toolkit.models.darknet.layers import ScaleChannels
+from toolkit.models.darknet.network import CfgDetector
 
 
 class _Normalise(torch.autograd.Function):
@@ -103,10 +104,10 @@ class DarknetSqueezeExcite(SqueezeExcite):
 
 
 class DarknetScaleChannels(ScaleChannels):
-    """The same for a network made from a cfg."""
+    """The same for a network made from a cfg; with scale_wh darknet's is the sum, too."""
 
     def forward(self, factors: Tensor, x: Tensor) -> Tensor:
-        return super().forward(_shared(factors, x), x)
+        return super().forward(_shared(factors, x) if factors.shape[2:] == (1, 1) else factors, x)
 
 
 TRAINS_AS: dict[type[nn.Module], type[nn.Module]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +19,16 @@ from toolkit.data.dataset import Dataset, match_classes
 from toolkit.evaluation.coco import coco
 from toolkit.evaluation.score import evaluate_by
 from toolkit.inference.backend import DetectSettings
+from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.write import save_darknet
-from toolkit.models.detector import DetectionHead, SpecDetector
+from toolkit.models.detector import Detector
 from toolkit.runtime import InputError, seed_everything
 from toolkit.training.assign import yolo_layers
-from toolkit.training.checkpoint import network_as, open_teacher, start_from, transfer
+from toolkit.training.checkpoint import Start, open_teacher, start_from, transfer
 from toolkit.training.config import Config
 from toolkit.training.darknet_norm import use_darknet_norm
 from toolkit.training.distill import check_teacher, distill_loss
-from toolkit.training.loader import BatchMaker, PictureCache
+from toolkit.training.loader import BatchMaker, PictureCache, network_input
 from toolkit.training.losses.common import Losses
 from toolkit.training.losses.darknet import darknet_loss
 from toolkit.training.losses.modern import modern_loss
@@ -36,6 +37,11 @@ from toolkit.training.show import History, draw_run
 from toolkit.training.splits import choose_parts, splits
 
 VALIDATION = DetectSettings(conf=0.001, clip=False)
+# Options of a cfg's [net] and of its layers that steer darknet's training.
+OF_THE_RECIPE = "batch momentum decay learning_rate burn_in policy mosaic cutmix mixup ema_alpha".split()
+OF_LAYERS = (
+    "stopbackward onlyforward dont_update burnin_update train_only_bn learning_rate random resize".split()
+)
 
 
 def input_size(dataset: Dataset, own: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -58,18 +64,24 @@ def input_size(dataset: Dataset, own: tuple[int, int], stride: int) -> tuple[int
 
 
 def fitting_anchors(
-    config: Config, network: SpecDetector, train_set: Dataset
+    config: Config, network: Detector, train_set: Dataset, start: Start[Detector] | None = None
 ) -> tuple[list[list[float]] | None, str]:
     """Anchors to change to, by `config.anchors`; None where the network's own stay. And a note where they
-    are out of the ordinary, "" otherwise."""
-    if config.weights and config.anchors == "auto":
-        source = start_from(SpecDetector, config.model, config.weights)
-        if source.io.classes == network.io.classes:  # its boxes continue as they are
-            return [list(anchor) for head in reversed(source.spec.heads) for anchor in head.anchors], ""
+    are out of the ordinary, "" otherwise.
+
+    Args:
+        config: of the run.
+        network: with its classes and input size.
+        train_set: pictures to train on.
+        start: the network of `config.weights`.
+    """
+    own = own_anchors(network)
+    if start and config.anchors == "auto" and start.whole and start.network.io.classes == network.io.classes:
+        theirs = own_anchors(start.network)  # its boxes continue as they are
+        return (None if theirs == own else theirs), ""
     if config.anchors == "keep":
         return None, ""
-    sizes = anchor_tools.object_sizes(train_set, network.io.input_size)
-    own = [anchor for head in network.spec.heads for anchor in head.anchors]
+    sizes = anchor_tools.object_sizes(train_set, network.io.input_size, network.io.fit)
     if not len(sizes):  # only empty boxes: nothing to fit to
         return None, "the objects have no area: the network keeps its own anchors"
     if config.anchors == "auto" and anchor_tools.fit(sizes, own).recall >= 0.98:
@@ -79,17 +91,64 @@ def fitting_anchors(
     return pixels, " ".join(fitted.notes)
 
 
-def _class_notes(config: Config, network: SpecDetector, dataset: Dataset) -> str:
+def own_anchors(network: Detector) -> list[list[float]]:
+    """Of all heads, (w, h) px in the order of the change `anchors`: those of the coarsest head last."""
+    return [list(anchor) for head in reversed(network.io.heads) for anchor in head.anchors]
+
+
+def _class_notes(network: Detector, dataset: Dataset, start: Start[Detector] | None) -> str:
     """What does not match by name between the network, the data set and the weights to start from."""
     classes = network.io.classes
     sentences = compare_classes(classes, dataset.classes).sentences()
-    if config.weights:
-        source = start_from(SpecDetector, config.model, config.weights)
-        sentences += compare_classes(source.io.classes, classes).sentences("the weights", "the new network")
+    if start and start.whole:
+        weights = start.network.io.classes
+        sentences += compare_classes(weights, classes).sentences("the weights", "the new network")
     return ". ".join(sentences)
 
 
-def initialise(model: SpecDetector, darknet: bool) -> None:
+def check_trainable(config: Config, network: Detector) -> None:
+    """Raises InputError for a network that the recipe cannot train."""
+    levers = config.recipe_as(DetectionRecipe)
+    if any(head.gaussian for head in network.io.heads):
+        raise InputError(
+            f"{config.model} has [Gaussian_yolo] heads, whose uncertainties no recipe here trains: detect, "
+            "evaluate and export it, or put [yolo] heads in their place"
+        )
+    if levers.loss != "modern":
+        yolo_layers(network)
+    if levers.freeze and config.cfg:
+        raise InputError(
+            f"freeze = {levers.freeze:g} needs a network of the zoo: a cfg does not say where its backbone "
+            "ends, set freeze to 0"
+        )
+
+
+def cfg_note(config: Config) -> str:
+    """Which options of training in a cfg are left to the recipe, and which are followed; "" for a network of
+    the zoo."""
+    if not config.cfg:
+        return ""
+    levers, (net, *layers) = config.recipe, config.origin.sections
+    options = _stated(net, OF_THE_RECIPE)
+    options += sorted({option for layer in layers for option in _stated(layer, OF_LAYERS)})
+    sentences = []
+    if options:
+        sentences.append(
+            f"{', '.join(options)} of {config.model} are not followed: the recipe {levers.name} has its own "
+            f"levers, such as learning_rate = {levers.learning_rate:g} and batch = {levers.batch}"
+        )
+    if levers.loss != "modern":
+        sentences.append(
+            f"the loss follows the options of the cfg's heads; jitter = {levers.augmentation.jitter:g}"
+        )
+    return "; ".join(sentences)
+
+
+def _stated(section: Section, keys: Sequence[str]) -> list[str]:
+    return [f"{key}={section.options[key]}" for key in keys if section.options.get(key, "0") != "0"]
+
+
+def initialise(model: Detector, darknet: bool) -> None:
     """Fresh weights as darknet's make_convolutional_layer draws them, or as the modern loss needs them."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -99,14 +158,14 @@ def initialise(model: SpecDetector, darknet: bool) -> None:
             else:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     with torch.no_grad():
-        for head in model.heads:
-            assert isinstance(head, DetectionHead)
-            assert head.out.conv.bias is not None
-            bias = head.out.conv.bias.view(-1, 5 + len(model.io.classes))
+        for layer, head in zip(model.output_layers(), model.io.heads, strict=True):
+            assert layer.conv.bias is not None
+            bias = layer.conv.bias.view(len(head.anchors), -1)
             bias.zero_()
             if not darknet:
-                head.out.conv.weight.mul_(0.1)
-                bias[:, 4:] = -math.log(99)  # an object is expected in one cell of a hundred
+                layer.conv.weight.mul_(0.1)
+                # an object is expected in one cell of a hundred
+                bias[:, head.values - 1 :] = -math.log(99)
 
 
 def balanced(dataset: Dataset) -> Tensor:
@@ -137,16 +196,24 @@ class DetectionTask:
         changes = {"classes": list(dataset.classes), **config.changes}
         if config.size is not None:
             changes["input_size"] = list(config.size)
-        network = network_as(SpecDetector, config.model, **changes)
+        origin = config.origin
+        network = origin.shadow(Detector, **changes)
+        check_trainable(config, network)
+        start = (
+            start_from(Detector, origin, config.weights, config.partial)
+            if config.weights is not None
+            else None
+        )
         chosen = choose_parts(config, match_classes(dataset, network.io.classes))
-        notes = {**config.notes, "classes": _class_notes(config, network, dataset), "validation": chosen.note}
+        notes = {**config.notes, "classes": _class_notes(network, dataset, start), "validation": chosen.note}
         if "input_size" not in changes:
             changes["input_size"] = list(input_size(chosen.train, network.io.input_size, network.io.stride))
-            network = network_as(SpecDetector, config.model, **changes)
+            network = origin.shadow(Detector, **changes)
         if "anchors" not in changes:
-            anchors, notes["anchors"] = fitting_anchors(config, network, chosen.train)
+            anchors, notes["anchors"] = fitting_anchors(config, network, chosen.train, start)
             if anchors:
                 changes["anchors"] = anchors
+        notes |= {"weights": start.note if start else "", "cfg": cfg_note(config)}
         if config.data in cards.names() and not cards.card(config.data).mirrored:
             plain = replace(levers.augmentation, flip=0.0)  # a mirrored digit is no digit
             levers = levers.model_copy(update={"augmentation": plain})
@@ -157,23 +224,26 @@ class DetectionTask:
         """By the data set's splits, with the network's classes."""
         return splits(config, match_classes(dataset, config.changes["classes"]))
 
-    def build(self, config: Config) -> SpecDetector:
+    def build(self, config: Config) -> Detector:
         """Fresh weights, and of `config.weights` what fits, with the outputs of classes of the same name."""
         seed_everything(config.seed)
-        model = network_as(SpecDetector, config.model, **config.changes)
+        model = config.origin.build(Detector, **config.changes)
         initialise(model, config.recipe.loss != "modern")
         if config.weights:
-            transfer(model, config.weights, config.model)
+            transfer(
+                model, start_from(Detector, config.origin, config.weights, config.partial), config.weights
+            )
         return model
 
-    def maker(self, config: Config, model: SpecDetector, train_set: Dataset) -> BatchMaker:
+    def maker(self, config: Config, model: Detector, train_set: Dataset) -> BatchMaker:
         """Pictures with boxes, decoded at the largest size that is trained."""
         side = round(max(model.io.input_size) * (1 + config.recipe_as(DetectionRecipe).multi_scale))
         cache = PictureCache(train_set, side, limit_gb=config.cache_gb)
-        return BatchMaker(train_set, cache, config.seed if config.order is None else config.order)
+        seed = config.seed if config.order is None else config.order
+        return BatchMaker(train_set, cache, seed, model.io.fit)
 
     def losses(
-        self, config: Config, model: SpecDetector, train_set: Dataset, device: torch.device
+        self, config: Config, model: Detector, train_set: Dataset, device: torch.device
     ) -> Callable[[list[Tensor], Batch, Tensor], Losses]:
         """darknet's loss, whose batch norm the network then has, or the modern one, with a teacher or not."""
         levers = config.recipe_as(DetectionRecipe)
@@ -191,6 +261,7 @@ class DetectionTask:
         teacher = open_teacher(config.teacher).to(device) if config.teacher else None
         if teacher is not None:
             check_teacher(model.io, teacher.io)
+        own_input = (model.io.channel_order, model.io.mean, model.io.scale)
 
         def modern(maps: list[Tensor], batch: Batch, x: Tensor) -> Losses:
             labelled = modern_loss(
@@ -212,21 +283,22 @@ class DetectionTask:
             if teacher is None or not levers.distill_weight:
                 return labelled
             with torch.no_grad():
-                teacher_maps = teacher(x)
+                same = (teacher.io.channel_order, teacher.io.mean, teacher.io.scale) == own_input
+                teacher_maps = teacher(x if same else network_input(batch.images, teacher.io))
             lesson = levers.distill_weight * distill_loss(maps, teacher_maps, model.io, teacher.io)
             parts = {**labelled.parts, "distill": lesson.detach()}
             return Losses(labelled.total + lesson, labelled.positives, parts)
 
         return modern
 
-    def validate(self, network: SpecDetector, val_set: Dataset) -> float:
+    def validate(self, network: Detector, val_set: Dataset) -> float:
         """COCO's mAP at IoU .5 on the validation pictures, 0..1."""
         return float(evaluate_by(coco, network, val_set, VALIDATION).scores.ap50)
 
-    def save(self, network: SpecDetector, folder: Path) -> None:
+    def save(self, network: Detector, folder: Path) -> None:
         """best.cfg, best.weights and best.names."""
         save_darknet(network, folder, "best")
 
-    def draw(self, folder: Path, history: History, network: SpecDetector, val_set: Dataset) -> None:
+    def draw(self, folder: Path, history: History, network: Detector, val_set: Dataset) -> None:
         """curves.png, losses.png and pictures.png."""
         draw_run(folder, history, network, val_set)

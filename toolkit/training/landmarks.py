@@ -24,7 +24,7 @@ from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.network import Landmarking
 from toolkit.pictures import Image, load_image
 from toolkit.runtime import InputError, seed_everything
-from toolkit.training.checkpoint import fitting, network_as, start_from
+from toolkit.training.checkpoint import fitting, start_from
 from toolkit.training.config import Config
 from toolkit.training.loader import PictureCache, Work
 from toolkit.training.losses.common import Losses
@@ -242,7 +242,7 @@ class LandmarkTask:
                 f"{config.data} has {points} points a face, not {changes['points']}: leave points out of the "
                 "changes in the settings"
             )
-        network_as(LandmarkNet, config.model, **changes)
+        config.origin.build(LandmarkNet, **changes)
         parts = _labelled_parts(config, dataset)
         val_set = parts.val
         perfect = evaluation.score_points(labelled_faces(val_set)[:, :, :2], val_set)
@@ -263,7 +263,7 @@ class LandmarkTask:
     def build(self, config: Config) -> LandmarkNet:
         """Fresh weights, and of `config.weights` what fits."""
         seed_everything(config.seed)
-        model = network_as(LandmarkNet, config.model, **config.changes)
+        model = config.origin.build(LandmarkNet, **config.changes)
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -272,7 +272,7 @@ class LandmarkTask:
         nn.init.constant_(model.points.norm.bias, 0.5)  # the middle of the cut
         nn.init.constant_(model.points.norm.weight, 0.1)
         if config.weights:
-            fits = fitting(start_from(LandmarkNet, config.model, config.weights), model)
+            fits = fitting(start_from(LandmarkNet, config.origin, config.weights).network, model)
             if not any(key.startswith("stages") for key in fits):
                 raise InputError(
                     f"nothing of {config.weights} fits {config.model}: it belongs to another network, leave "

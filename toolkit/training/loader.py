@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -27,11 +27,13 @@ from torch.utils.data import DataLoader
 
 from toolkit.data.augment import Augmentation, Batch, Sample, augment, make_batch
 from toolkit.data.dataset import Dataset
+from toolkit.models.io import NetworkIO
 from toolkit.pictures import Image, Unreadable, load_image
 from toolkit.runtime import InputError, progress, whole_file
 
 CACHE_VERSION = 1  # part of the key: raise it when what is stored changes
 AHEAD = 3  # batches that wait, for each worker
+GREY = 127  # of a letterbox's borders, which detection fills with 127.5
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -245,6 +247,7 @@ class BatchMaker:
     dataset: Dataset
     cache: PictureCache  # of the same pictures
     seed: int
+    fit: str = "stretch"  # or "letterbox", as the network's io says
 
     def __post_init__(self) -> None:
         if len(self.cache) != len(self.dataset):
@@ -265,6 +268,8 @@ class BatchMaker:
                 if rng.random() < work.settings.mosaic:
                     rows += rng.integers(len(self.dataset), size=3).tolist()
                 sources = [self.sample(row) for row in rows]
+                if self.fit == "letterbox":
+                    sources = [letterboxed(source, work.size) for source in sources]
                 samples.append(augment(sources, work.size, work.settings, rng))
         except InputError as error:
             return error
@@ -280,6 +285,47 @@ class BatchMaker:
         ignore = self.dataset.crowd[rows] | self.dataset.ignore[rows] | (labels < 0)
         kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         return Sample(image, boxes[kept], labels[kept], ignore[kept])
+
+
+def letterboxed(sample: Sample, size: tuple[int, int]) -> Sample:
+    """The sample with grey borders that give it the proportions of `size` (w, h): stretched to `size`, it is
+    the letterboxed picture that detection sees."""
+    height, width = sample.image.shape[:2]
+    scale = max(width / size[0], height / size[1])  # of the input, in pixels of the picture
+    outer = (max(width, round(size[0] * scale)), max(height, round(size[1] * scale)))
+    left, top = (outer[0] - width) // 2, (outer[1] - height) // 2
+    borders = (top, outer[1] - height - top, left, outer[0] - width - left)
+    image = cv2.copyMakeBorder(sample.image, *borders, cv2.BORDER_CONSTANT, value=(GREY,) * 3)
+    boxes = (sample.boxes * ([width, height] * 2) + [left, top] * 2) / (outer * 2)
+    return replace(sample, image=image, boxes=boxes.astype(np.float32))  # type: ignore[arg-type]
+
+
+def network_input(images: torch.Tensor, io: NetworkIO) -> torch.Tensor:
+    """Pictures as a network takes them: what `toolkit.inference.preprocess` does after it has resized them.
+
+    Args:
+        images: (N, H, W, 3) uint8 RGB.
+        io: colour order, channels and normalisation.
+
+    Returns:
+        (N, channels, H, W) float32.
+    """
+    pixels = ORDERS[io.channel_order](images)
+    return ((pixels.float() - io.mean) * io.scale).permute(0, 3, 1, 2)
+
+
+def _luminance(images: torch.Tensor) -> torch.Tensor:
+    """(N, H, W, 3) uint8 RGB -> (N, H, W, 1), equal to OpenCV's RGB2GRAY on a GPU too: .299, .587 and .114 in
+    parts of 2^15."""
+    parts = torch.tensor([9798, 19235, 3735], dtype=torch.int32, device=images.device)
+    return ((images.int() * parts).sum(-1, keepdim=True) + (1 << 14)) >> 15
+
+
+ORDERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "RGB": lambda images: images,
+    "BGR": lambda images: images.flip(-1),
+    "GRAY": _luminance,
+}
 
 
 def plan(

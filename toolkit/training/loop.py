@@ -1,4 +1,5 @@
-"""The training loop: one call trains any network of the zoo on any data set, and resumes after anything.
+"""The training loop: one call trains any network, of the zoo or from a darknet cfg, on any data set, and
+resumes after anything.
 
 Everything random follows from (seed, step), so a run that was killed and resumed ends, on a CPU, with the
 very weights of one that was not. Lightning Fabric carries it from one CPU to several GPUs.
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from toolkit.data.catalog import load
@@ -40,7 +41,7 @@ from toolkit.runtime import (
 from toolkit.training.autotune import autotuned
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
 from toolkit.training.config import Config, check_resumed, read_config, write_config
-from toolkit.training.loader import TrainingBatch, batches, steps_per_epoch
+from toolkit.training.loader import TrainingBatch, batches, network_input, steps_per_epoch
 from toolkit.training.show import History
 from toolkit.training.state import RunState
 from toolkit.training.tasks import task_of
@@ -174,6 +175,11 @@ def _resumed(config: Config, output: Path) -> Config:
             f"{output} holds a run of {model} on {stored.data}, not of {config.model} on {config.data}: "
             "resume with the same, or name another folder"
         )
+    if config.cfg != stored.cfg:
+        raise InputError(
+            f"{output} holds a run of another {stored.model}: leave --model out, as it has its cfg, or name "
+            "another folder"
+        )
     names = [name for name in ("seed", "size", "weights", "teacher") if getattr(config, name) is not None]
     check_resumed(stored, {name: getattr(config, name) for name in names})
     free = ("device", "devices", "workers", "stop_at", "cache_gb")
@@ -235,13 +241,16 @@ class Run:
         self.fabric, self.config, self.output = fabric, config, output
         task, levers = task_of(config), config.recipe
         train_set, self.val_set = task.parts(config, dataset)
-        model: TorchNetwork = task.build(config)
+        begun = resume and (output / "last.pt").exists()
+        # the weights to start from are in last.pt by then, and their file may be gone
+        model: TorchNetwork = task.build(config.model_copy(update={"weights": None}) if begun else config)
         self.losses = task.losses(config, model, train_set, fabric.device)
         with fabric.rank_zero_first():  # the other processes then map the pictures that it has decoded
             maker = task.maker(config, model, train_set)
         self.task, self.model = task, model
+        self.drops = any(isinstance(module, nn.Dropout) for module in model.modules())
         self.state = RunState.fresh(config, model)
-        if resume and (output / "last.pt").exists():
+        if begun:
             self.state.load_state_dict(load_checkpoint(output / "last.pt"))
         channels_last = config.memory_format == "channels_last"
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -274,6 +283,8 @@ class Run:
             frozen = state.step < levers.freeze * self.steps
             for part in map(self.model.get_submodule, ("stem", "stages")):
                 part.requires_grad_(not frozen).train(not frozen)
+        if self.drops:  # the only part that draws from torch's own generator
+            torch.manual_seed(hash((self.config.seed, state.step, fabric.global_rank)))
         state.optimizer.zero_grad()
         positives = torch.zeros((), device=fabric.device)
         sums: dict[str, Tensor] = {}
@@ -302,11 +313,8 @@ class Run:
         state.update_average(levers.ema)
 
     def network_input(self, batch: TrainingBatch) -> Tensor:
-        """(N, H, W, 3) uint8 RGB -> float32 (N, 3, H, W), as the network's io says."""
-        io = self.model.io
-        pixels = batch.images.flip(-1) if io.channel_order == "BGR" else batch.images
-        x = ((pixels.float() - io.mean) * io.scale).permute(0, 3, 1, 2)
-        return x.contiguous(memory_format=self.layout)
+        """(N, H, W, 3) uint8 RGB -> float32 (N, channels, H, W), as the network's io says."""
+        return network_input(batch.images, self.model.io).contiguous(memory_format=self.layout)
 
     def shared(self, value: Tensor) -> Tensor:
         """Summed over the processes."""
@@ -338,9 +346,9 @@ class Run:
         _record(self.output, state.history)
         if state.best is None or task.sign * score > task.sign * state.best:
             state.best = score
-            names = {"model_name": self.config.model, "changes": self.config.changes}
+            origin = self.config.origin.record(self.config.changes)
             weights = {"model": network.cpu().state_dict(), "step": state.step, task.metric: score}
-            save_checkpoint(self.output / "best.pt", {**names, **weights})
+            save_checkpoint(self.output / "best.pt", {**origin, **weights})
             task.save(network, self.output)
         state.save(self.output / "last.pt")
         self.model.train()

@@ -19,7 +19,7 @@ from toolkit.models.detector import Detector
 from toolkit.models.network import evaluating
 from toolkit.pictures import load_image
 from toolkit.training.assign import yolo_layers
-from toolkit.training.loader import BatchMaker, PictureCache, batches
+from toolkit.training.loader import BatchMaker, PictureCache, batches, network_input
 from toolkit.training.losses.modern import answers
 
 if TYPE_CHECKING:
@@ -37,15 +37,17 @@ def first_batch(
     settings: Augmentation = PLAIN,
     count: int = 6,
     seed: int = 0,
+    fit: str = "stretch",
 ) -> Batch:
     """The first pictures of a training, as the network sees them.
 
     Args:
         dataset: pictures to train on.
         size: network input (w, h) px.
-        settings: augmentation; plain stretching to `size` unless named.
+        settings: augmentation; none unless named.
         count: pictures.
         seed: of the training.
+        fit: "stretch" or "letterbox", as the network's io says.
 
     Returns:
         A batch of `count` pictures with their boxes.
@@ -54,7 +56,7 @@ def first_batch(
         InputError: for a picture that is missing or does not decode.
     """
     cache = PictureCache(dataset, max(size))
-    maker = BatchMaker(dataset, cache, seed)
+    maker = BatchMaker(dataset, cache, seed, fit)
     stream = batches(maker, count, lambda _: size, lambda _: settings, 0, 1)
     try:
         return next(stream)
@@ -97,7 +99,7 @@ def answer_grid(model: Detector, batch: Batch, rules: tuple[str, ...]) -> Figure
         InputError: for an unknown rule.
     """
     with evaluating(model), torch.no_grad():
-        maps = model((batch.images.float() / 255).permute(0, 3, 1, 2))
+        maps = model(network_input(batch.images, model.io))
     truths, owners = _pixels(batch), batch.picture.numpy()
     pictures, titles = [], []
     for rule in rules:

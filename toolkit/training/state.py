@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.network import TorchNetwork
-from toolkit.training.checkpoint import network_as, save_checkpoint
+from toolkit.training.checkpoint import save_checkpoint
 from toolkit.training.config import Config
 from toolkit.training.recipe import Recipe
 from toolkit.training.show import History
@@ -54,8 +54,7 @@ class RunState:
     def state_dict(self) -> dict[str, Any]:
         """What last.pt holds."""
         return {
-            "model_name": self.config.model,
-            "changes": self.config.changes,
+            **self.config.origin.record(self.config.changes),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
@@ -80,7 +79,7 @@ class RunState:
     def network(self) -> TorchNetwork:
         """A copy as it will be used, on the CPU: with the averaged weights where there are any, and without
         what only serves the training."""
-        network = network_as(TorchNetwork, self.config.model, **self.config.changes)
+        network = self.config.origin.build(TorchNetwork, **self.config.changes)
         state = {**self.model.state_dict(), **(self.average or {})}
         network.load_state_dict({key: state[key].cpu() for key in network.state_dict()})
         return network

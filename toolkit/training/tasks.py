@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from toolkit.data.dataset import Dataset
-from toolkit.models import list_models
 from toolkit.models.network import TorchNetwork
-from toolkit.models.zoo import ZOO
-from toolkit.runtime import InputError
 from toolkit.training.config import Config
 from toolkit.training.detection import DetectionTask
 from toolkit.training.landmarks import LandmarkTask
@@ -82,10 +79,7 @@ TASKS: dict[str, TrainingTask[Any, Any]] = {task.name: task for task in (Detecti
 
 def task_of(config: Config) -> TrainingTask[Any, Any]:
     """The task of a run, by its network. InputError for an unknown network and for another task's recipe."""
-    spec = ZOO.get(config.model)
-    if spec is None:
-        raise InputError(f"unknown network {config.model!r}: name one of {', '.join(list_models())}")
-    task = TASKS[spec.io.task]
+    task = TASKS[config.origin.task]
     config.recipe_as(task.recipe)
     return task
 

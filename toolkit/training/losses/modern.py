@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from toolkit.models.decode import box_numbers, decode_boxes
-from toolkit.models.io import ModelIO
+from toolkit.models.decode import box_numbers, confidences, decode_boxes
+from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 from toolkit.training.assign import IOU_KINDS, YoloLayer, darknet_matches, own_cells, shape_iou
 from toolkit.training.losses.common import Losses, best_overlap, wide
@@ -71,11 +71,19 @@ def flatten(maps: Sequence[Tensor], io: ModelIO) -> tuple[Tensor, Tensor, Tensor
         size = flat.new_tensor(head.anchors) / (grid * head.stride)  # (A, 2)
         _, box = decode_boxes(box_numbers(flat, head), corner, grid, size[:, None, None], head, cap=CAP)
         boxes.append(box.reshape(n, -1, 4))
-        answers = flat[..., 4:].logit(1e-6) if head.new_coords else flat[..., 4:]  # there already squashed
-        logits.append(answers.reshape(n, a * h * w, -1))
+        logits.append(_logits(flat, head).reshape(n, a * h * w, -1))
         anchors.append(size.repeat_interleave(h * w, 0))
         origins.append(origin)
     return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(anchors), torch.cat(origins)
+
+
+def _logits(flat: Tensor, head: HeadIO) -> Tensor:
+    """Cells (..., 5 + C) -> logits of objectness and classes (..., 1 + C). With new_coords and with a softmax
+    over the classes those of the probabilities, so that the loss is that of what detection reads."""
+    if not (head.new_coords or head.softmax):
+        return flat[..., head.values - 1 :]
+    objectness, classes = confidences(flat, head)
+    return torch.cat((objectness[..., None], classes), -1).logit(1e-6)
 
 
 @dataclass(frozen=True)
