@@ -8,13 +8,14 @@
 # make figures the long runs behind the README's tables (hours)
 # make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
 # make bench-peers  the same of other trainers, in an environment of their own
+# make takers  programs that read ONNX files, tried on ours, each in an environment of its own
 
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
 
-.PHONY: setup debian demo test coverage lab check docs format figures bench bench-peers
+.PHONY: setup debian demo test coverage lab check docs format figures bench bench-peers takers
 
 setup: $(VENV)/ready
 
@@ -94,3 +95,6 @@ bench-peers: setup
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check ultralytics==8.4.190
 	$(BIN)/python -m tests.benchmarks.peers --python .venv-peers/bin/python
 	$(BIN)/python -m tests.benchmarks.page
+
+takers: setup
+	$(BIN)/python -m tests.benchmarks.takers --environments .venv-takers

@@ -1,4 +1,4 @@
-"""ONNX, batch dimension free, one file: raw head maps; detections (decoding and suppression inside); int8."""
+"""ONNX, one file each: raw head maps; detections (decoding and suppression inside); int8."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import io as textio
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,20 @@ from toolkit.models.network import FromMaps, TorchNetwork
 from toolkit.runtime import InputError, require, whole_file
 
 INPUT = "images"
+OPSETS = (13, 26)  # int8 needs 13 for its scales per channel; onnxruntime 1.31 takes no more than 26
+TRACED_OPSET = 18  # torch.onnx writes in this one; asked for an older one, it stays here and says so nowhere
+# Operators that have changed since opset 13 in nothing that these graphs use: in types, and in attributes,
+# which `_older` looks at one by one.
+SAME_SINCE_13 = frozenset(
+    "Add Div Identity LeakyRelu Mul PRelu Pad Pow ReduceMax ReduceMean ReduceMin Relu Reshape Resize Shape "
+    "Split Sub Where".split()
+)
 # What follows `boxes_per_cell` (N, K, 4) and `scores_per_class` (N, C, K) in model-end2end.onnx. `conf` and
 # `iou` are inputs with a default value. NonMaxSuppression works within a class of a picture and drops what
 # overlaps by strictly more than `iou`; its limit per class is the number of cells, so there is none.
 SUPPRESSION = """
 <ir_version: {ir_version}, opset_import: ["" : {opset}]>
-suppression (float[batch, {cells}, 4] boxes_per_cell, float[batch, {classes}, {cells}] scores_per_class,
+suppression (float[{batch}, {cells}, 4] boxes_per_cell, float[{batch}, {classes}, {cells}] scores_per_class,
              float conf = {{{conf}}}, float iou = {{{iou}}})
     => (float[found, 4] boxes, float[found] scores, int64[found] labels, int64[found] batch_index)
 <int64 limit = {{{cells}}}, int64[1] ends = {{-1}}, int64[2] picture_and_cell = {{0, 2}}, int64 zero = {{0}},
@@ -49,16 +58,70 @@ suppression (float[batch, {cells}, 4] boxes_per_cell, float[batch, {classes}, {c
 """
 
 
-def export(model: TorchNetwork, folder: Path, size: tuple[int, int]) -> list[Path]:
-    """Write `model.onnx` into `folder` for inputs of `size` (w, h); the batch is free. -> [file]."""
-    path = folder / "model.onnx"
+@dataclass(frozen=True)
+class OnnxSettings:
+    """How ONNX files are written, so that the programs that read them take them (`make takers` tries them).
+
+    Attributes:
+        opset: of the operators, 13 to 26. 17 is the highest that all programs tried take: 18 has an
+            operator Mish, which RKNN's toolkit 2.5.0 and OpenVINO 2023.3 do not know; 20 is refused by
+            RKNN's toolkit and by onnxruntime 1.16; TensorRT 8.6, which needs a GPU, is documented for 17.
+        batch: pictures per call, from 1. None leaves it to the caller, which every program tried takes;
+            RKNN's toolkit then wants `inputs` and `input_size_list`, TensorRT an optimisation profile.
+        simplify: runs onnxslim over the graph, which needs the extra `simplify`.
+
+    Raises:
+        InputError: a number is out of range, or onnxslim is asked for and not installed.
+
+    >>> OnnxSettings(batch=1)
+    OnnxSettings(opset=17, batch=1, simplify=False)
+    """
+
+    opset: int = 17
+    batch: int | None = None
+    simplify: bool = False
+
+    def __post_init__(self) -> None:
+        low, high = OPSETS
+        if not low <= self.opset <= high:
+            raise InputError(f"ONNX files are written in opset {low} to {high}, found {self.opset}")
+        if self.batch is not None and self.batch < 1:
+            raise InputError(
+                f"the batch of an ONNX file is at least 1 picture, found {self.batch}: leave it out for a "
+                "batch that the caller chooses"
+            )
+        if self.simplify:
+            require("onnxslim", "simplify")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What parity.json keeps."""
+        return {"opset": self.opset, "batch": self.batch or "free", "simplified": self.simplify}
+
+
+def export(
+    model: TorchNetwork, folder: Path, size: tuple[int, int], settings: OnnxSettings = OnnxSettings()
+) -> list[Path]:
+    """Write `model.onnx` into `folder` for inputs of `size` (w, h). -> [file].
+
+    >>> from tempfile import mkdtemp
+    >>> from toolkit.models.zoo import create_model
+    >>> model = create_model("yoloface-50k").eval()
+    >>> (path,) = export(model, Path(mkdtemp()), model.io.input_size, OnnxSettings(batch=1))
+    >>> path.name
+    'model.onnx'
+    """
     outputs = [f"map{i}" for i in range(model.io.outputs)]
-    path.write_bytes(_to_onnx(model, model.io.channels, size, outputs).SerializeToString())
-    return [path]
+    proto = _to_onnx(model, model.io.channels, size, outputs, settings)
+    return [_save(proto, folder / "model.onnx")]
 
 
 def export_end2end(
-    model: Detector, folder: Path, size: tuple[int, int], conf: float = 0.25, iou: float = 0.45
+    model: Detector,
+    folder: Path,
+    size: tuple[int, int],
+    conf: float = 0.25,
+    iou: float = 0.45,
+    settings: OnnxSettings = OnnxSettings(),
 ) -> list[Path]:
     """Write `model-end2end.onnx` into `folder`: pictures of `size` (w, h) in, detections out. -> [file].
 
@@ -70,24 +133,30 @@ def export_end2end(
     """
     onnx = require("onnx", "export")
     DetectSettings(conf=conf, iou=iou)  # checks their ranges
-    proto = _to_onnx(Decoded(model).eval(), model.io.channels, size, ["boxes_per_cell", "scores_per_class"])
+    names = ["boxes_per_cell", "scores_per_class"]
+    proto = _to_onnx(Decoded(model).eval(), model.io.channels, size, names, settings)
     cells = sum(
         len(head.anchors) * (size[0] // head.stride) * (size[1] // head.stride) for head in model.io.heads
     )
     text = SUPPRESSION.format(
         ir_version=proto.ir_version,
-        opset=proto.opset_import[0].version,
+        opset=settings.opset,
+        batch=settings.batch or "batch",
         cells=cells,
         classes=len(model.io.classes),
         conf=float(conf),
         iou=float(iou),
     )
-    names = [output.name for output in proto.graph.output]
     merged = onnx.compose.merge_models(proto, onnx.parser.parse_model(text), [(name, name) for name in names])
-    onnx.checker.check_model(merged, full_check=True)
-    path = folder / "model-end2end.onnx"
-    path.write_bytes(merged.SerializeToString())
-    return [path]
+    del merged.opset_import[1:]  # it keeps both
+    return [_save(merged, folder / "model-end2end.onnx")]
+
+
+def _save(proto: Any, path: Path) -> Path:
+    onnx = require("onnx", "export")
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString())
+    return path
 
 
 class Decoded(nn.Module):
@@ -136,7 +205,7 @@ def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> lis
         quantization.quantize_static(
             prepared,
             temporary,
-            _Samples(samples, graph_input.name),
+            _Samples(samples, graph_input.name, fixed_batch(graph_input.shape[0]) or 1),
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
@@ -146,21 +215,43 @@ def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> lis
 
 
 class _Samples:
-    """What onnxruntime's calibration reads: one input at a time, None at the end."""
+    """What onnxruntime's calibration reads: one batch at a time, None at the end."""
 
-    def __init__(self, samples: NDArray[np.float32], name: str):
-        self.rows = iter(samples)
+    def __init__(self, samples: NDArray[np.float32], name: str, batch: int):
+        self.batches = full_batches(samples, batch)
         self.name = name
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        chw = next(self.rows, None)
-        return None if chw is None else {self.name: np.ascontiguousarray(chw[None])}
+        x, _ = next(self.batches, (None, 0))
+        return None if x is None else {self.name: x}
 
 
-def _to_onnx(model: nn.Module, channels: int, size: tuple[int, int], outputs: Sequence[str]) -> Any:
+def full_batches(x: NDArray[np.float32], batch: int | None) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Inputs (N, 3, H, W) in parts of `batch`, all at once where that is None, and how many rows of each part
+    count: the last part is filled up with its own pictures. No picture at all is one part, too."""
+    size = batch or max(1, len(x))
+    for start in range(0, max(1, len(x)), size):
+        part = x[start : start + size]
+        filled = np.resize(part, (batch, *part.shape[1:])) if batch else part
+        yield np.ascontiguousarray(filled, np.float32), len(part)
+
+
+def by_batch(
+    run: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]],
+    x: NDArray[np.float32],
+    batch: int | None,
+) -> list[NDArray[np.float32]]:
+    """The outputs of a file whose batch may be fixed, for as many pictures as there are."""
+    parts = [[output[:count] for output in run(part)] for part, count in full_batches(x, batch)]
+    return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def _to_onnx(
+    model: nn.Module, channels: int, size: tuple[int, int], outputs: Sequence[str], settings: OnnxSettings
+) -> Any:
     """A ModelProto for inputs (N, channels, h, w) of `size` (w, h)."""
     require("onnxscript", "export")
-    x = torch.zeros(2, channels, size[1], size[0])
+    x = torch.zeros(settings.batch or 2, channels, size[1], size[0])
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns of a missing torchvision, which nothing here needs
@@ -174,15 +265,115 @@ def _to_onnx(model: nn.Module, channels: int, size: tuple[int, int], outputs: Se
                 external_data=False,
                 input_names=[INPUT],
                 output_names=list(outputs),
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                dynamic_shapes=None if settings.batch else ({0: torch.export.Dim("batch", min=1)},),
+                opset_version=TRACED_OPSET,
                 verbose=False,
             )
     finally:
         logger.setLevel(level)
     assert program is not None
     proto = program.model_proto
+    _say_plainly(proto)
     _name_by_module(proto)
+    proto = _in_opset(proto, settings.opset)
+    return require("onnxslim", "simplify").slim(proto) if settings.simplify else proto
+
+
+def _in_opset(proto: Any, opset: int) -> Any:
+    """The same graph in another opset, and in the oldest file version that holds it: a reader of 2023 stops
+    at version 9 whatever is inside."""
+    onnx = require("onnx", "export")
+    if opset < TRACED_OPSET:
+        proto = _older(proto, opset)
+    elif opset > TRACED_OPSET:
+        proto = onnx.version_converter.convert_version(proto, opset)
+    proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import)
+    del proto.graph.value_info[:]
     return proto
+
+
+def _say_plainly(proto: Any) -> None:
+    """Operators that readers look for, where torch writes others: means over the whole of a feature map as
+    GlobalAveragePool (OpenCV 4.5.5 takes no ReduceMean over negative axes, OpenCV 4.7 and OpenVINO 2023.3
+    none of opset 18), and a Split with the sizes of its parts, not their number, which 17 has no name for
+    (pnnx crashes where neither is given)."""
+    onnx = require("onnx", "export")
+    constants = {constant.name: constant for constant in proto.graph.initializer}
+    shapes = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.value_info, *proto.graph.output)
+    }
+    for node in proto.graph.node:
+        values = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+        if node.op_type == "ReduceMean" and len(node.input) == 2 and len(shapes[node.input[0]]) == 4:
+            axes = {int(axis) % 4 for axis in onnx.numpy_helper.to_array(constants[node.input[1]])}
+            if axes == {2, 3} and values.get("keepdims", 1):
+                node.op_type = "GlobalAveragePool"
+                del node.input[1:], node.attribute[:]
+        elif node.op_type == "Split" and "num_outputs" in values:
+            axis = values.get("axis", 0)
+            sizes = np.array([shapes[name][axis] for name in node.output], np.int64)
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(sizes, f"{node.output[0]}_sizes"))
+            node.input.append(f"{node.output[0]}_sizes")
+            del node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("axis", axis))
+    _drop_unused(proto)
+
+
+def _drop_unused(proto: Any) -> None:
+    used = {name for node in proto.graph.node for name in node.input}
+    for constant in [constant for constant in proto.graph.initializer if constant.name not in used]:
+        proto.graph.initializer.remove(constant)
+
+
+def _older(proto: Any, opset: int) -> Any:
+    """The graph as an opset before `TRACED_OPSET` says it. onnx's own converter has no way back for Split and
+    Mish, nor from 14 for Add and Relu."""
+    onnx = require("onnx", "export")
+    schemas = {name: onnx.defs.get_schema(name, TRACED_OPSET) for name in _operators(proto) - SAME_SINCE_13}
+    newer = {name for name, schema in schemas.items() if schema.since_version > opset}
+    composed = [("", name) for name in sorted(newer) if schemas[name].has_function]
+    if composed:  # Mish is a Softplus, a Tanh and a Mul
+        inliner = require("onnx.inliner", "export")
+        proto = inliner.inline_selected_functions(proto, composed, inline_schema_functions=True)
+    missing = sorted(newer & _operators(proto))
+    if missing:
+        raise InputError(
+            f"ONNX opset {opset} has no {missing[0]}, which this network needs: choose {TRACED_OPSET}"
+        )
+    constants = {constant.name: constant for constant in proto.graph.initializer}
+    for node in proto.graph.node:
+        attributes = onnx.defs.get_schema(node.op_type, opset).attributes
+        kept = [attribute for attribute in node.attribute if attribute.name in attributes]
+        for (
+            attribute
+        ) in node.attribute:  # allowzero: how to read a 0 in a shape, which only an empty batch has
+            if attribute.name not in (*attributes, "allowzero"):
+                _check_default(node.op_type, attribute, opset)
+        if "axes" in attributes and node.op_type.startswith("Reduce") and len(node.input) == 2:
+            axes = onnx.numpy_helper.to_array(constants[node.input.pop()]).tolist()
+            kept.append(onnx.helper.make_attribute("axes", axes))
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    _drop_unused(proto)
+    proto.opset_import[0].version = opset
+    return proto
+
+
+def _operators(proto: Any) -> set[str]:
+    return {node.op_type for node in proto.graph.node}
+
+
+def _check_default(operator: str, attribute: Any, opset: int) -> None:
+    """Raise InputError where an attribute that `opset` does not know says anything but its default."""
+    onnx = require("onnx", "export")
+    default = onnx.defs.get_schema(operator, TRACED_OPSET).attributes[attribute.name].default_value
+    value = onnx.helper.get_attribute_value(attribute)
+    if value != onnx.helper.get_attribute_value(default):
+        raise InputError(
+            f"ONNX opset {opset} has no {operator} with {attribute.name} = {value}, which this network "
+            f"needs: choose {TRACED_OPSET}"
+        )
 
 
 def _name_by_module(proto: Any) -> None:
@@ -215,6 +406,11 @@ def _session(path: Path, threads: int) -> Any:
         raise InputError(f"onnxruntime cannot open {path}: {str(error).splitlines()[0]}") from None
 
 
+def fixed_batch(side: object) -> int | None:
+    """What onnxruntime says of a batch: a number where it is fixed, else a name."""
+    return side if isinstance(side, int) else None
+
+
 def check_shape(path: Path, shape: tuple[int, ...], x: NDArray[np.float32]) -> None:
     """Raise InputError where the input (N, 3, H, W) has not the sides (h, w) that the file was made for."""
     if x.shape[2:] != shape:
@@ -236,13 +432,13 @@ class OnnxModel(FromMaps):
                 f"{path} is not an export of this toolkit: expected one input and {io.outputs} outputs"
             )
         self.input = inputs[0].name
+        self.batch = fixed_batch(inputs[0].shape[0])
         self.shape = tuple(inputs[0].shape[2:])
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """(N, 3, H, W) at the exported size -> raw head maps."""
         check_shape(self.path, self.shape, x)
-        result: list[NDArray[np.float32]] = self.session.run(None, {self.input: np.ascontiguousarray(x)})
-        return result
+        return by_batch(lambda part: self.session.run(None, {self.input: part}), x, self.batch)
 
     def layer_outputs(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """What every convolution gives after its activation, in the order in which they run."""
@@ -255,7 +451,7 @@ class OnnxModel(FromMaps):
         for node in graph.node:
             if node.op_type == "Conv":
                 follow = {n.op_type: n for n in graph.node if node.output[0] in n.input}
-                if follow.keys() == {"Sigmoid", "Mul"}:  # swish: the product of both
+                if follow.keys() in ({"Sigmoid", "Mul"}, {"Softplus", "Mul"}):  # swish, mish: their product
                     names.append(follow["Mul"].output[0])
                 elif len(follow) == 1 and activations & follow.keys():
                     names.append(next(iter(follow.values())).output[0])
@@ -270,8 +466,7 @@ class OnnxModel(FromMaps):
         session = runtime.InferenceSession(
             graph_model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
-        result: list[NDArray[np.float32]] = session.run(names, {self.input: x})
-        return result
+        return by_batch(lambda part: session.run(names, {self.input: part}), x, self.batch)
 
 
 class EndToEndModel(FromMaps):
@@ -280,7 +475,8 @@ class EndToEndModel(FromMaps):
     def __init__(self, path: Path, io: NetworkIO, threads: int = 0):
         self.path, self.io = path, io
         self.session = _session(path, threads)
-        self.shape = tuple(self.session.get_inputs()[0].shape[2:])
+        shape = self.session.get_inputs()[0].shape
+        self.batch, self.shape = fixed_batch(shape[0]), tuple(shape[2:])
         names = [output.name for output in self.session.get_outputs()]
         if names != ["boxes", "scores", "labels", "batch_index"]:
             raise InputError(
@@ -298,11 +494,10 @@ class EndToEndModel(FromMaps):
         if settings.nms != "plain":
             raise InputError(f"this network has plain suppression inside: {settings.nms!r} cannot be chosen")
         check_shape(self.path, self.shape, x)
-        inputs = {
-            INPUT: np.ascontiguousarray(x),
-            "conf": np.array(settings.conf, np.float32),
-            "iou": np.array(settings.iou, np.float32),
-        }
-        boxes, scores, labels, batch_index = self.session.run(None, inputs)
-        mine = [batch_index == i for i in range(len(x))]
-        return [Boxes(boxes[rows], scores[rows], labels[rows]) for rows in mine]
+        thresholds = {"conf": np.array(settings.conf, np.float32), "iou": np.array(settings.iou, np.float32)}
+        detections = []
+        for part, count in full_batches(x, self.batch):
+            boxes, scores, labels, batch_index = self.session.run(None, {INPUT: part, **thresholds})
+            mine = [batch_index == i for i in range(count)]
+            detections += [Boxes(boxes[rows], scores[rows], labels[rows]) for rows in mine]
+        return detections

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.export.onnx import check_shape
+from toolkit.export.onnx import by_batch, check_shape
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import FromMaps
 from toolkit.runtime import InputError, require
@@ -39,10 +39,15 @@ class OpenVinoModel(FromMaps):
             raise InputError(
                 f"{path} is not an export of this toolkit: expected one input and {io.outputs} outputs"
             )
-        self.shape = tuple(side.get_length() for side in list(self.model.input().get_partial_shape())[2:])
+        batch, _, *sides = self.model.input().get_partial_shape()
+        self.batch = batch.get_length() if batch.is_static else None
+        self.shape = tuple(side.get_length() for side in sides)
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """(N, 3, H, W) at the exported size -> raw head maps."""
         check_shape(self.path, self.shape, x)
-        outputs = self.model(np.ascontiguousarray(x, np.float32))
+        return by_batch(self._run, x, self.batch)
+
+    def _run(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        outputs = self.model(x)
         return [np.array(outputs[output]) for output in self.model.outputs]
