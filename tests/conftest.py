@@ -9,7 +9,7 @@ import pytest
 
 from toolkit.models import create_model
 from toolkit.models.detector import Detector
-from toolkit.models.published import published_files
+from toolkit.models.published import can_fetch
 from toolkit.samples import photographs, untrained
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would all commands that tests interrupt.
@@ -47,7 +47,7 @@ def trained(zoo):
     """name -> the network with its published weights, or a calibrated random one where none exist."""
 
     def build(name: str) -> Detector:
-        has_weights = f"{name}/{name}.weights" in published_files()
+        has_weights = can_fetch(f"{name}/{name}.weights")
         return create_model(name, "published") if has_weights else untrained(name)
 
     return build

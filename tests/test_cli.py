@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from toolkit.cli import app
+from tests.streams import served, wait_for, write_film
+from toolkit.cli import COMMANDS, app, load_command
 from toolkit.export.registry import written_formats
 from toolkit.pictures import Video, save_image
 
@@ -36,13 +39,75 @@ def answer(*args, cwd, **environment):
 def test_help_lists_every_command_as_its_file_has_it():
     from typer.main import get_command
 
-    from toolkit.cli import COMMANDS, app, load_command
-
     assert list(get_command(app).commands) == list(COMMANDS)
     for name, (_, _, text) in COMMANDS.items():
         command = load_command(name)
         assert command.name == name
         assert command.help.replace("\n", " ").startswith(text)
+
+
+# An option of one name has one meaning: the same type and help in every command, but for those whose object
+# differs. There, what it is of.
+HOMONYMS = {
+    "--model": {"package": "folders", "device build": "folders"},  # several, which are exported
+    "--count": {"data curate": "pictures", "data anchors": "anchors"},
+    "--fix": {"doctor": "the machine", "data doctor": "a data set"},
+    "--format": {"data import": "read", "data prelabel": "written", "time run": "timed"},
+    "--images": {"data import": "of labels", "parity ladder": "compared"},
+    "--device": {"train": "of torch"},
+    "--picture": {"time run": "input", "data anchors": "of anchors", "parity ladder": "of formats"},
+    "--pictures": {"data doctor": "decoded"},
+    "--points": {
+        "landmarks": "network",
+        "evaluate voc": "of a curve",
+        "evaluate darknet": "of a curve, also 101",
+    },
+    "--difficult": {"evaluate voc": "two ways", "evaluate darknet": "three ways"},
+    "--score": {"ablate report": "figure", "time table": "scores"},
+    "--seed": {"train": "none given"},
+    "--storage": {"ablate report": "of the run"},
+    "--threads": {"time run": "several"},
+    "--workers": {"train": "of batches"},
+}
+SHARED = "--model --data --output --json --split --size --weights --names --strict --conf --iou".split()
+
+
+def every_option():
+    """(option, command, type, help) of every command."""
+
+    def walk(name, command):
+        for child, inner in getattr(command, "commands", {}).items():
+            yield from walk(f"{name} {child}", inner)
+        if not hasattr(command, "commands"):
+            for parameter in command.params:
+                for option in parameter.opts:
+                    if option.startswith("--"):
+                        yield option, name, parameter.type_descriptor.annotation, parameter.help
+
+    for name in COMMANDS:
+        yield from walk(name, load_command(name))
+
+
+def test_an_option_has_one_meaning():
+    meanings = {}
+    listed = {(option, command) for option, commands in HOMONYMS.items() for command in commands}
+    for option, command, kind, text in every_option():
+        listed.discard((option, command))
+        key = option, HOMONYMS.get(option, {}).get(command, "")
+        meanings.setdefault(key, {}).setdefault((str(kind), text), []).append(command)
+    assert {key: found for key, found in meanings.items() if len(found) > 1} == {}
+    assert listed == set()
+    for option in SHARED:
+        assert len(next(iter(meanings[option, ""].values()))) > 3, option
+
+
+def test_who_takes_a_cfg_takes_its_names():
+    options = {}
+    for option, command, _, _ in every_option():
+        options.setdefault(command, set()).add(option)
+    takers = {c for c, own in options.items() if own & {"--model", "--weights"}}
+    without = {"package", "device build", "evaluate landmarks"}  # of exported folders and of points
+    assert {c for c, own in options.items() if "--names" in own} == takers - without
 
 
 def completions(script, words, cwd):
@@ -118,7 +183,7 @@ def test_export_to_everything_and_the_ladder(tmp_path, zoo, pictures):
     for i, picture in enumerate([p[:, ::side] for p in pictures.values() for side in (1, -1)]):
         cv2.imwrite(str(tmp_path / "pictures" / f"{i}.png"), picture[..., ::-1])
     args = ("export", "--model", "yoloface-100k", "--to", "all", "--calibration", "pictures", "--cpp")
-    made = answer(*args, "--output", "net", cwd=tmp_path)
+    made = answer(*args, "--accept-loss", "--output", "net", cwd=tmp_path)  # MNN's int8, on few pictures
     assert set(made["bytes"]) == set(written_formats())
     assert {path.name for path in (tmp_path / "net" / "cpp").iterdir()} >= {"CMakeLists.txt", "detector.hpp"}
     args = ("parity", "ladder", "--model", "yoloface-100k", "--folder", "net", "--rounds", "5")
@@ -205,7 +270,7 @@ BAD = {
         ("detect", "a.png", "--model", "fastest-v2", "--weights", "short.weights"),
         "expected a darknet weights file",
     ),
-    "cfg": (("detect", "a.png", "--model", "bad.cfg", "--weights", "short.weights"), "unknown layer"),
+    "cfg": (("detect", "a.png", "--model", "bad.cfg", "--weights", "short.weights"), r"\[lstm\] in line 4"),
     "camera": (("detect", "0", "--model", "yoloface-50k"), "cannot open the camera 0|say how many frames"),
     "two references": (("parity", "compare", "a.npz", "b.npz"), "cannot read the darknet reference"),
     "option": (("detect", "a.png", "--speed", "9"), "No such option"),
@@ -222,7 +287,7 @@ def test_bad_input_is_one_sentence_and_code_2(case, tmp_path, zoo):
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.txt").write_text("broken.jpg\n" * 9)
     (tmp_path / "short.weights").write_bytes(b"1234")
-    (tmp_path / "bad.cfg").write_text("[net]\nwidth=32\nheight=32\n[lstm]\n")
+    (tmp_path / "bad.cfg").write_text("[net]\nwidth=32\nheight=32\n[lstm]\n[yolo]\n")
     before = sorted(p.name for p in tmp_path.iterdir())
     run = toolkit(*args, cwd=tmp_path)
     assert run.returncode == 2
@@ -516,3 +581,145 @@ def test_a_stream_of_unknown_length_is_a_video(zoo, tmp_path, monkeypatch):
     assert answer.exit_code == 0, answer.output
     assert len(json.loads(answer.stdout)["results"]) == 3
     assert (tmp_path / "out" / "in.mp4").is_file()
+
+
+def test_ctrl_c_ends_a_stream_and_keeps_it(zoo, tmp_path):
+    with served(tmp_path) as (address, sent):
+        words = ("detect", f"{address}/camera", "--model", "yoloface-50k", "--output", "out", "--json")
+        command = [sys.executable, "-m", "toolkit.cli", *words]
+        run = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        wait_for(sent, 60)
+        run.send_signal(signal.SIGINT)
+        told, messages = run.communicate(timeout=60)
+    assert run.returncode == 0, messages
+    frames = len(json.loads(told)["results"])
+    assert 0 < frames <= len(sent)
+    assert len(list(Video(tmp_path / "out" / "camera.mp4"))) == frames
+    assert "wrote out/camera.mp4" in messages
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["camera.mp4"]
+
+
+def test_patterns_and_files_over_http(zoo, tmp_path, pictures):
+    for name in ("s/a10.png", "s/a2.png", "s/t/b.png"):
+        save_image(tmp_path / name, pictures["astronaut"])
+    (tmp_path / "s" / "bad.png").write_bytes(b"no picture")
+    base = ("detect", "--model", "yoloface-50k", "--output", "out")
+    run = toolkit(*base, "s/**/*.png", "--json", cwd=tmp_path)
+    assert run.returncode == 3
+    told = json.loads(run.stdout)
+    assert [result["image"] for result in told["results"]] == ["s/a2.png", "s/a10.png", "s/t/b.png"]
+    assert [picture["file"] for picture in told["skipped"]] == ["s/bad.png"]
+    assert sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")) == [
+        "a10.png",
+        "a2.png",
+        "t/b.png",
+    ]
+    write_film(tmp_path / "film.avi", code="MJPG")
+    with served(tmp_path) as (address, _):
+        assert len(answer(*base, f"{address}/film.avi", cwd=tmp_path)["results"]) == 5
+
+
+def test_names_of_a_cfg(toy, zoo, tmp_path):
+    """Named, guessed where one file fits, or none; always said."""
+    write_digits(toy, tmp_path)
+    names = (tmp_path / "digits.names").read_text()
+    save_image(tmp_path / "a.png", np.full((96, 96, 3), 90, np.uint8))
+    base = ("detect", "a.png", "--model", "digits.cfg", "--conf", "0.01", "--json")
+
+    def found(*options):
+        run = toolkit(*base, *options, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        return {d["class"] for d in json.loads(run.stdout)["results"][0]["detections"]}, run.stderr
+
+    own, message = found()
+    assert own
+    assert own <= set(names.split("\n"))
+    assert "class names from digits.names" in message
+    (tmp_path / "mine.txt").write_text("\n".join(f"n{i}" for i in range(10)))
+    given, message = found("--names", "mine.txt")
+    assert len(given) == len(own)
+    assert all(name.startswith("n") for name in given)
+    assert "class names" not in message
+    (tmp_path / "digits.names").write_text("one\ntwo\n")
+    unnamed, message = found()
+    assert all(name.startswith("class") for name in unnamed)
+    assert "no file of 10 class names was found" in message
+    assert "--names" in message
+    for options, words in (
+        (("--names", "digits.names"), "classes=10, but there are 2 class names"),
+        (("--model", "yoloface-50k", "--names", "mine.txt"), "--names belongs to a .cfg"),
+        (("--weights", "published"), "published weights belong to the networks of the zoo"),
+    ):
+        run = toolkit(*base, *options, cwd=tmp_path)
+        assert (run.returncode, run.stdout) == (2, "")
+        assert words in run.stderr
+
+
+TAKES_WEIGHTS = {
+    "export": ("export", "--model", "yoloface-50k", "--to", "onnx", "--output", "empty"),
+    "detect": ("detect", "a.png", "--model", "yoloface-50k"),
+    "landmarks": ("landmarks", "a.png"),
+    "parity": ("parity", "compare", "yoloface-50k", "empty:onnx"),
+    "evaluate": ("evaluate", "coco", "--model", "yoloface-50k", "--data", "./faces"),
+}
+
+
+def test_published_weights_and_an_empty_folder_are_taken_everywhere(zoo, tmp_path, pictures):
+    """As where the option is left out. A folder that holds something else stays as it is."""
+    from toolkit.data.toy_faces import make_toy_faces
+
+    save_image(tmp_path / "a.png", pictures["astronaut"])
+    save_image(tmp_path / "in" / "a.png", pictures["astronaut"])
+    make_toy_faces(tmp_path / "faces", count=4, size=96)
+    (tmp_path / "empty").mkdir()
+    for words in TAKES_WEIGHTS.values():
+        answer(*words, "--weights", "published", cwd=tmp_path)
+    assert (tmp_path / "empty" / "spec.json").is_file()
+    (tmp_path / "new").mkdir()
+    answer("data", "prelabel", "in", "new", "--weights", "published", "--model", "yoloface-50k", cwd=tmp_path)
+    for words in (("export", "--model", "yoloface-50k"), ("package", "--android", "--model", "empty")):
+        run = toolkit(*words, "--output", "in", cwd=tmp_path)
+        assert run.returncode == 2
+        assert "in exists and is not" in run.stderr
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.png"]
+
+
+def test_defaults_are_the_published_protocols(data, zoo, tmp_path):
+    """darknet's users score labels without difficult objects, as the table of the README does."""
+    from toolkit.data.catalog import load
+    from toolkit.data.formats import canonical
+
+    part = load("voc2012_sub1200").subset(np.arange(40))
+    assert part.ignore.any()
+    canonical.save(part, tmp_path / "part")
+    base = ("evaluate", "darknet", "--model", "fastest-v2", "--data", "./part")
+    told = answer(*base, cwd=tmp_path)
+    assert told["map50"] == answer(*base, "--difficult", "dropped", cwd=tmp_path)["map50"]
+    assert told["map50"] != answer(*base, "--difficult", "counted", cwd=tmp_path)["map50"]
+    assert told["choices"] == {
+        "split": "all",
+        "iou": 0.5,
+        "points": "area",
+        "difficult": "dropped",
+        "input_size": "320x320",
+        "fit": "stretch",
+        "resize": "darknet",
+        "clip": False,
+        "conf": 0.005,
+        "nms": "plain",
+        "nms_iou": 0.45,
+    }
+    shown = toolkit(*base, cwd=tmp_path).stdout
+    for choice in ("difficult", "dropped", "resize", "darknet", "nms iou", "0.45", "conf", "0.005", "fit"):
+        assert choice in shown
+
+
+def test_a_warning_is_a_sentence_on_stderr(tmp_path):
+    head = "[yolo]\nanchors=16,32\nclasses=2\n"
+    conv = "[convolutional]\nfilters=7\nsize=3\nstride=32\npad=1\nactivation=linear\n"
+    (tmp_path / "tiny.cfg").write_text(f"[net]\nwidth=64\nheight=64\ncolour=7\n{conv}{head}")
+    result = toolkit("data", "anchors", "toy", "--model", "tiny.cfg", cwd=tmp_path)
+    assert re.search(r"^warning: tiny.cfg: unused field colour= .*line 4", result.stderr, re.M), result.stderr
+    assert "network.py" not in result.stderr

@@ -1,6 +1,7 @@
 """Pictures of every type that is read: the right pixels, upright, and the size that the header gives."""
 
 import io
+import os
 import pickle
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from tests.streams import served, write_film
 from toolkit.pictures import (
     IMAGE_SUFFIXES,
     OTHER_PICTURE_SUFFIXES,
@@ -21,6 +23,7 @@ from toolkit.pictures import (
     decode,
     find_images,
     load_image,
+    open_video,
     other_pictures,
     picture_size,
 )
@@ -261,3 +264,87 @@ def test_every_picture_of_a_folder_is_listed_once(tmp_path):
 def test_a_copy_keeps_the_types_that_are_written():
     names = [copy_name(Path(name)).as_posix() for name in ("a/b.JPG", "a/b.gif", "c.heic")]
     assert names == ["a/b.JPG", "a/b.gif.png", "c.heic.png"]
+
+
+CONTAINERS = {
+    "mp4": "mp4v",
+    "avi": "MJPG",
+    "mkv": "mp4v",
+    "mov": "mp4v",
+    "webm": "VP80",
+    "mjpeg": "MJPG",
+    "ts": "mp4v",
+}
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_videos_are_known_by_what_they_hold(suffix, tmp_path):
+    film = write_film(tmp_path / f"film.{suffix}", code=CONTAINERS[suffix])
+    assert len(list(open_video(str(film)))) == 5
+    if suffix != "mjpeg":  # which begins as a picture does
+        other = film.rename(tmp_path / "film.dat")
+        assert len(list(open_video(str(other)))) == 5
+    for name, data in (
+        ("a.txt", b"text\n" * 100),
+        ("a.dat", b"\0\1" * 100),
+        ("a.jpg", coded("JPEG")),
+        ("b", b""),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert open_video(str(tmp_path / name)) is None
+
+
+def test_streams(tmp_path):
+    """Of a file it is known how long it is; a camera's ends when it is told to."""
+    write_film(tmp_path / "film.avi", code="MJPG")
+    with served(tmp_path) as (address, sent):
+        film = open_video(f"{address}/film.avi")
+        assert (len(list(film)), film.live, film.copy_name) == (5, False, "film.mp4")
+        camera = open_video(f"{address}/camera?user=a")
+        assert (camera.live, len(camera), camera.size, camera.copy_name) == (True, 0, (64, 48), "camera.mp4")
+        frames = 0
+        for frame in camera:
+            assert frame.shape == (48, 64, 3)
+            frames += 1
+            if frames == 10:
+                camera.stop()
+        assert frames == 10
+        assert len(sent) >= 10
+        with pytest.raises(InputError, match="cannot open the stream http.*what it sends is not a video"):
+            open_video(f"{address}/none")
+    with pytest.raises(
+        InputError, match=r"cannot open the stream rtsp://127\.0\.0\.1:9/live: nothing answers"
+    ):
+        open_video("rtsp://user:secret@127.0.0.1:9/live")
+
+
+def test_patterns(tmp_path, monkeypatch):
+    """In natural order; a file of that very name goes first."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b10.png", "b2.png", "B1.PNG", "c.txt", "d.svg", "more/e.png", "[1].png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"x")
+    assert [str(path) for path in find_images("b*.png")] == ["b2.png", "b10.png"]
+    assert [str(path) for path in find_images("**/*.png")] == ["[1].png", "b2.png", "b10.png", "more/e.png"]
+    assert find_images("[1].png") == [Path("[1].png")]
+    assert other_pictures("*") == [Path("d.svg")]
+    Path("f.mp4").write_bytes(b"x")
+    for pattern, words in (
+        ("z*", "no file matches"),
+        ("*.txt", "none is a picture"),
+        ("*.mp4", "matches videos"),
+    ):
+        with pytest.raises(InputError, match=words):
+            find_images(pattern)
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="where \\ separates folders there is nothing to explain")
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [(r"C:\Users\me\a.jpg", "path of Windows.*/mnt/c/Users/me/a.jpg"), (r"shots\a.jpg", "as in shots/a.jpg")],
+)
+def test_a_path_of_windows_is_explained(path, words):
+    with pytest.raises(InputError, match=words):
+        find_images(path)
+    with pytest.raises(InputError, match=words.replace("jpg", "mp4")):
+        open_video(path.replace("jpg", "mp4"))

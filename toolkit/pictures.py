@@ -1,14 +1,20 @@
-"""Pictures and videos: the picture type, reading, writing, and finding files."""
+"""Pictures, videos and streams: the picture type, reading, writing, and finding files."""
 
 from __future__ import annotations
 
+import glob
 import os
+import re
+import signal
 import struct
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what does not decode is said by us
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its decoder of videos too
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 # Which files are pictures, by name; what is inside decides how one is read.
 IMAGE_SUFFIXES = {
@@ -43,7 +50,18 @@ COPY_SUFFIXES = {
 }  # OpenCV writes these well
 TOO_LARGE = "has more than 2^30 pixels, or is damaged: cut it into smaller pictures"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"}
+# Videos by name; a file of another name is one if it is not a picture and OpenCV finds frames in it.
+VIDEO_SUFFIXES = {
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mjpeg", ".mjpg", ".wmv", ".flv", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".y4m"),
+}
+_PICTURE_MAGIC = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|P[1-7]\s|\0\0\0\x0cjP|\xff\x4f\xff\x51|"
+    rb"....ftyp(avi|mif1|msf1|he)",
+    re.DOTALL,
+)
+_STREAM = re.compile(r"(rtsps?|https?|rtmps?|udp|tcp|rtp|srt)://", re.IGNORECASE)
+_STREAM_TIMEOUT_MS = 10_000
 DRAWING_SUFFIXES = {".png", ".jpg", ".pdf", ".svg"}
 
 
@@ -230,15 +248,18 @@ def find_images(path: str | Path) -> list[Path]:
     """Find pictures.
 
     Args:
-        path: a picture or a folder, which is searched with its subfolders, except for hidden ones.
+        path: a picture; a folder, which is searched with its subfolders, except for hidden ones; or a pattern
+            such as `shots/*.jpg` or `shots/**/*.png`.
 
     Returns:
-        The picture itself, or the folder's pictures sorted by path; `other_pictures` lists those of types
-        that are not read.
+        The picture itself, the folder's pictures sorted by path, or the pattern's pictures with numbers in
+        order (`a2` before `a10`); `other_pictures` lists those of types that are not read.
 
     Raises:
         InputError: there is no picture.
     """
+    if is_pattern(path):
+        return _matching_pictures(str(path))
     path = Path(path)
     if path.is_dir():
         pictures = _files(path, IMAGE_SUFFIXES)
@@ -249,13 +270,71 @@ def find_images(path: str | Path) -> list[Path]:
             raise InputError(f"there is no picture in {path}: {instead}expected {kinds}")
         return pictures
     if not path.is_file():
-        raise InputError(f"there is no picture, folder or video {path}")
+        raise InputError(f"there is no picture, folder or video {path}{_hint_of_backslashes(str(path))}")
     return [path]
 
 
-def other_pictures(folder: str | Path) -> list[Path]:
-    """Pictures in a folder and its subfolders of types that are not read, sorted by path; none in a file."""
-    return _files(Path(folder), OTHER_PICTURE_SUFFIXES)
+def _hint_of_backslashes(path: str) -> str:
+    """Why a path of Windows is not found on another system."""
+    if "\\" not in path or os.sep == "\\":
+        return ""
+    drive = re.match(r"([A-Za-z]):\\", path)
+    here = path.replace("\\", "/")
+    if drive:
+        here = f"/mnt/{drive[1].lower()}/{here[3:]}"
+        return f": this is a path of Windows; under WSL its place is {here}, other systems have no drives"
+    return f": folders are separated by / on this system, as in {here}"
+
+
+def is_pattern(path: str | Path) -> bool:
+    """Whether `path` is a pattern with `*`, `?` or `[...]`; a file or folder of that name goes first."""
+    return glob.has_magic(str(path)) and not Path(path).exists()
+
+
+def holds_many(path: str | Path) -> bool:
+    """Whether `path` names a folder or a pattern: pictures that `find_images` finds."""
+    return Path(path).is_dir() or is_pattern(path)
+
+
+def common_folder(path: str | Path, pictures: list[Path]) -> Path:
+    """The folder below which the pictures that `find_images` found for `path` have their relative names."""
+    if is_pattern(path):
+        return Path(os.path.commonpath([picture.parent for picture in pictures]))
+    return Path(path) if Path(path).is_dir() else Path(path).parent
+
+
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """A key that sorts names with their numbers in order: `a2` before `a10`."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
+
+
+def _matches(pattern: str, suffixes: set[str] | None = None) -> list[Path]:
+    names = sorted(glob.glob(pattern, recursive=True), key=natural)
+    files = [Path(name) for name in names if os.path.isfile(name)]
+    return [file for file in files if suffixes is None or file.suffix.lower() in suffixes]
+
+
+def _matching_pictures(pattern: str) -> list[Path]:
+    pictures = _matches(pattern, IMAGE_SUFFIXES)
+    if not pictures:
+        files = _matches(pattern)
+        hint = _hint_of_backslashes(pattern)
+        if not files:
+            raise InputError(f"no file matches {pattern}{hint}")
+        if _matches(pattern, VIDEO_SUFFIXES):
+            raise InputError(f"{pattern} matches videos, such as {files[0]}: name one video, or pictures")
+        raise InputError(
+            f"of the {len(files)} files that match {pattern}, such as {files[0]}, none is a picture"
+        )
+    return pictures
+
+
+def other_pictures(path: str | Path) -> list[Path]:
+    """Pictures in a folder and its subfolders, or of a pattern, of types that are not read, sorted; none in a
+    file."""
+    if is_pattern(path):
+        return _matches(str(path), OTHER_PICTURE_SUFFIXES)
+    return _files(Path(path), OTHER_PICTURE_SUFFIXES)
 
 
 def _files(folder: Path, suffixes: set[str]) -> list[Path]:
@@ -276,29 +355,40 @@ def copy_name(path: Path) -> Path:
 
 
 class Video:
-    """Frames (RGB) of a video file or of a camera; `.fps`, `.size` (w, h), `.copy_name` (file name
-    of an annotated copy), and `len` (0 if unknown)."""
+    """Frames (RGB) of a video file, of a camera (its index) or of a stream (its address, such as
+    rtsp://camera/live).
+
+    Attributes:
+        live: whether it has no end of its own, as a camera and most streams; `stop` ends it.
+        fps: frames per second, 25 where it does not say.
+        size: (width, height).
+        copy_name: file name of an annotated copy.
+
+    `len` is the number of frames, 0 where it is not known. InputError for one that cannot be opened.
+    """
 
     def __init__(self, source: str | Path | int):
-        self.capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        stream = is_stream(source)
+        with _quiet():
+            self.capture = cv2.VideoCapture(*_opening(source))
         if not self.capture.isOpened():
-            kind = "camera" if isinstance(source, int) else "video"
-            raise InputError(
-                f"cannot open the {kind} {source}: it is missing, in use or of an unknown format"
-            )
-        self.copy_name = "camera.mp4" if isinstance(source, int) else f"{Path(source).stem}.mp4"
-        self.fps = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
+            raise InputError(_not_opened(source))
+        fps = self.capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 1 <= fps <= 1000 else 25.0  # a stream's clock may stand here
+        self.live = isinstance(source, int) or (stream and len(self) == 0)
+        self.copy_name = _copy_name(source)
         self.size = (
             int(self.capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(self.capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
         )
+        self._stopped = threading.Event()
 
     def __len__(self) -> int:
         return max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Iterator[Image]:
         try:
-            while True:
+            while not self._stopped.is_set():
                 success, frame = self.capture.read()
                 if not success:
                     return
@@ -306,18 +396,116 @@ class Video:
         finally:
             self.capture.release()
 
+    def stop(self) -> None:
+        """End the frames after the one that is being read."""
+        self._stopped.set()
+
+
+def is_stream(source: str | Path | int) -> bool:
+    """Whether `source` is the address of a stream.
+
+    >>> is_stream("rtsp://192.168.0.7/live"), is_stream("C:/films/a.mp4")
+    (True, False)
+    """
+    return isinstance(source, str) and bool(_STREAM.match(source))
+
+
+def _opening(source: str | Path | int) -> tuple[Any, ...]:
+    """Arguments of cv2.VideoCapture."""
+    if isinstance(source, int):
+        return (source,)
+    if not is_stream(source):
+        return (str(source),)
+    limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
+    return (source, cv2.CAP_FFMPEG, [value for limit in limits for value in (limit, _STREAM_TIMEOUT_MS)])
+
+
+def _not_opened(source: str | Path | int) -> str:
+    if is_stream(source):
+        return (
+            f"cannot open the stream {_without_password(str(source))}: nothing answers there within "
+            f"{_STREAM_TIMEOUT_MS // 1000} s, or what it sends is not a video: check address and network, "
+            "and whether another program plays it"
+        )
+    kind = "camera" if isinstance(source, int) else "video"
+    hint = "" if isinstance(source, int) else _hint_of_backslashes(str(source))
+    return f"cannot open the {kind} {source}: it is missing, in use or of an unknown format{hint}"
+
+
+def _without_password(address: str) -> str:
+    return re.sub(r"://[^/@]*@", "://", address)
+
+
+def _copy_name(source: str | Path | int) -> str:
+    if isinstance(source, int):
+        return "camera.mp4"
+    name = Path(urlsplit(str(source)).path if is_stream(source) else source).stem
+    return f"{name or 'stream'}.mp4"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """OpenCV's own messages about what cannot be opened are not shown: ours is."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
 
 def open_video(source: str, frames: int = 0) -> Video | None:
-    """The video file or camera (by its index) that `source` names; None where it names pictures.
+    """The video file, camera (by its index) or stream (by its address) that `source` names; None where it
+    names pictures.
 
     Raises InputError for a camera without a number of `frames`, or where it cannot be opened.
     """
-    camera = source.isdigit() and not Path(source).exists()
-    if not camera and Path(source).suffix.lower() not in VIDEO_SUFFIXES:
-        return None
-    if camera and not frames:
-        raise InputError("a camera has no end: say how many frames with --frames")
-    return Video(int(source) if camera else source)
+    if source.isdigit() and not Path(source).exists():
+        if not frames:
+            raise InputError("a camera has no end: say how many frames with --frames")
+        return Video(int(source))
+    return Video(source) if is_stream(source) or is_video(source) else None
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether a file is a video: by its name, or, where it is not a picture, since frames are found in it."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return not is_pattern(path)
+    if suffix in OTHER_PICTURE_SUFFIXES or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(4096)
+    # What OpenCV makes of a text (its decoder of text art) is not a video.
+    if _PICTURE_MAGIC.match(head) or b"\0" not in head:
+        return False
+    with _quiet():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        try:
+            return bool(capture.read()[0])
+        finally:
+            capture.release()
+
+
+@contextmanager
+def ended_by_interrupt(video: Video) -> Iterator[None]:
+    """Within the context Ctrl-C ends a live video after its current frame, as if it had come to its end; a
+    second one interrupts as ever. Does nothing for other videos, and outside of the main thread."""
+    if not video.live or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: Any) -> None:
+        signal.signal(signal.SIGINT, previous)
+        video.stop()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def save_image(path: Path, image: Image) -> None:
@@ -342,7 +530,8 @@ def write_video(
         video: source of the frames.
         path: file to write, .mp4.
         draw: turns frames into (annotated frame, result) pairs, in order.
-        frames: maximum number of frames; 0 for all. A camera needs a maximum.
+        frames: maximum number of frames; 0 for all. Ctrl-C ends a stream or camera, and the frames so far are
+            kept.
 
     Returns:
         The results of all frames.
@@ -352,15 +541,26 @@ def write_video(
     """
     total = min(frames, len(video)) if frames and len(video) else frames or len(video) or None
     results = []
-    with whole_file(path) as temporary:
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), video.fps, video.size)
-        if not writer.isOpened():
-            raise InputError(f"cannot write the video {path}: expected a name that ends in .mp4")
+    with whole_file(path) as temporary, ended_by_interrupt(video):
+        writer: cv2.VideoWriter | None = None
+        size = video.size
         stream = islice(video, frames) if frames else iter(video)
         for picture, result in progress(draw(stream), "frames", total):
+            if writer is None:  # by the size of the first frame, which a stream tells late
+                size = (picture.shape[1], picture.shape[0])
+                writer = _video_writer(temporary, path, video.fps, size)
+            if picture.shape[1::-1] != size:  # a stream that changes its size
+                picture = cv2.resize(picture, size).astype(np.uint8)
             writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             results.append(result)
-        writer.release()
-        if not results:
+        if writer is None:
             raise InputError("the video has no frame that decodes")
+        writer.release()
     return results
+
+
+def _video_writer(temporary: Path, path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
+    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+    if not writer.isOpened():
+        raise InputError(f"cannot write the video {path}: expected a name that ends in .mp4")
+    return writer

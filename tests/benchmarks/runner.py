@@ -24,7 +24,7 @@ from tests.device.wheel import Wheel, found_by
 from toolkit.device.build import LAYERS, Compiler, build_runner, compiled
 from toolkit.export.folder import Exported
 from toolkit.export.write import export_model
-from toolkit.models.published import fetch, published_files
+from toolkit.models.published import can_fetch, fetch
 from toolkit.models.zoo import SPECS
 from toolkit.pictures import load_image
 
@@ -90,7 +90,7 @@ def int8(work: Path) -> dict[str, Any]:
     """The largest difference of scores and edges, of detections above the threshold in spec.json or the ten
     best. Networks with published weights, calibrated as `exports scores` has them."""
     figures: dict[str, Any] = {}
-    for name in (each for each in SPECS if f"{each}/{each}.weights" in published_files()):
+    for name in (each for each in SPECS if can_fetch(f"{each}/{each}.weights")):
         _, folder, _ = exported(name, work)
         image = load_image(fetch(f"images/{'person' if 'face' in name else 'dog'}.jpg"))
         raw = work / "picture.rgb"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -23,8 +24,12 @@ COMMANDS = {
         "app",
         "Write an Android app around exported networks: camera, gallery, sliders, timing on the phone.",
     ),
-    "detect": ("find", "app", "Detect objects in a picture, a folder, a video or a camera."),
-    "landmarks": ("find", "app", "Detect faces and their landmarks in a picture, folder, video or camera."),
+    "detect": ("find", "app", "Detect objects in a picture, a folder, a video, a camera or a stream."),
+    "landmarks": (
+        "find",
+        "app",
+        "Detect faces and their landmarks in a picture, folder, video, camera or stream.",
+    ),
     "train": (
         "train",
         "app",
@@ -83,8 +88,13 @@ def toolkit(
         raise typer.Exit
 
 
+def _print_warning(message: Warning | str, *where: Any, **place: Any) -> None:
+    print_message(f"warning: {message}")
+
+
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a check failed, 2 bad input, 3 done in part."""
+    warnings.showwarning = _print_warning  # a sentence, without a line of our source
     try:
         app(prog_name="toolkit")
     except InputError as error:

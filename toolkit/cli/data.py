@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from toolkit.cli.answer import as_json_list, end_in_part, print_answer, print_intake, print_message, table
 from toolkit.cli.options import (
+    Conf,
     Data,
+    Fit,
     Format,
     Json,
     Model,
+    Names,
     Overwrite,
     Size,
+    Split,
     Strict,
     Weights,
     drawable,
@@ -77,9 +81,8 @@ def data_import(
 @app.command("doctor")
 def data_doctor(
     data: Data,
-    model: Annotated[
-        str, typer.Option(help="Network of the zoo whose input size and anchors are checked as well.")
-    ] = "",
+    model: Model = "",
+    names: Names = None,
     fix: Annotated[
         Path | None, typer.Option(help="Folder for a corrected copy; the data set is not changed.")
     ] = None,
@@ -89,13 +92,16 @@ def data_doctor(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Check a data set for faults that spoil a training. Exit code 1 if there are any."""
+    """Check a data set for faults that spoil a training. Exit code 1 if there are any.
+
+    With --model its boxes are also compared with the input size and the anchors of the network.
+    """
     from toolkit.data import doctor as examiner
     from toolkit.data.catalog import load
-    from toolkit.models import create_model
+    from toolkit.networks import detector_io
 
     dataset = load(data, faults="keep")
-    report = examiner.examine(dataset, create_model(model).io if model else None, pictures)
+    report = examiner.examine(dataset, detector_io(model, names) if model else None, pictures)
     result = report.as_dict()
     if html is not None:
         examiner.write_page(dataset, report, html)
@@ -125,10 +131,9 @@ def data_curate(
     output: Annotated[
         Path, typer.Argument(help="Folder for pictures of the views, the record and the curated set.")
     ],
-    model: Annotated[
-        str, typer.Option(help="Network of the zoo for embeddings and predictions.")
-    ] = "fastest-v2",
+    model: Model = "fastest-v2",
     weights: Weights = None,
+    names: Names = None,
     count: Annotated[int, typer.Option(help="Pictures in each view.")] = 50,
     drop_duplicates: Annotated[
         bool,
@@ -139,13 +144,16 @@ def data_curate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Curate a data set in FiftyOne; writes the curated set and a record of what was removed."""
+    """Curate a data set in FiftyOne; writes the curated set and a record of what was removed.
+
+    Embeddings and predictions are those of --model.
+    """
     from toolkit.data import curation
     from toolkit.data.catalog import load
     from toolkit.data.class_names import compare_classes
     from toolkit.networks import open_model
 
-    network, dataset = open_model(model, weights), load(data)
+    network, dataset = open_model(model, weights, names=names), load(data)
     skipped = print_intake(dataset.intake)
     notes = []
     if network.io.classes != dataset.classes:
@@ -172,29 +180,28 @@ def data_curate(
 @app.command("anchors")
 def data_anchors(
     data: Data,
-    model: Annotated[
-        str, typer.Option(help="Network of the zoo: input size, heads, initial anchors.")
-    ] = "fastest-v2",
+    model: Model = "fastest-v2",
+    names: Names = None,
     count: Annotated[int, typer.Option(help="Number of anchors; 0: as many as the network has.")] = 0,
-    split: Annotated[str, typer.Option(help="One split only.")] = "",
+    split: Split = "",
     size: Size = "",
-    fit: Annotated[str, typer.Option(help="stretch or letterbox.")] = "stretch",
+    fit: Fit = "",
     picture: Annotated[
         Path | None, typer.Option(callback=drawable, help="Drawing of boxes and anchors.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit anchors to a data set and compare them with those of a network."""
+    """Fit anchors to a data set and compare them with those of a network, for its input size and heads."""
     from toolkit import viz
     from toolkit.data.anchors import search
     from toolkit.data.catalog import load_part
-    from toolkit.models import create_model
+    from toolkit.networks import detector_io
 
-    changes: dict[str, Any] = {"input_size": parse_size(size)} if size else {}
-    io = create_model(model, **changes).io
+    io = detector_io(model, names)
+    io = io.with_size(parse_size(size) or io.input_size)
     dataset = load_part(data, split)
     skipped = print_intake(dataset.intake)
-    result = search(dataset, io, count, fit)
+    result = search(dataset, io, count, fit or io.fit)
     fits = {model: result.own_fit, "found": result.fit}
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
@@ -267,7 +274,8 @@ def data_prelabel(
     output: Annotated[Path, typer.Argument(help="Folder for the annotation tool.")],
     model: Model = "nano-coco",
     weights: Weights = None,
-    conf: Annotated[float, typer.Option(help="Score threshold, 0..1.")] = 0.3,
+    names: Names = None,
+    conf: Conf = 0.3,
     format: Annotated[str, typer.Option(help="label-studio, coco (CVAT), voc, yolo.")] = "label-studio",
     overwrite: Overwrite = False,
     strict: Strict = False,
@@ -281,7 +289,7 @@ def data_prelabel(
     from toolkit.inference.run import run
     from toolkit.networks import open_model
 
-    network, dataset = open_model(model, weights), load_pictures(data, faults_of(strict))
+    network, dataset = open_model(model, weights, names=names), load_pictures(data, faults_of(strict))
     paths = [dataset.path(i) for i in range(len(dataset))]
     unreadable: dict[int, str] | None = None if strict else {}
     boxes = run(network, paths, DetectSettings(conf=conf), batch=8, unreadable=unreadable)

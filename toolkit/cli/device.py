@@ -11,11 +11,13 @@ import typer
 from toolkit.cli.answer import print_answer, print_message, table, table_of_columns
 from toolkit.cli.options import (
     Devices,
+    Exports,
     Json,
     Loops,
     Picture,
     Scores,
     SshConfig,
+    output_option,
     parse_scores,
     parse_whole_numbers,
 )
@@ -41,22 +43,20 @@ def device_build(
         list[str] | None,
         typer.Option(help="ABI: arm64-v8a, armeabi-v7a or x86_64; may be repeated (default: all)."),
     ] = None,
-    model: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Exported folder whose layers are included; may be repeated (default: those of the zoo)."
-        ),
-    ] = None,
+    model: Exports = [],  # noqa: B006 (typer copies it)
     ndk: Annotated[bool, typer.Option(help="Use the NDK of ANDROID_NDK, if set, instead of zig.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Compile the timing runner: minutes per processor, once; it is kept in the user's cache."""
+    """Compile the timing runner: minutes per processor, once; it is kept in the user's cache.
+
+    It has the layers of each --model, an exported folder, and of the networks of the zoo unless one is named.
+    """
     from toolkit.device.build import ABIS, build_runner, compiler_for, layers_of
 
     abis = abi or list(ABIS)
     for name in abis:
         compiler_for(name, ndk)  # build nothing unless all can be built
-    layers = sorted(layers_of(model or []))
+    layers = sorted(layers_of(model))
     entries: list[dict[str, Any]] = []
     for name in abis:
         begin = time.monotonic()
@@ -145,10 +145,10 @@ def time_import(
 def time_table(
     folders: Annotated[list[Path], typer.Argument(help="Exported folders with timings.")],
     score: Scores = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for the plots.")] = None,
+    output: Annotated[Path | None, output_option()] = None,
     as_json: Json = False,
 ) -> None:
-    """Timing table and plots: per stage, time against score, thermal behaviour."""
+    """Timing table, and plots with --output: per stage, time against score, thermal behaviour."""
     from toolkit.device import report
     from toolkit.device.readings import read_timings
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,8 +15,10 @@ from toolkit.cli.options import (
     Conf,
     DataOption,
     Fit,
+    Iou,
     Json,
     Model,
+    Names,
     Nms,
     Pictures,
     Resize,
@@ -33,15 +37,17 @@ if TYPE_CHECKING:
     from toolkit.evaluation.coco import CocoScores
     from toolkit.evaluation.columns import Detections, Truth
     from toolkit.inference.backend import DetectSettings
+    from toolkit.models.network import Detecting
 
 app = typer.Typer(no_args_is_help=True)
+MatchIou = Annotated[float, typer.Option("--match-iou", help="Smallest IoU of a match.")]
 
 
 def _evaluate(
     name: str,
     protocol: Callable[[Truth, Detections], MapScores | CocoScores],
+    network: Callable[[], Detecting],
     model: str,
-    weights: Path | None,
     data: str,
     split: str,
     settings: DetectSettings,
@@ -52,18 +58,19 @@ def _evaluate(
 ) -> None:
     from toolkit.data.catalog import load_part
     from toolkit.evaluation.operating import operating_point_for
-    from toolkit.evaluation.score import evaluate_by
+    from toolkit.evaluation.score import evaluate_by, input_choices
     from toolkit.export.folder import write_threshold
-    from toolkit.networks import open_model
 
     faults = faults_of(strict)
     dataset = load_part(data, split, faults)
-    evaluation = evaluate_by(protocol, open_model(model, weights), dataset, settings, faults)
+    detector = network()
+    evaluation = evaluate_by(protocol, detector, dataset, settings, faults)
     skipped = print_intake(dataset.intake) + evaluation.skipped
     for note in evaluation.notes:
         print_message(f"note: {note}")
     scores = evaluation.scores.as_dict()
-    result = {"protocol": name, "model": model, "data": data, "split": split, **scores}
+    choices = {"split": split or "all"} | evaluation.scores.choices() | input_choices(detector.io, settings)
+    result = {"protocol": name, "model": model, "data": data, "split": split, **scores, "choices": choices}
     result |= {"skipped": as_json_list(skipped), "notes": list(evaluation.notes)}
     point = operating_point_for(wish, evaluation.matches) if wish else None
     if point is not None:
@@ -71,11 +78,16 @@ def _evaluate(
         write_threshold(model, point.threshold)
     if pictures is not None:
         evaluation.draw(pictures, point or operating_point_for("f1", evaluation.matches))
-    figures = {key: value for key, value in result.items() if isinstance(value, float)}
+    figures = {key: value for key, value in scores.items() if isinstance(value, float) and key not in choices}
     rows = [[key, f"{value:.4f}"] for key, value in figures.items()]
     rows += [[f"at {key}", f"{value:.4f}"] for key, value in result.get("operating_point", {}).items()]
+    rows += _choice_rows(choices)
     print_answer(result, as_json, table(f"{name}: {model} on {data} {split}", ["", ""], rows))
     end_in_part(skipped)
+
+
+def _choice_rows(choices: dict[str, Any]) -> list[list[str]]:
+    return [[name.replace("_", " "), str(value)] for name, value in choices.items()]
 
 
 @app.command("coco")
@@ -83,11 +95,13 @@ def evaluate_coco(
     model: Model,
     data: DataOption,
     weights: Weights = None,
+    names: Names = None,
     split: Split = "",
     conf: Conf = 0.005,
+    iou: Iou = 0.45,
     nms: Nms = "plain",
     resize: Resize = "bilinear",
-    fit: Fit = "stretch",
+    fit: Fit = "",
     size: Size = "",
     ignored: Annotated[str, typer.Option(help="Ignored objects: once, crowd or counted.")] = "once",
     max_detections: Annotated[int, typer.Option(help="Detections counted per picture.")] = 100,
@@ -98,14 +112,26 @@ def evaluate_coco(
 ) -> None:
     """COCO's average precision, per class and per size."""
     from toolkit.evaluation.coco import coco
-    from toolkit.inference.backend import DetectSettings
+    from toolkit.evaluation.score import PROTOCOLS
+    from toolkit.networks import open_model
 
     def protocol(truth: Truth, detections: Detections) -> CocoScores:
         return coco(truth, detections, ignored, max_detections)
 
-    settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size))
+    settings = _changed(PROTOCOLS["coco"], conf, iou, nms, resize, fit, size)
+    network = partial(open_model, model, weights, names=names)
     _evaluate(
-        "coco", protocol, model, weights, data, split, settings, operating_point, pictures, strict, as_json
+        *("coco", protocol, network, model, data, split, settings),
+        *(operating_point, pictures, strict, as_json),
+    )
+
+
+def _changed(
+    settings: DetectSettings, conf: float, iou: float, nms: str, resize: str, fit: str, size: str
+) -> DetectSettings:
+    """The settings of a protocol with the options of a command."""
+    return replace(
+        settings, conf=conf, iou=iou, nms=nms, resize=resize, fit=fit or None, size=parse_size(size)
     )
 
 
@@ -114,13 +140,15 @@ def evaluate_voc(
     model: Model,
     data: DataOption,
     weights: Weights = None,
+    names: Names = None,
     split: Split = "",
     conf: Conf = 0.005,
+    iou: Iou = 0.45,
     nms: Nms = "plain",
     resize: Resize = "bilinear",
-    fit: Fit = "stretch",
+    fit: Fit = "",
     size: Size = "",
-    iou: Annotated[float, typer.Option(help="Smallest IoU of a match.")] = 0.5,
+    match_iou: MatchIou = 0.5,
     points: Annotated[str, typer.Option(help="area, or 11 (VOC 2007).")] = "area",
     difficult: Annotated[str, typer.Option(help="ignored or counted.")] = "ignored",
     operating_point: Wish = "",
@@ -130,14 +158,17 @@ def evaluate_voc(
 ) -> None:
     """PASCAL VOC's average precision."""
     from toolkit.evaluation.average_precision import voc
-    from toolkit.inference.backend import DetectSettings
+    from toolkit.evaluation.score import PROTOCOLS
+    from toolkit.networks import open_model
 
     def protocol(truth: Truth, detections: Detections) -> MapScores:
-        return voc(truth, detections, iou, points, difficult)
+        return voc(truth, detections, match_iou, points, difficult)
 
-    settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size))
+    settings = _changed(PROTOCOLS["voc"], conf, iou, nms, resize, fit, size)
+    network = partial(open_model, model, weights, names=names)
     _evaluate(
-        "voc", protocol, model, weights, data, split, settings, operating_point, pictures, strict, as_json
+        *("voc", protocol, network, model, data, split, settings),
+        *(operating_point, pictures, strict, as_json),
     )
 
 
@@ -146,18 +177,23 @@ def evaluate_darknet(
     model: Model,
     data: DataOption,
     weights: Weights = None,
+    names: Names = None,
     split: Split = "",
     conf: Conf = 0.005,
+    iou: Iou = 0.45,
     nms: Nms = "plain",
     resize: Resize = "darknet",
-    fit: Fit = "stretch",
+    fit: Fit = "",
     size: Size = "",
-    iou: Annotated[float, typer.Option(help="Smallest IoU of a match.")] = 0.5,
+    match_iou: MatchIou = 0.5,
     points: Annotated[str, typer.Option(help="area (-points 0), 11 or 101.")] = "area",
     difficult: Annotated[
         str,
-        typer.Option(help="counted; dropped (not in the labels); ignored (difficult= in the .data file)."),
-    ] = "counted",
+        typer.Option(
+            help="dropped (not in the labels, as darknet's label script leaves them out); counted; ignored "
+            "(difficult= in the .data file)."
+        ),
+    ] = "dropped",
     operating_point: Wish = "",
     pictures: Pictures = None,
     strict: Strict = False,
@@ -165,34 +201,40 @@ def evaluate_darknet(
 ) -> None:
     """mAP of darknet's `detector map`: boxes are not clipped; its resize, its duplicates."""
     from toolkit.evaluation.average_precision import darknet
-    from toolkit.inference.backend import DetectSettings
+    from toolkit.evaluation.score import PROTOCOLS
+    from toolkit.networks import open_model
 
     def protocol(truth: Truth, detections: Detections) -> MapScores:
-        return darknet(truth, detections, iou, points, difficult)
+        return darknet(truth, detections, match_iou, points, difficult)
 
-    settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size), clip=False)
+    settings = _changed(PROTOCOLS["darknet"], conf, iou, nms, resize, fit, size)
+    network = partial(open_model, model, weights, names=names)
     _evaluate(
-        "darknet", protocol, model, weights, data, split, settings, operating_point, pictures, strict, as_json
+        *("darknet", protocol, network, model, data, split, settings),
+        *(operating_point, pictures, strict, as_json),
     )
 
 
 @app.command("widerface")
 def evaluate_widerface(
-    model: Annotated[str, typer.Option(help="A network as for detect; not needed with --detections.")] = "",
+    model: Model = "",
     weights: Weights = None,
+    names: Names = None,
     data: DataOption = "widerface_val",
     split: Split = "",
     conf: Conf = 0.005,
+    iou: Iou = 0.45,
     nms: Nms = "plain",
     resize: Resize = "bilinear",
-    fit: Fit = "stretch",
+    fit: Fit = "",
     size: Size = "",
     protocol: Annotated[
         str,
         typer.Option(help="Network input: own, 640 (long side) or original (size of each picture)."),
     ] = "own",
     detections: Annotated[
-        Path | None, typer.Option(help="Folder of score files in the official layout.")
+        Path | None,
+        typer.Option(help="Folder of score files in the official layout, in place of a network."),
     ] = None,
     write: Annotated[
         Path | None, typer.Option(help="Folder for the detections, in the official layout.")
@@ -203,23 +245,28 @@ def evaluate_widerface(
 ) -> None:
     """WIDER FACE easy, medium and hard by the official protocol."""
     from toolkit.data.catalog import load_part
+    from toolkit.evaluation.score import PROTOCOLS, WIDER_INPUTS, input_choices
     from toolkit.evaluation.score import evaluate_widerface as evaluate
-    from toolkit.evaluation.widerface import write_detections
-    from toolkit.inference.backend import DetectSettings
+    from toolkit.evaluation.widerface import check_writable, write_detections
     from toolkit.networks import open_model
 
     if bool(model) == bool(detections):
         raise InputError("name a network with --model or finished detections with --detections, one of them")
-    settings = DetectSettings(conf, 0.45, nms, resize, fit, parse_size(size), clip=False)
+    settings = _changed(PROTOCOLS["widerface"], conf, iou, nms, resize, fit, size)
     faults = faults_of(strict)
     dataset = load_part(data, split, faults)
-    source = detections or open_model(model, weights)
+    if write is not None:
+        check_writable(write, dataset.files[0])
+    source = detections or open_model(model, weights, names=names)
     evaluation = evaluate(source, dataset, data, settings, protocol, faults)
     skipped = print_intake(dataset.intake) + evaluation.skipped
     if write is not None:
         write_detections(write, evaluation.truth, evaluation.detections)
     if pictures is not None:
         evaluation.draw(pictures)
+    choices = {"split": split or "all"}
+    if not isinstance(source, Path):
+        choices |= input_choices(source.io, replace(settings, long_side=WIDER_INPUTS[protocol]))
     result = {"model": model, "data": data, "split": split, "input": protocol, **evaluation.scores.as_dict()}
     seconds = evaluation.seconds
     rows = [[name, f"{result[name]:.4f}"] for name in ("easy", "medium", "hard")]
@@ -228,20 +275,23 @@ def evaluate_widerface(
         f"scored in {seconds:.2f} s"
     )
     print_answer(
-        {**result, "skipped": as_json_list(skipped), "evaluation_seconds": seconds},
+        {**result, "choices": choices, "skipped": as_json_list(skipped), "evaluation_seconds": seconds},
         as_json,
-        table(f"{model or detections}", ["", "AP"], rows),
+        table(f"{model or detections}", ["", "AP"], rows + _choice_rows(choices)),
     )
     end_in_part(skipped)
 
 
 @app.command("landmarks")
 def evaluate_landmarks(
-    model: Annotated[str, typer.Option(help="A landmark network; not needed with --predictions.")] = "",
+    model: Model = "",
     weights: Weights = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help=".npy of points (faces, points, 2) in pixels, in the order of the data set."),
+        typer.Option(
+            help=".npy of points (faces, points, 2) in pixels, in the order of the data set, in place of a "
+            "network."
+        ),
     ] = None,
     data: DataOption = "wflw98",
     split: Split = "",
@@ -270,7 +320,8 @@ def evaluate_landmarks(
     if scores.left_out:
         print_message(f"{scores.left_out} faces without the points of the {normaliser} length are skipped")
     skipped = print_intake(dataset.intake) + scores.skipped
-    result = {**scores.as_dict(), "skipped": as_json_list(skipped)}
-    rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)]
+    choices = {"split": split or "all", "normaliser": normaliser, "crop": "bounds of the labelled points"}
+    result = {**scores.as_dict(), "choices": choices, "skipped": as_json_list(skipped)}
+    rows = [[k, f"{v:.4f}"] for k, v in result.items() if isinstance(v, float)] + _choice_rows(choices)
     print_answer(result, as_json, table(f"landmarks on {data}", ["", ""], rows))
     end_in_part(skipped)

@@ -10,13 +10,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.answer import as_json_list, end_in_part, print_answer, print_message, table
-from toolkit.cli.options import Json, Model, Size, Strict, Weights, parse_size
+from toolkit.cli.options import (
+    Conf,
+    Fit,
+    Iou,
+    Json,
+    Model,
+    Names,
+    Nms,
+    Resize,
+    Size,
+    Strict,
+    Weights,
+    output_option,
+    parse_size,
+)
 from toolkit.runtime import InputError, progress
 
 if TYPE_CHECKING:
     from toolkit.data.intake import Skipped
 
 app = typer.Typer()
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A picture, a folder, a pattern in quotes ('shots/*.jpg'), a video, the index of a camera, or "
+        "the address of a stream (rtsp://..., http://...)."
+    ),
+]
+Frames = Annotated[int, typer.Option(help="Maximum number of frames of a video, camera or stream; 0: all.")]
 
 
 def _pictures(source: str, strict: bool) -> tuple[list[Path], tuple[Skipped, ...]]:
@@ -35,11 +57,11 @@ def _pictures(source: str, strict: bool) -> tuple[list[Path], tuple[Skipped, ...
 def _copies(source: str, paths: list[Path], output: Path | None) -> list[Path]:
     """Where the annotated copies of pictures go; none without a folder for them. InputError where a copy
     would replace one of the pictures."""
-    from toolkit.pictures import copy_name
+    from toolkit.pictures import common_folder, copy_name
 
     if output is None:
         return []
-    root = Path(source) if Path(source).is_dir() else Path(source).parent
+    root = common_folder(source, paths)
     copies = [output / copy_name(path.relative_to(root)) for path in paths]
     originals = {path.resolve() for path in paths}
     if any(copy.resolve() in originals for copy in copies):
@@ -49,49 +71,53 @@ def _copies(source: str, paths: list[Path], output: Path | None) -> list[Path]:
 
 @app.command()
 def detect(
-    source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
+    source: Source,
     model: Model = "nano-coco",
     weights: Weights = None,
-    conf: Annotated[float, typer.Option(help="Score threshold, 0..1.")] = 0.25,
-    iou: Annotated[float, typer.Option(help="IoU threshold of NMS, 0..1.")] = 0.45,
-    nms: Annotated[str, typer.Option(help="plain or diou (newer darknet's greedynms).")] = "plain",
-    resize: Annotated[str, typer.Option(help="bilinear (OpenCV) or darknet (exact).")] = "bilinear",
-    fit: Annotated[str, typer.Option(help="stretch or letterbox.")] = "stretch",
+    names: Names = None,
+    conf: Conf = 0.25,
+    iou: Iou = 0.45,
+    nms: Nms = "plain",
+    resize: Resize = "bilinear",
+    fit: Fit = "",
     size: Size = "",
-    output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
+    output: Annotated[Path | None, output_option("detections, for a video")] = None,
     coco: Annotated[Path | None, typer.Option(help="COCO results file for the detections.")] = None,
-    frames: Annotated[int, typer.Option(help="Maximum number of video or camera frames; 0: all.")] = 0,
+    frames: Frames = 0,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Detect objects in a picture, a folder, a video or a camera."""
+    """Detect objects in a picture, a folder, a video, a camera or a stream.
+
+    Ctrl-C ends a stream; what was found until then is kept.
+    """
     from toolkit.data.readable import skipped_pictures
     from toolkit.inference.backend import DetectSettings
     from toolkit.inference.results import annotate, as_coco, as_records
     from toolkit.inference.run import annotate_video, run
     from toolkit.networks import open_model
-    from toolkit.pictures import load_image, open_video, save_image
+    from toolkit.pictures import holds_many, load_image, open_video, save_image
     from toolkit.runtime import whole_file
 
-    settings = DetectSettings(conf, iou, nms, resize, fit, parse_size(size))
-    network = open_model(model, weights)
+    settings = DetectSettings(conf, iou, nms, resize, fit or None, parse_size(size))
+    network = open_model(model, weights, names=names)
     skipped: tuple[Skipped, ...] = ()
     begin = time.perf_counter()
     if (video := open_video(source, frames)) is not None:  # a camera has the length 0
         target = (output or Path("detections")) / video.copy_name
         results = annotate_video(network, video, target, frames, settings)
         readable = list(range(len(results)))
-        names = [f"frame {i}" for i in readable]
+        labels = [f"frame {i}" for i in readable]
         print_message(f"wrote {target}")
     else:
         paths, skipped = _pictures(source, strict)
         copies = _copies(source, paths, output)
-        unreadable: dict[int, str] | None = {} if Path(source).is_dir() and not strict else None
+        unreadable: dict[int, str] | None = {} if holds_many(source) and not strict else None
         results = list(progress(run(network, paths, settings, unreadable=unreadable), "pictures", len(paths)))
         skipped += skipped_pictures(paths, unreadable or {})
         readable = [i for i in range(len(paths)) if i not in (unreadable or {})]
         results = [results[i] for i in readable]
-        names = [str(paths[i]) for i in readable]
+        labels = [str(paths[i]) for i in readable]
         for i, boxes in zip(readable, results, strict=True) if copies else ():
             save_image(copies[i], annotate(load_image(paths[i]), boxes, network.io))
     seconds = time.perf_counter() - begin
@@ -99,7 +125,7 @@ def detect(
         rows = [row for i, boxes in zip(readable, results, strict=True) for row in as_coco(boxes, i + 1)]
         with whole_file(coco) as temporary:
             temporary.write_text(json.dumps(rows))
-    records = [(name, as_records(boxes, network.io)) for name, boxes in zip(names, results, strict=True)]
+    records = [(name, as_records(boxes, network.io)) for name, boxes in zip(labels, results, strict=True)]
     lines = [
         [name, d["class"], f"{d['score']:.3f}", " ".join(f"{v:.0f}" for v in d["box"])]
         for name, detections in records
@@ -124,40 +150,41 @@ def detect(
 
 @app.command()
 def landmarks(
-    source: Annotated[str, typer.Argument(help="A picture, a folder, a video, or the index of a camera.")],
+    source: Source,
     detector: Annotated[str, typer.Option(help="Face detector, as --model of detect.")] = "yoloface-100k",
     points: Annotated[
         str, typer.Option(help="A landmark network of the zoo or an exported folder (FOLDER:FORMAT).")
     ] = "landmark106",
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights of the landmark network: a .caffemodel, .param or .pt file.")
-    ] = None,
-    conf: Annotated[float, typer.Option(help="Score threshold of faces, 0..1.")] = 0.5,
-    size: Annotated[str, typer.Option(help="Detector input, one side or WIDTHxHEIGHT.")] = "",
+    weights: Weights = None,
+    names: Names = None,
+    conf: Conf = 0.5,
+    iou: Iou = 0.45,
+    size: Size = "",
     every: Annotated[
         int, typer.Option(help="Interval of face detection in a video, frames; 1: every frame.")
     ] = 30,
     smoothing: Annotated[
         float, typer.Option(help="Cut-off of the smoothing filter for still points in a video, Hz; 0: off.")
     ] = 3.0,
-    output: Annotated[Path | None, typer.Option(help="Folder for annotated pictures or the video.")] = None,
-    frames: Annotated[int, typer.Option(help="Maximum number of video or camera frames; 0: all.")] = 0,
+    output: Annotated[Path | None, output_option("landmarks, for a video")] = None,
+    frames: Frames = 0,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Detect faces and their landmarks in a picture, folder, video or camera.
+    """Detect faces and their landmarks in a picture, folder, video, camera or stream.
 
-    In a video, faces are tracked.
+    In a video, faces are tracked; Ctrl-C ends a stream. --weights is of the landmark network; --names,
+    --conf, --iou and --size are of the detector.
     """
     from dataclasses import replace
 
     from toolkit import faces
     from toolkit.data.readable import skipped_pictures
     from toolkit.networks import open_landmarks, open_model
-    from toolkit.pictures import load_image, load_readable, open_video, save_image
+    from toolkit.pictures import holds_many, load_image, load_readable, open_video, save_image
 
-    settings = replace(faces.FACES, conf=conf, size=parse_size(size))
-    networks = open_model(detector), open_landmarks(points, weights)
+    settings = replace(faces.FACES, conf=conf, iou=iou, size=parse_size(size))
+    networks = open_model(detector, names=names), open_landmarks(points, weights)
     skipped: tuple[Skipped, ...] = ()
     begin = time.perf_counter()
     if (video := open_video(source, frames)) is not None:  # a camera has the length 0
@@ -165,12 +192,12 @@ def landmarks(
         tracking = faces.Tracking(every=every, smoothing=smoothing)
         tracker = faces.FaceTracker(*networks, settings, tracking, video.fps)
         face_lists = faces.annotate_faces_video(tracker, video, target, frames)
-        names = [f"frame {i}" for i in range(len(face_lists))]
+        labels = [f"frame {i}" for i in range(len(face_lists))]
         print_message(f"wrote {target}; the detector ran on {tracker.detections} of {len(face_lists)} frames")
     else:
         paths, skipped = _pictures(source, strict)
         copies = _copies(source, paths, output)
-        unreadable: dict[int, str] | None = {} if Path(source).is_dir() and not strict else None
+        unreadable: dict[int, str] | None = {} if holds_many(source) and not strict else None
         face_lists = []
         for i, path in enumerate(progress(paths, "pictures")):
             picture = load_readable(path, i, unreadable)
@@ -178,11 +205,11 @@ def landmarks(
                 face_lists.append(faces.detect_faces(picture, *networks, settings))
         skipped += skipped_pictures(paths, unreadable or {})
         readable = [i for i in range(len(paths)) if i not in (unreadable or {})]
-        names = [str(paths[i]) for i in readable]
+        labels = [str(paths[i]) for i in readable]
         for i, each in zip(readable, face_lists, strict=True) if copies else ():
             save_image(copies[i], faces.annotate_faces(load_image(paths[i]), each))
     seconds = time.perf_counter() - begin
-    records = [(name, faces.as_records(each)) for name, each in zip(names, face_lists, strict=True)]
+    records = [(name, faces.as_records(each)) for name, each in zip(labels, face_lists, strict=True)]
     rows = [
         [name, f"{face['score']:.3f}", " ".join(f"{v:.0f}" for v in face["box"])]
         for name, each in records

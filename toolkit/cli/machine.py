@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.answer import print_answer, table
-from toolkit.cli.options import Json
+from toolkit.cli.options import Json, output_option
 
 app = typer.Typer()
 
@@ -41,7 +41,7 @@ def doctor(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("exports/demo"),
+    output: Annotated[Path, output_option()] = Path("exports/demo"),
     as_json: Json = False,
 ) -> None:
     """Run the whole chain on a generated data set: curate, ablate, train, export, package, time, report.

@@ -3,22 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from toolkit.runtime import InputError
 
+# One option, one meaning: a name of an option below is used with these texts and types in every command
+# (tests/test_cli.py walks them all).
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
-Model = Annotated[
-    str, typer.Option(help="A network of the zoo, a darknet .cfg, or an exported folder (FOLDER:FORMAT).")
+
+
+def model_option(default: str = "") -> Any:
+    """--model; here and below, `default` is what the command takes where the option is left out."""
+    text = "A network of the zoo, a darknet .cfg, the .pt of a run, or an exported folder (FOLDER:FORMAT)."
+    return typer.Option("--model", help=text, show_default=default or True)
+
+
+def weights_option(default: str = "") -> Any:
+    text = "published, or a file: .weights, .conv.N or .pt; of a landmark network .caffemodel, .param or .pt."
+    return typer.Option("--weights", help=text, show_default=default or True)
+
+
+def data_option(default: str = "") -> Any:
+    return typer.Option("--data", help=DATA, show_default=default or True)
+
+
+def output_option(default: str = "") -> Any:
+    text = "Folder for the results; made where it is missing."
+    return typer.Option("--output", help=text, show_default=default or True)
+
+
+DATA = "A data set by name (a card in datasets/) or by path."
+Data = Annotated[str, typer.Argument(help=DATA)]
+DataOption = Annotated[str, data_option()]
+Model = Annotated[str, model_option()]
+Exports = Annotated[list[Path], typer.Option("--model", help="An exported folder; may be repeated.")]
+Weights = Annotated[str | None, weights_option("published, or those next to the cfg")]
+Names = Annotated[
+    Path | None,
+    typer.Option("--names", help="Class names of a .cfg, one a line (default: a .names file that fits it)."),
 ]
-Weights = Annotated[
-    Path | None, typer.Option(help="A .weights or .pt file (default: the published weights).")
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial", help="Load a darknet weights file as far as it goes; the layer where it ends is said."
+    ),
 ]
 Size = Annotated[
-    str, typer.Option(help="Network input, one side or WIDTHxHEIGHT (default: the network's own).")
+    str, typer.Option("--size", help="Network input, one side or WIDTHxHEIGHT (default: the network's own).")
 ]
+Conf = Annotated[float, typer.Option("--conf", help="Score threshold, 0..1.")]
+Iou = Annotated[float, typer.Option("--iou", help="IoU threshold of NMS, 0..1.")]
+Nms = Annotated[str, typer.Option("--nms", help="plain or diou (newer darknet's greedynms).")]
+Resize = Annotated[str, typer.Option("--resize", help="bilinear (OpenCV) or darknet (exact).")]
+Fit = Annotated[str, typer.Option("--fit", help="stretch or letterbox (default: the network's own).")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Stop with exit code 2 at the first fault instead of skipping it.")
+]
+Split = Annotated[str, typer.Option("--split", help="One split only.")]
 Devices = Annotated[
     list[str],
     typer.Option("--device", help="adb, adb:SERIAL, ssh:user@host[:port] or local; may be repeated."),
@@ -44,17 +87,11 @@ def parse_size(text: str) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[-1])
 
 
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Stop with exit code 2 at the first fault instead of skipping it.")
-]
-
-
 def faults_of(strict: bool) -> Literal["skip", "refuse"]:
     """What readers do about faults, by --strict."""
     return "refuse" if strict else "skip"
 
 
-Data = Annotated[str, typer.Argument(help="A data set by name (a card in datasets/) or by path.")]
 Format = Annotated[
     str,
     typer.Option(
@@ -63,12 +100,6 @@ Format = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing data set.")]
-DataOption = Annotated[str, typer.Option(help="A data set by name (a card in datasets/) or by path.")]
-Split = Annotated[str, typer.Option(help="One split only.")]
-Conf = Annotated[float, typer.Option(help="Score threshold, 0..1.")]
-Nms = Annotated[str, typer.Option(help="plain or diou.")]
-Resize = Annotated[str, typer.Option(help="bilinear or darknet.")]
-Fit = Annotated[str, typer.Option(help="stretch or letterbox.")]
 Pictures = Annotated[Path | None, typer.Option(help="Folder for precision-recall, confusion and failures.")]
 Wish = Annotated[
     str,

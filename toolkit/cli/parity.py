@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.answer import print_answer, print_message, table
-from toolkit.cli.options import Json, Model, Weights, drawable
+from toolkit.cli.options import DataOption, Json, Model, Names, Partial, Split, Weights, drawable
 from toolkit.runtime import InputError
 
 app = typer.Typer(no_args_is_help=True)
@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True)
 def parity_ladder(
     model: Model,
     weights: Weights = None,
+    names: Names = None,
     folder: Annotated[Path | None, typer.Option(help="Exported folder (default: exports/NETWORK).")] = None,
     rungs: Annotated[
         str, typer.Option(help="Formats and openvino, separated by commas (default: all in the folder).")
@@ -26,8 +27,8 @@ def parity_ladder(
     images: Annotated[
         Path | None, typer.Option(help="Picture or folder for the comparison of detections.")
     ] = None,
-    data: Annotated[str, typer.Option(help="Data set on which every rung is scored.")] = "",
-    split: Annotated[str, typer.Option(help="Split of the data set (default: all pictures).")] = "",
+    data: DataOption = "",
+    split: Split = "",
     metric: Annotated[str, typer.Option(help="Metric: coco, voc, darknet or widerface.")] = "coco",
     threads: Annotated[int, typer.Option(help="Threads of each engine in the timing.")] = 1,
     rounds: Annotated[int, typer.Option(help="Timing rounds (one warm-up round is discarded).")] = 30,
@@ -38,7 +39,8 @@ def parity_ladder(
 ) -> None:
     """Compare all formats of an exported network with torch: outputs, detections, score, size, time.
 
-    Exit code 1 if a rung fails; the table shows where the difference begins.
+    With --data every rung is scored as well. Exit code 1 if a rung fails; the table shows where the
+    difference begins.
     """
     from toolkit.export import ladder
     from toolkit.models.detector import Detector
@@ -46,7 +48,7 @@ def parity_ladder(
     from toolkit.pictures import find_images
     from toolkit.samples import photographs
 
-    network = open_model(model, weights)
+    network = open_model(model, weights, names=names)
     if not isinstance(network, Detector):
         raise InputError(f"{model} is already exported: name the network or cfg it was exported from")
     score = None
@@ -74,6 +76,8 @@ def parity_compare(
     first: Annotated[str, typer.Argument(help="First network, as --model, or a darknet reference .npz.")],
     second: Annotated[str, typer.Argument(help="Second network, compared with the first.")],
     weights: Weights = None,
+    names: Names = None,
+    as_far: Partial = False,
     image: Annotated[
         Path | None, typer.Option(help="Input picture (default: a photograph of scikit-image).")
     ] = None,
@@ -90,7 +94,7 @@ def parity_compare(
     from toolkit.export.parity import picture as draw
     from toolkit.networks import compare_networks
 
-    result = compare_networks(first, second, weights, image)
+    result = compare_networks(first, second, weights, image, names, as_far)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         draw(result, tolerance).savefig(picture)

@@ -65,15 +65,17 @@ class MapScores:
         return {
             f"map{100 * self.iou:g}": self.map,
             "protocol": self.protocol,
-            "iou": self.iou,
-            "points": self.points,
-            "difficult": self.difficult,
+            **self.choices(),
             "pictures": self.matches.pictures,
             "per_class": {
                 c.name: {"ap": _known(c.ap), "truths": c.truths, "detections": c.detections}
                 for c in self.per_class
             },
         }
+
+    def choices(self) -> dict[str, Any]:
+        """What the protocol leaves open: IoU of a match, points of the curve, difficult objects."""
+        return {"iou": self.iou, "points": self.points, "difficult": self.difficult}
 
 
 def _known(value: float) -> float | None:
@@ -125,7 +127,7 @@ def darknet(
     detections: Detections,
     iou: float = 0.5,
     points: str = "area",
-    difficult: str = "counted",
+    difficult: str = "dropped",
 ) -> MapScores:
     """What `darknet detector map` prints, from detections above .005 after NMS: one per box *and* class, and
     *not* clipped to the picture (clipping raises the mAP of the published networks by .5 to .8 points).
@@ -135,9 +137,10 @@ def darknet(
     classes, those without an object counting 0.
 
     `points`: "area" (`-points 0`), "11" or "101". `difficult` says what an object of `Truth.ignore` is:
-    "counted": an object as any other (darknet knows no difference); "dropped": absent from the labels, as
-    darknet's voc_label.py leaves them out, so that its detection is wrong; "ignored" (a `difficult=` list in
-    the .data file): absent, and a detection that finds no other object and overlaps it is dropped.
+    "dropped": absent from the labels, as darknet's voc_label.py leaves them out, so that its detection is
+    wrong (the published scores are of such labels); "counted": an object as any other; "ignored" (a
+    `difficult=` list in the .data file): absent, and a detection that finds no other object and overlaps it
+    is dropped.
     Source: validate_detector_map in darknet's detector.c. InputError where there is nothing to find.
     """
     if points not in ("area", "11", "101"):

@@ -45,10 +45,13 @@ class CocoScores:
         }
         return {
             **figures,
-            "max_detections": self.max_detections,
-            "ignored": self.ignored,
+            **self.choices(),
             "per_class": self.per_class,
         }
+
+    def choices(self) -> dict[str, Any]:
+        """What the protocol leaves open: the detections that count, and objects to be ignored."""
+        return {"max_detections": self.max_detections, "ignored": self.ignored}
 
 
 def coco(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from toolkit.evaluation.matching import Matches, match
 from toolkit.evaluation.operating import OperatingPoint
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run
+from toolkit.models.io import ModelIO
 from toolkit.models.network import Detecting
 from toolkit.moved import callable_as
 from toolkit.runtime import InputError, progress
@@ -32,9 +33,33 @@ from toolkit.runtime import InputError, progress
 S = TypeVar("S")
 # What the published scores were made with: no threshold to speak of, boxes as the network gives them.
 PUBLISHED = DetectSettings(conf=0.005, iou=0.45, clip=False)
-METRICS = ("coco", "voc", "darknet", "widerface")
+# The detections that each protocol takes: darknet writes those for VOC and COCO clipped to the picture, and
+# its own `detector map` and the scripts for WIDER FACE do not clip.
+PROTOCOLS = {
+    "coco": replace(PUBLISHED, clip=True),
+    "voc": replace(PUBLISHED, clip=True),
+    "darknet": replace(PUBLISHED, resize="darknet"),
+    "widerface": PUBLISHED,
+}
 # `DetectSettings.long_side` for the network's own input, a long side of 640 px, or each picture's size.
 WIDER_INPUTS = {"own": None, "640": 640, "original": 0}
+
+
+def input_choices(io: ModelIO, settings: DetectSettings) -> dict[str, Any]:
+    """What a score depends on beside the network, the data and the protocol, by name: network input, resize
+    and fit, clipping, threshold, and NMS."""
+    width, height = settings.size or io.input_size
+    own = settings.long_side is None
+    side = f"{settings.long_side} px" if settings.long_side else "of the picture"
+    return {
+        "input_size": f"{width}x{height}" if own else f"long side {side}, padded",
+        "fit": (settings.fit or io.fit) if own else "proportions of the picture",
+        "resize": settings.resize,
+        "clip": settings.clip,
+        "conf": settings.conf,
+        "nms": settings.nms,
+        "nms_iou": settings.iou,
+    }
 
 
 def predict(
@@ -203,7 +228,7 @@ def evaluate(
     Args:
         model: a detector on any engine.
         dataset: labelled pictures.
-        metric: "coco" for AP and AP50; "voc" and "darknet" for mAP50 in points, difficult objects left out;
+        metric: a key of `PROTOCOLS`: "coco" for AP and AP50; "voc" and "darknet" for mAP50 in points;
             "widerface" for easy, medium and hard.
         name: of the data set, for WIDER FACE.
         size: network input (w, h), the network's own unless given.
@@ -214,16 +239,16 @@ def evaluate(
     Raises:
         InputError: the metric is unknown, or as `evaluate_by`.
     """
-    if metric not in METRICS:
-        raise InputError(f"the metric is one of {', '.join(METRICS)}, not {metric!r}")
-    settings = replace(PUBLISHED, size=size, resize="darknet" if metric == "darknet" else "bilinear")
+    if metric not in PROTOCOLS:
+        raise InputError(f"the metric is one of {', '.join(PROTOCOLS)}, not {metric!r}")
+    settings = replace(PROTOCOLS[metric], size=size)
     if metric == "widerface":
         levels = evaluate_widerface(model, dataset, name, settings).scores
         return {level: getattr(levels, level) for level in widerface.SETTINGS}
     if metric == "coco":
         scores = evaluate_by(coco, model, dataset, settings).scores
         return {"AP": float(scores.ap), "AP50": float(scores.ap50)}
-    protocol = voc if metric == "voc" else partial(darknet, difficult="dropped")
+    protocol = voc if metric == "voc" else darknet
     return {"mAP50": 100 * evaluate_by(protocol, model, dataset, settings).scores.map}
 
 

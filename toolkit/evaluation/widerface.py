@@ -19,7 +19,7 @@ from toolkit import boxes as bx
 from toolkit.evaluation.average_precision import average_precision
 from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.matching import best_object
-from toolkit.runtime import InputError, progress, whole_folder
+from toolkit.runtime import InputError, check_place, progress, whole_folder
 
 SETTINGS = ("easy", "medium", "hard")
 _THRESHOLDS = 1000
@@ -164,8 +164,16 @@ def read_detections(folder: str | Path, truth: WiderTruth) -> Detections:
     return Detections(np.concatenate(images), corners, table[:, 4], np.zeros(len(table), np.int64))
 
 
+def check_writable(folder: str | Path, file: str) -> None:
+    """InputError where `write_detections` would replace what is not its own: a folder that is neither empty
+    nor has the event of the picture `file`."""
+    check_place(folder, Path(file).parent.name, "a folder of score files")
+
+
 def write_detections(folder: str | Path, truth: WiderTruth, detections: Detections) -> None:
-    """The files that `read_detections` and the official toolbox read, by falling score."""
+    """The files that `read_detections` and the official toolbox read, by falling score. InputError as
+    `check_writable`."""
+    check_writable(folder, truth.files[0])
     order = np.lexsort((-detections.scores, detections.images))
     bounds = np.searchsorted(detections.images[order], np.arange(len(truth) + 1))
     table = np.column_stack((bx.xyxy_to_xywh(detections.boxes.astype(np.float64)), detections.scores))

@@ -1,33 +1,65 @@
-"""Published files of the seed: downloaded once, checked by sha256."""
+"""Published files of the seed: downloaded once, checked by size and sha256 or git blob id."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import os
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from toolkit.runtime import InputError
+from toolkit.runtime import InputError, whole_file
 
 RAW_HOST = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file of the seed at a fixed commit."""
+    """A file of the seed at a fixed commit.
+
+    Attributes:
+        file: name here, such as `nano-voc/nano-voc.weights`.
+        bytes: size of the file; None where only its blob id is known.
+        sha256: of the content; "" where only the blob id is known.
+        blob: git's id of the file, sha1 of `blob <bytes>\\0` and the content; "" where the sha256 is known.
+        repository, commit, path: where the file is at GitHub.
+    """
 
     file: str
-    bytes: int
+    bytes: int | None
     sha256: str
+    blob: str
     repository: str
     commit: str
     path: str
 
     def url(self, host: str) -> str:
         return f"{host}/{self.repository}/{self.commit}/{self.path}"
+
+    def fault(self, path: Path) -> str:
+        """How a file differs from the published one, such as "its sha256 is not 814fe112..."; "" if it does
+        not."""
+        content = path.read_bytes()
+        if self.bytes is not None and len(content) != self.bytes:
+            return f"it has {len(content)} bytes, the published file has {self.bytes}"
+        if self.sha256 and hashlib.sha256(content).hexdigest() != self.sha256:
+            return f"its sha256 is not {self.sha256[:12]}..."
+        if self.blob and blob_id(content) != self.blob:
+            return f"its git blob id is not {self.blob[:12]}..."
+        return ""
+
+
+def blob_id(content: bytes) -> str:
+    """The id under which git keeps a file.
+
+    >>> blob_id(b"hello\\n")
+    'ce013625030ba8dba906f756967f9e9ca394464a'
+    """
+    header = f"blob {len(content)}\0".encode()
+    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
 
 
 @cache
@@ -38,17 +70,22 @@ def published_files() -> dict[str, PublishedFile]:
     'dog-qiuqiu/MobileNetv2-YOLOV3'
     """
     text = (files("toolkit.models") / "published.csv").read_text()
-    rows = csv.DictReader(text.splitlines())
-    return {
-        row["file"]: PublishedFile(
-            row["file"], int(row["bytes"]), row["sha256"], row["repository"], row["commit"], row["path"]
-        )
-        for row in rows
-    }
+    return {row["file"]: _entry(**row) for row in csv.DictReader(text.splitlines())}
+
+
+def _entry(file: str, bytes: str, **columns: str) -> PublishedFile:
+    return PublishedFile(file, int(bytes) if bytes else None, **columns)
+
+
+def can_fetch(file: str) -> bool:
+    """Whether `fetch` has a place to take a published file from: the folder that TOOLKIT_ZOO names, or the
+    network where it names none."""
+    folder = os.environ.get("TOOLKIT_ZOO")
+    return file in published_files() and (not folder or (Path(folder) / file).is_file())
 
 
 def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
-    """Local path of a published file, checked by sha256.
+    """Local path of a published file, checked by its size and its sha256 or git blob id.
 
     A file is downloaded once and kept in the user's cache, unless the environment variable TOOLKIT_ZOO names
     a folder that has it.
@@ -62,7 +99,7 @@ def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
         Path of the file.
 
     Raises:
-        InputError: unknown file, no network, no answer in time, or a wrong checksum.
+        InputError: unknown file, no network, no answer in time, or a file that is not the published one.
     """
     entry = published_files().get(file)
     if entry is None:
@@ -73,38 +110,42 @@ def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
     if folder:
         path = Path(folder) / file
         if not path.is_file():
-            raise InputError(f"{file} is missing in TOOLKIT_ZOO={folder}: unset TOOLKIT_ZOO to download it")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
             raise InputError(
-                f"{path} differs from the published file: its sha256 is not {entry.sha256[:12]}..."
+                f"{file} is missing in TOOLKIT_ZOO={folder}: put it there, or unset TOOLKIT_ZOO to download "
+                "it"
             )
+        if fault := entry.fault(path):
+            raise InputError(f"{path} differs from the published file: {fault}")
         return path
 
     import pooch
+
+    path = Path(pooch.os_cache("toolkit")) / file
+    if not path.is_file() or entry.fault(path):
+        _download(entry, entry.url(host or os.environ.get("TOOLKIT_ZOO_HOST", RAW_HOST)), path, timeout)
+    return path
+
+
+def _download(entry: PublishedFile, url: str, path: Path, timeout: float) -> None:
+    """Download to `path`, where the file appears if it is the published one."""
+    import pooch
     import requests
 
-    host = host or os.environ.get("TOOLKIT_ZOO_HOST", RAW_HOST)
-    url = entry.url(host)
-    try:
-        path = pooch.retrieve(
-            url,
-            known_hash=f"sha256:{entry.sha256}",
-            fname=Path(file).name,
-            path=pooch.os_cache("toolkit") / Path(file).parent,
-            downloader=pooch.HTTPDownloader(timeout=timeout),
-        )
-    except requests.exceptions.HTTPError as error:
-        status = error.response.status_code if error.response is not None else "nothing"
-        raise InputError(f"cannot download {url}: the server answers {status}") from None
-    except requests.exceptions.Timeout:
-        raise InputError(f"cannot download {url}: no answer in {timeout:g} seconds") from None
-    except (requests.exceptions.RequestException, OSError) as error:
-        raise InputError(
-            f"cannot download {url} ({type(error).__name__}): connect to a network, or set TOOLKIT_ZOO to a "
-            "folder that has the files"
-        ) from None
-    except ValueError:
-        raise InputError(
-            f"the download of {url} differs from the published file (sha256): try again"
-        ) from None
-    return Path(path)
+    print(f"downloading {url} to {path}", file=sys.stderr)
+    with whole_file(path) as temporary:
+        try:
+            pooch.HTTPDownloader(timeout=timeout)(url, str(temporary), None)
+        except requests.exceptions.HTTPError as error:
+            status = error.response.status_code if error.response is not None else "nothing"
+            raise InputError(f"cannot download {url}: the server answers {status}") from None
+        except requests.exceptions.Timeout:
+            raise InputError(f"cannot download {url}: no answer in {timeout:g} seconds") from None
+        except requests.exceptions.RequestException as error:
+            raise InputError(
+                f"cannot download {url} ({type(error).__name__}): connect to a network, or set TOOLKIT_ZOO "
+                "to a folder that has the files"
+            ) from None
+        if fault := entry.fault(temporary):
+            raise InputError(
+                f"the download of {url} differs from the published file: {fault}; try again"
+            ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -283,9 +284,9 @@ def create_model(
 
     Args:
         name: one of `list_models()`, or a spec.
-        weights: None for random weights; "published" for the seed's (downloaded once, checked by sha256); or
-            a file: .weights or .pt for a detector, .caffemodel, .param (ncnn, batch norms folded) or .pt for
-            a landmark network.
+        weights: None for random weights; "published" for the seed's (downloaded once and checked); or a file:
+            .weights or .pt for a detector, .caffemodel, .param (ncnn, batch norms folded) or .pt for a
+            landmark network.
         **changes: changes of the spec, see `toolkit.models.spec.change`, for example `se=False, csp=False,
             width=0.75, input_size=160, classes=["cat", "dog"]`; for a landmark network `points`, `width` and
             `input_size`.
@@ -338,7 +339,7 @@ def _detector(spec: DetectorSpec, weights: str | Path | None, changes: dict[str,
 def load_any_weights(model: SpecDetector, path: str | Path) -> None:
     """Load a darknet .weights file or a .pt state dict into `model`."""
     path = Path(path)
-    if path.suffix == ".weights":
+    if re.search(r"\.weights$|\.conv\.\d+$", path.name):
         load_weights(model, path)
     else:
         load_state(model, path, ".weights or .pt")
@@ -379,9 +380,9 @@ def published_weights(name: str) -> Path:
 
 
 def has_published_weights(name: str) -> bool:
-    """Whether the seed published weights of this network.
+    """Whether the seed published weights of this network; `published_weights` fetches them.
 
-    >>> has_published_weights("nano-voc"), has_published_weights("lite-voc")
+    >>> has_published_weights("nano-voc"), has_published_weights("yolov9")
     (True, False)
     """
     return _weights_file(name) in published_files()
