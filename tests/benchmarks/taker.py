@@ -120,11 +120,12 @@ def compare(wanted, outputs):
     return {"difference": float(np.max(differences))}
 
 
-def last_words(error):
-    """The line of a message that says most."""
-    lines = [line.strip(" >") for line in str(error).splitlines() if any(map(str.isalpha, line))]
-    best = [line for line in lines if "error:" in line] or lines or [type(error).__name__]
-    return best[-1][:300]
+def reason(error, model):
+    """The line of a message that says most, without folders."""
+    text = str(error).replace(model, Path(model).name)
+    lines = [line.strip(" >") for line in text.splitlines() if any(map(str.isalpha, line))]
+    best = ([line for line in lines if "error:" in line] or lines or [type(error).__name__])[-1]
+    return best if len(best) <= 300 else f"{best[:150]} ... {best[-150:]}"
 
 
 if __name__ == "__main__":
@@ -135,5 +136,5 @@ if __name__ == "__main__":
     try:
         result = compare(wanted, globals()[program](Path(model), x, **json.loads(options)))
     except Exception as error:
-        result = {"refused": last_words(error)}
+        result = {"refused": reason(error, model)}
     Path(answer).write_text(json.dumps(result))

@@ -212,11 +212,14 @@ def _case(path: Path, name: str, kind: str, model: TorchNetwork, x: np.ndarray) 
 
 
 def _run_case(path: Path, name: str, kind: str, x: np.ndarray, tolerance: float = 0.0) -> Case:
-    """With the outputs of this project's onnxruntime, which its tests compare with torch's."""
+    """With the outputs of this project's onnxruntime, which its tests compare with torch's; operator by
+    operator, so that an int8 file is computed as it is written."""
     import onnxruntime
 
     case = Case(name, kind, path.rename(path.with_name(f"{name}, {kind}.onnx")), tolerance)
-    session = onnxruntime.InferenceSession(str(case.path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(case.path), options, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {"images": x})
     assert len(outputs[0]), "nothing is detected to compare"
     np.savez(case.arrays, x=x, **dict(zip([o.name for o in session.get_outputs()], outputs, strict=True)))
@@ -343,17 +346,22 @@ def main() -> None:
 
 
 def show(answers: dict[str, dict[str, float | str]], not_tried: dict[str, str]) -> None:
-    """A row per file, a column per program, a number where it was taken; the reasons below."""
+    """A row per program, a column per kind of file: the largest difference, or why one was not taken."""
     reasons: list[str] = []
-    rows: dict[str, list[str]] = {}
-    for row in answers.values():
+    rows: dict[str, dict[str, str]] = {}
+    for name, row in answers.items():
+        kinds: dict[str, list[float | str]] = {}
         for file, answer in row.items():
-            if isinstance(answer, str) and answer not in reasons:
-                reasons.append(answer)
-            cell = f"({reasons.index(answer) + 1})" if isinstance(answer, str) else f"{answer:.0e}"
-            rows.setdefault(file, []).append(cell)
-    console = Console(width=220)
-    console.print(table("", ["file", *answers], [[file, *cells] for file, cells in rows.items()]))
+            kinds.setdefault(file.partition(", ")[2], []).append(answer)
+        rows[name] = {}
+        for kind, group in kinds.items():
+            refusals = [answer for answer in group if isinstance(answer, str)]
+            reasons += [answer for answer in dict.fromkeys(refusals) if answer not in reasons]
+            rows[name][kind] = " ".join(f"({reasons.index(each) + 1})" for each in dict.fromkeys(refusals))
+            rows[name][kind] = rows[name][kind] or f"{max(group):.0e}"
+    console = Console(width=160)
+    columns = next(iter(rows.values()), {})
+    console.print(table("", ["program", *columns], [[name, *cells.values()] for name, cells in rows.items()]))
     for i, reason in enumerate(reasons, 1):
         console.print(f"({i}) {reason}", markup=False)
     for name, reason in not_tried.items():

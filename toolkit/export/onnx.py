@@ -67,7 +67,8 @@ class OnnxSettings:
             operator Mish, which RKNN's toolkit 2.5.0 and OpenVINO 2023.3 do not know; 20 is refused by
             RKNN's toolkit and by onnxruntime 1.16; TensorRT 8.6, which needs a GPU, is documented for 17.
         batch: pictures per call, from 1. None leaves it to the caller, which every program tried takes;
-            RKNN's toolkit then wants `inputs` and `input_size_list`, TensorRT an optimisation profile.
+            OpenCV 4.5.5 still runs one picture a call where there is an [avgpool], RKNN's toolkit wants
+            `inputs` and `input_size_list`, TensorRT an optimisation profile.
         simplify: runs onnxslim over the graph, which needs the extra `simplify`.
 
     Raises:
