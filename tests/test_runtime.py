@@ -1,4 +1,6 @@
 import errno
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -81,3 +83,31 @@ def test_environment_stamp():
     stamp = runtime.environment()
     assert stamp["torch"] == torch.__version__
     assert stamp["cpu"]
+
+
+ENGINES = """
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
+from toolkit.runtime import engine_lines
+
+def speak(i):
+    with engine_lines() as lines:
+        os.write(1, f"engine {i}\\n".encode())
+    return lines
+
+with ThreadPoolExecutor(4) as pool:
+    assert list(pool.map(speak, range(200))) == [[f"engine {i}"] for i in range(200)]
+print("on stdout")
+print("on stderr", file=sys.stderr)
+"""
+
+
+def test_engines_in_threads_leave_the_streams_as_they_were():
+    run = subprocess.run([sys.executable, "-c", ENGINES], capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("on stdout\n", "on stderr\n")
+
+
+def test_engines_may_speak_where_nobody_listens():
+    code = "from toolkit.runtime import engine_lines\nwith engine_lines():\n    print('heard by nobody')\n"
+    run = subprocess.run(["bash", "-c", f'exec "{sys.executable}" -c "$0" >&-', code], stderr=subprocess.PIPE)
+    assert (run.returncode, run.stderr) == (0, b"")

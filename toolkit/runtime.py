@@ -10,6 +10,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -175,10 +176,22 @@ def _notebook_progress(items: Iterable[T], title: str, total: int | None) -> Ite
             handle.update(HTML(""))
 
 
+_ENGINE_LINES = threading.RLock()
+
+
+def _is_open(stream: int) -> bool:
+    try:
+        os.fstat(stream)
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def engine_lines() -> Iterator[list[str]]:
     """What C++ libraries print inside the block is kept off the terminal and off standard output, which
-    belong to the caller. Yields a list that has the lines when the block ends.
+    belong to the caller. Yields a list that has the lines when the block ends. The streams are the whole
+    process's, so one thread at a time is inside.
 
     >>> with engine_lines() as lines:
     ...     _ = os.write(2, b"layer Foo not exists or registered\\n")
@@ -187,11 +200,12 @@ def engine_lines() -> Iterator[list[str]]:
     """
     libc = ctypes.CDLL(None) if os.name == "posix" else ctypes.cdll.msvcrt
     lines: list[str] = []
-    with tempfile.TemporaryFile() as file:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    with _ENGINE_LINES, tempfile.TemporaryFile() as file:
+        for python_stream in (sys.stdout, sys.stderr):
+            if python_stream is not None:  # a service may have none
+                python_stream.flush()
         libc.fflush(None)
-        kept = {stream: os.dup(stream) for stream in (1, 2)}
+        kept = {stream: os.dup(stream) for stream in (1, 2) if _is_open(stream)}
         for stream in kept:
             os.dup2(file.fileno(), stream)
         try:

@@ -45,11 +45,11 @@ class DetectSettings:
         choices = (
             ("nms", self.nms, NMS_KINDS),
             ("resize", self.resize, RESIZES),
-            ("fit", self.fit, tuple(FITS)),
+            ("fit", self.fit, (None, *FITS)),
         )
         for name, value, values in choices:
-            if value is not None and value not in values:
-                raise InputError(f"{name} must be one of {', '.join(values)}, not {value!r}")
+            if value not in values:
+                raise InputError(f"{name} must be one of {', '.join(filter(None, values))}, not {value!r}")
         for name, number in (("conf", self.conf), ("iou", self.iou)):
             if not isinstance(number, (int, float)) or not 0 <= number <= 1:
                 raise InputError(f"{name} must be a number between 0 and 1, not {number!r}")
