@@ -21,7 +21,8 @@ def write_film(path: Path, frames: int = 5, code: str = "mp4v") -> Path:
 
 @contextlib.contextmanager
 def served(folder: Path):
-    """Serves the files of a folder, and at /camera frames without an end, 50 in a second; yields the address
+    """Serves the files of a folder, and at /camera frames without an end, 50 in a second, at /camera/7
+    only so many; yields the address
     and a list of the frames that were sent."""
     sent: list[int] = []
     over = threading.Event()
@@ -45,7 +46,9 @@ def served(folder: Path):
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
             with contextlib.suppress(OSError):
-                while not over.wait(0.02):
+                end = self.path.rpartition("/")[2]
+                last = len(sent) + int(end) if end.isdigit() else None
+                while len(sent) != last and not over.wait(0.02):
                     picture = np.full((48, 64, 3), 5 * len(sent) % 250, np.uint8)
                     data = cv2.imencode(".jpg", picture)[1].tobytes()
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"

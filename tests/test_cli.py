@@ -49,7 +49,8 @@ def test_help_lists_every_command_as_its_file_has_it():
 # An option of one name has one meaning: the same type and help in every command, but for those whose object
 # differs. There, what it is of.
 HOMONYMS = {
-    "--model": {"package": "folders", "device build": "folders"},  # several, which are exported
+    # several, which are exported; one that is made
+    "--model": {"package": "folders", "device build": "folders", "train": "fresh"},
     "--count": {"data curate": "pictures", "data anchors": "anchors"},
     "--fix": {"doctor": "the machine", "data doctor": "a data set"},
     "--format": {"data import": "read", "data prelabel": "written", "time run": "timed"},
@@ -271,7 +272,11 @@ BAD = {
         "expected a darknet weights file",
     ),
     "cfg": (("detect", "a.png", "--model", "bad.cfg", "--weights", "short.weights"), r"\[lstm\] in line 4"),
-    "camera": (("detect", "0", "--model", "yoloface-50k"), "cannot open the camera 0|say how many frames"),
+    "camera": (("detect", "0", "--model", "yoloface-50k"), "cannot open the camera 0"),
+    "a run in place of a network": (
+        ("train", "--model", "run/best.pt", "--data", "toy", "--output", "o"),
+        "to go on from a run: --model NETWORK --weights run/best.pt",
+    ),
     "two references": (("parity", "compare", "a.npz", "b.npz"), "cannot read the darknet reference"),
     "option": (("detect", "a.png", "--speed", "9"), "No such option"),
 }
@@ -601,6 +606,51 @@ def test_ctrl_c_ends_a_stream_and_keeps_it(zoo, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["camera.mp4"]
 
 
+@pytest.mark.parametrize("command", ["detect", "landmarks"])
+def test_a_stream_that_breaks_off_is_told(command, zoo, tmp_path):
+    model = ("--model", "yoloface-50k") if command == "detect" else ("--detector", "yoloface-50k")
+    with served(tmp_path) as (address, _):
+        run = toolkit(
+            *(command, f"{address}/camera/20", *model, "--output", "out", "--frames", "40", "--json"),
+            cwd=tmp_path,
+        )
+        whole = toolkit(command, f"{address}/camera", *model, "--frames", "3", "--json", cwd=tmp_path)
+    assert (run.returncode, whole.returncode) == (3, 0), run.stderr + whole.stderr
+    told = json.loads(run.stdout)
+    count = len(told["results"])
+    assert f"it ended by itself after {count} frames" in told["skipped"][0]["reason"]
+    assert f"it ended by itself after {count} frames" in run.stderr
+    assert (tmp_path / "out" / "20.mp4").is_file()
+    assert len(json.loads(whole.stdout)["results"]) == 3
+
+
+@pytest.mark.parametrize("command", ["detect", "landmarks"])
+def test_files_in_place_of_a_pattern(command, tmp_path):
+    run = toolkit(command, "a.png", "b.png", cwd=tmp_path)
+    assert run.returncode == 2
+    assert "found also 'b.png': put the pattern in quotes, or name the folder" in run.stderr
+
+
+REGION = (
+    "[net]\nwidth=64\nheight=64\n[convolutional]\nfilters=14\nsize=3\nstride=32\npad=1\n"
+    "activation=linear\n[region]\nanchors=1,1,2,2\nnum=2\nclasses=2\nsoftmax=1\n"
+)
+
+
+def test_anchors_of_region_are_in_cells(toy, tmp_path):
+    (tmp_path / "tiny.cfg").write_text(REGION)
+    told = answer("data", "anchors", toy, "--model", "tiny.cfg", cwd=tmp_path)
+    assert told["unit"] == "px of the input"
+    cells = np.array(told["anchors"]) / 32
+    (line,) = told["cfg"]
+    assert line["unit"] == "cells of 32 px"
+    assert [float(side) for side in line["anchors"].split(",")] == pytest.approx(cells.ravel(), abs=1e-4)
+    shown = toolkit("data", "anchors", toy, "--model", "tiny.cfg", cwd=tmp_path)
+    assert "cells of 32 px" in " ".join(shown.stdout.split())
+    wrong = toolkit("data", "anchors", toy, "--model", "tiny.cfg", "--fit", "foo", cwd=tmp_path)
+    assert "fit must be one of" in wrong.stderr
+
+
 def test_patterns_and_files_over_http(zoo, tmp_path, pictures):
     for name in ("s/a10.png", "s/a2.png", "s/t/b.png"):
         save_image(tmp_path / name, pictures["astronaut"])
@@ -700,7 +750,7 @@ def test_defaults_are_the_published_protocols(data, zoo, tmp_path):
     assert told["map50"] != answer(*base, "--difficult", "counted", cwd=tmp_path)["map50"]
     assert told["choices"] == {
         "split": "all",
-        "iou": 0.5,
+        "match_iou": 0.5,
         "points": "area",
         "difficult": "dropped",
         "input_size": "320x320",

@@ -41,7 +41,10 @@ def test_weights_as_far_as_they_go(cfg, tmp_path, capsys):
     with pytest.raises(InputError, match="has no darknet weights: leave --partial out"):
         open_network("landmark106", tmp_path / "net.conv.1", partial=True)
     parity = compare_networks(str(cfg), str(cfg), tmp_path / "net.conv.1", partial=True)
-    assert parity.relative > 0  # what follows is drawn anew for each side
+    assert parity.relative == 0  # what follows is drawn alike
+    for options in ({"weights": tmp_path / "net.conv.1"}, {"partial": True}, {"weights": "published"}):
+        with pytest.raises(InputError, match="and neither side is one: leave"):
+            compare_networks("some/folder", "other/folder:onnx", **options)
 
 
 def test_names_are_told(cfg, tmp_path, capsys):

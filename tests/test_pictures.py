@@ -310,6 +310,11 @@ def test_streams(tmp_path):
                 camera.stop()
         assert frames == 10
         assert len(sent) >= 10
+        assert (film.broke_off, camera.broke_off) == ("", "")
+        short = open_video(f"{address}/camera/7")
+        read = len(list(short))
+        assert 0 < read <= 7
+        assert short.broke_off == f"it ended by itself after {read} frames"
         with pytest.raises(InputError, match="cannot open the stream http.*what it sends is not a video"):
             open_video(f"{address}/none")
     with pytest.raises(
@@ -348,3 +353,26 @@ def test_a_path_of_windows_is_explained(path, words):
         find_images(path)
     with pytest.raises(InputError, match=words.replace("jpg", "mp4")):
         open_video(path.replace("jpg", "mp4"))
+
+
+def test_a_film_that_the_network_cuts_short_is_told(tmp_path):
+    whole = write_film(tmp_path / "whole.avi", 60, "MJPG").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    with served(tmp_path) as (address, _):
+        film, cut = open_video(f"{address}/whole.avi"), open_video(f"{address}/cut.avi")
+        assert (len(list(film)), film.broke_off) == (60, "")
+        if len(cut):
+            count = len(list(cut))
+            assert cut.broke_off == f"it ended after {count} of 60 frames"
+    local = open_video(str(tmp_path / "cut.avi"))
+    list(local)
+    assert local.broke_off == ""  # a file on the disk is as long as it is
+
+
+def test_brackets_in_the_folders_of_a_pattern(tmp_path):
+    folder = tmp_path / "run [1]" / "a"
+    folder.mkdir(parents=True)
+    for name in ("2.png", "10.png", "x.txt"):
+        (folder / name).write_bytes(b"")
+    names = [path.relative_to(tmp_path) for path in find_images(tmp_path / "run [1]" / "**" / "*.png")]
+    assert [str(name) for name in names] == ["run [1]/a/2.png", "run [1]/a/10.png"]

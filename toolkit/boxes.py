@@ -195,7 +195,11 @@ def stretch(size: tuple[int, int], outer: tuple[int, int]) -> Placement:
 
 
 def letterbox(size: tuple[int, int], outer: tuple[int, int]) -> Placement:
-    """The picture keeps its proportions, centred (darknet's letterbox_image, its integer arithmetic)."""
+    """The picture keeps its proportions, centred (darknet's letterbox_image, its integer arithmetic).
+
+    Boxes come back from where the picture is; darknet's correct_yolo_boxes takes half of an odd border as it
+    is and puts them up to half a pixel of the input off.
+    """
     (w, h), (ow, oh) = size, outer
     inner = (ow, h * ow // w) if ow / w < oh / h else (w * oh // h, oh)
     inner = (max(1, inner[0]), max(1, inner[1]))

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from toolkit.export.folder import open_export, split_format
 from toolkit.export.parity import DarknetReference, Parity, layer_parity, probe_input
 from toolkit.inference.preprocess import preprocess
@@ -194,17 +196,18 @@ def compare_networks(
         weights: of the zoo network or cfg among them, as for `open_network`.
         image: what both see; a photograph unless given. A reference has an input of its own.
         names: class names of the cfg among them.
-        partial: load the weights as far as they go.
+        partial: load the weights as far as they go; the layers behind are drawn alike on both sides.
 
     Raises:
-        InputError: a side cannot be opened, both are references, or they are two networks.
+        InputError: a side cannot be opened, both are references, or none of them takes the weights.
     """
     if names is not None and not any(Path(source).suffix == ".cfg" for source in (first, second)):
         raise InputError("--names belongs to a .cfg, and neither network is one")
+    _check_takers((first, second), weights, partial)
     sides: list[Network | DarknetReference] = [
         DarknetReference(source)
         if source.endswith(".npz")
-        else open_network(source, **_options_of(source, weights, names, partial))
+        else _open_alike(source, _options_of(source, weights, names, partial))
         for source in (first, second)
     ]
     ios = [side.io for side in sides if not isinstance(side, DarknetReference)]
@@ -214,6 +217,28 @@ def compare_networks(
     if len(ios) == len(sides):
         x = probe_input(ios[0]) if image is None else preprocess(load_image(image), ios[0])[0][None]
     return layer_parity(sides[0], sides[1], x, (Path(first).name, Path(second).name))
+
+
+def _check_takers(sources: tuple[str, str], weights: str | Path | None, partial: bool) -> None:
+    """InputError for weights that no side of a comparison takes."""
+    zoo = any(source in list_models() for source in sources)
+    cfg = any(Path(source).suffix == ".cfg" for source in sources)
+    if str(weights) == PUBLISHED and not zoo:
+        raise InputError(
+            "published weights belong to a network of the zoo, and neither side is one: leave --weights out"
+        )
+    if (weights is not None or partial) and not (zoo or cfg):
+        option = "--partial" if weights is None else "--weights"
+        raise InputError(
+            f"{option} belongs to a network of the zoo or a .cfg, and neither side is one: leave it out"
+        )
+
+
+def _open_alike(source: str, options: dict[str, Any]) -> Network:
+    """`open_network`, with the same draw for layers that a partial file does not reach."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return open_network(source, **options)
 
 
 def _options_of(

@@ -308,8 +308,14 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
 
 
+def _literal_folders(pattern: str) -> str:
+    """A pattern whose leading folders that are there mean themselves, with brackets in their names too."""
+    folder = next((parent for parent in Path(pattern).parents if parent.is_dir()), Path())
+    return os.path.join(glob.escape(str(folder)), Path(pattern).relative_to(folder))
+
+
 def _matches(pattern: str, suffixes: set[str] | None = None) -> list[Path]:
-    names = sorted(glob.glob(pattern, recursive=True), key=natural)
+    names = sorted(glob.glob(_literal_folders(pattern), recursive=True), key=natural)
     files = [Path(name) for name in names if os.path.isfile(name)]
     return [file for file in files if suffixes is None or file.suffix.lower() in suffixes]
 
@@ -363,6 +369,8 @@ class Video:
         fps: frames per second, 25 where it does not say.
         size: (width, height).
         copy_name: file name of an annotated copy.
+        broke_off: why frames are missing, a sentence: a live one ended by itself, or a stream of known length
+            did so more than a second before its end; "" otherwise.
 
     `len` is the number of frames, 0 where it is not known. InputError for one that cannot be opened.
     """
@@ -381,20 +389,32 @@ class Video:
             int(self.capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(self.capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
         )
+        self.broke_off = ""
+        self._stream = stream
         self._stopped = threading.Event()
 
     def __len__(self) -> int:
         return max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Iterator[Image]:
+        length, count = len(self), 0
         try:
             while not self._stopped.is_set():
                 success, frame = self.capture.read()
                 if not success:
+                    self.broke_off = "" if self._stopped.is_set() else self._loss(count, length)
                     return
+                count += 1
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # type: ignore[misc]
         finally:
             self.capture.release()
+
+    def _loss(self, count: int, length: int) -> str:
+        """What to say of an end after `count` frames. The length may be an estimate, by its duration."""
+        if self.live:
+            return f"it ended by itself after {count} frames"
+        short = self._stream and length - count > self.fps
+        return f"it ended after {count} of {length} frames" if short else ""
 
     def stop(self) -> None:
         """End the frames after the one that is being read."""
@@ -423,7 +443,7 @@ def _opening(source: str | Path | int) -> tuple[Any, ...]:
 def _not_opened(source: str | Path | int) -> str:
     if is_stream(source):
         return (
-            f"cannot open the stream {_without_password(str(source))}: nothing answers there within "
+            f"cannot open the stream {without_password(str(source))}: nothing answers there within "
             f"{_STREAM_TIMEOUT_MS // 1000} s, or what it sends is not a video: check address and network, "
             "and whether another program plays it"
         )
@@ -432,7 +452,8 @@ def _not_opened(source: str | Path | int) -> str:
     return f"cannot open the {kind} {source}: it is missing, in use or of an unknown format{hint}"
 
 
-def _without_password(address: str) -> str:
+def without_password(address: str) -> str:
+    """The address of a stream, for messages."""
     return re.sub(r"://[^/@]*@", "://", address)
 
 
@@ -454,15 +475,13 @@ def _quiet() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def open_video(source: str, frames: int = 0) -> Video | None:
+def open_video(source: str) -> Video | None:
     """The video file, camera (by its index) or stream (by its address) that `source` names; None where it
     names pictures.
 
-    Raises InputError for a camera without a number of `frames`, or where it cannot be opened.
+    Raises InputError where it cannot be opened.
     """
     if source.isdigit() and not Path(source).exists():
-        if not frames:
-            raise InputError("a camera has no end: say how many frames with --frames")
         return Video(int(source))
     return Video(source) if is_stream(source) or is_video(source) else None
 

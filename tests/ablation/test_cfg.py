@@ -115,3 +115,8 @@ def test_a_study_keeps_to_its_cfg(toy, cfg, tmp_path):
         run_study(
             read_plan(stated(toy, cfg, factors={"ema": [0, 0.9]}, budget={"steps": 1})), tmp_path / "study"
         )
+
+
+def test_published_weights_of_a_cfg_are_refused_at_reading(toy, cfg):
+    with pytest.raises(InputError, match="published weights belong to the networks of the zoo"):
+        read_plan(stated(toy, cfg, weights="published"))

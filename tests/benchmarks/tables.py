@@ -326,11 +326,60 @@ def cascade() -> str:
     )
 
 
+def cfgs() -> str:
+    kept = result("darknet_cfgs")
+    if not kept:
+        return ""
+    columns = {"detectors": "detector cfgs", "read": "read", "opencv": "forward equal to OpenCV's reader"}
+    columns |= {"written_and_read_again": "written and read again", "onnx": "onnx equal", "ncnn": "ncnn equal"}
+    rows = {name: entry["counts"] for name, entry in kept["repositories"].items()}
+    rows |= {"different files": kept["files"]}
+    head = ("darknet cfgs, seeded weights", *columns.values())
+    return table(head, ((name, *(str(counts[key]) for key in columns)) for name, counts in rows.items()))
+
+
+def strangers() -> str:
+    kept = result("strangers").get("networks", {})
+    if not kept:
+        return ""
+
+    def cell(facts: Mapping[str, Any]) -> str:
+        share = f"{facts['kept']} of {facts['detections']}" if "kept" in facts else ""
+        share = f"{facts['matched']} of {facts['detections']}" if "matched" in facts else share
+        text = share or f"{facts['relative_difference']:.1e}"
+        return f"{text}, left out" if "fault" in facts else text
+
+    formats = list(dict.fromkeys(fmt for entry in kept.values() for fmt in entry["formats"]))
+    head = ("export --to all: relative difference, or detections kept",)
+    head += tuple(f"{name} ({entry['weights']} weights)" for name, entry in kept.items())
+    return table(head, ((f, *(cell(entry["formats"][f]) for entry in kept.values())) for f in formats))
+
+
+def strangers_training() -> str:
+    figures = result("strangers_training")
+    kept = {name: row for name, row in figures.items() if isinstance(row, dict) and "val_map50" in row}
+    if not kept:
+        return ""
+    head = ("foreign cfgs trained", "epochs", "val mAP50", "test mAP50", "seconds")
+    rows = (
+        (
+            name,
+            f"{row['epochs']:g}",
+            f"{row['val_map50']:.3f}",
+            f"{row['test_map50']:.3f}" if "test_map50" in row else "no test part",
+            f"{row['seconds']:.0f}",
+        )
+        for name, row in kept.items()
+    )
+    return table(head, rows)
+
+
 def measured() -> str:
     """The text between the README's marks."""
     scored = (faces, objects, training, face_training, studies, face_study)
+    foreign = (cfgs, strangers, strangers_training)
     exported = (sizes, rungs, engines, stages, landmarks, cascade, runner, int8)
-    tables = "\n\n".join(filter(None, (make() for make in (*scored, *exported))))
+    tables = "\n\n".join(filter(None, (make() for make in (*scored, *exported, *foreign))))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 
 

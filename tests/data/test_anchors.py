@@ -233,5 +233,5 @@ def test_bad_input_is_one_sentence():
         anchors.fit([(3, 0)], [(1, 1)])
     with pytest.raises(InputError, match=r"no recorded size, the first is '0\.jpg'"):
         anchors.object_sizes(dataset([(0, 0)], [1], [[0, 0, 1, 1]]), (320, 320))
-    with pytest.raises(InputError, match="resize must be"):
+    with pytest.raises(InputError, match="fit must be"):
         anchors.object_sizes(dataset([(9, 9)], [1], [[0, 0, 1, 1]]), (320, 320), "crop")

@@ -15,6 +15,7 @@ from scipy.io import savemat
 from tests.evaluation.retold import wider_ap
 from toolkit.evaluation import widerface
 from toolkit.evaluation.columns import Detections
+from toolkit.evaluation.score import PUBLISHED, evaluate_widerface
 from toolkit.evaluation.widerface import WiderTruth
 from toolkit.runtime import InputError
 
@@ -171,11 +172,22 @@ def test_a_broken_ground_truth_is_named(tmp_path):
         widerface.read_truth(tmp_path)
 
 
+@pytest.mark.parametrize("network_input", ["640", "original"])
+@pytest.mark.parametrize("change", [{"size": (320, 320)}, {"fit": "letterbox"}])
+def test_an_input_of_the_picture_has_no_size_or_fit(network_input, change, tmp_path):
+    from toolkit.data.catalog import load_pictures
+    from toolkit.pictures import save_image
+
+    save_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    part = load_pictures(str(tmp_path))
+    with pytest.raises(InputError, match=f"{network_input}.*leave out --size and --fit"):
+        evaluate_widerface(tmp_path, part, "none", replace(PUBLISHED, **change), network_input)
+
+
 def test_pictures_that_do_not_decode_are_left_out_of_the_truth(data, zoo, tmp_path):
     """The scores are those of the other pictures."""
     from toolkit import create_model
     from toolkit.data.catalog import load
-    from toolkit.evaluation.score import evaluate_widerface
 
     network, few = (
         create_model("yoloface-50k", "published"),

@@ -170,19 +170,19 @@ def test_the_seeds_50k_is_the_same_network_with_other_weights(zoo, tmp_path):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (nn.ReLU6(), "no layer for hardtanh as layers.0 .ReLU6. uses it: export this network to ONNX"),
-        (nn.Hardswish(), "no layer for hardswish as layers.0"),
-        (nn.Upsample(scale_factor=2.0, mode="bilinear"), "no layer for upsample_bilinear2d as layers.0"),
-        (nn.Upsample(size=(20, 30)), "no layer for upsample_nearest2d as layers.0"),
-        (nn.AdaptiveAvgPool2d(2), "no layer for adaptive_avg_pool2d as layers.0"),
-        (nn.Conv2d(3, 4, (1, 3)), "no layer for conv2d as layers.0"),
-        (nn.Conv2d(3, 4, 3, dilation=2), "no layer for conv2d as layers.0"),
-        (nn.MaxPool2d((2, 1)), "no layer for max_pool2d as layers.0"),
-        (nn.ZeroPad2d(1), "no layer for pad as layers.0"),
-        (nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(2)), "no layer for max_pool2d as layers.0.1"),
+        (nn.ReLU6(), "hardtanh as layers.0 .ReLU6. uses it is not written for Caffe here: export .* ONNX"),
+        (nn.Hardswish(), "hardswish as layers.0"),
+        (nn.Upsample(scale_factor=2.0, mode="bilinear"), "upsample_bilinear2d as layers.0"),
+        (nn.Upsample(size=(20, 30)), "upsample_nearest2d as layers.0"),
+        (nn.AdaptiveAvgPool2d(2), "adaptive_avg_pool2d as layers.0"),
+        (nn.Conv2d(3, 4, (1, 3)), "conv2d as layers.0"),
+        (nn.Conv2d(3, 4, 3, dilation=2), "conv2d as layers.0"),
+        (nn.MaxPool2d((2, 1)), "max_pool2d as layers.0"),
+        (nn.ZeroPad2d(1), "pad as layers.0"),
+        (nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(2)), "max_pool2d as layers.0.1"),
     ],
 )
-def test_an_operator_that_caffe_lacks(layer, message, tmp_path):
+def test_an_operator_that_is_not_written_for_caffe(layer, message, tmp_path):
     with pytest.raises(InputError, match=message):
         caffe.export(Branches(layer).eval(), tmp_path, (16, 16))
     assert list(tmp_path.iterdir()) == []
@@ -249,5 +249,5 @@ def test_constant_filters_are_written_and_computed_weights_refused(tmp_path):
     assert output_difference(model.predict(x), opened.predict(x))[0] < 1e-5
     path.write_text(CFG.format(shortcut="weights_type=per_feature"))
     weighted = fold(load_darknet(path))
-    with pytest.raises(InputError, match=r"Caffe has no layer .* \(WeightedShortcut\)"):
+    with pytest.raises(InputError, match=r"\(WeightedShortcut\) uses it is not written for Caffe"):
         caffe.export(weighted, tmp_path, weighted.io.input_size)

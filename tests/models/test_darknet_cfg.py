@@ -3,7 +3,9 @@
 import warnings
 
 import pytest
+import torch
 
+from tests.training.cfgs import BODY, NET, TINY, conv, head, output
 from toolkit.models.darknet.cfg import parse_cfg, parse_cfg_text, read_names
 from toolkit.models.darknet.keys import KEYS
 from toolkit.models.darknet.network import CfgDetector, load_darknet
@@ -152,3 +154,55 @@ def test_more_and_fewer_anchors_than_num_are_read_and_said():
     with pytest.warns(UserWarning, match="read as 2 pairs"):
         model = CfgDetector(parse_cfg_text(text, "a.cfg"))
     assert model.io.heads[0].anchors == ((1, 2), (3, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        (TINY.replace("filters=8", "filters=999999999999", 1), r"line 10: filters=999999999999 .* 65536"),
+        (TINY.replace("size=3", "size=99999999", 1), r"line 10: size=99999999 .* 1024 or less"),
+        (TINY.replace("[upsample]\nstride=2", "[upsample]\nstride=65"), r"\[upsample\] .* 64 or less"),
+        (TINY.replace("width=64", "width=9600000"), r"\[net\] in line 1: width=9600000 .* 16384"),
+        (NET + conv(65536, size=1000) + head(2, "0"), r"line 9: .* need 196,608,000,000 weights"),
+        (f"{NET}{conv(32000, 1) * 4}{output(14)}{head(2, '2,3')}", r"line 33: .* has 3,072,352,000 weights"),
+        (NET + "[empty]\n" * 10001 + head(2, "0"), "too many layers"),
+    ],
+)
+def test_numbers_too_large_for_any_network_are_refused_before_there_is_memory_for_them(text, fact):
+    with pytest.raises(InputError, match=rf"a\.cfg.*{fact}"):
+        CfgDetector(parse_cfg_text(text, "a.cfg"))
+
+
+def test_a_map_too_large_is_refused():
+    route = "[route]\nlayers=-1,-1,-1,-1,-1,-1,-1,-1\n"
+    with pytest.raises(InputError, match=r"\[route\] in line 27: its output of 2097152 channels"):
+        CfgDetector(parse_cfg_text(f"{NET}{conv(8)}{route * 20}{head(2, '0')}", "a.cfg"))
+
+
+def test_the_weights_are_the_first_that_a_seed_gives():
+    """The check of their number draws none."""
+    torch.manual_seed(4)
+    model = CfgDetector(parse_cfg_text(TINY, "a.cfg"))
+    torch.manual_seed(4)
+    assert torch.equal(model.layers[0].conv.weight, torch.nn.Conv2d(3, 8, 3, 2, 1, bias=False).weight)
+
+
+@pytest.mark.parametrize("layer", ["[route]\nlayers=-1,2\n", "[shortcut]\nfrom=2\n", "[reorg]\nstride=2\n"])
+def test_an_input_that_is_no_multiple_of_the_stride_is_named(layer):
+    net = NET.replace("width=64", "width=100")
+    text = f"{net}{BODY}[upsample]\n{layer}{output(14)}{head(2, '2,3')}"
+    with pytest.raises(InputError, match=r"100x64 is not a multiple of .* stride 16: use for example 96x64"):
+        CfgDetector(parse_cfg_text(text, "a.cfg"))
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        (NET + conv(8), r"a network that ends with \[convolutional\] in line 9"),
+        (NET + conv(8) + "[softmax]\n", r"a classifier with \[softmax\] in line 17"),
+        ("[net]\n[gru]\noutput=3\n[softmax]\n", r"\[gru\] in line 2: .* memory"),
+    ],
+)
+def test_what_a_network_without_a_head_is(text, fact):
+    with pytest.raises(InputError, match=rf"a\.cfg.*{fact}"):
+        CfgDetector(parse_cfg_text(text, "a.cfg"))

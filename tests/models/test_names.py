@@ -1,6 +1,7 @@
 """Class names of a cfg: the one file that belongs to it, or none, and which it was."""
 
 import re
+import warnings
 
 import pytest
 
@@ -43,3 +44,13 @@ def test_the_file_that_belongs_to_a_cfg(case, tmp_path, monkeypatch):
         found = find_names(cfg, count)
         assert found.names == tuple(names.split())
         assert re.search(words, found.sentence)
+
+
+def test_only_the_chosen_file_is_warned_of(tmp_path):
+    (tmp_path / "other.names").write_text("a\n\nb\n")
+    (tmp_path / "net.names").write_text(TWO)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert find_names(tmp_path / "net.cfg", 2).names == ("cat", "dog")
+    with pytest.warns(UserWarning, match=r"other\.names: line 2 is blank"):
+        assert find_names(tmp_path / "net.cfg", 3).names == ("a", "class1", "b")

@@ -25,7 +25,7 @@ from toolkit.models.io import HeadIO, ModelIO
 from toolkit.networks import open_model
 from toolkit.runtime import InputError
 from toolkit.training.assign import yolo_layers
-from toolkit.training.checkpoint import load_checkpoint, start_from, trained
+from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, start_from, trained
 from toolkit.training.config import merged_config, read_config, write_config
 from toolkit.training.loader import BatchMaker, PictureCache, Work, letterboxed, network_input
 from toolkit.training.loop import train
@@ -381,3 +381,38 @@ def test_the_command_trains_and_resumes_a_cfg(toy, cfg, tmp_path):
     again = load_darknet(tmp_path / "run" / "best.cfg")
     load_weights(again, tmp_path / "run" / "best.weights")
     assert len(again.io.classes) == 10
+
+
+def test_weights_of_another_network_are_named_as_such_and_leave_no_folder(toy, cfg, tmp_path):
+    """Also where its heads have another number of anchors."""
+    changes = {"classes": list(toy.classes), "input_size": 64}
+    other = Origin("fastest-v2")
+    state = other.build(Detector, **changes).state_dict()
+    save_checkpoint(tmp_path / "zoo.pt", {**other.record(changes), "model": state, "step": 1})
+    for folder in (tmp_path / "run", tmp_path / "there"):
+        if folder.name == "there":
+            folder.mkdir()
+        with pytest.raises(InputError, match="belongs to another one"):
+            train(settings(cfg, weights=str(tmp_path / "zoo.pt")), folder, dataset=toy)
+    assert not (tmp_path / "run").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_no_weights_are_none(cfg):
+    assert read_config({"data": "toy", "model": str(cfg), "weights": ""}).weights is None
+
+
+def test_a_size_that_is_no_multiple_of_the_stride_is_named(toy, cfg):
+    with pytest.raises(InputError, match=r"100x100 is not a multiple of .* stride 16: use for example 96x96"):
+        complete(settings(cfg, size=(100, 100)), toy)
+
+
+def test_anchors_of_weights_are_taken_only_by_heads_with_as_many(toy, cfg, tmp_path):
+    """The body is the same, the one head of the weights has one anchor: those of the network stay."""
+    origin = Origin("one.cfg", text_of(head(2, "2"), filters=7))
+    changes = {"classes": list(toy.classes)}
+    state = origin.build(Detector, **changes).state_dict()
+    save_checkpoint(tmp_path / "one.pt", {**origin.record(changes), "model": state, "step": 1})
+    model = build(complete(settings(cfg, weights=str(tmp_path / "one.pt")), toy))
+    assert torch.equal(model.layers[0].conv.weight, state["layers.0.conv.weight"])
+    assert [len(each.anchors) for each in model.io.heads] == [2, 2]

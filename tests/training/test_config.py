@@ -158,6 +158,8 @@ def test_a_checkpoint_opens_as_what_it_is(tmp_path):
             trained(path, other)
     with pytest.raises(InputError, match="a network for landmarks"):
         open_teacher(str(tmp_path / "landmark106.pt"))
+    with pytest.raises(InputError, match=r"a teacher is trained: .* not 'nets/y3t\.cfg'"):
+        open_teacher("nets/y3t.cfg")
     save_checkpoint(
         tmp_path / "part.pt", {"model_name": "yoloface-50k", "changes": {}, "step": 0, "model": {}}
     )

@@ -14,6 +14,7 @@ from toolkit.models.detector import Detector
 from toolkit.models.spec import KINDS, WrongKind
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
+from toolkit.training.checkpoint import check_published
 from toolkit.training.config import read_config, read_recipe
 from toolkit.training.origin import Origin, read_origin
 from toolkit.training.recipe import DetectionRecipe, first_fault, read_yaml, recipe
@@ -123,6 +124,7 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
         raise InputError(
             f"unknown network {plan.model!r}: expected one of {', '.join(SPECS)}, or a darknet .cfg"
         )
+    check_published(plan.origin, plan.weights)
     if plan.cfg:
         plan.origin.shadow(Detector, **plan.changes)
     if "epochs" in plan.factors:

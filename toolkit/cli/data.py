@@ -208,19 +208,21 @@ def data_anchors(
         viz.anchors_on_boxes(result.sizes, {model: result.own, "found": result.anchors}).savefig(picture)
     for note in result.notes:
         print_message(f"note: {note}")
-    text = ", ".join(f"{w:.1f},{h:.1f}" for w, h in result.anchors)
+    title = "\n".join(f"anchors={line.text} ({line.unit})" for line in result.cfg_lines)
     rows = [[name, f"{f.recall:.4f}", f"{f.mean_iou:.4f}"] for name, f in fits.items()]
     print_answer(
         {
             "input_size": list(io.input_size),
             "anchors": result.anchors.tolist(),
+            "unit": "px of the input",
+            "cfg": [line.as_dict() for line in result.cfg_lines],
             "masks": [list(mask) for mask in result.masks],
             "fits": {name: f.as_dict() for name, f in fits.items()},
             "skipped": as_json_list(skipped),
             "notes": list(result.notes),
         },
         as_json,
-        table(f"anchors={text}", ["anchors", "best possible recall", "mean best IoU"], rows),
+        table(title, ["anchors", "best possible recall", "mean best IoU"], rows),
     )
     end_in_part(skipped)
 

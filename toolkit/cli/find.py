@@ -29,6 +29,7 @@ from toolkit.runtime import InputError, progress
 
 if TYPE_CHECKING:
     from toolkit.data.intake import Skipped
+    from toolkit.pictures import Video
 
 app = typer.Typer()
 Source = Annotated[
@@ -54,6 +55,24 @@ def _pictures(source: str, strict: bool) -> tuple[list[Path], tuple[Skipped, ...
     return paths, others
 
 
+def _check_one_source(context: typer.Context) -> None:
+    """InputError where a shell has put the files in place of a pattern."""
+    if context.args:
+        raise InputError(
+            f"one source is expected, found also {context.args[0]!r}: put the pattern in quotes, or name the "
+            "folder"
+        )
+
+
+def _lost_frames(source: str, video: Video) -> tuple[Skipped, ...]:
+    """The frames that a stream did not give."""
+    from toolkit.data.intake import Skipped
+    from toolkit.pictures import without_password
+
+    reason = f"{video.broke_off}; what came until then is kept"
+    return (Skipped(without_password(source), reason),) if video.broke_off else ()
+
+
 def _copies(source: str, paths: list[Path], output: Path | None) -> list[Path]:
     """Where the annotated copies of pictures go; none without a folder for them. InputError where a copy
     would replace one of the pictures."""
@@ -69,8 +88,9 @@ def _copies(source: str, paths: list[Path], output: Path | None) -> list[Path]:
     return copies
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def detect(
+    context: typer.Context,
     source: Source,
     model: Model = "nano-coco",
     weights: Weights = None,
@@ -89,7 +109,7 @@ def detect(
 ) -> None:
     """Detect objects in a picture, a folder, a video, a camera or a stream.
 
-    Ctrl-C ends a stream; what was found until then is kept.
+    Ctrl-C ends a camera or stream; what was found until then is kept. Exit code 3 if a stream breaks off.
     """
     from toolkit.data.readable import skipped_pictures
     from toolkit.inference.backend import DetectSettings
@@ -99,15 +119,17 @@ def detect(
     from toolkit.pictures import holds_many, load_image, open_video, save_image
     from toolkit.runtime import whole_file
 
+    _check_one_source(context)
     settings = DetectSettings(conf, iou, nms, resize, fit or None, parse_size(size))
     network = open_model(model, weights, names=names)
     skipped: tuple[Skipped, ...] = ()
     begin = time.perf_counter()
-    if (video := open_video(source, frames)) is not None:  # a camera has the length 0
+    if (video := open_video(source)) is not None:  # a camera has the length 0
         target = (output or Path("detections")) / video.copy_name
         results = annotate_video(network, video, target, frames, settings)
         readable = list(range(len(results)))
         labels = [f"frame {i}" for i in readable]
+        skipped = _lost_frames(source, video)
         print_message(f"wrote {target}")
     else:
         paths, skipped = _pictures(source, strict)
@@ -148,8 +170,9 @@ def detect(
     end_in_part(skipped)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def landmarks(
+    context: typer.Context,
     source: Source,
     detector: Annotated[str, typer.Option(help="Face detector, as --model of detect.")] = "yoloface-100k",
     points: Annotated[
@@ -173,8 +196,8 @@ def landmarks(
 ) -> None:
     """Detect faces and their landmarks in a picture, folder, video, camera or stream.
 
-    In a video, faces are tracked; Ctrl-C ends a stream. --weights is of the landmark network; --names,
-    --conf, --iou and --size are of the detector.
+    In a video, faces are tracked; Ctrl-C ends a camera or stream. Exit code 3 if a stream breaks off.
+    --weights is of the landmark network; --names, --conf, --iou and --size are of the detector.
     """
     from dataclasses import replace
 
@@ -183,15 +206,17 @@ def landmarks(
     from toolkit.networks import open_landmarks, open_model
     from toolkit.pictures import holds_many, load_image, load_readable, open_video, save_image
 
+    _check_one_source(context)
     settings = replace(faces.FACES, conf=conf, iou=iou, size=parse_size(size))
     networks = open_model(detector, names=names), open_landmarks(points, weights)
     skipped: tuple[Skipped, ...] = ()
     begin = time.perf_counter()
-    if (video := open_video(source, frames)) is not None:  # a camera has the length 0
+    if (video := open_video(source)) is not None:  # a camera has the length 0
         target = (output or Path("landmarks")) / video.copy_name
         tracking = faces.Tracking(every=every, smoothing=smoothing)
         tracker = faces.FaceTracker(*networks, settings, tracking, video.fps)
         face_lists = faces.annotate_faces_video(tracker, video, target, frames)
+        skipped = _lost_frames(source, video)
         labels = [f"frame {i}" for i in range(len(face_lists))]
         print_message(f"wrote {target}; the detector ran on {tracker.detections} of {len(face_lists)} frames")
     else:

@@ -105,7 +105,7 @@ def export(
         bool,
         typer.Option(
             "--accept-loss",
-            help="Keep files of lower precision that lose over 10 % of float32's detections.",
+            help="Keep files of lower precision that lose over 10 % of float32's detections, or add as many.",
         ),
     ] = False,
     opset: Annotated[
@@ -136,7 +136,8 @@ def export(
         raise InputError(f"{model} is already exported: name the network or cfg it was exported from")
     folder = output or Path("exports") / Path(model).stem
     name = folder.resolve().name  # a run's best.cfg says less
-    formats = ALL if to == ALL else to.split(",") + ["onnx-end2end"] * end2end
+    asked = to.replace(",", " ").split()
+    formats = ALL if asked == [ALL] else asked + ["onnx-end2end"] * end2end
     floats = None if float_layers is None else [part for part in float_layers.split(",") if part]
     parity = export_model(
         network,

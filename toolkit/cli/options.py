@@ -14,9 +14,11 @@ from toolkit.runtime import InputError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
 
 
-def model_option(default: str = "") -> Any:
+MODEL = "A network of the zoo, a darknet .cfg, the .pt of a run, or an exported folder (FOLDER:FORMAT)."
+
+
+def model_option(default: str = "", text: str = MODEL) -> Any:
     """--model; here and below, `default` is what the command takes where the option is left out."""
-    text = "A network of the zoo, a darknet .cfg, the .pt of a run, or an exported folder (FOLDER:FORMAT)."
     return typer.Option("--model", help=text, show_default=default or True)
 
 
@@ -30,7 +32,7 @@ def data_option(default: str = "") -> Any:
 
 
 def output_option(default: str = "") -> Any:
-    text = "Folder for the results; made where it is missing."
+    text = "Folder for the results; created if missing."
     return typer.Option("--output", help=text, show_default=default or True)
 
 
@@ -47,7 +49,7 @@ Names = Annotated[
 Partial = Annotated[
     bool,
     typer.Option(
-        "--partial", help="Load a darknet weights file as far as it goes; the layer where it ends is said."
+        "--partial", help="Load darknet weights as far as they go; the layer where they end is named."
     ),
 ]
 Size = Annotated[

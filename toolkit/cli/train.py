@@ -27,7 +27,10 @@ app = typer.Typer()
 def train(
     output: Annotated[Path, output_option()],
     data: Annotated[str, data_option("toy")] = "",
-    model: Annotated[str, model_option("fastest-v2")] = "",
+    model: Annotated[
+        str,
+        model_option("fastest-v2", "A network of the zoo or a darknet .cfg; a run's own is for --weights."),
+    ] = "",
     recipe: Annotated[
         str,
         typer.Option(help="seed, modern, landmarks or a .yaml file of levers; by the network unless given."),

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from toolkit import boxes as bx
 from toolkit.data.dataset import Dataset
-from toolkit.models.io import ModelIO
+from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError, progress
 
 Sizes = NDArray[np.float32]
@@ -66,7 +66,7 @@ def input_scale(sizes: NDArray[np.integer], input_size: tuple[int, int], resize:
     [[0.25, 0.25]]
     """
     if resize not in bx.FITS:
-        raise InputError(f"resize must be one of {', '.join(bx.FITS)}, not {resize!r}")
+        raise InputError(f"fit must be one of {', '.join(bx.FITS)}, not {resize!r}")
     place = bx.FITS[resize]
     kinds, kind = np.unique(sizes, axis=0, return_inverse=True)
     inner = np.array([place((int(w), int(h)), input_size).inner if w and h else (1, 1) for w, h in kinds])
@@ -338,6 +338,17 @@ def to_heads(anchors: ArrayLike, strides: Sequence[int], rule: str = "even") -> 
     return tuple(masks[int(np.flatnonzero(fine_first == i)[0])] for i in range(len(strides)))
 
 
+@dataclass(frozen=True)
+class CfgLine:
+    """Anchors as a cfg has them."""
+
+    text: str  # of `anchors=`
+    unit: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"anchors": self.text, "unit": self.unit}
+
+
 @dataclass(frozen=True, eq=False)
 class AnchorSearch:
     """Anchors found for a data set, next to a network's own."""
@@ -349,6 +360,37 @@ class AnchorSearch:
     fit: AnchorFit
     masks: tuple[tuple[int, ...], ...]  # per head; empty where the heads cannot share the anchors evenly
     notes: tuple[str, ...] = ()  # sentences about what was out of the ordinary
+    cfg_lines: tuple[CfgLine, ...] = ()  # what a cfg of the network takes
+
+
+def cfg_lines(
+    anchors: ArrayLike, heads: Sequence[HeadIO], masks: Sequence[Sequence[int]]
+) -> tuple[CfgLine, ...]:
+    """The `anchors=` of a cfg: all in one line in px for [yolo] and its kin; for each [region] its own, in
+    cells. Where there are no masks, so that nobody's own are known, all are in px.
+
+    Args:
+        anchors: (a, 2) by rising area, px of the input.
+        heads: of the network.
+        masks: per head, as `to_heads` gives them.
+
+    >>> [line.text for line in cfg_lines([[32, 64]], [HeadIO(32, ((16, 16),), softmax=True)], [[0]])]
+    ['1,2']
+    """
+    anchors = np.asarray(anchors, np.float32)
+    own = [(head.stride, list(mask)) for head, mask in zip(heads, masks, strict=False) if head.softmax]
+    lines = [CfgLine(_cfg_text(anchors[mask] / stride, 4), f"cells of {stride} px") for stride, mask in own]
+    if len(own) < len(heads):
+        lines.insert(0, CfgLine(_cfg_text(anchors, 1), "px of the input"))
+    return tuple(lines)
+
+
+def _cfg_text(sizes: NDArray[np.floating[Any]], digits: int) -> str:
+    return ", ".join(",".join(_number(side, digits) for side in size) for size in sizes.tolist())
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
 
 def search(dataset: Dataset, io: ModelIO, count: int = 0, resize: str = "") -> AnchorSearch:
@@ -370,4 +412,5 @@ def search(dataset: Dataset, io: ModelIO, count: int = 0, resize: str = "") -> A
     anchors = result.anchors
     own_fit, new_fit = (fit(sizes, each, strides) for each in (own, anchors))
     masks = to_heads(anchors, strides) if len(anchors) % len(strides) == 0 else ()
-    return AnchorSearch(sizes, own, anchors, own_fit, new_fit, masks, result.notes)
+    lines = cfg_lines(anchors, io.heads, masks)
+    return AnchorSearch(sizes, own, anchors, own_fit, new_fit, masks, result.notes, lines)

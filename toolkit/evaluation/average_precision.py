@@ -75,7 +75,7 @@ class MapScores:
 
     def choices(self) -> dict[str, Any]:
         """What the protocol leaves open: IoU of a match, points of the curve, difficult objects."""
-        return {"iou": self.iou, "points": self.points, "difficult": self.difficult}
+        return {"match_iou": self.iou, "points": self.points, "difficult": self.difficult}
 
 
 def _known(value: float) -> float | None:

@@ -202,10 +202,14 @@ def evaluate_widerface(
         faults: what a picture that does not decode is: as of `evaluate_by`.
 
     Raises:
-        InputError: the input is unknown, or ground truth or score files are missing.
+        InputError: the input is unknown, settings contradict it, or ground truth or score files are missing.
     """
     if network_input not in WIDER_INPUTS:
         raise InputError(f"the input is one of {', '.join(WIDER_INPUTS)}, not {network_input!r}")
+    if WIDER_INPUTS[network_input] is not None and (settings.size or settings.fit):
+        raise InputError(
+            f"the input {network_input!r} has size and proportions of the picture: leave out --size and --fit"
+        )
     truth = wider_truth(name, dataset)
     skipped: tuple[Skipped, ...] = ()
     if isinstance(source, Path):

@@ -109,7 +109,7 @@ def export(model: TorchNetwork, folder: Path, size: tuple[int, int]) -> list[Pat
 
     `model` has its batch norms folded. The input blob is `images`, the outputs are `map0`, `map1`, ...,
     coarsest first; layers and blobs are named after the torch modules. Raises InputError where the network
-    uses an operator that Caffe lacks. -> the files.
+    uses an operator that is not written here. -> the files.
     """
     net = build(model, size)
     weights, text = folder / "model.caffemodel", folder / "model.prototxt"
@@ -130,9 +130,8 @@ def build(model: TorchNetwork, size: tuple[int, int]) -> Any:
     signature = program.graph_signature
     registered = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     tensors = {**program.constants, **program.state_dict}
-    values: dict[
-        Any, Any
-    ] = {}  # a parameter's or buffer's tensor; a node's blob, or blobs where it gives several
+    # A parameter's or buffer's tensor; a node's blob, or blobs where it gives several.
+    values: dict[Any, Any] = {}
     seen: Counter[str] = Counter()
     for node in nodes:
         if node.op == "placeholder":
@@ -163,7 +162,8 @@ def _shape(node: Any) -> tuple[int, ...]:
 def _unsupported(node: Node) -> InputError:
     name, (path, kind) = str(node.target).removeprefix("aten.").split(".")[0], _module(node)
     return InputError(
-        f"Caffe has no layer for {name} as {path} ({kind}) uses it: export this network to ONNX or NCNN"
+        f"{name} as {path} ({kind}) uses it is not written for Caffe here: "
+        "export this network to ONNX or NCNN"
     )
 
 
@@ -214,7 +214,7 @@ def _add_convolution(
 
 
 def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
-    """Append the layers of one node; -> its blob, or blobs. Raises InputError where Caffe has none."""
+    """Append the layers of one node; -> its blob, or blobs. Raises InputError where none are written here."""
     if node.target is operator.getitem:
         source, index = node.args
         return values[source][index]

@@ -17,10 +17,13 @@ from toolkit.models.decode import Candidates, Floats, decode
 from toolkit.models.io import ModelIO, NetworkIO
 from toolkit.models.network import Detecting, Landmarking, Network, finds_objects, places_landmarks
 
-LIMIT = 0.9  # the least part of float32's detections that a file must keep
+LIMIT = 0.9  # the least part of float32's detections that a file must keep; of new ones it may have 1 - LIMIT
+MARGIN = 0.1  # of the threshold: a score so little below it still counts as found
 POINT_LIMIT = 4  # the largest distance of points, in `NetworkIO.good_error`
 PICTURES = 64
-BEST = 300  # candidates that count where float32 finds nothing
+ENOUGH = 30  # detections on all pictures from which the network's own threshold judges
+BEST = 300  # candidates that count where there are fewer
+BEST_MARGIN = 0.2  # instead of MARGIN then: rounding moves low scores more, in parts of the score
 RIVALS = 1000  # candidates of a picture that go into suppression, the best
 
 Rows = NDArray[np.intp]
@@ -68,16 +71,21 @@ class Cells:
 
 
 def detection_fidelity(model: Detecting, pictures: Floats) -> Fidelity:
-    """Compares by detections above the network's threshold; above the score of float32's `BEST`th candidate
-    where none is.
+    """Compares by detections above the network's threshold; where float32 has fewer than `ENOUGH`, above the
+    score of its `BEST`th candidate.
 
-    A detection is kept where the file gives the same box (IoU above .5) and class in the same cell with half
-    the threshold or more, so that scores which rounding moves across the threshold do not count; how far
-    they move on average is the score change. The file's own detections that float32 does not give so are
-    new. (Cells are compared because the one that wins a suppression may be another one each time.)
+    A detection is kept where the file gives the same box (IoU above .5) and class in the same cell with a
+    score above the threshold less a margin, `MARGIN` of it (0.225 for 0.25) or `BEST_MARGIN`, so that a score
+    which rounding moves across the threshold does not count as lost; how far scores move on average is the
+    score change. The file's own detections above the threshold that float32 does not give so are new. (Cells
+    are compared because the one that wins a suppression may be another one each time.)
+
+    A file is at fault that keeps less than `LIMIT` of float32's detections, or that has more new ones than
+    1 - `LIMIT` of their number.
     """
     maps = [model.predict(x[None]) for x in pictures]
-    threshold = _threshold(maps, model.io)
+    threshold, margin = _threshold(maps, model.io)
+    least = threshold - margin
 
     def compare(opened: Network) -> Comparison:
         assert finds_objects(opened)
@@ -89,12 +97,13 @@ def detection_fidelity(model: Detecting, pictures: Floats) -> Fidelity:
             here, there = Cells.of(reference, model.io), Cells.of(outputs, model.io)
             rows, own = here.detections(threshold), there.detections(threshold)
             total += len(rows)
-            kept += int(there.has(here, rows, threshold / 2).sum())
-            new += int((~here.has(there, own, threshold / 2)).sum())
+            kept += int(there.has(here, rows, least).sum())
+            new += int((~here.has(there, own, least)).sum())
             changes += float((there.all.scores[rows] - here.all.scores[rows]).sum())
         facts = {
             "pictures": len(pictures),
             "threshold": threshold,
+            "margin": margin,
             "detections": total,
             "kept": kept,
             "lost": total - kept,
@@ -102,24 +111,35 @@ def detection_fidelity(model: Detecting, pictures: Floats) -> Fidelity:
             "score_change": changes / max(total, 1),
             "limit": LIMIT,
         }
-        return Comparison(facts, _detection_fault(total, kept, new, threshold))
+        return Comparison(facts, _detection_fault(facts))
 
     return compare
 
 
-def _threshold(maps: list[list[Floats]], io: ModelIO) -> float:
+def _threshold(maps: list[list[Floats]], io: ModelIO) -> tuple[float, float]:
+    """The score above which detections count, and the margin below it."""
     default = io.threshold
     assert default is not None
-    scores = np.concatenate([np.sort(Cells.of(each, io).all.scores)[-BEST - 1 :] for each in maps])
-    best = np.sort(scores)[::-1]
-    return default if best[0] > default else float(best[: BEST + 1][-1])
+    count, best = 0, []
+    for each in maps:
+        cells = Cells.of(each, io)
+        count += len(cells.detections(default))
+        best.append(np.sort(cells.all.scores)[-BEST - 1 :])
+    if count >= ENOUGH:
+        return default, MARGIN * default
+    threshold = min(default, float(np.sort(np.concatenate(best))[-BEST - 1 :][0]))
+    return threshold, BEST_MARGIN * threshold
 
 
-def _detection_fault(total: int, kept: int, new: int, threshold: float) -> str:
-    above = f"float32's {total} detections above {threshold:.2g}"
+def _detection_fault(facts: dict[str, Any]) -> str:
+    total, kept, new = facts["detections"], facts["kept"], facts["new"]
+    above = f"float32's {total} detections above {facts['threshold']:.2g} (margin {facts['margin']:.2g})"
     if kept < LIMIT * total:
-        return f"keeps {kept} of {above}, which is {kept / total:.0%} and not at least {LIMIT:.0%}"
-    return f"finds {new} besides {above}" if new > total else ""
+        return f"keeps {kept} of {above}, which is {kept / total:.1%} and not at least {LIMIT:.0%}"
+    if new > (1 - LIMIT) * total:
+        share = f"{new / total:.1%}" if total else "more"
+        return f"finds {new} besides {above}, which is {share} and not at most {1 - LIMIT:.0%}"
+    return ""
 
 
 def point_fidelity(model: Landmarking, pictures: Floats) -> Fidelity:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from toolkit.export.registry import FORMATS
-from toolkit.models.io import NetworkIO, read_io
+from toolkit.models.io import HeadIO, LandmarkIO, ModelIO, NetworkIO, read_io
 from toolkit.models.network import Network
 from toolkit.runtime import InputError, whole_file
 
@@ -29,6 +29,19 @@ class FileFacts:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_keys(folder: Path, io: Mapping[str, Any]) -> None:
+    """InputError where the io of a spec.json, or one of its heads, has a key of a newer version."""
+    parts: list[tuple[str, Mapping[str, Any], type]] = [("io", io, LandmarkIO if "points" in io else ModelIO)]
+    parts += [("a head", head, HeadIO) for head in io.get("heads", ())]
+    for place, part, kind in parts:
+        unknown = sorted(set(part) - {each.name for each in fields(kind)})
+        if unknown:
+            raise InputError(
+                f"{folder / 'spec.json'} has {unknown[0]!r} in {place}, which this version does not know: "
+                "update it"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class Exported:
                 raise InputError(
                     f"{folder} holds the format {unknown[0]}, which this version does not know: update it"
                 )
+            _check_keys(folder, spec["io"])
             exported = cls(
                 folder,
                 str(spec["name"]),

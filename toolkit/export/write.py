@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +49,9 @@ def export_model(
 ) -> dict[str, Any]:
     """Writes a network in several formats into one folder, every file compared with torch.
 
-    A format that fails is left out, and the result says why; the others are written. The folder appears whole
-    or not at all. It replaces an older export, never another folder, and keeps that one's timings, and its
+    A format that fails is left out, and the result says why; the others are written. What cannot succeed, for
+    want of a package or of pictures, is said in a warning before work begins. The folder appears whole or not
+    at all. It replaces an older export, never another folder, and keeps that one's timings, and its
     threshold where name and io are the same.
 
     Files of lower precision are judged by what they find on the calibration pictures, or on sample
@@ -59,8 +61,7 @@ def export_model(
         model: a detector or a landmark network in torch.
         output: the folder, which also gets spec.json and parity.json.
         formats: names in `FORMATS`, or "all" for those that fit the network; landmark networks have every
-            format but those for detectors alone. Of "all" those that need pictures are left out where none
-            are given.
+            format but those for detectors alone.
         size: network input (w, h), the network's own unless given.
         calibration: pictures for int8 formats, a folder, a .txt list or paths (`calibration_inputs`); for
             landmark networks faces cut out (`toolkit.faces.cut`).
@@ -90,11 +91,14 @@ def export_model(
     check_place(output, "spec.json", "an exported network")
     if detection_output:
         ncnn.check_detection_output(model.io)
-    parity = {fmt: {"fault": fault} for fmt, fault in _known_faults(chosen, calibration is not None).items()}
-    possible = [fmt for fmt in FORMATS if fmt in chosen and fmt not in parity]
-    if parity and (strict or not possible or formats != ALL):
-        raise InputError(_sentence(faults_of(parity)))
+    known = _known_faults(chosen, calibration is not None)
+    parity: dict[str, dict[str, Any]] = {fmt: {"fault": fault} for fmt, fault in known.items()}
+    possible = [fmt for fmt in FORMATS if fmt in chosen and fmt not in known]
+    if known and (strict or not possible):
+        raise InputError(_sentence(known))
     check_method(method)
+    if known:
+        warnings.warn(f"left out: {_sentence(known)}", stacklevel=2)
     io = model.io.with_size(size or model.io.input_size)
     samples = _samples(io, calibration)
     model = model.eval()
@@ -142,7 +146,16 @@ def faults_of(parity: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _sentence(faults: Mapping[str, str]) -> str:
-    return "; ".join(f"{fmt} {fault}" for fmt, fault in faults.items())
+    """All faults, each once.
+
+    >>> _sentence({"onnx-int8": "needs pictures", "mnn": "failed: no room", "mnn-int8": "needs pictures"})
+    'each of onnx-int8, mnn-int8 needs pictures; mnn failed: no room'
+    """
+    formats: dict[str, list[str]] = {}
+    for fmt, fault in faults.items():
+        formats.setdefault(fault, []).append(fmt)
+    subjects = [f"each of {', '.join(names)}" if len(names) > 1 else names[0] for names in formats.values()]
+    return "; ".join(f"{subject} {fault}" for subject, fault in zip(subjects, formats, strict=True))
 
 
 def _chosen(model: TorchNetwork, formats: Sequence[str] | str) -> list[str]:

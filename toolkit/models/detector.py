@@ -18,18 +18,21 @@ from toolkit.models.spec import DetectorSpec
 
 
 class Detector(TorchNetwork, FromMaps):
-    """Base of every torch detector here. `forward(x)`: (N, 3, H, W) in 0..1 -> list of raw head maps
+    """Base of every torch detector here. `forward(x)`: (N, channels, H, W) in 0..1 -> list of raw head maps
     (N, A * (5 + C), H / stride, W / stride), coarsest first."""
 
     io: ModelIO
+    output_names: Sequence[str]  # of the module that gives each map, in the order of the maps
 
     def decode(self, maps: Sequence[Tensor] | Sequence[Floats], conf: float = 0.25) -> list[Candidates]:
         """Raw head maps -> boxes above `conf` in each picture, before suppression; see `decode.decode`."""
         return decode(maps, self.io, conf)
 
     def output_layers(self) -> list[ConvBNAct]:
-        """The convolution that gives each map, in the order of the maps."""
-        raise NotImplementedError
+        """The convolution that gives each map, in the order of the maps; a map that is something else, as a
+        cfg may have it, is left out."""
+        layers = [self.get_submodule(name) for name in self.output_names]
+        return [layer for layer in layers if isinstance(layer, ConvBNAct)]
 
 
 class DetectionHead(nn.Module):
@@ -127,6 +130,7 @@ class SpecDetector(Detector):
             detection = DetectionHead(spec, head, c, c_tap, c_lateral)
             self.heads.append(detection)
             c_tap = detection.tap_channels
+        self.output_names = [f"heads.{i}.out" for i in range(len(self.heads))]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         x = self.stem(x)
@@ -147,9 +151,6 @@ class SpecDetector(Detector):
             raw, x = head(x) if first else head(x, laterals[head_stride])
             maps.append(raw)
         return maps
-
-    def output_layers(self) -> list[ConvBNAct]:
-        return [head.out for head in self.heads if isinstance(head, DetectionHead)]
 
 
 def calibrate(model: Detector, images: Sequence[NDArray[np.uint8]]) -> Detector:

@@ -26,6 +26,17 @@ def channels_of(channel_order: str) -> int:
     return 1 if channel_order == "GRAY" else 3
 
 
+def check_multiple(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Return `size` (w, h) px; raise InputError unless both sides are positive multiples of the stride."""
+    if any(side <= 0 or side % stride for side in size):
+        width, height = (max(1, round(side / stride)) * stride for side in size)
+        raise InputError(
+            f"the input size {size[0]}x{size[1]} is not a multiple of this network's stride {stride}: use "
+            f"for example {width}x{height}"
+        )
+    return size
+
+
 class NetworkIO(Protocol):
     """How to feed a network, and what its outputs are.
 
@@ -173,13 +184,7 @@ class ModelIO:
 
     def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return `size` (w, h); raise InputError unless both sides are positive multiples of the stride."""
-        if any(side <= 0 or side % self.stride for side in size):
-            raise InputError(
-                f"the input size {size[0]}x{size[1]} is not a multiple of this network's stride "
-                f"{self.stride}: use for example {max(1, round(size[0] / self.stride)) * self.stride}"
-                f"x{max(1, round(size[1] / self.stride)) * self.stride}"
-            )
-        return size
+        return check_multiple(size, self.stride)
 
     def with_size(self, size: tuple[int, int]) -> ModelIO:
         """The same network with inputs of `size` (w, h); InputError as in `check_size`."""

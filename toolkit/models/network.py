@@ -26,7 +26,7 @@ class Network(Protocol):
     def io(self) -> NetworkIO: ...
 
     def predict(self, x: Floats) -> list[Floats]:
-        """float32 (N, 3, H, W) -> raw outputs, N rows each."""
+        """float32 (N, channels, H, W) -> raw outputs, N rows each."""
         ...
 
 
@@ -37,11 +37,11 @@ class Detecting(Protocol):
     def io(self) -> ModelIO: ...
 
     def predict(self, x: Floats) -> list[Floats]:
-        """float32 (N, 3, H, W) -> raw head maps (N, A * (5 + C), h, w), coarsest first."""
+        """float32 (N, channels, H, W) -> raw head maps (N, A * (5 + C), h, w), coarsest first."""
         ...
 
     def find(self, x: Floats, settings: Suppression) -> list[Boxes]:
-        """float32 (N, 3, H, W) -> detections of each picture, boxes xyxy relative to the input."""
+        """float32 (N, channels, H, W) -> detections of each picture, boxes xyxy relative to the input."""
         ...
 
     def concurrency(self) -> AbstractContextManager[int]:
@@ -75,7 +75,7 @@ class ShowsLayers(Protocol):
     """A network that shows its inner feature maps, for comparison layer by layer."""
 
     def layer_outputs(self, x: Floats) -> list[Floats]:
-        """Output of every convolution after its activation, in running order, for x (1, 3, H, W)."""
+        """Output of every convolution after its activation, in running order, for x (1, channels, H, W)."""
         ...
 
 
@@ -92,7 +92,7 @@ class FromMaps:
     """Mixin that completes a detector with raw maps: `find` by the one decoding, one call at a time."""
 
     def find(self: GivesMaps, x: Floats, settings: Suppression) -> list[Boxes]:
-        """float32 (N, 3, H, W) -> detections of each picture, boxes xyxy relative to the input."""
+        """float32 (N, channels, H, W) -> detections of each picture, boxes xyxy relative to the input."""
         return [suppress(each, settings) for each in decode(self.predict(x), self.io, settings.conf)]
 
     def concurrency(self) -> AbstractContextManager[int]:
@@ -101,7 +101,7 @@ class FromMaps:
 
 
 class TorchNetwork(nn.Module):
-    """Base of every torch network here. `forward(x)`: (N, 3, H, W) -> list of outputs."""
+    """Base of every torch network here. `forward(x)`: (N, channels, H, W) -> list of outputs."""
 
     io: NetworkIO
 
@@ -155,7 +155,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def infer(model: nn.Module, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Outputs of a torch network for float32 (N, 3, H, W), in evaluation mode and without gradients."""
+    """Outputs for float32 (N, channels, H, W), in evaluation mode and without gradients."""
     with evaluating(model), torch.inference_mode():
         like = next(model.parameters())
         batch = torch.from_numpy(x).to(like.device, like.dtype)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from toolkit.models.darknet.stored import is_partial
 from toolkit.models.darknet.weights import load_weights
 from toolkit.models.detector import SpecDetector
 from toolkit.models.landmarks import (
@@ -339,7 +339,7 @@ def _detector(spec: DetectorSpec, weights: str | Path | None, changes: dict[str,
 def load_any_weights(model: SpecDetector, path: str | Path) -> None:
     """Load a darknet .weights file or a .pt state dict into `model`."""
     path = Path(path)
-    if re.search(r"\.weights$|\.conv\.\d+$", path.name):
+    if path.suffix == ".weights" or is_partial(path):
         load_weights(model, path)
     else:
         load_state(model, path, ".weights or .pt")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.darknet.names import find_names
-from toolkit.models.darknet.stored import Loaded, stored_layers
+from toolkit.models.darknet.stored import Loaded, is_partial, stored_layers
 from toolkit.models.darknet.weights import Header, load_weights
 from toolkit.models.detector import Detector
 from toolkit.models.landmarks import LandmarkNet
@@ -119,12 +118,8 @@ def start_from(kind: type[N], origin: Origin, weights: str, partial: bool = Fals
     Raises:
         InputError: the weights cannot be read or belong to another network.
     """
-    if weights == "published" and origin.cfg:
-        raise InputError(
-            f"published weights belong to the networks of the zoo: name a .weights file of {origin.name}, or "
-            "a partial one such as .conv.15"
-        )
-    cut = re.search(r"\.conv\.\d+$", weights) is not None
+    check_published(origin, weights)
+    cut = is_partial(weights)
     if (cut or weights.endswith(".weights")) and origin.task == "detection":
         return _from_darknet(kind, origin, Path(weights), partial or cut)
     if partial:
@@ -134,6 +129,15 @@ def start_from(kind: type[N], origin: Origin, weights: str, partial: bool = Fals
     if weights == "published" or weights.endswith((".weights", ".caffemodel", ".param")):
         return Start(origin.build(kind, weights=weights))
     return Start(trained(weights, kind))
+
+
+def check_published(origin: Origin, weights: str | None) -> None:
+    """InputError for the published weights of a cfg."""
+    if weights == "published" and origin.cfg:
+        raise InputError(
+            f"published weights belong to the networks of the zoo: name a .weights file of {origin.name}, or "
+            "a partial one such as .conv.15"
+        )
 
 
 def _from_darknet(kind: type[N], origin: Origin, path: Path, partial: bool) -> Start[N]:
@@ -181,7 +185,13 @@ def open_teacher(name: str) -> Detector:
     """A detector of the zoo with its published weights, or the best of a run's folder."""
     if name in SPECS and has_published_weights(name):
         return Origin(name).build(Detector, weights="published")
-    return trained(Path(name) / "best.pt" if Path(name).is_dir() else name, Detector)
+    path = Path(name) / "best.pt" if Path(name).is_dir() else Path(name)
+    if path.suffix != ".pt":
+        known = ", ".join(each for each in SPECS if has_published_weights(each))
+        raise InputError(
+            f"a teacher is trained: expected one of {known}, a run's folder or its best.pt, not {name!r}"
+        )
+    return trained(path, Detector)
 
 
 def fitting(source: TorchNetwork, model: TorchNetwork) -> dict[str, Tensor]:
@@ -194,17 +204,23 @@ def fitting(source: TorchNetwork, model: TorchNetwork) -> dict[str, Tensor]:
     }
 
 
-def transfer(model: Detector, start: Start[Detector], weights: str) -> None:
-    """Copy into `model` what fits of a trained network: all tensors of the same name and shape, and of the
-    outputs the boxes, the objectness and the classes of the same name. `weights` is for messages."""
-    source = start.network
-    outputs = output_keys(model)
-    inner = {key: value for key, value in fitting(source, model).items() if key not in outputs | start.fresh}
+def inner_tensors(model: Detector, start: Start[Detector], weights: str) -> dict[str, Tensor]:
+    """The trained tensors that fit `model`, without those of its outputs. InputError where none does:
+    `weights`, as the message names them, are another network's."""
+    left = output_keys(model) | start.fresh
+    inner = {key: value for key, value in fitting(start.network, model).items() if key not in left}
     if not any(value.is_floating_point() for value in inner.values()):
         raise InputError(
             f"nothing of {weights} fits the network: it belongs to another one, leave out the weights"
         )
-    model.load_state_dict(inner, strict=False)
+    return inner
+
+
+def transfer(model: Detector, start: Start[Detector], weights: str) -> None:
+    """Copy into `model` what fits of a trained network: all tensors of the same name and shape, and of the
+    outputs the boxes, the objectness and the classes of the same name. `weights` is for messages."""
+    source = start.network
+    model.load_state_dict(inner_tensors(model, start, weights), strict=False)
     places = {name: i for i, name in enumerate(source.io.classes)}
     pairs = [(i, places[name]) for i, name in enumerate(model.io.classes) if name in places]
     for layer, other, head in zip(

@@ -103,6 +103,8 @@ def _read(data: dict[str, Any], levers: Mapping[str, Any]) -> Config:
         data |= {"model": origin.name, "cfg": origin.cfg, "names": origin.names}
     if sentence:
         data["notes"] = {**data.get("notes", {}), "names": sentence}
+    if data.get("weights") == "":
+        data["weights"] = None
     if data.get("partial") and not data.get("weights"):
         raise InputError("--partial is about the weights to start from: name them with --weights")
     chosen = read_recipe(data.pop("recipe", default_recipe(model)), origin, levers)

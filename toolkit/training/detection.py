@@ -24,7 +24,7 @@ from toolkit.models.darknet.write import save_darknet
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError, seed_everything
 from toolkit.training.assign import yolo_layers
-from toolkit.training.checkpoint import Start, open_teacher, start_from, transfer
+from toolkit.training.checkpoint import Start, inner_tensors, open_teacher, start_from, transfer
 from toolkit.training.config import Config
 from toolkit.training.darknet_norm import use_darknet_norm
 from toolkit.training.distill import check_teacher, distill_loss
@@ -76,7 +76,7 @@ def fitting_anchors(
         start: the network of `config.weights`.
     """
     own = own_anchors(network)
-    if start and config.anchors == "auto" and start.whole and start.network.io.classes == network.io.classes:
+    if start and config.anchors == "auto" and start.whole and _same_outputs(start.network, network):
         theirs = own_anchors(start.network)  # its boxes continue as they are
         return (None if theirs == own else theirs), ""
     if config.anchors == "keep":
@@ -89,6 +89,14 @@ def fitting_anchors(
     fitted = anchor_tools.fitted(sizes, len(own))
     pixels: list[list[float]] = [[max(1, round(float(side))) for side in size] for size in fitted.anchors]
     return pixels, " ".join(fitted.notes)
+
+
+def _same_outputs(network: Detector, other: Detector) -> bool:
+    """Whether two networks have the same classes, and heads with as many anchors."""
+    (classes, counts), others = (
+        (each.io.classes, [len(head.anchors) for head in each.io.heads]) for each in (network, other)
+    )
+    return (classes, counts) == others
 
 
 def own_anchors(network: Detector) -> list[list[float]]:
@@ -199,11 +207,10 @@ class DetectionTask:
         origin = config.origin
         network = origin.shadow(Detector, **changes)
         check_trainable(config, network)
-        start = (
-            start_from(Detector, origin, config.weights, config.partial)
-            if config.weights is not None
-            else None
-        )
+        start = None
+        if config.weights:
+            start = start_from(Detector, origin, config.weights, config.partial)
+            inner_tensors(network, start, config.weights)
         chosen = choose_parts(config, match_classes(dataset, network.io.classes))
         notes = {**config.notes, "classes": _class_notes(network, dataset, start), "validation": chosen.note}
         if "input_size" not in changes:
@@ -213,6 +220,8 @@ class DetectionTask:
             anchors, notes["anchors"] = fitting_anchors(config, network, chosen.train, start)
             if anchors:
                 changes["anchors"] = anchors
+        if config.teacher:
+            check_teacher(network.io, open_teacher(config.teacher).io)
         notes |= {"weights": start.note if start else "", "cfg": cfg_note(config)}
         if config.data in cards.names() and not cards.card(config.data).mirrored:
             plain = replace(levers.augmentation, flip=0.0)  # a mirrored digit is no digit

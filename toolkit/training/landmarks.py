@@ -218,6 +218,18 @@ def _labelled_parts(config: Config, dataset: Dataset) -> Parts:
     return choose_parts(config, dataset.keep_boxes((labelled_faces(dataset)[:, :, 2] > 0).sum(1) >= 2))
 
 
+def _trained_features(config: Config, model: LandmarkNet) -> dict[str, Tensor]:
+    """The tensors of `config.weights` that fit `model`. InputError where no features do."""
+    assert config.weights is not None
+    fits = fitting(start_from(LandmarkNet, config.origin, config.weights).network, model)
+    if not any(key.startswith("stages") for key in fits):
+        raise InputError(
+            f"nothing of {config.weights} fits {config.model}: it belongs to another network, leave out the "
+            "weights"
+        )
+    return fits
+
+
 class LandmarkTask:
     """Landmark networks, chosen by normalised mean error; see `toolkit.training.tasks.TrainingTask`."""
 
@@ -242,7 +254,9 @@ class LandmarkTask:
                 f"{config.data} has {points} points a face, not {changes['points']}: leave points out of the "
                 "changes in the settings"
             )
-        config.origin.build(LandmarkNet, **changes)
+        network = config.origin.build(LandmarkNet, **changes)
+        if config.weights:
+            _trained_features(config, network)
         parts = _labelled_parts(config, dataset)
         val_set = parts.val
         perfect = evaluation.score_points(labelled_faces(val_set)[:, :, :2], val_set)
@@ -272,13 +286,7 @@ class LandmarkTask:
         nn.init.constant_(model.points.norm.bias, 0.5)  # the middle of the cut
         nn.init.constant_(model.points.norm.weight, 0.1)
         if config.weights:
-            fits = fitting(start_from(LandmarkNet, config.origin, config.weights).network, model)
-            if not any(key.startswith("stages") for key in fits):
-                raise InputError(
-                    f"nothing of {config.weights} fits {config.model}: it belongs to another network, leave "
-                    "out the weights"
-                )
-            model.load_state_dict(fits, strict=False)
+            model.load_state_dict(_trained_features(config, model), strict=False)
         if config.recipe.loss == "gaussian":
             model.spread = nn.Linear(model.points.linear.in_features, model.spec.points)
             nn.init.zeros_(model.spread.weight)

@@ -132,12 +132,12 @@ def train(
         raise InputError(
             f"{config.data} has no labels to train on: it is {len(dataset)} pictures without classes"
         )
-    output.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     if resume:
         config = _resumed(config, output)
     else:
         config = autotuned(task_of(config).complete(config, dataset))
+        output.mkdir(parents=True, exist_ok=True)
         write_config(output / "config.yaml", config)
         _write_json(output / "environment.json", environment())
         for note in config.notes.values():

@@ -12,7 +12,7 @@ import torch
 
 from toolkit.models import create_model, list_models
 from toolkit.models.darknet.adapt import adapt, cfg_text
-from toolkit.models.darknet.cfg import Section, parse_cfg, parse_cfg_text, read_names
+from toolkit.models.darknet.cfg import Section, is_cfg, parse_cfg, parse_cfg_text, read_names
 from toolkit.models.darknet.names import find_names
 from toolkit.models.darknet.network import CfgDetector
 from toolkit.models.io import ModelIO
@@ -48,8 +48,11 @@ class Origin:
         if self.cfg:
             return ModelIO.task
         if self.name not in ZOO:
+            made = Path(self.name).suffix == ".pt" or Path(self.name).is_dir()
+            hint = "; to go on from a run: --model NETWORK --weights run/best.pt" if made else ""
             raise InputError(
-                f"unknown network {self.name!r}: name one of {', '.join(list_models())}, or a darknet .cfg"
+                f"unknown network {self.name!r}: name one of {', '.join(list_models())}, or a darknet "
+                f".cfg{hint}"
             )
         return ZOO[self.name].io.task
 
@@ -112,7 +115,7 @@ def read_origin(
     Raises:
         InputError: the cfg or the names cannot be read or do not fit each other.
     """
-    if not model.endswith(".cfg"):
+    if not is_cfg(model):
         if names:
             raise InputError(f"{model} has its class names: --names belongs to a .cfg, leave it out")
         return Origin(model), ""

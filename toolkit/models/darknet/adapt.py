@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from toolkit.models.darknet.cfg import Section, section_text
-from toolkit.models.darknet.keys import KEYS
+from toolkit.models.darknet.cfg import Section
+from toolkit.models.darknet.cfg import cfg_text as cfg_text
 from toolkit.models.darknet.network import CfgDetector
 from toolkit.models.io import HeadIO
 from toolkit.runtime import InputError
@@ -65,18 +65,6 @@ def adapt(
             changed[index - 1] = _with(changed[index - 1], filters=head.channels(classes))
     _network(changed)
     return changed
-
-
-def cfg_text(sections: Sequence[Section]) -> str:
-    """The text of a cfg, which `parse_cfg_text` reads: without comments and what darknet does not read, each
-    section in its own line, so that messages name the lines of the file that people have."""
-    lines: list[str] = []
-    for section in sections:
-        lines += [""] * (section.line - 1 - len(lines))
-        read = KEYS.get(section.kind, section.options)
-        options = {key: value for key, value in section.options.items() if key in read}
-        lines += section_text(section.kind, options).splitlines()
-    return "\n".join(lines) + "\n"
 
 
 def _network(sections: Sequence[Section]) -> CfgDetector:

@@ -12,19 +12,26 @@ from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.heads import HEADS
 from toolkit.models.darknet.layers import Concat, Reorg, Sam, ScaleChannels, WeightedShortcut
 from toolkit.models.darknet.place import Built, Layers, activation_of, layers_named, plain_activation_of
-from toolkit.models.darknet.windows import convolutional, local_avgpool, maxpool
+from toolkit.models.darknet.windows import (
+    MOST_FLOATS,
+    MOST_PIXELS,
+    convolutional,
+    local_avgpool,
+    maxpool,
+)
 
 # Kinds that stay refused, and why.
-_RECURRENT = "layers with a memory of earlier pictures are not supported"
+RECURRENT = "layers with a memory of earlier pictures are not supported"
 _DENSE = "the fully connected detectors of YOLOv1 are not supported"
 _CLASSIFIER = "a layer of a classifier, which is not supported in a detector"
 REFUSED = {
-    **dict.fromkeys(("crnn", "rnn", "gru", "lstm", "conv_lstm", "history"), _RECURRENT),
+    **dict.fromkeys(("crnn", "rnn", "gru", "lstm", "conv_lstm", "history"), RECURRENT),
     **dict.fromkeys(("detection", "connected", "local", "crop"), _DENSE),
     **dict.fromkeys(("softmax", "cost"), _CLASSIFIER),
     "normalization": "local response normalization is not supported",
     "implicit": "implicit knowledge (YOLOR) is not supported",
 }
+_MOST_UPSAMPLING = 64
 # Options that change the result of a layer and are not implemented: refused unless they have this value.
 UNSUPPORTED = dict.fromkeys(
     (
@@ -41,7 +48,7 @@ def _avgpool(section: Section, layers: Layers) -> Built:
 
 def _upsample(section: Section, layers: Layers) -> Built:
     c, h, w = layers.last
-    stride = section.integer("stride", 2, low=1)
+    stride = section.integer("stride", 2, low=1, high=_MOST_UPSAMPLING)
     if section.real("scale", 1) != 1:
         raise section.fail(f"scale={section.options['scale']} is not supported: expected 1")
     module = nn.Upsample(scale_factor=float(stride), mode="nearest")
@@ -61,6 +68,7 @@ def _concat(section: Section, layers: Layers, groups: int, group: int) -> Built:
     inputs = layers_named(section, "layers", layers)
     parts = [layers.shapes[k + 1] for k in inputs]
     if len({s[1:] for s in parts}) > 1:
+        layers.check_input()
         raise section.fail(f"its inputs differ in size: {', '.join(f'{s[2]}x{s[1]}' for s in parts)}")
     if not 0 <= group < groups or any(s[0] % groups for s in parts):
         raise section.fail(f"groups={groups} group_id={group} do not divide its input channels")
@@ -73,6 +81,7 @@ def _shortcut(section: Section, layers: Layers) -> Built:
     inputs = layers_named(section, "from", layers)
     for k in inputs:
         if layers.shapes[k + 1][1:] != (h, w):
+            layers.check_input()
             size = f"{layers.shapes[k + 1][2]}x{layers.shapes[k + 1][1]}"
             raise section.fail(f"layer {k} gives {size}, expected {w}x{h} here")
     kind = section.options.get("weights_type", "none")
@@ -115,11 +124,12 @@ def _sam(section: Section, layers: Layers) -> Built:
 
 def _reorg(section: Section, layers: Layers) -> Built:
     c, h, w = layers.last
-    stride = section.integer("stride", 1, low=1)
+    stride = section.integer("stride", 1, low=1, high=MOST_PIXELS)
     cubic, reverse = section.kind == "reorg3d", bool(section.integer("reverse", 0))
     # what the channels must be a multiple of in the order of reorg_cpu
     divisor = (stride**4 if cubic else stride**2) if reverse else (1 if cubic else stride**2)
     if c % divisor or (not reverse and (h % stride or w % stride)):
+        layers.check_input()
         raise section.fail(f"stride={stride} does not divide its input, {c} channels of {w}x{h}")
     module = Reorg(stride, cubic, reverse)
     if reverse:
@@ -195,4 +205,11 @@ def build_layer(section: Section, layers: Layers) -> Built:
         raise section.fail(REFUSED[section.kind])
     if section.kind not in BUILDERS:
         raise section.fail(f"unknown layer: expected one of {', '.join((*BUILDERS, *HEADS))}")
-    return BUILDERS[section.kind](section, layers)
+    built = BUILDERS[section.kind](section, layers)
+    channels, height, width = built.shape
+    if channels * height * width > MOST_FLOATS:
+        raise section.fail(
+            f"its output of {channels} channels of {width}x{height} is too large: expected {MOST_FLOATS:,} "
+            "numbers or less"
+        )
+    return built

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -45,7 +45,12 @@ class Section:
         return InputError(f"{self.source}, [{self.kind}] in line {self.line}: {sentence}")
 
     def _number(
-        self, key: str, default: Number | None, low: Number | None, convert: Callable[[str], Number]
+        self,
+        key: str,
+        default: Number | None,
+        low: Number | None,
+        high: Number | None,
+        convert: Callable[[str], Number],
     ) -> Number:
         text = self.options.get(key)
         if text is None:
@@ -59,13 +64,17 @@ class Section:
             raise self.fail(f"{key}={text} is not {kind}") from None
         if low is not None and value < low:
             raise self.fail(f"{key}={text} is too small: expected {low} or more")
+        if high is not None and value > high:
+            raise self.fail(f"{key}={text} is too large: expected {high} or less")
         return value
 
-    def integer(self, key: str, default: int | None = None, low: int | None = None) -> int:
-        return self._number(key, default, low, _integer)
+    def integer(
+        self, key: str, default: int | None = None, low: int | None = None, high: int | None = None
+    ) -> int:
+        return self._number(key, default, low, high, _integer)
 
     def real(self, key: str, default: float | None = None, low: float | None = None) -> float:
-        return self._number(key, default, low, _real)
+        return self._number(key, default, low, None, _real)
 
     def _numbers(self, key: str, convert: Callable[[str], Number]) -> list[Number]:
         values = [part.strip() for part in self.options.get(key, "").split(",")]
@@ -90,6 +99,15 @@ def _lines(path: Path, what: str) -> tuple[list[str], str]:
     except UnicodeError:
         raise InputError(f"cannot read the {what} {path}: expected a text file") from None
     return re.split(r"\r\n|\r|\n", text), encoding
+
+
+def is_cfg(path: str | Path) -> bool:
+    """Whether a file is a darknet cfg, by its name.
+
+    >>> is_cfg("yolov4-tiny.cfg"), is_cfg("yolo-fastest")
+    (True, False)
+    """
+    return Path(path).suffix == ".cfg"
 
 
 def parse_cfg(path: str | Path) -> list[Section]:
@@ -197,3 +215,15 @@ def read_names(path: str | Path) -> tuple[str, ...]:
 def section_text(kind: str, options: Mapping[str, object]) -> str:
     """Text of a section of a cfg."""
     return "\n".join([f"[{kind}]", *(f"{key}={value}" for key, value in options.items())]) + "\n"
+
+
+def cfg_text(sections: Sequence[Section]) -> str:
+    """The text of a cfg, which `parse_cfg_text` reads: without comments and what darknet does not read, each
+    section in its own line, so that messages name the lines of the file that people have."""
+    lines: list[str] = []
+    for section in sections:
+        lines += [""] * (section.line - 1 - len(lines))
+        read = KEYS.get(section.kind, section.options)
+        options = {key: value for key, value in section.options.items() if key in read}
+        lines += section_text(section.kind, options).splitlines()
+    return "\n".join(lines) + "\n"

@@ -116,8 +116,8 @@ def check_extent(
     if loaded.layers and not loaded.cut:
         raise InputError(
             f"{sizes}: it is a partial file of {loaded.layers} layers, the first without weights is "
-            f"{loaded.missing}: start a training from it (toolkit train), or load it with --partial "
-            "(partial=True)"
+            f"{loaded.missing}: `toolkit train --partial` and load_darknet(..., partial=True) load it as far "
+            "as it goes"
         )
     raise InputError(
         f"{sizes}, {-difference:,} more: the file is truncated inside {loaded.missing} or belongs to another "

@@ -35,17 +35,9 @@ class ScaleChannels(nn.Module):
         return scaled
 
 
-class Sam(nn.Module):
+class Sam(ScaleChannels):
     """darknet's [sam], spatial attention (https://arxiv.org/abs/1807.06521): two maps multiplied value by
     value, then an activation."""
-
-    def __init__(self, activation: str = "linear"):
-        super().__init__()
-        self.act = ACTIVATIONS[activation]()
-
-    def forward(self, factors: Tensor, x: Tensor) -> Tensor:
-        scaled: Tensor = self.act(x * factors)
-        return scaled
 
 
 class Reorg(nn.Module):
@@ -91,9 +83,8 @@ class LocalAvgPool(nn.Module):
         self.pad = (0, 0, 0, 0)
         if right <= size // 2 and left == right:
             self.pool = nn.AvgPool2d(size, stride, left, count_include_pad=False)
-        elif (
-            left == 0 and right < stride and right == size - 1
-        ):  # torch's last window may reach over the edge
+        elif left == 0 and right < stride and right == size - 1:
+            # torch's last window may reach over the edge
             self.pool = nn.AvgPool2d(size, stride, 0, ceil_mode=True, count_include_pad=False)
         else:
             self.pad = (left, right, left, right)

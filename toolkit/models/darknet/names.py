@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def find_names(cfg: str | Path, count: int) -> FoundNames:
     if own in fitting:
         fitting = {own: fitting[own]}
     if len(set(fitting.values())) == 1:
-        file, names = next(iter(fitting.items()))
-        return FoundNames(names, f"class names from {file}")
+        file = next(iter(fitting))
+        return FoundNames(read_names(file), f"class names from {file}")
     if fitting:
         found = ", ".join(str(file) for file in fitting)
         return FoundNames((), f"{len(fitting)} files have {count} class names, {found}, and none is used")
@@ -92,6 +93,8 @@ def _above(folder: Path) -> Path:
 
 def _read(file: Path) -> tuple[str, ...]:
     try:
-        return read_names(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a file that is only looked at
+            return read_names(file)
     except InputError:
         return ()  # it fits no cfg

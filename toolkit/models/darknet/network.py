@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from toolkit.models.blocks import ConvBNAct
-from toolkit.models.darknet.build import REFUSED, build_layer
+from toolkit.models.darknet.build import RECURRENT, REFUSED, build_layer
 from toolkit.models.darknet.cfg import Section, parse_cfg, read_names
 from toolkit.models.darknet.heads import HEADS, Shape, check_cells, class_count, head_io
 from toolkit.models.darknet.place import Built, Layers
 from toolkit.models.darknet.weights import load_weights
+from toolkit.models.darknet.windows import MOST_FLOATS
 from toolkit.models.detector import Detector
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 
 _CHANNEL_ORDERS = {1: "GRAY", 3: "RGB"}
+_MOST_LAYERS = 10_000
+_LONGEST_SIDE = 16_384  # of the input, px
 
 
 class CfgDetector(Detector):
@@ -33,6 +36,7 @@ class CfgDetector(Detector):
         net = sections[0]
         self.sections = sections
         count = _check_kinds(sections)
+        _check_weights(sections)
         if classes is not None and len(classes) != count:
             raise InputError(f"{net.source} has classes={count}, but there are {len(classes)} class names")
         self.layers = nn.ModuleList()
@@ -41,21 +45,17 @@ class CfgDetector(Detector):
         self.input_size = (shapes[0][2], shapes[0][1])
         strides = [Fraction(1)]  # in the same order
         heads: list[tuple[int, HeadIO]] = []
-        for i, section in enumerate(sections[1:]):
-            if section.kind in HEADS:
-                head = head_io(section, shapes[-1], self.input_size)
-                built = Built(nn.Identity(), [i - 1], shapes[-1])
-            else:
-                built = build_layer(section, Layers(list(self.layers), shapes))
+        for i, (section, built) in enumerate(zip(sections[1:], _build(sections), strict=True)):
             _check_sources(section, built.sources, [k for k, _ in heads], sections)
             if section.kind in HEADS:
-                heads.append((i, head))
+                heads.append((i, head_io(section, shapes[-1], self.input_size)))
             self.layers.append(built.module)
             self.sources.append(built.sources)
             shapes.append(built.shape)
-            strides.append(strides[built.sources[0] + 1] * built.stride)
+            strides.append(_stride(built, strides))
         heads.sort(key=lambda head: -head[1].stride)
         self.heads = [i for i, _ in heads]
+        self.output_names = [f"layers.{i - 1}" for i in self.heads]
         self.io = ModelIO(
             self.input_size,
             classes or tuple(f"class{i}" for i in range(count)),
@@ -87,35 +87,73 @@ class CfgDetector(Detector):
                     outputs.pop(source, None)
         return [outputs[i] for i in self.heads]
 
-    def output_layers(self) -> list[ConvBNAct]:
-        before = [self.layers[i - 1] for i in self.heads]
-        return [layer for layer in before if isinstance(layer, ConvBNAct)]
-
 
 def _input_shape(net: Section) -> Shape:
     channels = net.integer("channels", 3)
     if channels not in _CHANNEL_ORDERS:
         raise net.fail(f"channels={channels} is not supported: expected 3 (RGB) or 1 (grey)")
-    return channels, net.integer("height", low=1), net.integer("width", low=1)
+    height, width = (net.integer(key, low=1, high=_LONGEST_SIDE) for key in ("height", "width"))
+    return channels, height, width
+
+
+def _build(sections: Sequence[Section]) -> Iterator[Built]:
+    """The layers of a cfg, one after the other; a head passes its map on."""
+    modules: list[nn.Module] = []
+    shapes, strides = [_input_shape(sections[0])], [Fraction(1)]
+    for i, section in enumerate(sections[1:]):
+        if section.kind in HEADS:
+            built = Built(nn.Identity(), [i - 1], shapes[-1])
+        else:
+            built = build_layer(section, Layers(modules, shapes, strides))
+        yield built
+        modules.append(built.module)
+        shapes.append(built.shape)
+        strides.append(_stride(built, strides))
+
+
+def _stride(built: Built, strides: Sequence[Fraction]) -> Fraction:
+    """Of a layer's output, from those of the input of the network and of the layers before it."""
+    return strides[built.sources[0] + 1] * built.stride
+
+
+def _check_weights(sections: Sequence[Section]) -> None:
+    """InputError, before there is memory for one of them, where a network has too many weights."""
+    floats = 0
+    with torch.device("meta"):
+        for section, built in zip(sections[1:], _build(sections), strict=True):
+            floats += sum(weight.numel() for weight in built.module.parameters())
+            if floats > MOST_FLOATS:
+                raise section.fail(
+                    f"the network has {floats:,} weights up to here: expected {MOST_FLOATS:,} or less"
+                )
 
 
 def _check_kinds(sections: Sequence[Section]) -> int:
     """Number of classes of a detector; InputError if it is another kind of network."""
+    if len(sections) > _MOST_LAYERS + 1:
+        raise sections[_MOST_LAYERS + 1].fail(f"too many layers: expected {_MOST_LAYERS:,} or less")
     heads = [section for section in sections if section.kind in HEADS]
     if not heads:
-        source = sections[0].source
-        last = next(
-            (section for section in sections if section.kind in ("detection", "softmax", "cost")), None
-        )
-        if last is not None and last.kind == "detection":
-            raise last.fail(REFUSED["detection"])
-        instead = "" if last is None else f", found a classifier with [{last.kind}] in line {last.line}"
-        kinds = " or ".join(f"[{kind}]" for kind in HEADS)
-        raise InputError(f"{source} has no {kinds} section: expected a YOLO detector{instead}")
+        raise _no_detector(sections)
     counts = sorted({class_count(section) for section in heads})
     if len(counts) > 1:
         raise InputError(f"{sections[0].source}: its heads have different classes=: {counts}")
     return counts[0]
+
+
+def _no_detector(sections: Sequence[Section]) -> InputError:
+    """What a network without a head is instead."""
+    kinds = " or ".join(f"[{kind}]" for kind in HEADS)
+    for section in sections:
+        reason = REFUSED.get(section.kind)
+        if reason is not None and (section.kind == "detection" or reason == RECURRENT):
+            return section.fail(reason)
+    last = next((section for section in sections if section.kind in ("softmax", "cost")), sections[-1])
+    found = "a network that ends" if last is sections[-1] and last.kind not in REFUSED else "a classifier"
+    return InputError(
+        f"{last.source} has no {kinds} section: expected a YOLO detector, found {found} with [{last.kind}] "
+        f"in line {last.line}"
+    )
 
 
 def _check_sources(
@@ -131,7 +169,10 @@ def _check_sources(
 
 
 def load_darknet(
-    cfg: str | Path, weights: str | Path | None = None, names: str | Path | None = None
+    cfg: str | Path,
+    weights: str | Path | None = None,
+    names: str | Path | None = None,
+    partial: bool = False,
 ) -> CfgDetector:
     """Load any darknet detector; layers as in AlexeyAB's darknet (parser.c).
 
@@ -139,10 +180,12 @@ def load_darknet(
         cfg: the .cfg file. Options that change a layer and are not supported are refused.
         weights: the .weights file; None for random weights.
         names: file with a class name per line; None for class0, class1, ...
+        partial: load a weights file as far as it goes, such as yolov4-tiny.conv.29; `loaded` of the network
+            says how far.
 
     Returns:
-        The network in evaluation mode. `layers[i]` is darknet's layer i; `forward` maps (N, 3, H, W) in 0..1
-        to raw head maps, coarsest first.
+        The network in evaluation mode. `layers[i]` is darknet's layer i; `forward` maps (N, channels, H, W)
+        in 0..1 to raw head maps, coarsest first.
 
     Raises:
         InputError: with file, line and reason, if a file cannot be read or does not fit.
@@ -158,5 +201,5 @@ def load_darknet(
     """
     model = CfgDetector(parse_cfg(cfg), read_names(names) if names else None)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, partial)
     return model.eval()

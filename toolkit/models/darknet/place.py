@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from typing import NamedTuple
 
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from toolkit.models.blocks import ACTIVATIONS
 from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.heads import Shape
+from toolkit.models.io import check_multiple
 
 
 class Built(NamedTuple):
@@ -26,10 +28,11 @@ class Built(NamedTuple):
 @dataclass(frozen=True)
 class Layers:
     """The layers before the one that is built: `shapes[k + 1]` is the output of layer k, `shapes[0]` the
-    input of the network."""
+    input of the network. `strides` are those of the same maps."""
 
     modules: Sequence[nn.Module]
     shapes: Sequence[Shape]
+    strides: Sequence[Fraction] = (Fraction(1),)
 
     @property
     def count(self) -> int:
@@ -38,6 +41,12 @@ class Layers:
     @property
     def last(self) -> Shape:
         return self.shapes[-1]
+
+    def check_input(self) -> None:
+        """InputError where a side of the network's input is no multiple of the stride so far: what maps that
+        do not fit each other come from, more often than from the layer that finds it."""
+        _, height, width = self.shapes[0]
+        check_multiple((width, height), ceil(max(self.strides)))
 
 
 def activation_of(section: Section, default: str = "linear") -> str:

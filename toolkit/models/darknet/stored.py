@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from toolkit.models.blocks import ConvBNAct
 from toolkit.models.darknet.layers import SharedConv, WeightedShortcut
+
+
+def is_partial(path: str | Path) -> bool:
+    """Whether a file is what darknet's `partial` wrote, by its name.
+
+    >>> is_partial("yolov4-tiny.conv.29"), is_partial("yolov4-tiny.weights")
+    (True, False)
+    """
+    return re.search(r"\.conv\.\d+$", Path(path).name) is not None
 
 
 class Stored(NamedTuple):

@@ -11,11 +11,15 @@ from toolkit.models.darknet.heads import Shape
 from toolkit.models.darknet.layers import Blur, DepthMaxPool, LocalAvgPool, SharedConv
 from toolkit.models.darknet.place import Built, Layers, activation_of, layer_named
 
+MOST_FILTERS = 65_536
+MOST_PIXELS = 1024  # of a window, its step and its padding
+MOST_FLOATS = 2**31  # of the weights of a network, and of a feature map
+
 
 def _strides(section: Section) -> tuple[int, int]:
     """Strides down and across."""
-    stride = section.integer("stride", 1, low=1)
-    x, y = section.integer("stride_x", -1), section.integer("stride_y", -1)
+    stride = section.integer("stride", 1, low=1, high=MOST_PIXELS)
+    x, y = (section.integer(key, -1, high=MOST_PIXELS) for key in ("stride_x", "stride_y"))
     return (y if y > 0 else stride), (x if x > 0 else stride)
 
 
@@ -40,12 +44,20 @@ def _blurred(section: Section, shape: Shape, strides: tuple[int, int]) -> tuple[
 
 def convolutional(section: Section, layers: Layers) -> Built:
     c, h, w = layers.last
-    size, filters = section.integer("size", 1, low=1), section.integer("filters", 1, low=1)
+    size = section.integer("size", 1, low=1, high=MOST_PIXELS)
+    filters = section.integer("filters", 1, low=1, high=MOST_FILTERS)
     groups, strides = section.integer("groups", 1, low=1), _strides(section)
-    dilation = section.integer("dilation", 1, low=1) if size > 1 else 1
-    pad = size // 2 if section.integer("pad", 0) else section.integer("padding", 0, low=0)
+    dilation = section.integer("dilation", 1, low=1, high=MOST_PIXELS) if size > 1 else 1
+    padding = section.integer("padding", 0, low=0, high=MOST_PIXELS)
+    pad = size // 2 if section.integer("pad", 0) else padding
     if c % groups or filters % groups:
         raise section.fail(f"filters={filters} groups={groups} size={size} do not fit {c} input channels")
+    floats = filters * (c // groups) * size**2
+    if floats > MOST_FLOATS:
+        raise section.fail(
+            f"filters={filters} size={size} need {floats:,} weights for {c} input channels: expected "
+            f"{MOST_FLOATS:,} or less"
+        )
     if dilation > 1 and 2 * pad != size - 1:
         raise section.fail(
             f"dilation={dilation} with size={size} and a padding of {pad} is not supported: expected an odd "
@@ -110,8 +122,8 @@ def _window(section: Section) -> tuple[int, int, int]:
     down, across = _strides(section)
     if down != across:
         raise section.fail(f"stride_x={across} stride_y={down}: pooling with two strides is not supported")
-    size = section.integer("size", section.integer("stride", 1), low=1)
-    padding = section.integer("padding", size - 1, low=0)
+    size = section.integer("size", section.integer("stride", 1), low=1, high=MOST_PIXELS)
+    padding = section.integer("padding", size - 1, low=0, high=MOST_PIXELS)
     if padding - padding // 2 >= size > 1 or (size == 1 and padding):
         raise section.fail(f"padding={padding} is too large for size={size}: some windows would be empty")
     return size, down, padding

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.models import spec as specs
-from toolkit.models.darknet.cfg import section_text
+from toolkit.models.darknet.cfg import cfg_text, section_text
 from toolkit.models.darknet.network import CfgDetector
 from toolkit.models.darknet.weights import save_weights
 from toolkit.models.detector import Detector, SpecDetector
@@ -20,7 +20,8 @@ def save_darknet(
     """Write a detector as .cfg, .weights and .names, which darknet, OpenCV and `load_darknet` read.
 
     Args:
-        model: a detector built from a spec or a cfg, with its batch norms; the options of a cfg are kept.
+        model: a detector built from a spec or a cfg, with its batch norms; the options of a cfg that
+            darknet reads are kept.
         folder: where to write.
         stem: name of the files without suffix.
         size: input size (w, h) in px; the network's own by default.
@@ -44,7 +45,7 @@ def save_darknet(
     if isinstance(model, CfgDetector):
         net, *layers = model.sections
         net = replace(net, options={**net.options, "width": str(size[0]), "height": str(size[1])})
-        text = "\n".join(section_text(section.kind, section.options) for section in (net, *layers))
+        text = cfg_text([net, *layers])
     else:
         assert isinstance(model, SpecDetector)
         text = to_cfg(specs.change(model.spec, input_size=size))
