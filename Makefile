@@ -8,6 +8,7 @@
 # make figures the long runs behind the README's tables (hours)
 # make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
 # make bench-peers  the same of other trainers, in an environment of their own
+# make strangers CFGS="FOLDER=NAME@COMMIT ..." NETWORKS=FOLDER PICTURES=FOLDER  the tables of foreign darknet networks
 # make takers  programs that read ONNX files, tried on ours, each in an environment of its own
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
 
-.PHONY: setup debian demo test coverage lab check docs format figures bench bench-peers takers
+.PHONY: setup debian demo test coverage lab check docs format figures bench bench-peers takers strangers
 
 setup: $(VENV)/ready
 
@@ -95,6 +96,12 @@ bench-peers: setup
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check ultralytics==8.4.190
 	$(BIN)/python -m tests.benchmarks.peers --python .venv-peers/bin/python
 	$(BIN)/python -m tests.benchmarks.page
+
+strangers: setup
+	$(BIN)/python -m tests.benchmarks.darknet_cfgs $(CFGS)
+	$(BIN)/python -m tests.benchmarks.strangers $(NETWORKS) --pictures $(PICTURES)
+	$(BIN)/python -m tests.benchmarks.strangers_training $(NETWORKS) --epochs 5 --recipes modern
+	$(BIN)/python -m tests.benchmarks.tables
 
 takers: setup
 	$(BIN)/python -m tests.benchmarks.takers --environments .venv-takers

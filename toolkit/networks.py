@@ -12,6 +12,7 @@ import torch
 from toolkit.export.folder import open_export, split_format
 from toolkit.export.parity import DarknetReference, Parity, layer_parity, probe_input
 from toolkit.inference.preprocess import preprocess
+from toolkit.models.darknet.cfg import is_cfg
 from toolkit.models.darknet.names import find_names
 from toolkit.models.darknet.network import CfgDetector, load_darknet
 from toolkit.models.darknet.weights import load_weights
@@ -54,12 +55,11 @@ def open_network(
         InputError: there is no such network, or its weights or names are missing or do not fit.
     """
     path, fmt = split_format(source)
-    is_cfg = Path(path).suffix == ".cfg"
-    if names is not None and not is_cfg:
+    if names is not None and not is_cfg(path):
         raise InputError(f"{source} has its class names: --names belongs to a .cfg")
     if source in list_models():
         return _of_zoo(source, weights or PUBLISHED, partial)
-    if is_cfg:
+    if is_cfg(path):
         return _of_cfg(Path(path), weights, names, partial)
     if Path(path).suffix == ".pt":
         _check_no_weights(path, "a checkpoint", weights)
@@ -131,7 +131,7 @@ def network_io(source: str, names: str | Path | None = None) -> NetworkIO:
 
     Raises InputError as `open_network`.
     """
-    if Path(source).suffix == ".cfg":
+    if is_cfg(source):
         model = load_darknet(source, None, names)
         if names is None:
             _name_classes(model, Path(source))
@@ -201,7 +201,7 @@ def compare_networks(
     Raises:
         InputError: a side cannot be opened, both are references, or none of them takes the weights.
     """
-    if names is not None and not any(Path(source).suffix == ".cfg" for source in (first, second)):
+    if names is not None and not any(is_cfg(source) for source in (first, second)):
         raise InputError("--names belongs to a .cfg, and neither network is one")
     _check_takers((first, second), weights, partial)
     sides: list[Network | DarknetReference] = [
@@ -222,7 +222,7 @@ def compare_networks(
 def _check_takers(sources: tuple[str, str], weights: str | Path | None, partial: bool) -> None:
     """InputError for weights that no side of a comparison takes."""
     zoo = any(source in list_models() for source in sources)
-    cfg = any(Path(source).suffix == ".cfg" for source in sources)
+    cfg = any(is_cfg(source) for source in sources)
     if str(weights) == PUBLISHED and not zoo:
         raise InputError(
             "published weights belong to a network of the zoo, and neither side is one: leave --weights out"
@@ -245,7 +245,7 @@ def _options_of(
     source: str, weights: str | Path | None, names: str | Path | None, partial: bool
 ) -> dict[str, Any]:
     """Those of the options of `open_network` that a side of a comparison can take."""
-    if Path(source).suffix == ".cfg":
+    if is_cfg(source):
         published = str(weights) == PUBLISHED  # of the other side
         return {"weights": None if published else weights, "names": names, "partial": partial}
     return {"weights": weights, "partial": partial} if source in list_models() else {}

@@ -331,7 +331,11 @@ def cfgs() -> str:
     if not kept:
         return ""
     columns = {"detectors": "detector cfgs", "read": "read", "opencv": "forward equal to OpenCV's reader"}
-    columns |= {"written_and_read_again": "written and read again", "onnx": "onnx equal", "ncnn": "ncnn equal"}
+    columns |= {
+        "written_and_read_again": "written and read again",
+        "onnx": "onnx equal",
+        "ncnn": "ncnn equal",
+    }
     rows = {name: entry["counts"] for name, entry in kept["repositories"].items()}
     rows |= {"different files": kept["files"]}
     head = ("darknet cfgs, seeded weights", *columns.values())
