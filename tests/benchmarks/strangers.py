@@ -74,6 +74,8 @@ def main() -> None:
     for cfg in sorted(given.folder.glob("*.cfg")):
         networks[cfg.stem] = figures(cfg, pictures, given.seed)
         print(cfg.stem, networks[cfg.stem], file=sys.stderr, flush=True)
+    places = {str(given.folder): "FOLDER", str(given.pictures): "PICTURES"}  # of this machine
+    sys.argv[1:] = [places.get(word, word) for word in sys.argv[1:]]
     write("strangers", given, ["ncnn", "pnnx", "MNN", "onnxruntime"], {"networks": networks})
 
 
