@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from tests.streams import served, wait_for, write_film
 from toolkit.cli import COMMANDS, app, load_command
 from toolkit.export.registry import written_formats
-from toolkit.pictures import Video, save_image
+from toolkit.pictures import save_image
+from toolkit.videos import Video
 
 
 def toolkit(*args, cwd, **environment):

@@ -13,9 +13,10 @@ from toolkit.inference.preprocess import preprocess, resize_darknet
 from toolkit.inference.results import as_coco, as_records
 from toolkit.inference.run import annotate_video, run
 from toolkit.models.decode import Boxes, decode
-from toolkit.pictures import Video, find_images, load_image
+from toolkit.pictures import find_images, load_image
 from toolkit.runtime import InputError
 from toolkit.samples import untrained
+from toolkit.videos import Video
 
 # Today's darknet suppresses by its greedynms, the build that the seed published with by plain IoU.
 NMS_OF_BUILD = {"darknet_noavx": "diou", "qqsrc": "plain"}

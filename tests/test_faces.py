@@ -30,9 +30,10 @@ from toolkit.faces import (
 )
 from toolkit.models.decode import Boxes
 from toolkit.models.io import LandmarkIO
-from toolkit.pictures import Video, load_image, save_image
+from toolkit.pictures import load_image, save_image
 from toolkit.runtime import InputError
 from toolkit.samples import pan_and_zoom
+from toolkit.videos import Video
 
 IO = LandmarkIO((112, 112), 106)
 WIDE = replace(FACES, size=(224, 224))

@@ -24,8 +24,9 @@ from toolkit.inference.run import run
 from toolkit.models import create_model
 from toolkit.models.io import LandmarkIO
 from toolkit.models.network import Detecting, Landmarking
-from toolkit.pictures import Image, Video, load_image, write_video
+from toolkit.pictures import Image, load_image
 from toolkit.runtime import InputError
+from toolkit.videos import Video, write_video
 
 Floats = NDArray[np.float32]
 

@@ -29,7 +29,7 @@ from toolkit.runtime import InputError, progress
 
 if TYPE_CHECKING:
     from toolkit.data.intake import Skipped
-    from toolkit.pictures import Video
+    from toolkit.videos import Video
 
 app = typer.Typer()
 Source = Annotated[
@@ -67,7 +67,7 @@ def _check_one_source(context: typer.Context) -> None:
 def _lost_frames(source: str, video: Video) -> tuple[Skipped, ...]:
     """The frames that a stream did not give."""
     from toolkit.data.intake import Skipped
-    from toolkit.pictures import without_password
+    from toolkit.videos import without_password
 
     reason = f"{video.broke_off}; what came until then is kept"
     return (Skipped(without_password(source), reason),) if video.broke_off else ()
@@ -116,8 +116,9 @@ def detect(
     from toolkit.inference.results import annotate, as_coco, as_records
     from toolkit.inference.run import annotate_video, run
     from toolkit.networks import open_model
-    from toolkit.pictures import holds_many, load_image, open_video, save_image
+    from toolkit.pictures import holds_many, load_image, save_image
     from toolkit.runtime import whole_file
+    from toolkit.videos import open_video
 
     _check_one_source(context)
     settings = DetectSettings(conf, iou, nms, resize, fit or None, parse_size(size))
@@ -204,7 +205,8 @@ def landmarks(
     from toolkit import faces
     from toolkit.data.readable import skipped_pictures
     from toolkit.networks import open_landmarks, open_model
-    from toolkit.pictures import holds_many, load_image, load_readable, open_video, save_image
+    from toolkit.pictures import holds_many, load_image, load_readable, save_image
+    from toolkit.videos import open_video
 
     _check_one_source(context)
     settings = replace(faces.FACES, conf=conf, iou=iou, size=parse_size(size))

@@ -21,8 +21,9 @@ from toolkit.inference.preprocess import preprocess
 from toolkit.inference.results import annotate, to_supervision
 from toolkit.models.decode import Boxes
 from toolkit.models.network import Detecting
-from toolkit.pictures import Image, Video, load_readable, write_video
+from toolkit.pictures import Image, load_readable
 from toolkit.runtime import InputError
+from toolkit.videos import Video, write_video
 
 if TYPE_CHECKING:
     import supervision
