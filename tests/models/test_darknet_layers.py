@@ -16,8 +16,8 @@ from toolkit.models.cost import measure
 from toolkit.models.darknet.build import build_layer
 from toolkit.models.darknet.cfg import parse_cfg_text
 from toolkit.models.darknet.network import CfgDetector, load_darknet
-from toolkit.models.darknet.place import Layers
 from toolkit.models.darknet.weights import save_weights
+from toolkit.models.darknet.wiring import Layers
 from toolkit.models.darknet.write import save_darknet
 from toolkit.models.decode import decode
 from toolkit.models.network import fold

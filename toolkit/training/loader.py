@@ -310,7 +310,7 @@ def network_input(images: torch.Tensor, io: NetworkIO) -> torch.Tensor:
     Returns:
         (N, channels, H, W) float32.
     """
-    pixels = ORDERS[io.channel_order](images)
+    pixels = _IN_ORDER[io.channel_order](images)
     return ((pixels.float() - io.mean) * io.scale).permute(0, 3, 1, 2)
 
 
@@ -321,7 +321,7 @@ def _luminance(images: torch.Tensor) -> torch.Tensor:
     return ((images.int() * parts).sum(-1, keepdim=True) + (1 << 14)) >> 15
 
 
-ORDERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+_IN_ORDER: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "RGB": lambda images: images,
     "BGR": lambda images: images.flip(-1),
     "GRAY": _luminance,

@@ -11,7 +11,6 @@ from toolkit.models.blocks import ACTIVATIONS, Shortcut
 from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.heads import HEADS
 from toolkit.models.darknet.layers import Concat, Reorg, Sam, ScaleChannels, WeightedShortcut
-from toolkit.models.darknet.place import Built, Layers, activation_of, layers_named, plain_activation_of
 from toolkit.models.darknet.windows import (
     MOST_FLOATS,
     MOST_PIXELS,
@@ -19,6 +18,7 @@ from toolkit.models.darknet.windows import (
     local_avgpool,
     maxpool,
 )
+from toolkit.models.darknet.wiring import Built, Layers, activation_of, layers_named, plain_activation_of
 
 # Kinds that stay refused, and why.
 RECURRENT = "layers with a memory of earlier pictures are not supported"

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from toolkit.models.darknet.build import RECURRENT, REFUSED, build_layer
 from toolkit.models.darknet.cfg import Section, parse_cfg, read_names
 from toolkit.models.darknet.heads import HEADS, Shape, check_cells, class_count, head_io
-from toolkit.models.darknet.place import Built, Layers
 from toolkit.models.darknet.weights import load_weights
 from toolkit.models.darknet.windows import MOST_FLOATS
+from toolkit.models.darknet.wiring import Built, Layers
 from toolkit.models.detector import Detector
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError

@@ -9,7 +9,7 @@ from toolkit.models.blocks import ConvBNAct, MaxPool
 from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.heads import Shape
 from toolkit.models.darknet.layers import Blur, DepthMaxPool, LocalAvgPool, SharedConv
-from toolkit.models.darknet.place import Built, Layers, activation_of, layer_named
+from toolkit.models.darknet.wiring import Built, Layers, activation_of, layer_named
 
 MOST_FILTERS = 65_536
 MOST_PIXELS = 1024  # of a window, its step and its padding

@@ -1,4 +1,4 @@
-"""Where a layer of a cfg is: the layers before it, what it takes from them and what it becomes."""
+"""The wiring of a cfg: the layers before one, what it takes from them and what it becomes."""
 
 from __future__ import annotations
 
