@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tests.cfgs import conv, output
 from toolkit.inference.preprocess import preprocess
 from toolkit.models.blocks import ConvBNAct
 from toolkit.models.darknet.network import load_darknet
@@ -61,30 +62,16 @@ def spread(model: Detector, last: list[ConvBNAct]) -> None:
         layer.conv.bias.data = torch.from_numpy(factor) * (layer.conv.bias.data - raw.mean((0, 2, 3)))
 
 
-_CONV = """[convolutional]
-batch_normalize=1
-filters={}
-size=3
-stride={}
-pad=1
-activation=leaky
-"""
-_OUT = """[convolutional]
-filters={}
-size=1
-stride=1
-activation=linear
-"""
-_BODY = _CONV.format(8, 2) + _CONV.format(16, 2) + _CONV.format(16, 2)
+_BODY = conv(8, stride=2) + conv(16, stride=2) + conv(16, stride=2)
 CFGS = {
     "region": "[net]\nwidth=96\nheight=64\nchannels=1\nletter_box=1\n"
     + _BODY
     + "[maxpool]\nsize=2\nstride=2\n"
-    + _OUT.format(16)
+    + output(16)
     + "[region]\nanchors=1,2, 3,2\nclasses=3\nnum=2\ncoords=4\nsoftmax=1\n",
     "gaussian": "[net]\nwidth=64\nheight=96\nchannels=1\nletter_box=1\n"
     + _BODY
-    + _OUT.format(24)
+    + output(24)
     + "[Gaussian_yolo]\nmask=0,1\nanchors=10,14, 30,25\nclasses=3\nnum=2\nscale_x_y=1.1\n",
 }
 
@@ -103,3 +90,14 @@ def wide_and_tall() -> dict[str, np.ndarray]:
     """RGB pictures (H, W, 3) that no input here has the proportions of."""
     wide = photographs()["motorcycle"]
     return {"wide": wide[:300], "tall": np.ascontiguousarray(np.rot90(wide)[:, 40:290])}
+
+
+def with_large_variances(model: nn.Module) -> None:
+    """The same network with variances of 100 in its batch norms: OpenCV adds 1e-6 to them where darknet adds
+    1e-5, which shows in small ones."""
+    for module in model.modules():
+        if isinstance(module, ConvBNAct) and module.norm is not None:
+            spread = module.norm.running_var.sqrt() / 10
+            module.conv.weight.data /= spread[:, None, None, None]
+            module.norm.running_mean /= spread
+            module.norm.running_var.fill_(100)

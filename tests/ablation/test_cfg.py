@@ -4,27 +4,14 @@ import shutil
 
 import pytest
 
-from tests.training.cfgs import TINY, tiny
+from tests.cfgs import TINY, tiny
 from toolkit.ablation.cells import Cell, cell_config, cells
 from toolkit.ablation.plan import check, plan_record, read_plan, stored_plan
 from toolkit.ablation.report import runs, write_report
 from toolkit.ablation.study import run_study
 from toolkit.data.catalog import load
-from toolkit.data.toy import make_toy
 from toolkit.networks import open_model
 from toolkit.runtime import InputError
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy") / "toy"
-    make_toy(folder, count=30, size=64)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

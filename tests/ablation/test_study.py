@@ -25,25 +25,12 @@ from toolkit.ablation.search import TRIES
 from toolkit.ablation.store import CRASHES, Store
 from toolkit.ablation.study import run_study, work
 from toolkit.data.catalog import load
-from toolkit.data.toy import make_toy
 from toolkit.device import readings, report
 from toolkit.export.write import export_model
 from toolkit.models.cost import measure
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import load_checkpoint, trained
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("toy") / "toy"
-    make_toy(folder, count=30, size=64)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 def stated(toy, **more):

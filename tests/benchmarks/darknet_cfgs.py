@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 from tests.benchmarks.record import RESULTS, peak_mb, write
+from tests.small import with_large_variances
 from toolkit.export.parity import NOISE, output_difference, probe_input
 from toolkit.export.registry import FORMATS, WriteJob
-from toolkit.models.blocks import ConvBNAct
 from toolkit.models.darknet.adapt import adapt, cfg_text
 from toolkit.models.darknet.cfg import Section, parse_cfg
 from toolkit.models.darknet.heads import HEADS, anchors_of, class_count
@@ -83,12 +83,7 @@ def network(sections: list[Section], seed: int) -> CfgDetector:
             torch.nn.init.uniform_(module.weight, 0.5, 1)
             torch.nn.init.uniform_(module.bias, *BIASES)
     calibrate(model, list(photographs().values()))
-    for module in model.modules():
-        if isinstance(module, ConvBNAct) and module.norm is not None:
-            spread = module.norm.running_var.sqrt() / 10
-            module.conv.weight.data /= spread[:, None, None, None]
-            module.norm.running_mean /= spread
-            module.norm.running_var.fill_(100)
+    with_large_variances(model)
     return model
 
 

@@ -25,6 +25,7 @@ import torch
 from rich.console import Console
 
 from tests.benchmarks.record import RESULTS, write
+from tests.cfgs import SPLIT, conv, net, output, plain_head
 from toolkit.cli.answer import table
 from toolkit.export.onnx import OnnxSettings, export, export_end2end, export_int8
 from toolkit.export.parity import probe_input
@@ -113,45 +114,15 @@ NOT_TRIED = {
 }
 NETWORKS = ("fastest-v2", "yoloface-500k-v2", "nano-coco", "landmark106")
 # What the zoo does not have and strangers' networks do: Mish, a Split, an upsampling.
-CSP = """[net]
-width=96
-height=96
-channels=3
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=mish
-[route]
-layers=-1
-groups=2
-group_id=1
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=mish
-[upsample]
-stride=2
-[route]
-layers=-1,0
-[maxpool]
-size=2
-stride=2
-[convolutional]
-filters=18
-size=1
-activation=linear
-[yolo]
-mask=0,1,2
-anchors=8,8, 24,24, 48,48
-classes=1
-num=3
-"""
+CSP = (
+    net(96, 96)
+    + conv(16, stride=2, activation="mish")
+    + SPLIT
+    + conv(16, stride=2, activation="mish")
+    + "[upsample]\nstride=2\n[route]\nlayers=-1,0\n[maxpool]\nsize=2\nstride=2\n"
+    + output(18)
+    + plain_head(1, "8,8, 24,24, 48,48")
+)
 OPSETS = (13, 18, 19, 20)  # tried besides the default
 
 

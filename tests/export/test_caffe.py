@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.cfgs import conv, net, output, plain_head
 from toolkit import create_model, list_models
 from toolkit.export import caffe, mnn
 from toolkit.export.parity import output_difference, probe_input
@@ -213,41 +214,18 @@ def test_bad_input(exported, tmp_path):
             caffe.CaffeModel(weights, model.io)
 
 
-CFG = """[net]
-width=64
-height=64
-[convolutional]
-batch_normalize=1
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-antialiasing=1
-[convolutional]
-filters=8
-activation=linear
-[shortcut]
-from=-2
-{shortcut}
-[convolutional]
-filters=14
-activation=linear
-[yolo]
-anchors=8,8, 20,20
-classes=2
-"""
+BLURRED = net() + conv(8, stride=2, antialiasing=1) + output(8)
 
 
 def test_constant_filters_are_written_and_computed_weights_refused(tmp_path):
     path = tmp_path / "blurred.cfg"
-    path.write_text(CFG.format(shortcut=""))
+    path.write_text(f"{BLURRED}[shortcut]\nfrom=-2\n{output(14)}{plain_head(2)}")
     model = fold(load_darknet(path))
     caffe.export(model, tmp_path, model.io.input_size)
     x = probe_input(model.io)
     opened = caffe.CaffeModel(tmp_path / "model.prototxt", model.io)
     assert output_difference(model.predict(x), opened.predict(x))[0] < 1e-5
-    path.write_text(CFG.format(shortcut="weights_type=per_feature"))
+    path.write_text(f"{BLURRED}[shortcut]\nfrom=-2\nweights_type=per_feature\n{output(14)}{plain_head(2)}")
     weighted = fold(load_darknet(path))
     with pytest.raises(InputError, match=r"\(WeightedShortcut\) uses it is not written for Caffe"):
         caffe.export(weighted, tmp_path, weighted.io.input_size)

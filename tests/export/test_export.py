@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.cfgs import conv, net, output, plain_head
 from toolkit import create_model, detect, list_models
 from toolkit.export import parity
 from toolkit.export.folder import open_export
@@ -206,44 +207,14 @@ def test_a_nan_in_any_map_is_a_difference():
         assert np.isnan(output_difference(maps, bad)[0])
 
 
-FOREIGN = """
-[net]
-width=96
-height=64
-channels=3
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation=swish
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-groups=4
-activation=mish
-[convolutional]
-batch_normalize=1
-filters=32
-size=3
-stride=2
-pad=1
-groups=16
-activation=relu
-[convolutional]
-filters=16
-size=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=10,14, 23,27
-classes=3
-num=2
-"""
+FOREIGN = (
+    net(96, 64)
+    + conv(16, stride=2, activation="swish")
+    + conv(16, stride=2, activation="mish", groups=4)
+    + conv(32, stride=2, activation="relu", groups=16)
+    + output(16)
+    + plain_head(3)
+)
 
 
 def test_a_cfg_of_other_people(tmp_path, pictures):

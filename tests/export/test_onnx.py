@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.cfgs import SPLIT, conv, net, output, plain_head
 from toolkit.boxes import nms
 from toolkit.cli import app
 from toolkit.export.onnx import (
@@ -51,47 +52,17 @@ def assert_same(wanted: Boxes, found: Boxes, atol: float) -> None:
 
 
 # What older opsets say otherwise or not at all: Mish, parts of a Split, a Resize, means over a feature map.
-CSP = """[net]
-width=64
-height=64
-channels=3
-[convolutional]
-filters=16
-size=3
-stride=2
-pad=1
-activation=mish
-[route]
-layers=-1
-groups=2
-group_id=1
-[convolutional]
-filters=16
-size=3
-stride=2
-pad=1
-activation=swish
-[avgpool]
-[convolutional]
-filters=16
-size=1
-activation=logistic
-[scale_channels]
-from=-3
-[upsample]
-stride=2
-[route]
-layers=-1,0
-[convolutional]
-filters=12
-size=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=8,8, 24,24
-classes=1
-num=2
-"""
+CSP = (
+    net()
+    + conv(16, stride=2, activation="mish", batch_normalize=0)
+    + SPLIT
+    + conv(16, stride=2, activation="swish", batch_normalize=0)
+    + "[avgpool]\n"
+    + output(16, "logistic")
+    + "[scale_channels]\nfrom=-3\n[upsample]\nstride=2\n[route]\nlayers=-1,0\n"
+    + output(12)
+    + plain_head(1, "8,8, 24,24")
+)
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +307,7 @@ def test_end2end_in_onnxruntime_and_openvino(new_coords, tmp_path):
     answers = openvino(x)
     for outputs in (
         session.run(None, {"images": x}),
-        [np.array(answers[output]) for output in openvino.outputs],
+        [np.array(answers[each]) for each in openvino.outputs],
     ):
         boxes, scores, labels, batch_index = outputs
         assert (boxes.dtype, labels.dtype, batch_index.dtype) == (np.float32, np.int64, np.int64)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cfgs import conv, net, output, plain_head
 from toolkit.export.fidelity import BEST_MARGIN, LIMIT, MARGIN, fidelity, sample_inputs
 from toolkit.export.folder import Exported, open_export
 from toolkit.export.ncnn import NcnnModel, check_detection_output
@@ -27,35 +28,10 @@ from toolkit.models.io import HeadIO, ModelIO
 from toolkit.pictures import save_image
 from toolkit.runtime import InputError, engine_lines, seed_everything
 
-CFG = """
-[net]
-width=96
-height=64
-channels={channels}
-[convolutional]
-batch_normalize=1
-filters=16
-size=3
-stride=2
-pad=1
-activation={activation}
-[convolutional]
-batch_normalize=1
-filters=32
-size=3
-stride=2
-pad=1
-activation=leaky
-[convolutional]
-filters=16
-size=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=10,14, 23,27
-classes=3
-num=2
-"""
+
+def cfg_text(activation: str, channels: int) -> str:
+    body = conv(16, stride=2, activation=activation) + conv(32, stride=2)
+    return net(96, 64, channels) + body + output(16) + plain_head(3)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +41,7 @@ def cfg(tmp_path_factory):
 
     def write(activation="leaky", channels=3):
         path = folder / f"{activation}{channels}.cfg"
-        path.write_text(CFG.format(activation=activation, channels=channels))
+        path.write_text(cfg_text(activation, channels))
         return path
 
     return write

@@ -6,35 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cfgs import conv, net, output, plain_head
 from toolkit.export.folder import open_export
 from toolkit.export.parity import output_difference, probe_input
 from toolkit.export.write import export_model
 from toolkit.models.blocks import MaxPool
 from toolkit.models.darknet.network import load_darknet
 
-POOLED = """
-[net]
-width=96
-height=64
-channels=3
-[convolutional]
-filters=8
-size=3
-stride=2
-pad=1
-activation=leaky
-[maxpool]
-{options}
-[convolutional]
-filters=16
-size=1
-activation=linear
-[yolo]
-mask=0,1
-anchors=10,14, 23,27
-classes=3
-num=2
-"""
+BEFORE, AFTER = net(96, 64) + conv(8, stride=2, batch_normalize=0), output(16) + plain_head(3)
 
 
 @given(
@@ -64,7 +43,7 @@ def test_windows_are_darknets(size, stride, padding, sides, seed):
     ["size=2\nstride=1", "size=4\nstride=1", "size=3\nstride=2\npadding=1", "size=4\nstride=4"],
 )
 def test_every_format_has_them(options, tmp_path):
-    (tmp_path / "a.cfg").write_text(POOLED.format(options=options))
+    (tmp_path / "a.cfg").write_text(f"{BEFORE}[maxpool]\n{options}\n{AFTER}")
     torch.manual_seed(0)
     model = load_darknet(tmp_path / "a.cfg").eval()
     formats = ["onnx", "onnx-end2end", "ncnn", "ncnn-fp16", "mnn", "caffe", "darknet"]
@@ -78,8 +57,7 @@ def test_every_format_has_them(options, tmp_path):
 
 def test_dense_convolutions_in_mnn_are_exact(tmp_path):
     """64 channels, 3x3, stride 1: MNN's Winograd is off by 1e-3 there, and the hint keeps it out."""
-    layer = "[convolutional]\nbatch_normalize=1\nfilters=64\nsize=3\nstride=1\npad=1\nactivation=leaky\n"
-    text = POOLED.format(options="size=2\nstride=2").replace("[maxpool]", 4 * layer + "[maxpool]")
+    text = f"{BEFORE}{4 * conv(64)}[maxpool]\nsize=2\nstride=2\n{AFTER}"
     (tmp_path / "a.cfg").write_text(text)
     torch.manual_seed(0)
     model = load_darknet(tmp_path / "a.cfg").eval()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.training.cfgs import REGION, TINY, head, text_of
+from tests.cfgs import REGION, TINY, head, text_of
 from toolkit.models.darknet.adapt import adapt, cfg_text
 from toolkit.models.darknet.cfg import parse_cfg, parse_cfg_text
 from toolkit.models.darknet.network import CfgDetector

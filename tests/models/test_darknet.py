@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.small import with_large_variances
 from toolkit import create_model
-from toolkit.models.blocks import ConvBNAct
 from toolkit.models.darknet.cfg import parse_cfg, read_names
 from toolkit.models.darknet.network import load_darknet
 from toolkit.models.darknet.weights import Header, load_weights, save_weights
@@ -115,13 +115,7 @@ def built(tmp_path, pictures):
         cfg, weights = tmp_path / "made.cfg", tmp_path / "made.weights"
         cfg.write_text(text)
         model = calibrate(load_darknet(cfg), list(pictures.values()))
-        for module in model.modules():
-            if isinstance(module, ConvBNAct) and module.norm is not None:
-                # variances of 100: OpenCV adds 1e-6 to them where darknet adds 1e-5
-                spread = module.norm.running_var.sqrt() / 10
-                module.conv.weight.data /= spread[:, None, None, None]
-                module.norm.running_mean /= spread
-                module.norm.running_var.fill_(100)
+        with_large_variances(model)
         save_weights(model, weights)
         return cfg, weights, load_darknet(cfg, weights)
 

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from tests.training.cfgs import BODY, NET, TINY, conv, head, output
+from tests.cfgs import BODY, NET, TINY, conv, head, output
 from toolkit.models.darknet.cfg import parse_cfg, parse_cfg_text, read_names
 from toolkit.models.darknet.keys import KEYS
 from toolkit.models.darknet.network import CfgDetector, load_darknet

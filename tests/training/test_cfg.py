@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.cfgs import GAUSSIAN, NET, REGION, TINY, head, output, text_of, tiny
+from tests.cfgs import GAUSSIAN, NET, REGION, TINY, head, output, text_of, tiny
 from toolkit.data.augment import Augmentation, Sample
 from toolkit.data.toy import make_toy
 from toolkit.inference.backend import DetectSettings
@@ -250,8 +250,8 @@ def test_a_checkpoint_of_a_cfg_starts_and_teaches_another(toy, cfg, tmp_path):
 def variant(name: str) -> str:
     grey = NET.replace("channels=3", "channels=1")
     return {
-        "grey": tiny(net=grey),
-        "letterbox": tiny(net=NET.replace("width=64", "width=96") + "letter_box=1\n"),
+        "grey": tiny(start=grey),
+        "letterbox": tiny(start=NET.replace("width=64", "width=96") + "letter_box=1\n"),
         "new_coords": tiny(activation="logistic", new_coords=1),
         "region": REGION,
     }[name]
