@@ -79,3 +79,12 @@ def test_a_format_is_behind_the_last_colon(tmp_path):
     assert split_format("C:\\nets\\net:ncnn") == ("C:\\nets\\net", "ncnn")
     (tmp_path / "a:b").mkdir()
     assert split_format(str(tmp_path / "a:b")) == (str(tmp_path / "a:b"), "")
+
+
+def test_the_suppression_that_a_cfg_asks_for_is_told(cfg, capsys):
+    text = cfg.read_text()
+    open_network(str(cfg))
+    assert "nms_kind" not in capsys.readouterr().err
+    cfg.write_text(text.replace("iou_loss=ciou", "iou_loss=ciou\nnms_kind=greedynms\nbeta_nms=0.6"))
+    open_network(str(cfg))
+    assert "nms_kind=greedynms, which is not followed" in capsys.readouterr().err

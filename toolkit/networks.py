@@ -108,6 +108,13 @@ def _of_cfg(cfg: Path, weights: str | Path | None, names: str | Path | None, par
     _load(model, weights or own, partial)
     if names is None:
         _name_classes(model, cfg)
+    kinds = sorted({section.options.get("nms_kind", "default") for section in model.sections} - {"default"})
+    if kinds:
+        print(
+            f"{cfg.name} has nms_kind={', '.join(kinds)}, which is not followed: suppression is plain unless "
+            "--nms diou is given",
+            file=sys.stderr,
+        )
     return model
 
 
