@@ -1,4 +1,3 @@
-import errno
 import subprocess
 import sys
 
@@ -6,43 +5,6 @@ import pytest
 import torch
 
 from toolkit import runtime
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "out"
-    with runtime.whole_folder(target) as folder:
-        (folder / "a").write_text("1")
-        assert not target.exists()
-    assert (target / "a").read_text() == "1"
-
-    def broken():
-        with runtime.whole_folder(target) as folder:
-            (folder / "a").write_text("2")
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        broken()
-    assert (target / "a").read_text() == "1"
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-    with runtime.whole_folder(target) as folder:
-        (folder / "b").write_text("3")
-    assert [p.name for p in target.iterdir()] == ["b"]
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    target = tmp_path / "file.txt"
-
-    def broken():
-        with runtime.whole_file(target) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        broken()
-    assert list(tmp_path.iterdir()) == []
-    with runtime.whole_file(target) as temporary:
-        temporary.write_text("whole")
-    assert target.read_text() == "whole"
 
 
 def test_a_missing_extra_names_its_installation():

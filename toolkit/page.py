@@ -14,7 +14,7 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 
-from toolkit.runtime import whole_file
+from toolkit.files import whole_file
 
 LONG = 40  # characters of a cell that may be wrapped
 SCREEN = 96 / 160  # viz draws 160 dots per inch, a page has 96

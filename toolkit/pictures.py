@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.runtime import InputError, MissingExtra, require, whole_file
+from toolkit.files import whole_file
+from toolkit.runtime import InputError, MissingExtra, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage

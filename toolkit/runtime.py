@@ -1,4 +1,4 @@
-"""Errors, seeds, devices, progress, engines' own lines, whole files and folders, environment stamp."""
+"""Errors, seeds, devices, progress, engines' own lines, environment stamp."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import random
-import shutil
 import sys
 import tempfile
 import threading
@@ -217,53 +216,6 @@ def engine_lines() -> Iterator[list[str]]:
                 os.close(before)
             file.seek(0)
             lines += file.read().decode(errors="replace").splitlines()
-
-
-def check_place(folder: str | Path, mark: str | Path, kind: str) -> None:
-    """Checks that results may go into a folder: one that is missing, empty, or holds the file `mark`, by
-    which an earlier result of that kind is known. InputError for anything else."""
-    folder = Path(folder)
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / mark).exists()):
-        return
-    if folder.exists():
-        raise InputError(f"{folder} exists and is not {kind}: name another folder")
-
-
-@contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
-    """A folder that appears at `path` complete or not at all: yields a temporary one next to it, which
-    replaces `path` when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A file that appears at `path` complete or not at all: yields a temporary name next to it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def cpu_name() -> str:

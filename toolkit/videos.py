@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from toolkit.files import whole_file
 from toolkit.pictures import OTHER_PICTURE_SUFFIXES, VIDEO_SUFFIXES, Image, hint_of_backslashes, is_pattern
-from toolkit.runtime import InputError, progress, whole_file
+from toolkit.runtime import InputError, progress
 
 T = TypeVar("T")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what OpenCV does not open is said by us

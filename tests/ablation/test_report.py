@@ -13,7 +13,8 @@ from toolkit.ablation.effects import contrasts, effects, fit, holm, judged
 from toolkit.ablation.plan import read_plan
 from toolkit.ablation.report import markdown, study_table, write_report
 from toolkit.ablation.store import Store
-from toolkit.runtime import InputError, whole_file
+from toolkit.files import whole_file
+from toolkit.runtime import InputError
 
 FACTORS = {"se": [False, True], "csp": [False, True], "input_size": [[128, 128], [160, 160]]}
 SEED_SD = 0.02  # near what the seeds of a toy study differ by

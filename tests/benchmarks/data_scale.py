@@ -27,7 +27,8 @@ from toolkit.data.formats import registry
 from toolkit.data.formats.canonical import save
 from toolkit.evaluation.average_precision import voc
 from toolkit.evaluation.columns import Truth
-from toolkit.runtime import environment, whole_file
+from toolkit.files import whole_file
+from toolkit.runtime import environment
 
 CLASSES = tuple(f"class {i}" for i in range(20))
 STEPS = {  # in this order, and what people read

@@ -19,7 +19,8 @@ import numpy as np
 
 from tests.benchmarks.data_scale import step
 from tests.benchmarks.record import RESULTS
-from toolkit.runtime import environment, whole_file
+from toolkit.files import whole_file
+from toolkit.runtime import environment
 
 FORMATS = ("coco", "yolo", "voc")
 CODE = """

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 from tests.benchmarks.record import RESULTS, write
-from toolkit.runtime import whole_file
+from toolkit.files import whole_file
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}

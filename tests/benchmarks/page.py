@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.benchmarks.data_scale import STEPS
 from tests.benchmarks.tables import NOBODY, interval, one_thread, result, table
-from toolkit.runtime import whole_file
+from toolkit.files import whole_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "ratios.md"
 HEAD = """# Ratios

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.runtime import environment, whole_file
+from toolkit.files import whole_file
+from toolkit.runtime import environment
 from toolkit.stopwatch import paired_ratio
 
 RESULTS = Path(__file__).parent / "results"

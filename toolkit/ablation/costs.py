@@ -17,8 +17,9 @@ from toolkit.data.dataset import Dataset
 from toolkit.device import report, timing
 from toolkit.export.folder import open_export
 from toolkit.export.write import export_model
+from toolkit.files import write_json
 from toolkit.models.detector import Detector
-from toolkit.runtime import InputError, progress, whole_file
+from toolkit.runtime import InputError, progress
 from toolkit.stopwatch import interleave
 from toolkit.training.config import Config
 
@@ -70,8 +71,7 @@ def measure_latency(network: Path, device: str) -> float:
             latency = report.summary(reading)[report.NCNN_COLUMN].p50
         else:
             (latency,) = latencies([network])
-        with whole_file(file) as temporary:
-            temporary.write_text(json.dumps({"latency_ms": latency}))
+        write_json(file, {"latency_ms": latency})
     return float(json.loads(file.read_text())["latency_ms"])
 
 
@@ -100,5 +100,4 @@ def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
     times = latencies(exported) if exported else []
     for cost, latency in zip(network_costs.values(), times, strict=True):
         cost["latency_ms"] = latency
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(network_costs, indent=1))
+    write_json(file, network_costs)

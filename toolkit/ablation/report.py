@@ -19,8 +19,9 @@ from toolkit.device.report import NCNN_COLUMN, summary
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
 from toolkit.evaluation import widerface
+from toolkit.files import whole_file
 from toolkit.moved import at_old_place
-from toolkit.runtime import InputError, environment, whole_file
+from toolkit.runtime import InputError, environment
 
 TOLERATED = 0.1  # relative deviation from a budget in seconds
 SCORES = ("score", "map50", *widerface.SETTINGS)

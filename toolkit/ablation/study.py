@@ -27,8 +27,9 @@ from toolkit.ablation.search import run_search
 from toolkit.ablation.store import HEARTBEAT, Store
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
+from toolkit.files import write_json
 from toolkit.moved import at_old_place
-from toolkit.runtime import InputError, require, whole_file
+from toolkit.runtime import InputError, require
 
 
 def work(plan: Plan, url: str, folder: Path, threads: int = 0, worker: int = 0) -> None:
@@ -111,8 +112,7 @@ def run_study(
         folder.mkdir(parents=True, exist_ok=True)
         url = f"sqlite:///{folder / 'study.db'}"
     store = Store(plan, url)
-    with whole_file(folder / "plan.json") as temporary:
-        temporary.write_text(json.dumps(plan_record(plan), indent=1))
+    write_json(folder / "plan.json", plan_record(plan))
     if plan.search is None:
         measure_costs(plan, folder, dataset)
         store.enter(factorial)

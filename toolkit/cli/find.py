@@ -117,7 +117,7 @@ def detect(
     from toolkit.inference.run import annotate_video, run
     from toolkit.networks import open_model
     from toolkit.pictures import holds_many, load_image, save_image
-    from toolkit.runtime import whole_file
+    from toolkit.files import whole_file
     from toolkit.videos import open_video
 
     _check_one_source(context)

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from toolkit.data.dataset import Dataset
-from toolkit.runtime import InputError, progress, whole_folder
+from toolkit.files import whole_folder
+from toolkit.runtime import InputError, progress
 
 
 def unique_names(files: Sequence[str], by_stem: bool = False) -> list[str]:
@@ -46,7 +47,7 @@ _OWN_FILES = re.compile(r".*\.(json|txt|xml|csv|data|names|yaml|yml|md|html)|\..
 
 
 def fresh_folder(folder: str | Path, overwrite: bool = False) -> AbstractContextManager[Path]:
-    """`runtime.whole_folder`, which replaces a folder that holds anything only where told to, and then only
+    """`files.whole_folder`, which replaces a folder that holds anything only where told to, and then only
     where it holds nothing but a data set."""
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):

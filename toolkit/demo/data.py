@@ -10,17 +10,8 @@ from toolkit import viz
 from toolkit.data import anchors, curation, doctor
 from toolkit.data.catalog import load
 from toolkit.data.toy import make_toy
-from toolkit.demo.shared import (
-    ANCHORS,
-    CURATED,
-    NETWORK,
-    SEED,
-    TOY,
-    curated_data,
-    facts_table,
-    keep_json,
-    scale,
-)
+from toolkit.demo.shared import ANCHORS, CURATED, NETWORK, SEED, TOY, curated_data, facts_table, scale
+from toolkit.files import write_json
 from toolkit.models import create_model
 from toolkit.models.detector import Detector
 from toolkit.page import Section, Table
@@ -58,7 +49,7 @@ def examine(output: Path) -> Section:
     dataset = load(output / TOY, faults="keep")
     report = doctor.examine(dataset, create_model(NETWORK).io)
     doctor.write_page(dataset, report, output / "doctor/doctor.html")
-    keep_json(output / "doctor/report.json", report.as_dict())
+    write_json(output / "doctor/report.json", report.as_dict())
     labels = np.arange(len(dataset.classes))
     counts = {name: (dataset.split(name).labels[:, None] == labels).sum(axis=0) for name in ("train", "val")}
     figure = viz.bars(dataset.classes, counts, xlabel="objects", title="Objects of each class", form="{:.0f}")
@@ -112,7 +103,7 @@ def fit_anchors(output: Path) -> Section:
     figure = viz.anchors_on_boxes(sizes, sets, "The toy set at {} x {} px".format(*size))
     figure.savefig(output / "anchors/anchors.png")
     changes = {"input_size": list(size), "anchors": fitted.tolist()}
-    keep_json(output / ANCHORS, {"changes": changes, "fits": {n: f.as_dict() for n, f in fits.items()}})
+    write_json(output / ANCHORS, {"changes": changes, "fits": {n: f.as_dict() for n, f in fits.items()}})
     columns = {
         "anchors": list(sets),
         "best possible recall": [f"{f.recall:.4f}" for f in fits.values()],

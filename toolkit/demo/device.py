@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit import viz
-from toolkit.demo.shared import EXPORTED, curated_data, facts_table, keep_json, picture_paths, scale
+from toolkit.demo.shared import EXPORTED, curated_data, facts_table, picture_paths, scale
 from toolkit.device import package, timing
 from toolkit.device.report import NCNN_COLUMN, draw_stages, record, summary, table
 from toolkit.device.settings import Load
 from toolkit.export.folder import Exported
+from toolkit.files import write_json
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run as run_detector
 from toolkit.networks import open_model
@@ -55,7 +56,7 @@ def time_here(output: Path) -> Section:
     entries = timing.measure([output / EXPORTED], ["local"], sweep=True, picture=picture, load=load)
     readings = [reading for _, reading in entries]
     draw_stages(readings).savefig(output / "runner/stages.png")
-    keep_json(output / "runner/readings.json", [record(*entry) for entry in entries])
+    write_json(output / "runner/readings.json", [record(*entry) for entry in entries])
     hidden = ("network", "score", "device", "cores", "date")
     columns = {title: cells for title, cells in table(entries).items() if title not in hidden}
     fastest = min(summary(reading)[NCNN_COLUMN].p50 for reading in readings)

@@ -8,21 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import viz
-from toolkit.demo.shared import (
-    BEST,
-    EXPORTED,
-    NETWORK,
-    SCORES,
-    curated_data,
-    keep_json,
-    picture_paths,
-    read_json,
-    scale,
-)
+from toolkit.demo.shared import BEST, EXPORTED, NETWORK, SCORES, curated_data, picture_paths, read_json, scale
 from toolkit.evaluation.score import evaluate
 from toolkit.export import ladder
 from toolkit.export.folder import Exported, write_threshold
 from toolkit.export.write import ALL, export_model, faults_of
+from toolkit.files import write_json
 from toolkit.models.detector import Detector
 from toolkit.page import Section, Table
 from toolkit.training.checkpoint import trained
@@ -81,7 +72,7 @@ def climb(output: Path) -> Section:
         form="{:.2f}",
     )
     figure.savefig(output / "ladder/times.png")
-    keep_json(output / "ladder/ladder.json", [rung.as_dict() for rung in rungs])
+    write_json(output / "ladder/ladder.json", [rung.as_dict() for rung in rungs])
     faults = [f"{rung.name}: {rung.fault}." for rung in rungs if rung.fault]
     verdict = " ".join(faults) if faults else "Every format passes."
     if not rungs[0].wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit import viz
-from toolkit.demo.shared import keep_json
+from toolkit.files import write_json
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run as run_detector
 from toolkit.models import create_model, list_models
@@ -29,7 +29,7 @@ def show_published(output: Path) -> Section:
         ]
     for name, images in drawings.items():
         viz.image_grid(images, columns=4, cell=2.6).savefig(output / f"published/{name}.png")
-    keep_json(output / "published/detections.json", counts)
+    write_json(output / "published/detections.json", counts)
     columns = {"photograph": list(pictures)}
     columns |= {name: [str(count) for count in each.values()] for name, each in counts.items()}
     return Section(
@@ -46,7 +46,7 @@ def count_costs(output: Path) -> Section:
     figure = viz.bars(list(costs), [c.bflops for c in each], xlabel="BFLOPs (darknet's count)", title="Cost")
     figure.savefig(output / "costs/costs.png")
     quantities = ("params", "macs", "bflops", "peak_memory")
-    keep_json(
+    write_json(
         output / "costs/costs.json", {n: {q: getattr(c, q) for q in quantities} for n, c in costs.items()}
     )
     columns = {

@@ -16,8 +16,9 @@ from typing import Any
 
 from toolkit.demo.page import write_demo_page
 from toolkit.demo.screen import RULE, output_into, progress_view
-from toolkit.demo.shared import keep_json, read_json
+from toolkit.demo.shared import read_json
 from toolkit.demo.stages import STAGES, DemoStage
+from toolkit.files import write_json
 from toolkit.runtime import InputError, MissingExtra, environment, fast
 
 
@@ -50,7 +51,7 @@ def run(output: Path) -> dict[str, Any]:
         raise
     stages = {stage.name: state["stages"][stage.name] for stage in STAGES}
     state = {**state, "stages": stages, "environment": environment()}
-    keep_json(output / "demo.json", state)
+    write_json(output / "demo.json", state)
     write_demo_page(output, state)
     failures = [
         f"{stage.title} ({stages[stage.name]['skipped']})"
@@ -88,7 +89,7 @@ def _run_stages(output: Path, state: Mapping[str, Any], tell: Callable[[DemoStag
                 entry = {"skipped": str(error), "failed": failed}
         seconds = round(time.monotonic() - start, 1)
         entries[stage.name] = {**entry, "seconds": seconds}
-        keep_json(output / "demo.json", state)
+        write_json(output / "demo.json", state)
         tell(stage, f"skipped: {entry['skipped']}" if "skipped" in entry else f"done in {seconds:.1f} s")
 
 
@@ -119,5 +120,5 @@ def _begin(output: Path) -> dict[str, Any]:
         _forget(output, {}, STAGES)
         for name in ("index.html", "demo.log"):
             (output / name).unlink(missing_ok=True)
-    keep_json(file, state)
+    write_json(file, state)
     return state

@@ -13,7 +13,7 @@ import numpy as np
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
 from toolkit.page import Table
-from toolkit.runtime import fast, whole_file
+from toolkit.runtime import fast
 
 SEED = 0
 NETWORK = "fastest-v2"
@@ -50,11 +50,6 @@ FAST = Scale(
 def scale() -> Scale:
     """The small demo with TOOLKIT_FAST=1, otherwise the full one."""
     return FAST if fast() else FULL
-
-
-def keep_json(file: Path, data: Any) -> None:
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def read_json(file: Path) -> Any:

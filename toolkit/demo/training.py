@@ -13,7 +13,6 @@ from toolkit.demo.shared import (
     SEED,
     curated_data,
     facts_table,
-    keep_json,
     read_json,
     scale,
 )
@@ -21,6 +20,7 @@ from toolkit.evaluation.average_precision import voc as voc_scores
 from toolkit.evaluation.coco import coco as coco_scores
 from toolkit.evaluation.operating import operating_point
 from toolkit.evaluation.score import evaluate_by
+from toolkit.files import write_json
 from toolkit.models.detector import Detector
 from toolkit.page import Section
 from toolkit.training.checkpoint import trained
@@ -79,7 +79,7 @@ def evaluate_network(output: Path) -> Section:
     figure = viz.bars(names, [c.ap for c in voc.per_class], xlabel="VOC AP50", title="By class (objects)")
     figure.savefig(folder / "classes.png")
     scores = {"coco": coco.as_dict(), "voc": voc.as_dict(), "operating_point": point.as_dict()}
-    keep_json(output / SCORES, scores)
+    write_json(output / SCORES, scores)
     facts = {
         "COCO AP": f"{coco.ap:.4f}",
         "COCO AP50": f"{coco.ap50:.4f}",

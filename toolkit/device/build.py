@@ -21,7 +21,8 @@ from filelock import FileLock
 
 from toolkit.export.folder import Exported
 from toolkit.export.registry import FORMATS
-from toolkit.runtime import InputError, progress, require, whole_folder
+from toolkit.files import whole_folder
+from toolkit.runtime import InputError, progress, require
 
 NCNN_VERSION = "1.0.20261020"
 NCNN_SHA256 = "ad8cdd63e9755cfa8e23b9b6d9ce46156077d80298a89e7c3ba325ffccfca200"

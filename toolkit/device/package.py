@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,8 @@ from xml.sax.saxutils import escape
 
 from toolkit.device.build import NCNN_SHA256, NCNN_VERSION, RUNNER, SHARED, layers_of
 from toolkit.export.folder import Exported
-from toolkit.runtime import InputError, check_place, whole_file, whole_folder
+from toolkit.files import check_place, whole_file, whole_folder, write_json
+from toolkit.runtime import InputError
 
 # ncnn's source in the Python Package Index, which names a file's address by its BLAKE2 hash.
 NCNN_URL = (
@@ -126,7 +126,7 @@ def package_android(
                 index["landmarks"] = row
             else:
                 index["models"].append(row)
-        (project / MARK).write_text(json.dumps(index, indent=1) + "\n")
+        write_json(project / MARK, index)
         (project / CPP / "layers.cmake").write_text(f"set(LAYERS\n  {layers})\n")
     return packaged
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from toolkit.export.folder import Exported
-from toolkit.runtime import InputError, whole_file
+from toolkit.files import write_json
+from toolkit.runtime import InputError
 
 STAGES = ("preprocess", "inference", "postprocess", "landmarks")  # the last one where a cascade was timed
 EMULATORS = ("goldfish", "ranchu")  # Build.HARDWARE of Android's own
@@ -152,9 +153,7 @@ def keep(folder: str | Path, readings: Iterable[Reading]) -> int:
     with FileLock(file.with_name(".timing.json.lock")):  # two terminals may time two phones at once
         stored = read_timings(folder)
         new = [reading for reading in readings if reading not in stored]
-        with whole_file(file) as temporary:
-            rows = [reading.as_dict() for reading in (*stored, *new)]
-            temporary.write_text(json.dumps({"readings": rows}) + "\n")
+        write_json(file, {"readings": [reading.as_dict() for reading in (*stored, *new)]})
     return len(new)
 
 

@@ -19,7 +19,8 @@ from toolkit import boxes as bx
 from toolkit.evaluation.average_precision import average_precision
 from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.matching import best_object
-from toolkit.runtime import InputError, check_place, progress, whole_folder
+from toolkit.files import check_place, whole_folder
+from toolkit.runtime import InputError, progress
 
 SETTINGS = ("easy", "medium", "hard")
 _THRESHOLDS = 1000

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.export.registry import FORMATS
+from toolkit.files import write_json
 from toolkit.models.io import HeadIO, LandmarkIO, ModelIO, NetworkIO, read_io
 from toolkit.models.network import Network
-from toolkit.runtime import InputError, whole_file
+from toolkit.runtime import InputError
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,7 @@ class Exported:
 
     def save(self, folder: Path | None = None) -> None:
         """Writes spec.json, into another folder where one is given."""
-        with whole_file((folder or self.folder) / "spec.json") as temporary:
-            temporary.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+        write_json((folder or self.folder) / "spec.json", self.as_dict())
 
     def only(self, formats: Sequence[str]) -> Exported:
         """The same network with these formats alone."""

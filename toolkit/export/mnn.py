@@ -18,10 +18,11 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.files import whole_file
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import FromMaps
 from toolkit.pictures import save_image
-from toolkit.runtime import InputError, engine_lines, require, whole_file
+from toolkit.runtime import InputError, engine_lines, require
 
 INPUT = "images"
 # MNN's Winograd convolutions (dense, 3x3, stride 1) are off by 1e-3 of the largest output, where its plain

@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from toolkit.files import whole_file
 from toolkit.inference.backend import DetectSettings
 from toolkit.models.decode import Boxes, Suppression, box_numbers, confidences, decode_boxes
 from toolkit.models.detector import Detector
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import FromMaps, TorchNetwork
-from toolkit.runtime import InputError, require, whole_file
+from toolkit.runtime import InputError, require
 
 INPUT = "images"
 OPSETS = (13, 26)  # int8 needs 13 for its scales per channel; onnxruntime 1.31 takes no more than 26

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
-import json
 import shutil
 import tempfile
 import warnings
@@ -23,9 +22,10 @@ from toolkit.export.int8.quantize import check_method
 from toolkit.export.onnx import OnnxSettings
 from toolkit.export.parity import probe_input
 from toolkit.export.registry import DEFAULT, FORMATS, WriteJob, formats_of, written_formats
+from toolkit.files import check_place, whole_folder, write_json
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import TorchNetwork, fold
-from toolkit.runtime import InputError, check_place, environment, progress, whole_folder
+from toolkit.runtime import InputError, environment, progress
 
 ALL = "all"
 # What ends an export whatever the format: there is no place for files.
@@ -132,7 +132,7 @@ def export_model(
         )
         _carry_over(output, exported).save()
         parity = {fmt: parity[fmt] for fmt in FORMATS if fmt in parity}
-        (folder / "parity.json").write_text(json.dumps(parity, indent=1) + "\n")
+        write_json(folder / "parity.json", parity)
     return parity
 
 

@@ -11,7 +11,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from toolkit.runtime import InputError, whole_file
+from toolkit.files import whole_file
+from toolkit.runtime import InputError
 
 RAW_HOST = "https://raw.githubusercontent.com"
 

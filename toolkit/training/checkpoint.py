@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
+from toolkit.files import whole_file
 from toolkit.models.darknet.names import find_names
 from toolkit.models.darknet.stored import Loaded, is_partial, stored_layers
 from toolkit.models.darknet.weights import Header, load_weights
@@ -18,7 +19,7 @@ from toolkit.models.detector import Detector
 from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.network import TorchNetwork
 from toolkit.models.zoo import SPECS, has_published_weights
-from toolkit.runtime import InputError, whole_file
+from toolkit.runtime import InputError
 from toolkit.training.origin import Origin, recorded_network
 
 N = TypeVar("N", bound=TorchNetwork)

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
-from toolkit.runtime import InputError, whole_file
+from toolkit.files import whole_file
+from toolkit.runtime import InputError
 from toolkit.training.origin import Origin, read_origin
 from toolkit.training.recipe import (
     DEFAULTS,

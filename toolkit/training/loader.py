@@ -27,9 +27,10 @@ from torch.utils.data import DataLoader
 
 from toolkit.data.augment import Augmentation, Batch, Sample, augment, make_batch
 from toolkit.data.dataset import Dataset
+from toolkit.files import whole_file
 from toolkit.models.io import NetworkIO
 from toolkit.pictures import Image, Unreadable, load_image
-from toolkit.runtime import InputError, progress, whole_file
+from toolkit.runtime import InputError, progress
 
 CACHE_VERSION = 1  # part of the key: raise it when what is stored changes
 AHEAD = 3  # batches that wait, for each worker

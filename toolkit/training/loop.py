@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +26,11 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
+from toolkit.files import whole_file, write_json
 from toolkit.models.network import TorchNetwork
 from toolkit.moved import at_old_place
 from toolkit.pictures import load_image
-from toolkit.runtime import (
-    InputError,
-    environment,
-    keep_freed_memory,
-    pick_device,
-    progress,
-    require,
-    whole_file,
-)
+from toolkit.runtime import InputError, environment, keep_freed_memory, pick_device, progress, require
 from toolkit.training.autotune import autotuned
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
 from toolkit.training.config import Config, check_resumed, read_config, write_config
@@ -139,7 +132,7 @@ def train(
         config = autotuned(task_of(config).complete(config, dataset))
         output.mkdir(parents=True, exist_ok=True)
         write_config(output / "config.yaml", config)
-        _write_json(output / "environment.json", environment())
+        write_json(output / "environment.json", environment())
         for note in config.notes.values():
             print(f"note: {note}", file=sys.stderr)
     if config.threads:
@@ -227,7 +220,7 @@ def _run(
         finished=state.step == run.steps,
         notes=tuple(config.notes.values()),
     )
-    _write_json(output / "result.json", asdict(result))
+    write_json(output / "result.json", asdict(result))
     if state.history:
         run.task.draw(output, state.history, trained(output / "best.pt"), run.val_set)
         board.add_image("pictures", load_image(output / "pictures.png"), state.step, dataformats="HWC")
@@ -380,11 +373,6 @@ def _show(run: Run, board: SummaryWriter, show: Show | None) -> None:
 def _record(output: Path, history: History) -> None:
     with whole_file(output / "metrics.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1) + "\n")
 
 
 @contextmanager

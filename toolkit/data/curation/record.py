@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from toolkit.data.dataset import Dataset
-from toolkit.runtime import InputError, whole_file
+from toolkit.files import write_json
+from toolkit.runtime import InputError
 
 Record = dict[str, Any]
 Tags = Mapping[int, Sequence[str]]  # by the identifier of a picture or of a box
@@ -213,8 +214,7 @@ def _patch_columns(boxes: list[dict[str, Any]], classes: list[str], like: Datase
 
 def export_record(record: Record, path: str | Path) -> None:
     """Write the record as JSON, whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_json(path, record)
 
 
 def read_record(path: str | Path) -> Record:

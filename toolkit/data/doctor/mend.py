@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from toolkit.data.doctor.pictures import header, pixels_as_stored
 from toolkit.data.doctor.sizes import MENDS
 from toolkit.data.folders import fresh_folder
 from toolkit.data.formats.canonical import save
+from toolkit.files import write_json
 from toolkit.pictures import picture_size
 from toolkit.runtime import InputError
 
@@ -89,7 +89,7 @@ def fix(dataset: Dataset, report: Report, output: str | Path) -> list[dict[str, 
     mended = mended.keep_boxes(keep_box).subset(kept)
     with fresh_folder(output) as temporary:
         save(mended, temporary, link=False, overwrite=True)
-        (temporary / "fixes.json").write_text(json.dumps(changes, indent=1), encoding="utf-8")
+        write_json(temporary / "fixes.json", changes)
     return changes
 
 

@@ -15,8 +15,8 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.findings import FAULTS, NEED_PICTURES, WHOLE, Finding, Report
 from toolkit.data.doctor.pictures import header, pixels_as_stored
 from toolkit.data.intake import Intake
+from toolkit.files import whole_file
 from toolkit.pictures import Unreadable, load_image
-from toolkit.runtime import whole_file
 
 _LISTED = 200  # sentences per fault beyond those with pictures
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>

@@ -23,9 +23,10 @@ from toolkit.export.int8.ranges import (
     threshold,
 )
 from toolkit.export.ncnn import INPUT, NcnnModel
+from toolkit.files import whole_file
 from toolkit.models.io import NetworkIO
 from toolkit.models.ncnn_file import Floats, Layer, read_model
-from toolkit.runtime import InputError, progress, whole_file
+from toolkit.runtime import InputError, progress
 
 # Multiply-adds that calibration and each layer's sensitivity may take: about 5 and 10 s on one x86 core.
 CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from toolkit.files import whole_file
 from toolkit.models.darknet.damage import check_extent, check_kind, check_values
 from toolkit.models.darknet.stored import extent, stored_layers
-from toolkit.runtime import InputError, whole_file
+from toolkit.runtime import InputError
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from toolkit.files import whole_file
 from toolkit.models import spec as specs
 from toolkit.models.darknet.cfg import cfg_text, section_text
 from toolkit.models.darknet.network import CfgDetector
 from toolkit.models.darknet.weights import save_weights
 from toolkit.models.detector import Detector, SpecDetector
 from toolkit.models.spec import DetectorSpec
-from toolkit.runtime import whole_file
 
 
 def save_darknet(
