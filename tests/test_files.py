@@ -1,8 +1,13 @@
 import errno
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
 from toolkit import files
+from toolkit.runtime import InputError
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -17,13 +22,15 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
             (folder / "a").write_text("2")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         broken()
+    assert caught.value.filename == str(target)
     assert (target / "a").read_text() == "1"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
-    with files.whole_folder(target) as folder:
+    with files.whole_folder(target, durable=True) as folder:
         (folder / "b").write_text("3")
     assert [p.name for p in target.iterdir()] == ["b"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -49,3 +56,138 @@ def test_json_holds_no_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(target, {"score": float("nan")})
     assert "螺母" in target.read_text(encoding="utf-8")
+
+
+def started(tmp_path, code):
+    """A process that runs `code` and then waits; returned once it waits."""
+    lines = f"from pathlib import Path\nfrom toolkit.files import *\nt = Path({str(tmp_path)!r})\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", lines + code + "\n    print(1, flush=True)\n    import time; time.sleep(99)"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"1\n", process.stderr.read().decode()
+    return process
+
+
+def kill(process):
+    process.kill()
+    process.communicate()
+
+
+def test_one_process_works_in_a_folder(tmp_path):
+    process = started(tmp_path, "with locked(t / 'run'):")
+    try:
+        with pytest.raises(files.Occupied, match="another process works in"), files.locked(tmp_path / "run"):
+            pass
+        with files.locked(tmp_path / "run2"):
+            pass
+    finally:
+        kill(process)
+    with files.locked(tmp_path / "run"), files.locked(tmp_path / "run"):  # a killed process has no lock
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_waits_comes_next(tmp_path):
+    process = started(tmp_path, "with locked(t / 'run'):")
+    code = f"from toolkit.files import locked\nwith locked({str(tmp_path / 'run')!r}, wait=True): print('in')"
+    second = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    time.sleep(0.3)
+    assert second.poll() is None
+    kill(process)
+    assert second.communicate(timeout=30)[0] == b"in\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_folder_in_a_place_that_is_not_ours_has_its_lock_inside(tmp_path):
+    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        path.chmod(0o755)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    code = (
+        "import os, sys, filelock._unix\nfrom pathlib import Path\nfrom toolkit.files import *\n"
+        "folder = Path(sys.argv[1])\nos.setuid(65534)\n"
+        "with locked(folder):\n    print(*os.listdir(folder)); check_place(folder, 'mark', 'it')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout) == (0, ".toolkit.lock\n"), run.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_what_killed_processes_left_goes_with_the_next_call(tmp_path):
+    code = (
+        "with whole_folder(t / 'out') as f, whole_file(t / 'a.txt') as g, scratch_folder(t / 'out', 'zip'):"
+    )
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "before").touch()
+    process = started(tmp_path, code)
+    during = {path.name for path in tmp_path.iterdir()}
+    with files.whole_file(tmp_path / "a.txt") as temporary:  # two that are alive are not in each other's way
+        temporary.write_text("mine")
+    kill(process)
+    assert during > {"out", "a.txt"} - {"a.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == during | {"a.txt"}
+    with files.whole_file(tmp_path / "a.txt"), files.scratch_folder(tmp_path / "out", "zip"):
+        pass
+    with files.whole_folder(tmp_path / "out") as folder:
+        (folder / "after").touch()
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["a.txt", "out", "out/after"]
+
+
+def test_temporary_folders_of_killed_processes_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    dead, alive = (
+        started(tmp_path, "with temporary_folder() as f:\n    (f / 'x').touch()") for _ in range(2)
+    )
+    try:
+        kill(dead)
+        with files.temporary_folder() as folder:
+            assert folder.parent == tmp_path
+            assert len(list(tmp_path.iterdir())) == 2
+    finally:
+        kill(alive)
+
+
+def test_the_only_copy_of_a_folder_comes_back(tmp_path):
+    """As where a call was killed between the two renames, on a system that cannot exchange two folders."""
+    old = tmp_path / ".out.old"
+    old.mkdir()
+    (old / "spec.json").touch()
+    with pytest.raises(InputError, match="is not an app"):
+        files.check_place(tmp_path / "out", "app.json", "an app")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_renames_where_folders_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "other")
+    for text in ("1", "2"):
+        with files.whole_folder(tmp_path / "out") as folder:
+            (folder / "a").write_text(text)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["out", "out/a"]
+    assert (tmp_path / "out/a").read_text() == "2"
+
+
+def test_a_folder_is_never_missing_while_it_is_replaced(tmp_path):
+    with files.whole_folder(tmp_path / "out") as folder:
+        (folder / "a").touch()
+    paths = str(tmp_path / "end"), str(tmp_path / "out/a")
+    watch = "import os, sys\nwhile not os.path.exists(sys.argv[1]):\n    os.stat(sys.argv[2])"
+    process = subprocess.Popen([sys.executable, "-c", watch, *paths])
+    for _ in range(200):
+        with files.whole_folder(tmp_path / "out") as folder:
+            (folder / "a").touch()
+    (tmp_path / "end").touch()
+    assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
+def test_the_sentence_of_an_error_names_the_file(number):
+    sentence = files.os_sentence(OSError(number, os.strerror(number), "there/file"))
+    assert sentence.startswith("there/file cannot be ")
+    assert os.strerror(number) in sentence
+    assert "name another place" in sentence

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -26,6 +28,29 @@ def test_progress_yields_everything(capsys):
     assert list(runtime.progress(range(5), "five")) == [0, 1, 2, 3, 4]
     assert list(runtime.progress(iter("ab"), "letters", total=2)) == ["a", "b"]
     assert capsys.readouterr().out == ""
+
+
+def test_a_log_has_lines_of_long_work(capsys, monkeypatch):
+    monkeypatch.setattr(runtime, "LINE_SECONDS", 0.2)
+    for _ in runtime.progress(range(5), "five"):
+        time.sleep(0.1)
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 3
+    assert lines[0].startswith("five: ")
+    assert "of 5" in lines[0]
+
+
+def test_a_long_wait_is_announced(capfd, monkeypatch):
+    monkeypatch.setattr(runtime, "LINE_SECONDS", 0.2)
+    with runtime.announced("short", first=1):
+        pass
+    with runtime.announced("long", first=0.1), runtime.engine_lines() as lines:
+        os.write(2, b"a line of the engine\n")
+        time.sleep(0.5)
+    assert lines == ["a line of the engine"]
+    announcements = capfd.readouterr().err.splitlines()
+    assert len(announcements) >= 2
+    assert all(line.startswith("long: ") for line in announcements)
 
 
 def test_fast_mode(monkeypatch):

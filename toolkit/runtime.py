@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from html import escape
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+LINE_SECONDS = 30.0  # between two lines about a long wait, where there is no bar
 EXTRAS = {  # extra -> its main package
     "notebooks": "jupyterlab",
     "pictures": "pi_heif",
@@ -110,8 +111,8 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
-    """Iterate with a progress bar (count, rate, time left) on stderr or in the notebook; silent elsewhere, so
-    that logs and `--json` stay clean."""
+    """Iterate with a progress bar (count, rate, time left) on stderr or in the notebook; where stderr is no
+    terminal, with a line every LINE_SECONDS."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)  # type: ignore[arg-type]
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
@@ -119,7 +120,7 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
         yield from _notebook_progress(items, title, total)
         return
     if not sys.stderr.isatty():
-        yield from items
+        yield from _logged_progress(items, title, total)
         return
     from rich.console import Console
     from rich.progress import (
@@ -150,6 +151,48 @@ def progress(items: Iterable[T], title: str, total: int | None = None) -> Iterat
                 bar.update(task, completed=count, rate=f"{count / (now - begin):.1f}/s")
 
 
+def _logged_progress(items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+    count, begin = 0, time.monotonic()
+
+    def status() -> str:
+        rate = count / (time.monotonic() - begin)
+        left = f" of {total}, {(total - count) / rate:.0f} s left" if total and count else ""
+        return f"{count}{left}, {rate:.1f}/s"
+
+    with announced(title, LINE_SECONDS, status):
+        for item in items:
+            yield item
+            count += 1
+
+
+@contextmanager
+def announced(
+    title: str, first: float = 2.0, status: Callable[[], str] = lambda: "please wait"
+) -> Iterator[None]:
+    """Says on stderr what a wait is for: a line after `first` seconds, then one every LINE_SECONDS, each with
+    the words of `status`. A shorter wait says nothing."""
+    over = threading.Event()
+
+    def tell() -> None:
+        pause = first
+        while not over.wait(pause):
+            pause = LINE_SECONDS
+            line = f"{title}: {status()}\n"
+            if _messages is None:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+            else:
+                os.write(_messages, line.encode())
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def _notebook_progress(items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
     """A plain display that is updated: rich's bar is a widget there, whose messages can stop a run without a
     browser (nbclient) for good. What takes less than a fifth of a second shows nothing."""
@@ -176,6 +219,7 @@ def _notebook_progress(items: Iterable[T], title: str, total: int | None) -> Ite
 
 
 _ENGINE_LINES = threading.RLock()
+_messages: int | None = None  # where stderr went before `engine_lines`, inside its block
 
 
 def _is_open(stream: int) -> bool:
@@ -197,6 +241,7 @@ def engine_lines() -> Iterator[list[str]]:
     >>> lines
     ['layer Foo not exists or registered']
     """
+    global _messages
     libc = ctypes.CDLL(None) if os.name == "posix" else ctypes.cdll.msvcrt
     lines: list[str] = []
     with _ENGINE_LINES, tempfile.TemporaryFile() as file:
@@ -205,11 +250,13 @@ def engine_lines() -> Iterator[list[str]]:
                 python_stream.flush()
         libc.fflush(None)
         kept = {stream: os.dup(stream) for stream in (1, 2) if _is_open(stream)}
+        outer, _messages = _messages, kept.get(2) if _messages is None else _messages
         for stream in kept:
             os.dup2(file.fileno(), stream)
         try:
             yield lines
         finally:
+            _messages = outer
             libc.fflush(None)
             for stream, before in kept.items():
                 os.dup2(before, stream)

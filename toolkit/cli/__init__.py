@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import warnings
 from typing import Annotated, Any
@@ -12,8 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from toolkit import __version__
-from toolkit.cli.answer import print_message
-from toolkit.runtime import InputError
+from toolkit.cli.answer import explained, print_message
 
 # name -> (file in this folder, the Typer in it, help in the list); a command's file is loaded when it is used
 COMMANDS = {
@@ -61,6 +61,10 @@ class LazyGroup(TyperGroup):
         super().__init__(**settings)
         self.commands = {name: TyperCommand(name, help=text) for name, (_, _, text) in COMMANDS.items()}
 
+    def invoke(self, ctx: Any) -> Any:  # typer would end on some errors by itself
+        with explained():
+            return super().invoke(ctx)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer's own copy of click is private
         name, command, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name in COMMANDS else command, rest
@@ -93,17 +97,11 @@ def _print_warning(message: Warning | str, *where: Any, **place: Any) -> None:
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 a check failed, 2 bad input, 3 done in part."""
+    """Entry point. Exit codes: 0 done, 1 a check failed, 2 bad input, 3 done in part, 130 after Ctrl-C, 143
+    after SIGTERM."""
     warnings.showwarning = _print_warning  # a sentence, without a line of our source
-    try:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
+    with explained():
         app(prog_name="toolkit")
-    except InputError as error:
-        print_message(f"error: {error}")
-        sys.exit(2)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        print_message(f"error: {error.strerror or error}{where}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print_message("interrupted")
-        sys.exit(130)

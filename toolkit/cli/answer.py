@@ -1,12 +1,20 @@
-"""How a command answers: a table for people or one JSON object, messages on stderr."""
+"""How a command answers: a table for people or one JSON object, messages on stderr, an exit code."""
 
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from toolkit.files import os_sentence
+from toolkit.runtime import InputError
+from toolkit.signals import exit_code, interrupting
+from toolkit.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,14 +23,68 @@ if TYPE_CHECKING:
 
 
 def print_message(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Inside the block an error is a sentence on stderr and an exit code, where it is one of the input, the
+    system, or the memory. Signals end the command (`signals.interrupting`). Nobody left to read the answer
+    is no error: the command ends in silence, as from SIGPIPE."""
+    try:
+        with interrupting():
+            yield
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except InputError as error:
+        _end(str(error))
+    except BrokenPipeError as error:
+        _end_unread()
+        _end(f"a program that this one talks to has ended early ({error})")
+    except OSError as error:
+        _end(os_sentence(error))
+    except RecursionError:
+        _end("the input is nested too deeply")
+    except MemoryError as error:
+        _end_without_memory(error)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "out of memory" not in str(error):  # torch, CUDA
+            raise
+        _end_without_memory(error)
+    except KeyboardInterrupt as error:
+        print_message(": ".join(["interrupted", *map(str, error.args)]))
+        sys.exit(exit_code())
+
+
+def _end(sentence: str) -> NoReturn:
+    print_message(f"error: {sentence}")
+    sys.exit(2)
+
+
+def _end_without_memory(error: Exception) -> NoReturn:
+    reason = (str(error).splitlines() or [""])[0][:200]
+    _end(f"the memory does not suffice{reason and f' ({reason})'}: use a smaller batch, size or input")
+
+
+def _end_unread() -> None:
+    """End the process where standard output or standard error is a pipe that nobody reads any more."""
+    streams = select.poll()
+    for stream in (1, 2):
+        streams.register(stream, 0)
+    gone = [stream for stream, event in streams.poll(0) if event & select.POLLERR]
+    for stream in gone:  # what is still to be written would be an error again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    if gone:
+        sys.exit(141)  # as a shell tells of SIGPIPE
 
 
 def print_answer(data: dict[str, Any], as_json: bool, table: Table | str = "") -> None:
+    """Print a table for people, or with `as_json` one JSON object. Raises ValueError for NaN and infinity,
+    which JSON does not have."""
     if as_json:
-        print(json.dumps(data))
+        print(json.dumps(data, allow_nan=False))
     elif isinstance(table, str):
-        print(table)
+        print(printable(table))
     else:  # without markup: names of files and extras have brackets and colons too
         from rich.console import Console
 
@@ -60,11 +122,11 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     """First column to the left, numbers to the right."""
     from rich.table import Table
 
-    result = Table(title=title or None, title_justify="left")
+    result = Table(title=printable(title) or None, title_justify="left")
     for i, column in enumerate(columns):
-        result.add_column(column, justify="right" if i else "left", overflow="fold")
+        result.add_column(printable(column), justify="right" if i else "left", overflow="fold")
     for row in rows:
-        result.add_row(*row)
+        result.add_row(*map(printable, row))
     return result
 
 

@@ -1,0 +1,75 @@
+"""Ctrl-C and SIGTERM: both end a command in good order, and a second one ends it at once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_RECEIVED: list[int] = []  # by this process, in their order
+
+
+def exit_code() -> int:
+    """What a shell expects of a process that a signal ended: 130 after Ctrl-C, 143 after SIGTERM."""
+    return 128 + (_RECEIVED[0] if _RECEIVED else signal.SIGINT)
+
+
+@contextmanager
+def _handled(handler: Callable[[int], None]) -> Iterator[Callable[[], None]]:
+    """Both signals go to `handler` inside the block, or until the function that it yields is called. Not one
+    that this process was started to ignore, as in the background of a script. Signals reach the main thread
+    alone: elsewhere nothing changes."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(kind) not in (signal.SIG_IGN, None):
+                before[kind] = signal.signal(kind, lambda number, _: handler(number))
+
+    def restore() -> None:
+        while before:
+            signal.signal(*before.popitem())
+
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """For a command: SIGTERM raises KeyboardInterrupt as Ctrl-C does, so that what was begun is undone; a
+    second signal ends the process at once."""
+
+    def stop(number: int) -> None:
+        if _RECEIVED:
+            os._exit(exit_code())
+        _RECEIVED.append(number)
+        raise KeyboardInterrupt
+
+    with _handled(stop):
+        yield
+
+
+@contextmanager
+def leaving() -> Iterator[list[int]]:
+    """Collects the first signal inside the block, so that it does not end the process in mid-step. A second
+    one has the effect that it has outside."""
+    received: list[int] = []
+
+    def note(number: int) -> None:
+        received.append(number)
+        _RECEIVED.append(number)
+        restore()
+
+    with _handled(note) as restore:
+        yield received
+
+
+def end_with_parent() -> None:
+    """From now on SIGTERM comes when the process that started this one has ended; on Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
