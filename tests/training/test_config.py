@@ -10,7 +10,7 @@ from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.zoo import ZOO
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import load_checkpoint, open_teacher, save_checkpoint, trained
-from toolkit.training.config import merged_config, read_config, read_levers, write_config
+from toolkit.training.config import check_memory, merged_config, read_config, read_levers, write_config
 from toolkit.training.recipe import RECIPES, DetectionRecipe, LandmarkRecipe, default_recipe, recipe
 from toolkit.training.state import RunState
 from toolkit.training.tasks import TASKS, build, task_of
@@ -104,6 +104,7 @@ def test_options_take_precedence_over_the_file(tmp_path):
     assert (merged.data, merged.seed, merged.device, merged.size) == ("faces", 7, "cpu", (64, 32))
     assert (merged.recipe.name, merged.recipe.batch, merged.recipe.ema) == ("seed", 4, 0.5)
     assert merged_config(stored, recipe="modern").recipe == RECIPES["modern"]
+    assert merged_config({"cfg": "[net]"}, model="nano-voc").cfg == ""  # a text without its network's name
     plain = merged_config()
     assert (plain.data, plain.model, plain.seed, plain.recipe.name) == ("toy", "fastest-v2", 0, "modern")
     assert merged_config(model="landmark106").recipe == RECIPES["landmarks"]
@@ -114,6 +115,80 @@ def test_options_take_precedence_over_the_file(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             merged_config(source, levers)
+
+
+SETTINGS = {
+    "size": ([1, 10**9], [0, 8], [8], "8x8"),
+    "seed": (-1, 2**63, 1.5),
+    "order": (-1,),
+    "validations": (0, 10**9),
+    "device": (3,),
+    "devices": (0, 10**6),
+    "threads": (-1, 10**9),
+    "workers": (-1, 10**6),
+    "cache_gb": (-1, float("nan"), float("inf"), 10**400),
+    "stop_at": (-1,),
+    "changes": ("width",),
+    "recipe": (3, [], ["modern"], "x" * 5000, "a\0b", {"name": []}, {"loss": []}),
+    "notes": ([],),
+}
+LEVERS = {
+    "batch": (0, 10**9, 1.5, "many"),
+    "accumulate": (0, 10**9),
+    "epochs": (0, -1, float("nan"), float("inf"), 10**9),
+    "learning_rate": (0, float("nan"), float("inf"), 10**400),
+    "weight_decay": (float("inf"), [1]),
+    "box_weight": (float("nan"),),
+    "ema": (1, float("nan")),
+    "multi_scale": (1,),
+    "optimizer": ("sgd\n" * 1000,),
+    "mosaic": (float("nan"), "often", [0.5]),
+    "scale": (1, [1], [1, 2, 3], ["a", "b"], [float("nan"), 1], [2, 1]),
+    "exposure": (float("inf"), 10**400),
+    "fill": (256, [1]),
+    "kind": ("else",),
+}
+
+
+def refusal(call, name, value):
+    with pytest.raises(InputError, match=name) as caught:
+        call(value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_have_bounds(name):
+    for value in SETTINGS[name]:
+        sentence = refusal(lambda v: read_config({"data": "toy", "model": "nano-voc", name: v}), name, value)
+        assert len(sentence) < 500
+        assert sentence.isprintable()
+
+
+@pytest.mark.parametrize("name", LEVERS)
+def test_levers_have_bounds(name):
+    for value in LEVERS[name]:
+        for base in ("modern", {"name": "mine", "augmentation": {}}):
+            sentence = refusal(lambda v, base=base: recipe(base, **{name: v}), name, value)
+            assert len(sentence) < 500
+            assert sentence.isprintable()
+
+
+def test_a_batch_fits_into_the_memory():
+    stated = {"data": "toy", "model": "yoloface-50k"}
+    check_memory(read_config(stated))
+    large = {**stated, "size": [4096, 4096], "recipe": {"name": "modern", "batch": 16384}}
+    with pytest.raises(InputError, match=r"batch = 16384 at 4096x4096.*smaller batch"):
+        check_memory(read_config(large))
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &a [*a]", "a: " + "[" * 9999, "- a", "1: 2", "a: .nan", "\0", "data: {}"]
+)
+def test_a_file_of_settings_that_is_damaged(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    for read in (read_config, recipe, merged_config):
+        with pytest.raises(InputError):
+            read(tmp_path / "config.yaml")
 
 
 @pytest.mark.parametrize("text", ["ema", "scale=[0.9", ""])
@@ -137,7 +212,7 @@ def test_a_state_comes_back_from_its_file(tmp_path):
         "model_name", "changes", "model", "optimizer", "average", "step", "history", "best", "seconds",
     }  # fmt: skip
     other = RunState.fresh(config, create_model("yoloface-50k"))
-    other.load_state_dict(stored)
+    other.load(tmp_path / "last.pt")
     assert (other.step, other.history, other.best) == (1, state.history, 0.25)
     for key, value in state.average.items():
         assert torch.equal(other.average[key], value)
@@ -163,5 +238,13 @@ def test_a_checkpoint_opens_as_what_it_is(tmp_path):
     save_checkpoint(
         tmp_path / "part.pt", {"model_name": "yoloface-50k", "changes": {}, "step": 0, "model": {}}
     )
-    with pytest.raises(InputError, match="part.pt has no network to use"):
+    with pytest.raises(
+        InputError, match="part.pt belongs to another network than yoloface-50k: it lacks stem"
+    ):
         trained(tmp_path / "part.pt")
+
+
+@pytest.mark.parametrize("name", ["name", "weights"])
+def test_changes_shape_the_network_and_name_no_other(name):
+    with pytest.raises(InputError, match=f"'{name}'"):
+        read_config({"data": "toy", "model": "fastest-v2", "changes": {name: "../other.pt"}})

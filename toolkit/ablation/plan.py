@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,11 @@ from toolkit.models.detector import Detector
 from toolkit.models.spec import KINDS, WrongKind
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
+from toolkit.text import first_fault, read_record, read_yaml, short
 from toolkit.training.checkpoint import check_published
-from toolkit.training.config import read_config, read_recipe
-from toolkit.training.origin import Origin, read_origin
-from toolkit.training.recipe import DetectionRecipe, first_fault, read_yaml, recipe
+from toolkit.training.config import Seed, read_config, read_recipe
+from toolkit.training.origin import Origin, check_changes, read_origin
+from toolkit.training.recipe import LONGEST, DetectionRecipe, recipe
 
 STRUCTURE = ("se", "csp", "spp", "activation")  # may be matched by width
 SHAPE = (*STRUCTURE, "width", "input_size")
@@ -25,6 +27,8 @@ RUN = ("order",)  # settings of a run that are not in its recipe
 LEVERS = (*DetectionRecipe.model_fields, *(field.name for field in fields(Augmentation)))
 CFG_FIELDS = ("cfg", "names", "partial")
 BUDGETED = ("batch", "accumulate")  # change what a number of steps or epochs means
+MOST_CELLS = 10_000  # of a study
+MOST_LEVELS = 1000  # of a factor
 
 
 class Budget(BaseModel):
@@ -32,9 +36,9 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: float | None = Field(None, gt=0)
-    steps: int | None = Field(None, ge=1)
-    seconds: float | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0, le=LONGEST)
+    steps: int | None = Field(None, ge=1, le=10**9)
+    seconds: float | None = Field(None, gt=0, le=10**8)
 
 
 class Search(BaseModel):
@@ -44,9 +48,9 @@ class Search(BaseModel):
     search ends after `TRIES` times as many cells, trained or rejected.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    trials: int = Field(ge=1)
+    trials: int = Field(ge=1, le=MOST_CELLS)
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     latency_ms: float | None = Field(None, gt=0)  # of ncnn, one thread
     device: str = ""  # where it is timed, as in `toolkit time --device`; "": ncnn's wheel on this machine
@@ -70,14 +74,14 @@ class Plan(BaseModel):
     partial: bool = False  # `weights` go as far as they go
     recipe: DetectionRecipe
     factors: dict[str, list[Any]]  # name -> levels
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field([0, 1, 2], min_length=1)
     budget: Budget
     fraction: Literal[1, 2] = 1  # 2: only the half whose level indices have an even sum
     matching: Literal["as-is", "width", "both"] = "as-is"
     score: Literal["map50", "widerface"] = "map50"
     test_split: str = ""  # scored once with the best checkpoint; "": the validation score counts
     val_split: str = "val"
-    validations: int = Field(4, ge=1)
+    validations: int = Field(4, ge=1, le=10_000)
     search: Search | None = None
 
     @property
@@ -113,6 +117,7 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
     model = str(data.get("model", Plan.model_fields["model"].default))
     origin, _ = read_origin(model, str(data.get("cfg", "")), data.pop("names", None) or None)
     data |= {"model": origin.name, "cfg": origin.cfg, "names": origin.names}
+    check_changes(data.get("changes"))
     base = read_recipe(data.pop("recipe", "modern"), origin)
     if not isinstance(base, DetectionRecipe):
         raise InputError(f"a study trains detectors, the recipe {base.name} is for {base.task}: use modern")
@@ -122,7 +127,7 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
         raise InputError(first_fault("the study", error)) from None
     if not plan.cfg and plan.model not in SPECS:
         raise InputError(
-            f"unknown network {plan.model!r}: expected one of {', '.join(SPECS)}, or a darknet .cfg"
+            f"unknown network {short(plan.model)}: expected one of {', '.join(SPECS)}, or a darknet .cfg"
         )
     check_published(plan.origin, plan.weights)
     if plan.cfg:
@@ -132,7 +137,7 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
     names = {*SHAPE, *RUN, *LEVERS} - {"name", "augmentation", "kind", "epochs"}
     for name, levels in plan.factors.items():
         if name not in names:
-            raise InputError(f"unknown factor {name!r}: expected one of {', '.join(sorted(names))}")
+            raise InputError(f"unknown factor {short(name)}: expected one of {', '.join(sorted(names))}")
         if plan.cfg and name in (*STRUCTURE, "width", "freeze"):
             raise InputError(
                 f"the factor {name} needs a network of the zoo, whose blocks are known: of {plan.model} the "
@@ -142,10 +147,12 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
             different = len({json.dumps(level) for level in levels})
         except TypeError:  # such as a date, which YAML has
             raise InputError(
-                f"the levels of {name} must be numbers, words or lists, found {levels}"
+                f"the levels of {name} must be numbers, words or lists, found {short(levels)}"
             ) from None
         if len(levels) < 2 or different < len(levels):
-            raise InputError(f"the factor {name} needs two or more different levels, found {levels}")
+            raise InputError(f"the factor {name} needs two or more different levels, found {short(levels)}")
+        if len(levels) > MOST_LEVELS:
+            raise InputError(f"the factor {name} has {len(levels)} levels: expected {MOST_LEVELS} at most")
     if not plan.factors:
         raise InputError("a study needs a factor, such as `se: [false, true]`")
     units = [name for name, value in plan.budget if value is not None]
@@ -167,7 +174,21 @@ def read_plan(source: dict[str, Any] | str | Path) -> Plan:
         raise InputError(
             "width cannot be a factor while networks are matched by width: remove one of the two"
         )
+    if plan.search is None:
+        _check_number(plan)
     return plan
+
+
+def _check_number(plan: Plan) -> None:
+    """InputError for more than `MOST_CELLS` cells, before any of them is made."""
+    combinations = math.prod(map(len, plan.factors.values()))
+    count = combinations * len(plan.seeds) * (1 + (plan.matching == "both")) // plan.fraction
+    if count > MOST_CELLS:
+        numbers = " x ".join(f"{len(levels)} {name}" for name, levels in [*plan.factors.items()][:8])
+        raise InputError(
+            f"the study {short(plan.name)} has up to {short(count)} cells ({numbers}, {len(plan.seeds)} "
+            f"seeds): expected {MOST_CELLS} at most; leave factors or levels out, or name a search"
+        )
 
 
 def stored_plan(folder: str | Path) -> Plan:
@@ -175,13 +196,7 @@ def stored_plan(folder: str | Path) -> Plan:
     file = Path(folder) / "plan.json"
     if not file.is_file():
         raise InputError(f"{folder} has no study: expected a folder that `toolkit ablate run` wrote")
-    try:
-        data = json.loads(file.read_text())
-    except ValueError:  # of JSON, and of UTF-8
-        data = None
-    if not isinstance(data, dict):
-        raise InputError(f"{file} is damaged: run the study again to rewrite it")
-    return read_plan(data)
+    return read_plan(read_record(file, dict[str, Any], "run the study again to rewrite it"))
 
 
 def check(plan: Plan) -> None:
@@ -205,13 +220,17 @@ def check(plan: Plan) -> None:
                 if (name in SHAPE or not name) and not isinstance(error, WrongKind):
                     continue
                 if name in SHAPE:
-                    raise InputError(f"the factor {name} takes {KINDS[name]}, not {level!r}") from None
+                    raise InputError(f"the factor {name} takes {KINDS[name]}, not {short(level)}") from None
                 if name and not isinstance(error, InputError):
                     own = {**vars(plan.recipe.augmentation), **dict(plan.recipe)}[name]
                     raise InputError(
-                        f"the factor {name} takes values such as {own!r}, not {level!r}"
+                        f"the factor {name} takes values such as {own!r}, not {short(level)}"
                     ) from None
-                what = f"the factor {name} cannot be {level!r}" if name else "the study's changes do not fit"
+                what = (
+                    f"the factor {name} cannot be {short(level)}"
+                    if name
+                    else "the study's changes do not fit"
+                )
                 raise InputError(f"{what}: {error}") from None
 
 

@@ -19,7 +19,7 @@ def ablate_run(
         Path, typer.Argument(help="study.yaml: network or .cfg, factors, levels, seeds, budget.")
     ],
     output: Annotated[Path | None, output_option("exports/studies/NAME")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Worker processes on this machine.")] = 1,
     ray: Annotated[bool, typer.Option("--ray", help="Start the workers through Ray.")] = False,
     storage: Annotated[
         str, typer.Option(help="SQLAlchemy URL shared by several machines (default: a file).")
@@ -56,7 +56,7 @@ def ablate_report(
     from toolkit.ablation.report import write_report
 
     answer = write_report(study, storage, score)
-    print_answer(answer, as_json, (study / "report.md").read_text())
+    print_answer(answer, as_json, (study / "report.md").read_text(encoding="utf-8"))
 
 
 @app.command("time")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from toolkit.cli.answer import as_json_list, end_in_part, print_answer, print_intake, print_message, table
 from toolkit.cli.options import (
+    MOST_SEED,
     Conf,
     Data,
     Fit,
@@ -26,6 +28,7 @@ from toolkit.cli.options import (
     parse_size,
 )
 
+ROWS = 100  # classes in a table for people
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -44,6 +47,12 @@ def data_import(
         bool, typer.Option("--one-based", help="VOC corners count pixels from 1, as the devkit's own do.")
     ] = False,
     copy: Annotated[bool, typer.Option("--copy", help="Copy pictures instead of linking them.")] = False,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside", help="Also read what links, lists and settings name outside the source."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     strict: Strict = False,
     as_json: Json = False,
@@ -60,6 +69,7 @@ def data_import(
         link=not copy,
         overwrite=overwrite,
         faults=faults_of(strict),
+        allow_outside=allow_outside,
         **({"one_based": True} if one_based else {}),
     )
     intake, counts = dataset.intake, dataset.counts()
@@ -69,7 +79,8 @@ def data_import(
     rows = [["format", f"{intake.format}: {intake.why}"]]
     rows += [[name, str(n)] for name, n in totals.items()]
     rows += [[f"split {name or '(none)'}", str(n)] for name, n in counts["splits"].items()]
-    rows += [[name, str(n)] for name, n in counts["classes"].items()]
+    rows += [[name, str(n)] for name, n in islice(counts["classes"].items(), ROWS)]
+    rows += [["...", f"{len(dataset.classes)} classes in all"]] if len(dataset.classes) > ROWS else []
     rows += [[f"left out: {part.kind}", str(part.count)] for part in intake.left_out]
     rows += [["skipped pictures", str(len(intake.skipped))]] if intake.skipped else []
     answer = {"folder": str(output), **totals, **counts, **intake.as_dict()}
@@ -134,7 +145,7 @@ def data_curate(
     model: Model = "fastest-v2",
     weights: Weights = None,
     names: Names = None,
-    count: Annotated[int, typer.Option(help="Pictures in each view.")] = 50,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="Pictures in each view.")] = 50,
     drop_duplicates: Annotated[
         bool,
         typer.Option("--drop-duplicates", help="Exclude exact and near duplicates from the curated set."),
@@ -182,7 +193,9 @@ def data_anchors(
     data: Data,
     model: Model = "fastest-v2",
     names: Names = None,
-    count: Annotated[int, typer.Option(help="Number of anchors; 0: as many as the network has.")] = 0,
+    count: Annotated[
+        int, typer.Option(min=0, max=1000, help="Number of anchors; 0: as many as the network has.")
+    ] = 0,
     split: Split = "",
     size: Size = "",
     fit: Fit = "",
@@ -231,9 +244,11 @@ def data_anchors(
 def data_split(
     source: Data,
     output: Annotated[Path, typer.Argument(help="New data set folder: COCO JSON and pictures.")],
-    val: Annotated[float, typer.Option(help="Part of the pictures for validation, 0..1.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Part of the pictures for the test, 0..1.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    val: Annotated[
+        float, typer.Option(min=0, max=1, help="Part of the pictures for validation, 0..1.")
+    ] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Part of the pictures for the test, 0..1.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Random seed.")] = 0,
     keep_test: Annotated[
         bool, typer.Option("--keep-test", help="Keep the test split; divide the other pictures only.")
     ] = False,

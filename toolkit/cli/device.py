@@ -94,9 +94,12 @@ def time_run(
     ] = None,
     loops: Loops = 50,
     seconds: Annotated[
-        float, typer.Option(min=0, help="Duration instead of loops, s; 60 or more shows thermal throttling.")
+        float,
+        typer.Option(
+            min=0, max=86_400, help="Duration instead of loops, s; 60 or more shows thermal throttling."
+        ),
     ] = 0,
-    cooldown: Annotated[float, typer.Option(min=0, help="Pause after each run, s.")] = 1,
+    cooldown: Annotated[float, typer.Option(min=0, max=3600, help="Pause after each run, s.")] = 1,
     ssh_config: SshConfig = None,
     as_json: Json = False,
 ) -> None:

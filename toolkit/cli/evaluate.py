@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from toolkit.models.network import Detecting
 
 app = typer.Typer(no_args_is_help=True)
-MatchIou = Annotated[float, typer.Option("--match-iou", help="Smallest IoU of a match.")]
+MatchIou = Annotated[float, typer.Option("--match-iou", min=0, max=1, help="Smallest IoU of a match.")]
 
 
 def _evaluate(
@@ -104,7 +104,9 @@ def evaluate_coco(
     fit: Fit = "",
     size: Size = "",
     ignored: Annotated[str, typer.Option(help="Ignored objects: once, crowd or counted.")] = "once",
-    max_detections: Annotated[int, typer.Option(help="Detections counted per picture.")] = 100,
+    max_detections: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Detections counted per picture.")
+    ] = 100,
     operating_point: Wish = "",
     pictures: Pictures = None,
     strict: Strict = False,

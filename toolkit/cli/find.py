@@ -39,7 +39,10 @@ Source = Annotated[
         "the address of a stream (rtsp://..., http://...)."
     ),
 ]
-Frames = Annotated[int, typer.Option(help="Maximum number of frames of a video, camera or stream; 0: all.")]
+Frames = Annotated[
+    int,
+    typer.Option(min=0, max=10**9, help="Maximum number of frames of a video, camera or stream; 0: all."),
+]
 
 
 def _pictures(source: str, strict: bool) -> tuple[list[Path], tuple[Skipped, ...]]:
@@ -112,12 +115,12 @@ def detect(
     Ctrl-C ends a camera or stream; what was found until then is kept. Exit code 3 if a stream breaks off.
     """
     from toolkit.data.readable import skipped_pictures
+    from toolkit.files import whole_file
     from toolkit.inference.backend import DetectSettings
     from toolkit.inference.results import annotate, as_coco, as_records
     from toolkit.inference.run import annotate_video, run
     from toolkit.networks import open_model
     from toolkit.pictures import holds_many, load_image, save_image
-    from toolkit.files import whole_file
     from toolkit.videos import open_video
 
     _check_one_source(context)
@@ -185,10 +188,14 @@ def landmarks(
     iou: Iou = 0.45,
     size: Size = "",
     every: Annotated[
-        int, typer.Option(help="Interval of face detection in a video, frames; 1: every frame.")
+        int,
+        typer.Option(min=1, max=10**6, help="Interval of face detection in a video, frames; 1: every frame."),
     ] = 30,
     smoothing: Annotated[
-        float, typer.Option(help="Cut-off of the smoothing filter for still points in a video, Hz; 0: off.")
+        float,
+        typer.Option(
+            min=0, max=1000, help="Cut-off of the smoothing filter for still points in a video, Hz; 0: off."
+        ),
     ] = 3.0,
     output: Annotated[Path | None, output_option("landmarks, for a video")] = None,
     frames: Frames = 0,

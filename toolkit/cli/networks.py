@@ -109,11 +109,19 @@ def export(
         ),
     ] = False,
     opset: Annotated[
-        int | None, typer.Option(help="Opset of the ONNX files, 13 to 26 (default: 17).", show_default=False)
+        int | None,
+        typer.Option(
+            min=1, max=100, help="Opset of the ONNX files, 13 to 26 (default: 17).", show_default=False
+        ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(help="Pictures per call, fixed in the ONNX files (default: free).", show_default=False),
+        typer.Option(
+            min=1,
+            max=4096,
+            help="Pictures per call, fixed in the ONNX files (default: free).",
+            show_default=False,
+        ),
     ] = None,
     simplify: Annotated[
         bool, typer.Option("--simplify", help="Simplify the ONNX files with onnxslim.")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from toolkit.runtime import InputError
+from toolkit.text import short
 
 # One option, one meaning: a name of an option below is used with these texts and types in every command
 # (tests/test_cli.py walks them all).
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; messages go to stderr.")]
 
 
+MOST_SEED = 2**63 - 1
 MODEL = "A network of the zoo, a darknet .cfg, the .pt of a run, or an exported folder (FOLDER:FORMAT)."
 
 
@@ -55,8 +59,8 @@ Partial = Annotated[
 Size = Annotated[
     str, typer.Option("--size", help="Network input, one side or WIDTHxHEIGHT (default: the network's own).")
 ]
-Conf = Annotated[float, typer.Option("--conf", help="Score threshold, 0..1.")]
-Iou = Annotated[float, typer.Option("--iou", help="IoU threshold of NMS, 0..1.")]
+Conf = Annotated[float, typer.Option("--conf", min=0, max=1, help="Score threshold, 0..1.")]
+Iou = Annotated[float, typer.Option("--iou", min=0, max=1, help="IoU threshold of NMS, 0..1.")]
 Nms = Annotated[str, typer.Option("--nms", help="plain or diou (newer darknet's greedynms).")]
 Resize = Annotated[str, typer.Option("--resize", help="bilinear (OpenCV) or darknet (exact).")]
 Fit = Annotated[str, typer.Option("--fit", help="stretch or letterbox (default: the network's own).")]
@@ -68,7 +72,7 @@ Devices = Annotated[
     list[str],
     typer.Option("--device", help="adb, adb:SERIAL, ssh:user@host[:port] or local; may be repeated."),
 ]
-Loops = Annotated[int, typer.Option(min=1, help="Timed loops, after 8 warm-up loops.")]
+Loops = Annotated[int, typer.Option(min=1, max=500_000, help="Timed loops, after 8 warm-up loops.")]
 Picture = Annotated[Path | None, typer.Option(help="Input picture (default: scikit-image's astronaut).")]
 SshConfig = Annotated[Path | None, typer.Option(help="SSH configuration file (default: ~/.ssh/config).")]
 Scores = Annotated[list[str] | None, typer.Option("--score", help="NETWORK=SCORE; may be repeated.")]
@@ -84,8 +88,8 @@ def parse_size(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() for side in sides):
-        raise InputError(f"--size takes one side or WIDTHxHEIGHT such as 352x288, not {text!r}")
+    if len(sides) > 2 or not all(re.fullmatch("[0-9]{1,5}", side) for side in sides):
+        raise InputError(f"--size takes one side or WIDTHxHEIGHT such as 352x288, not {short(text)}")
     return int(sides[0]), int(sides[-1])
 
 
@@ -119,12 +123,14 @@ def parse_scores(texts: list[str] | None) -> dict[str, float]:
         try:
             scores[name] = float(value)
         except ValueError:
-            raise InputError(f"--score takes NETWORK=SCORE such as fastest-v2=0.50, not {text!r}") from None
+            scores[name] = math.nan
+        if not math.isfinite(scores[name]):
+            raise InputError(f"--score takes NETWORK=SCORE such as fastest-v2=0.50, not {short(text)}")
     return scores
 
 
 def parse_whole_numbers(option: str, text: str, least: int, most: int) -> list[int]:
     parts = text.split(",")
-    if not all(part.isdigit() and least <= int(part) <= most for part in parts):
-        raise InputError(f"{option} takes whole numbers from {least} to {most}, by commas, not {text!r}")
+    if not all(re.fullmatch("[0-9]{1,9}", part) and least <= int(part) <= most for part in parts):
+        raise InputError(f"{option} takes whole numbers from {least} to {most}, by commas, not {short(text)}")
     return [int(part) for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -30,8 +31,10 @@ def parity_ladder(
     data: DataOption = "",
     split: Split = "",
     metric: Annotated[str, typer.Option(help="Metric: coco, voc, darknet or widerface.")] = "coco",
-    threads: Annotated[int, typer.Option(help="Threads of each engine in the timing.")] = 1,
-    rounds: Annotated[int, typer.Option(help="Timing rounds (one warm-up round is discarded).")] = 30,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of each engine in the timing.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Timing rounds (one warm-up round is discarded).")
+    ] = 30,
     picture: Annotated[
         Path | None, typer.Option(callback=drawable, help="Drawing of the differences.")
     ] = None,
@@ -39,9 +42,12 @@ def parity_ladder(
 ) -> None:
     """Compare all formats of an exported network with torch: outputs, detections, score, size, time.
 
-    With --data every rung is scored as well. Exit code 1 if a rung fails; the table shows where the
-    difference begins.
+    With --data every rung is scored as well. For ncnn it also shows the instructions that an emulated arm64
+    processor executes, where qemu and a runner (toolkit device build) are at hand: the count is the same each
+    time, but instructions are not milliseconds, which a device tells (toolkit time). Exit code 1 if a rung
+    fails; the table shows where the difference begins.
     """
+    from toolkit.device.instructions import count_formats
     from toolkit.export import ladder
     from toolkit.models.detector import Detector
     from toolkit.networks import open_model
@@ -61,6 +67,11 @@ def parity_ladder(
     formats = [rung for rung in rungs.split(",") if rung]
     folder = folder or Path("exports") / Path(model).stem
     results = ladder.ladder(network, folder, pictures, score, formats, threads, rounds)
+    try:
+        counts = count_formats(folder, [rung.name for rung in results])
+        results = [replace(rung, instructions=counts.get(rung.name)) for rung in results]
+    except InputError as error:
+        print_message(f"no instructions on arm64 are shown: {error}")
     columns = ladder.table(results)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     print_answer({"rungs": [rung.as_dict() for rung in results]}, as_json, table(model, list(columns), rows))
@@ -81,7 +92,9 @@ def parity_compare(
     image: Annotated[
         Path | None, typer.Option(help="Input picture (default: a photograph of scikit-image).")
     ] = None,
-    tolerance: Annotated[float, typer.Option(help="Largest accepted relative difference.")] = 1e-5,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=10, help="Largest accepted relative difference.")
+    ] = 1e-5,
     picture: Annotated[
         Path | None, typer.Option(callback=drawable, help="Drawing of the difference per layer.")
     ] = None,

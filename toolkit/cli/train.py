@@ -9,6 +9,7 @@ import typer
 
 from toolkit.cli.answer import print_answer, print_message, table
 from toolkit.cli.options import (
+    MOST_SEED,
     Json,
     Names,
     Partial,
@@ -19,6 +20,7 @@ from toolkit.cli.options import (
     parse_size,
     weights_option,
 )
+from toolkit.signals import exit_code
 
 app = typer.Typer()
 
@@ -42,7 +44,8 @@ def train(
     weights: Annotated[str | None, weights_option("random")] = None,
     partial: Partial = False,
     epochs: Annotated[
-        float | None, typer.Option(help="Training budget; the recipe's own unless given.")
+        float | None,
+        typer.Option(min=0, max=100_000, help="Training budget; the recipe's own unless given."),
     ] = None,
     size: Size = "",
     lever: Annotated[
@@ -51,11 +54,14 @@ def train(
     teacher: Annotated[
         str, typer.Option(help="Detector to distil from: a network of the zoo or a run's folder.")
     ] = "",
-    seed: Annotated[int | None, typer.Option(help="Random seed (default: 0).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Random seed (default: 0).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda (default: auto).")] = "",
-    devices: Annotated[int | None, typer.Option(min=1, help="Processes or GPUs (default: 1).")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes or GPUs (default: 1).")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that make batches; 0: a thread (default).")
+        int | None,
+        typer.Option(min=0, max=256, help="Processes that make batches; 0: a thread (default)."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     as_json: Json = False,
@@ -89,4 +95,4 @@ def train(
     print_answer(vars(result), as_json, table("", ["", ""], rows))
     if not result.finished:
         print_message(f"stopped at step {result.step} of {result.steps}: continue with --resume")
-        raise typer.Exit(130)
+        raise typer.Exit(exit_code())

@@ -8,17 +8,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from toolkit.export.folder import Exported
-from toolkit.files import write_json
+from toolkit.export.folder import Count, Distance, Exported, FileName, Finite, Sha256, Word
+from toolkit.files import locked, write_json
 from toolkit.runtime import InputError
+from toolkit.text import MEGABYTE, one_line, read_json
 
 STAGES = ("preprocess", "inference", "postprocess", "landmarks")  # the last one where a cascade was timed
 EMULATORS = ("goldfish", "ranchu")  # Build.HARDWARE of Android's own
-Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+READINGS_BYTES = 64 * MEGABYTE  # of a file, and of what a device sends
+MOST_SAMPLES = 500_000  # of a reading; the runner ends there too
+Times = Annotated[list[Distance], Field(max_length=MOST_SAMPLES)]  # ms
+Point = tuple[Finite, Finite]
 
 
 class _Part(BaseModel):
@@ -26,23 +36,23 @@ class _Part(BaseModel):
 
 
 class Model(_Part):
-    name: str
+    name: Word
     format: Literal["ncnn", "ncnn-fp16", "ncnn-int8"]
-    sha256: dict[str, str] = Field(min_length=1)
+    sha256: dict[FileName, Sha256] = Field(min_length=1, max_length=100)
 
 
 class Input(_Part):
-    picture: str
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
+    picture: Word
+    width: int = Field(ge=1, le=10**6)
+    height: int = Field(ge=1, le=10**6)
 
 
 class RunnerSettings(_Part):
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, le=1024)
     powersave: Literal[0, 1, 2]
     precision: Literal["fp32", "fp16", "int8"]
     vulkan: bool = False
-    conf: float
+    conf: float = Field(ge=0, le=1)
     run_as: Literal["program", "app"]
 
 
@@ -50,11 +60,11 @@ class Samples(_Part):
     """One entry for each timed loop; `start_ms` counts from the first, `landmarks_ms` is of all faces
     together."""
 
-    start_ms: list[Milliseconds] = Field(min_length=1)
-    preprocess_ms: list[Milliseconds]
-    inference_ms: list[Milliseconds]
-    postprocess_ms: list[Milliseconds]
-    landmarks_ms: list[Milliseconds] | None = None
+    start_ms: Annotated[Times, Field(min_length=1)]
+    preprocess_ms: Times
+    inference_ms: Times
+    postprocess_ms: Times
+    landmarks_ms: Times | None = None
 
     @model_validator(mode="after")
     def _even(self) -> Samples:
@@ -71,10 +81,22 @@ class Samples(_Part):
 
 
 class Detection(_Part):
-    label: str = Field(alias="class")
-    score: float
-    box: tuple[float, float, float, float]  # xyxy px of the picture, not clipped
-    landmarks: list[tuple[float, float]] | None = None  # x, y px of the picture
+    label: Annotated[str, Field(max_length=1000)] = Field(alias="class")
+    score: float = Field(ge=0, le=1)
+    box: tuple[Finite, Finite, Finite, Finite]  # xyxy px of the picture, not clipped
+    landmarks: list[Point] | None = Field(None, max_length=10_000)  # x, y px of the picture
+
+
+class Agreement(_Part):
+    """How far the detections are from those of this machine (`agreement.compare_detections`)."""
+
+    wanted: Count
+    found: Count
+    matched: Count
+    score: Distance
+    box_px: Distance
+    points: Distance | None = None
+    agrees: bool | None
 
 
 class Reading(_Part):
@@ -88,13 +110,20 @@ class Reading(_Part):
     settings: RunnerSettings
     runtime: dict[str, Any]
     cpu: dict[str, Any]
-    load_ms: Milliseconds
+    load_ms: Distance
     samples: Samples
-    detections: list[Detection]
+    detections: list[Detection] = Field(max_length=100_000)
     device: dict[str, Any] = {}
-    date: str = ""
+    date: Word = ""
     emulated: bool = False
     parity: dict[str, Any] = {}
+
+    @field_validator("parity")
+    @classmethod
+    def _compared(cls, parity: dict[str, Any]) -> dict[str, Any]:
+        if parity:
+            Agreement.model_validate(parity)
+        return parity
 
     def as_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -108,8 +137,8 @@ class Reading(_Part):
     def machine(self) -> str:
         """Where it was made, in words for tables and figures."""
         if self.device.get("kind") == "local":
-            return f"this machine: {self.device['cpu']}, not a phone"
-        words = [str(self.device[key]) for key in ("manufacturer", "model") if self.device.get(key)]
+            return f"this machine: {one_line(str(self.device.get('cpu')))}, not a phone"
+        words = [one_line(str(self.device[key])) for key in ("manufacturer", "model") if self.device.get(key)]
         return " ".join(dict.fromkeys(words)) or "unknown device"
 
 
@@ -119,7 +148,7 @@ def read_reading(data: Any, source: str) -> Reading:
         return Reading.model_validate(data)
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "the whole"
+        where = ".".join(str(part)[:40] for part in fault["loc"]) or "the whole"
         raise InputError(
             f"{source} is not a reading of this version (schema 1): {where}: {fault['msg'].lower()}; make it "
             "with toolkit time or the app's benchmark"
@@ -134,12 +163,7 @@ def read_timings(folder: str | Path) -> list[Reading]:
 
 def _read_file(file: Path) -> list[Reading]:
     """A file with one reading, a list of them, or {"readings": [...]}."""
-    try:
-        data = json.loads(file.read_text())
-    except OSError:
-        raise InputError(f"there is no file {file} with readings") from None
-    except ValueError:
-        raise InputError(f"{file} is not JSON: expected readings of toolkit time or of the app") from None
+    data = read_json(file, READINGS_BYTES)
     rows = data.get("readings", [data]) if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise InputError(f"{file} holds no readings: expected those of toolkit time or of the app")
@@ -148,21 +172,43 @@ def _read_file(file: Path) -> list[Reading]:
 
 def keep(folder: str | Path, readings: Iterable[Reading]) -> int:
     """Add readings to timing.json of an exported folder; one that is there already is left out. -> how many
-    are new."""
+    are new. Raises InputError for a reading of other files than the folder has, and for too many."""
     file = Path(folder) / "timing.json"
-    with FileLock(file.with_name(".timing.json.lock")):  # two terminals may time two phones at once
+    with locked(file, wait=True):  # two terminals may time two phones at once
+        exported = Exported.read(folder)
         stored = read_timings(folder)
         new = [reading for reading in readings if reading not in stored]
-        write_json(file, {"readings": [reading.as_dict() for reading in (*stored, *new)]})
+        for reading in new:
+            check_files(reading.model, exported)
+        data = {"readings": [reading.as_dict() for reading in (*stored, *new)]}
+        if len(json.dumps(data, indent=1)) > READINGS_BYTES:
+            raise InputError(
+                f"{file} would have more than {READINGS_BYTES:,} bytes: move it away, and begin anew"
+            )
+        write_json(file, data)
     return len(new)
+
+
+def check_files(model: Model, exported: Exported) -> None:
+    """InputError where a reading is of other files (sha256) than a folder has."""
+    hashes = {name: facts.sha256 for name, facts in exported.facts(model.format).items()}
+    if files_fingerprint(model.sha256) != files_fingerprint(hashes):
+        raise InputError(
+            f"a reading of {model.name} ({model.format}) is of files with another sha256 than those in "
+            f"{exported.folder}: time the network again"
+        )
 
 
 def import_readings(files: Sequence[str | Path], exports: str | Path = "exports") -> dict[Path, int]:
     """Readings made inside the app, into the exported folders below `exports` that have the same sha256.
     -> {folder: new readings}. A cascade's go to its detector. Raises InputError, and keeps nothing, where one
     fits no folder."""
-    found_specs = sorted(Path(exports).rglob("spec.json"))
-    folders = [path.parent for path in found_specs if "assets" not in path.parts]  # an app's copies
+    folders = [
+        path.parent
+        for path in sorted(Path(exports).rglob("spec.json"))
+        # neither an app's copies nor the unfinished folder of an export that was killed
+        if not any(part == "assets" or part.startswith(".") for part in path.relative_to(exports).parts)
+    ]
     exported = {folder: Exported.read(folder) for folder in folders}
     by_hash = {
         files_fingerprint({name: facts.sha256 for name, facts in network.facts(fmt).items()}): folder

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from toolkit.export.registry import FORMATS
+from toolkit.export.trial import try_out
 from toolkit.files import write_json
 from toolkit.models.io import HeadIO, LandmarkIO, ModelIO, NetworkIO, read_io
 from toolkit.models.network import Network
 from toolkit.runtime import InputError
+from toolkit.text import check_record, one_line, read_record, short
+
+REMEDY = "export the network again"
+
+Word = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+# A file of the folder itself, on any system.
+FileName = Annotated[str, Field(max_length=255, pattern=r"^[^/\\:\x00-\x1f\x7f]*[^/\\:\x00-\x1f\x7f.]$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=2**40)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Distance = Annotated[Finite, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class FileFacts:
     """Size and sha256 of one file, as spec.json has them; a file without them fails `Exported.check`."""
 
-    bytes: int = 0
-    sha256: str = ""
+    bytes: Count = 0
+    sha256: Sha256 = ""
 
     @classmethod
     def of(cls, path: Path) -> FileFacts:
@@ -29,20 +43,94 @@ class FileFacts:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_keys(folder: Path, io: Mapping[str, Any]) -> None:
-    """InputError where the io of a spec.json, or one of its heads, has a key of a newer version."""
-    parts: list[tuple[str, Mapping[str, Any], type]] = [("io", io, LandmarkIO if "points" in io else ModelIO)]
-    parts += [("a head", head, HeadIO) for head in io.get("heads", ())]
+class _Format(BaseModel):
+    file: FileName
+    files: dict[FileName, FileFacts] = Field(max_length=1000)
+
+    @model_validator(mode="after")
+    def _has_its_file(self) -> _Format:
+        if self.file not in self.files:
+            raise ValueError(f"{short(self.file)} is opened and not among the files")
+        return self
+
+
+class _Spec(BaseModel):
+    name: Word
+    io: dict[str, Any]
+    formats: dict[str, _Format] = Field(min_length=1)
+    threshold: float | None = Field(None, ge=0, le=1)
+    versions: dict[str, str]
+    environment: dict[str, Any]
+
+
+class _Layer(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    error: Finite
+
+
+class _Comparison(BaseModel):
+    """What parity.json says of a format, with notes of its writer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    fault: str = ""
+    accepted: str = ""
+    max_difference: Distance | None = None
+    largest_output: Distance | None = None
+    relative_difference: Distance | None = None
+    float32_noise: Distance | None = None
+    tolerance: Distance | None = None
+    detections: Count | None = None
+    matched: Count | None = None
+    extra: Count | None = None
+    fidelity: dict[str, Any] = {}
+    sensitivity: list[_Layer] = []
+    float_layers: list[str] = []
+
+
+def _part(data: Any, key: str) -> dict[str, Any]:
+    part = data.get(key) if isinstance(data, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def _check_newer(folder: Path, data: Any) -> None:
+    """InputError where a spec.json has a format, or a key of its io or of a head, of a newer version."""
+    unknown = sorted(set(_part(data, "formats")) - set(FORMATS))
+    if unknown:
+        raise InputError(
+            f"{folder} holds the format {short(unknown[0])}, which this version does not know: update it"
+        )
+    io = _part(data, "io")
+    heads = io.get("heads")
+    parts: list[tuple[str, dict[str, Any], type]] = [("io", io, LandmarkIO if "points" in io else ModelIO)]
+    parts += (
+        [("a head", each, HeadIO) for each in heads if isinstance(each, dict)]
+        if isinstance(heads, list)
+        else []
+    )
     for place, part, kind in parts:
         unknown = sorted(set(part) - {each.name for each in fields(kind)})
         if unknown:
             raise InputError(
-                f"{folder / 'spec.json'} has {unknown[0]!r} in {place}, which this version does not know: "
-                "update it"
+                f"{folder / 'spec.json'} has {short(unknown[0])} in {place}, which this version does not "
+                "know: update it"
             )
+
+
+def _check_links(folder: Path) -> None:
+    """InputError for a link that leaves the folder: it could be any file of this machine."""
+    root = os.path.realpath(folder)
+    with os.scandir(folder) as entries:
+        links = [entry.path for entry in entries if entry.is_symlink()]
+    for link in links:
+        if os.path.dirname(os.path.realpath(link)) != root:
+            raise InputError(f"{link} is a link that leaves the folder: put the file itself there")
 
 
 @dataclass(frozen=True)
@@ -63,40 +151,19 @@ class Exported:
 
     @classmethod
     def read(cls, folder: str | Path) -> Exported:
-        """Reads spec.json. Raises InputError where it is missing, damaged or of a newer version."""
+        """Reads spec.json. Raises InputError, with the field, where it is missing, damaged, of a newer
+        version, or names files outside the folder."""
         folder = Path(folder)
-        try:
-            spec = json.loads((folder / "spec.json").read_text())
-            unknown = sorted(set(spec["formats"]) - set(FORMATS))
-            if unknown:
-                raise InputError(
-                    f"{folder} holds the format {unknown[0]}, which this version does not know: update it"
-                )
-            _check_keys(folder, spec["io"])
-            exported = cls(
-                folder,
-                str(spec["name"]),
-                read_io(spec["io"]),
-                {
-                    fmt: {name: FileFacts(**facts) for name, facts in entry["files"].items()}
-                    for fmt, entry in spec["formats"].items()
-                },
-                spec.get("threshold"),
-                spec["versions"],
-                spec["environment"],
-            )
-            exported.io.check_size(exported.io.input_size)
-            entries = spec["formats"].values()
-            whole = bool(entries) and all(entry["file"] in entry["files"] for entry in entries)
-        except OSError:
-            raise InputError(f"{folder} has no spec.json: expected a folder made by toolkit export") from None
-        except InputError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError):
-            whole = False
-        if not whole:
-            raise InputError(f"{folder / 'spec.json'} is damaged: export the network again")
-        return exported
+        file = folder / "spec.json"
+        if not file.exists():
+            raise InputError(f"{folder} has no spec.json: expected a folder made by toolkit export")
+        _check_links(folder)
+        data = read_record(file, dict[str, Any], REMEDY)
+        _check_newer(folder, data)
+        spec = check_record(data, _Spec, file, REMEDY)
+        io = read_io(spec.io, str(file))
+        files = {fmt: entry.files for fmt, entry in spec.formats.items()}
+        return cls(folder, spec.name, io, files, spec.threshold, spec.versions, spec.environment)
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -117,7 +184,7 @@ class Exported:
         stored = FORMATS[fmt].opens or fmt if fmt in FORMATS else fmt
         if stored not in self.files:
             fault = self.parity().get(stored, {}).get("fault", "")
-            why = f"; {stored} was left out, because it {fault}" if fault else ""
+            why = f"; {stored} was left out, because it {one_line(fault)}" if fault else ""
             raise InputError(f"{self.folder} has no {stored}: it has {', '.join(self.formats)}{why}")
         return self.files[stored]
 
@@ -133,7 +200,8 @@ class Exported:
         """Raises InputError where a file of the format is missing or differs from its sha256."""
         for name, facts in self.facts(fmt).items():
             path = self.folder / name
-            if not path.is_file() or _sha256(path) != facts.sha256:
+            whole = path.is_file() and path.stat().st_size == facts.bytes and _sha256(path) == facts.sha256
+            if not whole:
                 raise InputError(
                     f"{path} is missing or differs from spec.json (sha256): export the network again"
                 )
@@ -145,13 +213,22 @@ class Exported:
         """
         fmt = fmt or self.formats[0]
         self.check(fmt)
-        return FORMATS[fmt].open(self.folder / FORMATS[fmt].file, self.io, threads)
+        if FORMATS[fmt].file not in self.facts(fmt):
+            raise InputError(
+                f"{self.folder / 'spec.json'} has no {FORMATS[fmt].file} among the files of {fmt}: {REMEDY}"
+            )
+        path = self.folder / FORMATS[fmt].file
+        try_out(FORMATS[fmt].engine, path, self.io, [facts.sha256 for facts in self.facts(fmt).values()])
+        return FORMATS[fmt].open(path, self.io, threads)
 
     def parity(self) -> dict[str, Any]:
-        """What parity.json says of every format, those among them that were left out ("fault")."""
+        """What parity.json says of every format, those among them that were left out ("fault"). Raises
+        InputError, with the field, where it is damaged."""
         file = self.folder / "parity.json"
-        facts: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return facts
+        if not file.exists():
+            return {}
+        facts = read_record(file, dict[str, _Comparison], REMEDY)
+        return {fmt: comparison.model_dump(exclude_unset=True) for fmt, comparison in facts.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """The content of spec.json."""

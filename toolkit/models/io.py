@@ -6,18 +6,28 @@ and devices read only this; spec.json in an exported folder is its serialised fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 
 from toolkit.boxes import FITS
+from toolkit.models.bounds import LARGEST_ANCHOR, LONGEST_SIDE, MOST_ANCHORS, MOST_CLASSES
 from toolkit.models.decode import Floats, box_numbers, confidences
 from toolkit.runtime import InputError
+from toolkit.text import first_fault, short
 
 ORDERS = ("RGB", "BGR", "GRAY")  # of channels; landmark networks take one of the first two
+# What a spec.json may say, above all networks that people have.
+MOST_PIXELS = 2**25  # of an input, 8K
+MOST_OUTPUTS = 2**26  # numbers of all maps of one picture
+Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
+Anchor = Annotated[float, Field(ge=0, le=LARGEST_ANCHOR)]
+Factor = Annotated[float, Field(ge=-1e6, le=1e6)]
+Name = Annotated[str, Field(max_length=1000)]
 Outputs = Sequence[Floats]  # of one picture, in the order of the network, without the batch dimension
 
 
@@ -27,7 +37,13 @@ def channels_of(channel_order: str) -> int:
 
 
 def check_multiple(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Return `size` (w, h) px; raise InputError unless both sides are positive multiples of the stride."""
+    """Return `size` (w, h) px; raise InputError unless both sides are positive multiples of the stride, and
+    not larger than any network takes."""
+    if max(size) > LONGEST_SIDE or size[0] * size[1] > MOST_PIXELS:
+        raise InputError(
+            f"the input size {short(size[0])}x{short(size[1])} is too large: expected sides up to "
+            f"{LONGEST_SIDE} px, and {MOST_PIXELS} px in all"
+        )
     if any(side <= 0 or side % stride for side in size):
         width, height = (max(1, round(side / stride)) * stride for side in size)
         raise InputError(
@@ -112,9 +128,9 @@ class HeadIO:
         gaussian: each number of a box is followed by its uncertainty (darknet's [Gaussian_yolo] layer).
     """
 
-    stride: int
-    anchors: tuple[tuple[float, float], ...]
-    scale_x_y: float = 1.0
+    stride: Side
+    anchors: Annotated[tuple[tuple[Anchor, Anchor], ...], Field(min_length=1, max_length=MOST_ANCHORS)]
+    scale_x_y: Factor = 1.0
     new_coords: bool = False
     softmax: bool = False
     gaussian: bool = False
@@ -157,13 +173,13 @@ class ModelIO:
     ('2 classes', (352, 288))
     """
 
-    input_size: tuple[int, int]  # width, height
-    classes: tuple[str, ...]
-    heads: tuple[HeadIO, ...]
-    stride: int
+    input_size: tuple[Side, Side]  # width, height
+    classes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_CLASSES)]
+    heads: Annotated[tuple[HeadIO, ...], Field(min_length=1, max_length=64)]
+    stride: Side
     channel_order: str = "RGB"
-    mean: float = 0.0
-    scale: float = 1 / 255
+    mean: Factor = 0.0
+    scale: Factor = 1 / 255
     fit: str = "stretch"
 
     task: ClassVar[str] = "detection"
@@ -210,17 +226,6 @@ class ModelIO:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ModelIO:
-        heads = tuple(
-            HeadIO(**{**head, "anchors": tuple((float(w), float(h)) for w, h in head["anchors"])})
-            for head in data["heads"]
-        )
-        width, height = data["input_size"]
-        return cls(
-            **{**data, "input_size": (width, height), "classes": tuple(data["classes"]), "heads": heads}
-        )
-
 
 @dataclass(frozen=True)
 class LandmarkIO:
@@ -234,12 +239,12 @@ class LandmarkIO:
     '106 points'
     """
 
-    input_size: tuple[int, int]  # width, height
-    points: int
-    crop: tuple[float, float, float] = (0.55, 0.35, 0.55)
+    input_size: tuple[Side, Side]  # width, height
+    points: Annotated[int, Field(ge=1, le=10_000)]
+    crop: tuple[Factor, Factor, Factor] = (0.55, 0.35, 0.55)
     channel_order: str = "BGR"
-    mean: float = 127.5
-    scale: float = 1 / 127.5
+    mean: Factor = 127.5
+    scale: Factor = 1 / 127.5
 
     task: ClassVar[str] = "landmarks"
     good_error: ClassVar[float] = 0.004
@@ -272,8 +277,15 @@ class LandmarkIO:
         return self
 
     def points_of(self, outputs: Outputs) -> Floats:
-        """Outputs of `predict` -> points (N, P, 2), x and y relative to the crop."""
-        return np.asarray(outputs[0], np.float32).reshape(-1, self.points, 2)
+        """Outputs of `predict` -> points (N, P, 2), x and y relative to the crop. InputError for outputs of
+        another number of points."""
+        points = np.asarray(outputs[0], np.float32)
+        if points.shape[-1:] != (2 * self.points,):
+            raise InputError(
+                f"the network gives outputs of the shape {points.shape}, not of {2 * self.points} numbers "
+                "for a picture: export it again"
+            )
+        return points.reshape(-1, self.points, 2)
 
     def output_error(self, expected: Sequence[Outputs], outputs: Sequence[Outputs]) -> float:
         """Mean distance between the points of the same faces, in sides of the crop."""
@@ -283,23 +295,41 @@ class LandmarkIO:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> LandmarkIO:
-        width, height = data["input_size"]
-        side, up, down = data["crop"]
-        return cls(**{**data, "input_size": (int(width), int(height)), "crop": (side, up, down)})
 
-
-def read_io(data: dict[str, Any]) -> ModelIO | LandmarkIO:
+def read_io(data: Mapping[str, Any], source: str = "spec.json") -> ModelIO | LandmarkIO:
     """The `io` of a spec.json: with `points` that of a landmark network, otherwise that of a detector.
 
-    Raises KeyError, TypeError or ValueError if it is neither, InputError if it is of a newer version.
+    Args:
+        data: its JSON.
+        source: the file that it is from, for the sentence.
+
+    Raises:
+        InputError: a field is missing, of another type or out of bounds, or it is of a newer version.
     """
-    choices = {"channel_order": ORDERS[:2] if "points" in data else ORDERS, "fit": tuple(FITS)}
+    landmarks = "points" in data
+    kind: type[ModelIO | LandmarkIO] = LandmarkIO if landmarks else ModelIO
+    choices = {"channel_order": ORDERS[:2] if landmarks else ORDERS, "fit": tuple(FITS)}
     for key, known in choices.items():
         if data.get(key, known[0]) not in known:
             raise InputError(
-                f"spec.json has {key} {data[key]!r}, which this version does not know (it knows "
+                f"{source} has {key} {short(data[key])}, which this version does not know (it knows "
                 f"{', '.join(known)}): update it"
             )
-    return LandmarkIO.from_dict(data) if "points" in data else ModelIO.from_dict(data)
+    try:
+        io: ModelIO | LandmarkIO = TypeAdapter(kind).validate_python(dict(data))
+        io.check_size(io.input_size)
+    except ValidationError as error:
+        raise InputError(first_fault(f"the io of {source}", error)) from None
+    except InputError as error:
+        raise InputError(f"the io of {source}: {error}") from None
+    width, height = io.input_size
+    classes = len(io.classes) if isinstance(io, ModelIO) else 0
+    numbers = sum(
+        (width // head.stride) * (height // head.stride) * head.channels(classes) for head in io.heads
+    )
+    if numbers > MOST_OUTPUTS:
+        raise InputError(
+            f"the io of {source} has heads with {numbers:,} numbers for a picture: expected "
+            f"{MOST_OUTPUTS:,} at most"
+        )
+    return io

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
 from toolkit.files import whole_file
+from toolkit.models.bounds import LONGEST_SIDE, free_memory
+from toolkit.models.cost import measure
+from toolkit.models.network import TorchNetwork
 from toolkit.runtime import InputError
-from toolkit.training.origin import Origin, read_origin
+from toolkit.text import first_fault, parse_yaml, read_yaml, short
+from toolkit.training.origin import Origin, check_changes, read_origin
 from toolkit.training.recipe import (
     DEFAULTS,
     RECIPES,
     Recipe,
     default_recipe,
-    first_fault,
-    read_yaml,
     recipe,
 )
 
 R = TypeVar("R", bound=Recipe)
+Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Config(BaseModel):
     """All settings of a run, as its config.yaml has them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
     data: str  # name of a data set's card, or a folder
     model: str  # name in the zoo, or file name of a darknet cfg
@@ -40,24 +45,24 @@ class Config(BaseModel):
     changes: dict[str, Any] = {}
     weights: str | None = None  # to start from: "published", or a .weights, .conv.N, .caffemodel or .pt file
     partial: bool = False  # `weights` go as far as they go; .conv.N always do
-    size: tuple[int, int] | None = None  # network input (w, h); None: see training.detection.input_size
+    size: tuple[Side, Side] | None = None  # network input (w, h); None: see training.detection.input_size
     # auto: those of `weights` for the same classes; else fitted where under 98 % of the objects are reached
     anchors: Literal["auto", "keep", "fit"] = "auto"
     train_split: str = "train"
     val_split: str = "val"
     teacher: str | None = None  # name in the zoo, or the folder of a run
-    seed: int = 0
-    order: int | None = None  # separate seed for the order and augmentation of the pictures
-    validations: int = Field(10, ge=1)  # over the whole run
+    seed: Seed = 0
+    order: Seed | None = None  # separate seed for the order and augmentation of the pictures
+    validations: int = Field(10, ge=1, le=10_000)  # over the whole run
     device: str = "auto"
-    devices: int = Field(1, ge=1)  # processes or GPUs
+    devices: int = Field(1, ge=1, le=64)  # processes or GPUs
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    threads: int = 0  # of torch on a CPU; 0: unchanged
-    workers: int = 0  # processes that make batches; 0: a thread
+    threads: int = Field(0, ge=0, le=1024)  # of torch on a CPU; 0: unchanged
+    workers: int = Field(0, ge=0, le=256)  # processes that make batches; 0: a thread
     compile: bool = False
-    cache_gb: float = 8.0  # largest file of decoded pictures
-    stop_at: int | None = None  # leave after this step, as after a signal
+    cache_gb: float = Field(8.0, ge=0, le=100_000)  # largest file of decoded pictures
+    stop_at: int | None = Field(None, ge=0)  # leave after this step, as after a signal
     # "validation", "anchors" and others: what was decided where settings, data and cfg left it open
     notes: dict[str, str] = {}
 
@@ -103,11 +108,13 @@ def _read(data: dict[str, Any], levers: Mapping[str, Any]) -> Config:
     if origin.cfg:
         data |= {"model": origin.name, "cfg": origin.cfg, "names": origin.names}
     if sentence:
-        data["notes"] = {**data.get("notes", {}), "names": sentence}
+        notes = data.get("notes")
+        data["notes"] = {**(notes if isinstance(notes, Mapping) else {}), "names": sentence}
     if data.get("weights") == "":
         data["weights"] = None
     if data.get("partial") and not data.get("weights"):
         raise InputError("--partial is about the weights to start from: name them with --weights")
+    check_changes(data.get("changes"))
     chosen = read_recipe(data.pop("recipe", default_recipe(model)), origin, levers)
     try:
         return Config(**data, recipe=chosen)
@@ -142,7 +149,7 @@ def merged_config(
     stated = {name: value for name, value in settings.items() if value not in (None, "")}
     stored = _mapping(source or {})
     model = Path(str(stated.get("model", "")))
-    if stored.get("cfg") and model.name == stored["model"] and not model.is_file():
+    if stored.get("cfg") and model.name == stored.get("model") and not model.is_file():
         stated["model"] = stored["model"]  # the file is gone, the settings have its text
     elif "model" in stated:
         stored = {key: value for key, value in stored.items() if key not in ("cfg", "names")}
@@ -174,6 +181,21 @@ def cfg_levers(name: str, origin: Origin) -> dict[str, Any]:
     return {"loss": "darknet", "jitter": origin.sections[-1].real("jitter", 0.2)}
 
 
+def check_memory(config: Config) -> None:
+    """Raises InputError where one step cannot fit into the memory that is free: its feature maps alone, in
+    the smallest precision, are larger. Of a run on a CPU whose size is known."""
+    network = config.origin.shadow(TorchNetwork, **config.changes)
+    cost = measure(network, config.size or network.io.input_size)
+    values = sum(math.prod(layer.output_shape) for layer in cost.layers)
+    need, free = 2 * values * config.recipe.batch * config.devices, free_memory()
+    if need > free:
+        raise InputError(
+            f"a step with batch = {config.recipe.batch} at {cost.input_size[0]}x{cost.input_size[1]} needs "
+            f"over {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: use a smaller batch, "
+            "with accumulate as many times larger, or a smaller size"
+        )
+
+
 def check_resumed(
     stored: Config, settings: Mapping[str, Any] | None = None, levers: Mapping[str, Any] | None = None
 ) -> None:
@@ -198,11 +220,11 @@ def read_levers(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         try:
-            levers[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            levers[name] = parse_yaml(value, text)
+        except InputError:
             equals = ""
-        if not equals:
-            raise InputError(f"a lever is NAME=VALUE, such as ema=0: found {text!r}")
+        if not equals or name == "name":  # which a recipe has, and no lever turns
+            raise InputError(f"a lever is NAME=VALUE, such as ema=0: found {short(text)}")
     return levers
 
 

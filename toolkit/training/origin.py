@@ -17,9 +17,10 @@ from toolkit.models.darknet.names import find_names
 from toolkit.models.darknet.network import CfgDetector
 from toolkit.models.io import ModelIO
 from toolkit.models.network import TorchNetwork
-from toolkit.models.spec import KINDS, WrongKind
+from toolkit.models.spec import class_names, sides_of
 from toolkit.models.zoo import ZOO
 from toolkit.runtime import InputError
+from toolkit.text import short
 
 N = TypeVar("N", bound=TorchNetwork)
 CFG_CHANGES = ("classes", "input_size", "anchors")  # of a network from a cfg
@@ -61,7 +62,7 @@ class Origin:
         """Of the cfg; none for a network of the zoo."""
         return parse_cfg_text(self.cfg, self.name) if self.cfg else []
 
-    def build(self, kind: type[N], **changes: Any) -> N:
+    def build(self, kind: type[N], /, **changes: Any) -> N:
         """The network with fresh weights.
 
         Args:
@@ -82,7 +83,7 @@ class Origin:
             raise InputError(f"{self.name} is a network for {model.io.task}: name one of the same task")
         return model
 
-    def shadow(self, kind: type[N], **changes: Any) -> N:
+    def shadow(self, kind: type[N], /, **changes: Any) -> N:
         """The same without memory for its weights, on torch's device "meta"."""
         with torch.device("meta"):
             return self.build(kind, **changes)
@@ -92,9 +93,18 @@ class Origin:
         return {"model_name": self.name, "changes": dict(changes), **({"cfg": self.cfg} if self.cfg else {})}
 
 
+def check_changes(changes: Any) -> None:
+    """InputError for changes of a stranger's file that name another network, or weights."""
+    outside = sorted({"name", "weights"} & set(changes if isinstance(changes, Mapping) else ()))
+    if outside:
+        raise InputError(
+            f"the changes of a network have {outside[0]!r}: expected what shapes it, such as input_size"
+        )
+
+
 def recorded_network(kind: type[N], state: Mapping[str, Any]) -> N:
-    """The network of a checkpoint, with fresh weights. Raises KeyError where the checkpoint has none, and
-    InputError as `Origin.build`."""
+    """The network of a checkpoint, with fresh weights. Raises InputError as `Origin.build`."""
+    check_changes(state["changes"])
     return Origin(state["model_name"], state.get("cfg", "")).build(kind, **state["changes"])
 
 
@@ -139,17 +149,10 @@ def _from_cfg(sections: list[Section], names: tuple[str, ...], changes: Mapping[
     unknown = sorted(set(changes) - set(CFG_CHANGES))
     if unknown:
         raise InputError(
-            f"unknown change {unknown[0]!r}: a network from a cfg takes {', '.join(CFG_CHANGES)}; "
+            f"unknown change {short(unknown[0])}: a network from a cfg takes {', '.join(CFG_CHANGES)}; "
             "others need a network of the zoo"
         )
-    classes = changes.get("classes", names)
-    if isinstance(classes, int):
-        classes = tuple(f"class{i}" for i in range(classes))
-    size = changes.get("input_size")
-    if isinstance(size, str) or not (size is None or isinstance(size, int) or len(size) == 2):
-        raise WrongKind(f"input_size takes {KINDS['input_size']}, not {size!r}")
-    sides = (size, size) if isinstance(size, int) else size and (int(size[0]), int(size[1]))
-    if "classes" in changes and not classes:
-        raise InputError("a detector needs at least one class, none was given")
+    classes = class_names(changes["classes"]) if "classes" in changes else names
+    sides = sides_of(changes["input_size"]) if changes.get("input_size") is not None else None
     changed = adapt(sections, len(classes) or None, sides, changes.get("anchors"))
-    return CfgDetector(changed, tuple(classes) or None).eval()
+    return CfgDetector(changed, classes or None).eval()

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from toolkit.data.augment import Augmentation
 from toolkit.models.zoo import ZOO
 from toolkit.runtime import InputError
+from toolkit.text import first_fault, read_yaml, short
 
+LONGEST = 100_000  # epochs of a training
 DetectionLoss = Literal["modern", "darknet", "darknet-fork"]
 LandmarkLoss = Literal["wing", "smooth-l1", "gaussian"]
 
@@ -31,7 +32,7 @@ class Recipe(BaseModel):
     Shares are parts of the whole budget, 0..1; 0 or None turns a lever off.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     task: ClassVar[str]
     losses: ClassVar[tuple[str, ...]]
 
@@ -45,12 +46,12 @@ class Recipe(BaseModel):
     schedule: Literal["cosine", "steps"] = "cosine"
     warmup: float = Field(0.05, ge=0, le=1)  # share
     last_rate: float = Field(0.01, ge=0, le=1)  # where the cosine ends, relative to learning_rate
-    batch: int = Field(32, ge=1)
-    accumulate: int = Field(1, ge=1)  # batches in one step of the optimiser
+    batch: int = Field(32, ge=1, le=16_384)
+    accumulate: int = Field(1, ge=1, le=10_000)  # batches in one step of the optimiser
     clip: float = Field(10.0, ge=0)  # largest norm of the gradient
     ema: float = Field(0.998, ge=0, lt=1)  # decay of the averaged weights in one step
     freeze: float = Field(0.0, ge=0, le=1)  # first share of the budget, with the backbone frozen
-    epochs: float = Field(gt=0)
+    epochs: float = Field(gt=0, le=LONGEST)
     # pictures
     augmentation: Augmentation
 
@@ -237,24 +238,27 @@ def recipe(name: str | Path | Recipe | Mapping[str, Any], **changes: Any) -> Rec
     elif isinstance(name, str | Path) and str(name) in RECIPES:
         base = RECIPES[str(name)]
     else:
-        unknown = f"unknown recipe {str(name)!r}: expected {', '.join(RECIPES)} or a .yaml file"
+        unknown = f"unknown recipe {short(str(name))}: expected {', '.join(RECIPES)} or a .yaml file"
+        if not isinstance(name, str | Path | Mapping):
+            raise InputError(unknown)
         levers = dict(name) if isinstance(name, Mapping) else read_yaml(name, unknown)
         base = _base(levers)
         levers = _without_foreign(levers, base, MODERN)  # which once filled in what a mapping left out
     stated = levers.pop("augmentation", None) or {}
     if not isinstance(stated, Mapping):
-        raise InputError(f"augmentation should be a mapping such as {{mosaic: 0.5}}, not {stated!r}")
+        raise InputError(f"augmentation should be a mapping such as {{mosaic: 0.5}}, not {short(stated)}")
     names = {field.name for field in dataclass_fields(Augmentation)}
     pictures = {**asdict(base.augmentation), **stated, **{k: changes[k] for k in changes if k in names}}
-    pictures = {key: tuple(value) if isinstance(value, list) else value for key, value in pictures.items()}
     changes = {key: value for key, value in changes.items() if key not in names}
     levers = {**dict(base), **levers, **_without_foreign(changes, base)}
-    strange = sorted(set(levers) - set(type(base).model_fields)) + sorted(set(pictures) - names)
+    strange = [key for key in levers if key not in type(base).model_fields]
+    strange += [key for key in pictures if key not in names]
     if strange:
         known = sorted({*type(base).model_fields, *names} - {"augmentation"})
-        raise InputError(f"unknown lever {strange[0]!r}: a recipe has {', '.join(known)}")
+        raise InputError(f"unknown lever {short(strange[0])}: a recipe has {', '.join(known)}")
     try:
-        return type(base)(**{**levers, "augmentation": Augmentation(**pictures)})
+        augmentation = TypeAdapter(Augmentation).validate_python(pictures)
+        return type(base)(**{**levers, "augmentation": augmentation})
     except ValidationError as error:
         raise InputError(first_fault("the recipe", error)) from None
 
@@ -277,27 +281,7 @@ def _without_foreign(levers: Mapping[str, Any], base: Recipe, *others: Recipe) -
             value = kept.pop(key)
             if value not in (field.default, *(getattr(each, key) for each in others)):
                 raise InputError(
-                    f"{key} = {value!r} is a lever of {other.task}, which the recipe {base.name} for "
+                    f"{key} = {short(value)} is a lever of {other.task}, which the recipe {base.name} for "
                     f"{base.task} does not have: leave it out, or set {key} to {field.default!r}"
                 )
     return kept
-
-
-def read_yaml(path: str | Path, missing: str) -> dict[str, Any]:
-    """The mapping in a YAML file; InputError, with the sentence `missing` where there is no such file."""
-    if not Path(path).is_file():
-        raise InputError(missing)
-    try:
-        data = yaml.safe_load(Path(path).read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a YAML file: {str(error).splitlines()[0]}") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path} has no settings: expected lines such as `model: fastest-v2`")
-    return data
-
-
-def first_fault(what: str, error: ValidationError) -> str:
-    """pydantic's first complaint as one sentence."""
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"{what}: {where} = {fault['input']!r} is not accepted: {fault['msg'].lower()}"

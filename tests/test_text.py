@@ -1,0 +1,158 @@
+"""Text of strangers: JSON and YAML within bounds, files of the right kind and length, values cut."""
+
+import json
+import os
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit.runtime import InputError
+from toolkit.text import DEPTH, parse_json, parse_yaml, read_bytes, read_json, read_yaml, short
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = "a: &a {x: 1}\n" + LAUGHS.split("\n", 1)[1].replace("[", "{<<: [").replace("]", "]}")
+
+BAD_JSON = {
+    "empty": "",
+    "cut off": '{"a": [1, 2',
+    "deep": "[" * 101 + "]" * 101,
+    "very deep": "[" * 1_000_000,
+    "deep mappings": '{"a":' * 200 + "1" + "}" * 200,
+    "deep after texts with brackets": '["\\"[]]]]]]]", ' + "[" * 120 + "]" * 121,
+    "nan": '{"a": NaN}',
+    "infinity": "[-Infinity]",
+    "overflow": "[1e999]",
+    "long number": "[" + "9" * 10_000 + "]",
+    "number beyond floats": "[" + "9" * 400 + "]",
+    "long fraction": "[0." + "9" * 10_000 + "]",
+    "half a character": '["\\ud800"]',
+    "control character": '["a\nb"]',
+    "two values": "{} {}",
+}
+BAD_YAML = {
+    "laughs": LAUGHS,
+    "laughs of merges": MERGES,
+    "alias of itself": "a: &a [*a]",
+    "unknown alias": "a: *b",
+    "duplicate anchor": "- &a 1\n- &a 2",
+    "object": "!!python/object/apply:os.system ['true']",
+    "deep lists": "[" * 10_000,
+    "deep blocks": "- " * 10_000,
+    "deep mappings": "{a: " * 200 + "1" + "}" * 200,
+    "deep keys": "? " * 10_000,
+    "long": "#" + "x" * 2_000_000,
+    "many values": "- a\n" * 60_000,
+    "date": "2024-99-99",
+    "date of a tag": "!!timestamp x",
+    "float of a tag": "!!float x",
+    "int of a tag": "!!int ''",
+    "bool of a tag": "!!bool x",
+    "time zone": "2001-01-01t00:00:00+99:00",
+    "nan": "a: .nan",
+    "infinity": "a: -.INF",
+    "overflow": "a: 1.0e+999",
+    "long number": "a: " + "9" * 10_000,
+    "long hexadecimal": "a: 0x" + "f" * 1000,
+    "long sexagesimal": "a: 1" + ":1" * 100_000,
+    "list as key": "{[1]: 2}",
+    "two documents": "--- 1\n--- 2",
+    "half a character": '"\\ud800"',
+    "zero byte": "a: \0",
+    "tab": "\t- a",
+}
+
+
+@pytest.mark.parametrize("text", BAD_JSON.values(), ids=BAD_JSON)
+def test_json_that_is_refused(text):
+    with pytest.raises(InputError, match="^a.json ") as caught:
+        parse_json(text, "a.json")
+    assert len(str(caught.value)) < 300
+    with pytest.raises(InputError):
+        parse_json(text.encode(), "a.json")
+
+
+@pytest.mark.parametrize("text", BAD_YAML.values(), ids=BAD_YAML)
+def test_yaml_that_is_refused(text):
+    begin = time.monotonic()
+    with pytest.raises(InputError, match="^a.yaml ") as caught:
+        parse_yaml(text, "a.yaml")
+    assert time.monotonic() - begin < 20
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("parse", [parse_json, parse_yaml])
+@pytest.mark.parametrize("data", [b'"\xff"', b"\xff\xfe[\0]\0", b"\x80"])
+def test_bytes_that_are_not_utf8(parse, data):
+    with pytest.raises(InputError, match="UTF-8"):
+        parse(data, "a")
+
+
+def test_what_is_accepted():
+    deep = "[" * DEPTH + "]" * DEPTH
+    assert str(parse_json(deep, "a")) == str(parse_yaml(deep, "a")) == deep
+    assert parse_json('\ufeff{"a": "\\ud83d\\ude00 [[["}'.encode(), "a") == {"a": "\U0001f600 [[["}
+    assert parse_yaml("\ufeffa: &b [1, 2.5, on]\nc: *b".encode(), "a") == {
+        key: [1, 2.5, True] for key in "ac"
+    }
+    assert parse_yaml("{1: on, b: 2024-99-99}", "a", plain=True) == {"1": "on", "b": "2024-99-99"}
+    many = [f"class {i}" for i in range(20_000)]
+    assert parse_yaml("\n".join(f"- {name}" for name in many), "a") == many
+
+
+numbers = st.integers(-(10**90), 10**90) | st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(),
+    lambda part: st.lists(part) | st.dictionaries(st.text(), part),
+    max_leaves=20,
+)
+
+
+@given(values, st.booleans())
+def test_json_is_read_as_it_was_written(value, ascii_only):
+    assert parse_json(json.dumps(value, ensure_ascii=ascii_only), "a") == value
+
+
+@given(st.text() | st.text("[]{}&*!?:-,<> \n'\"|>%@`a0.1_~=", max_size=60) | st.binary(max_size=60))
+def test_any_text_is_a_value_or_refused(text):
+    for parse in (parse_json, parse_yaml):
+        try:
+            json.dumps(parse(text, "a"), default=str, allow_nan=False)
+            sentence = ""
+        except InputError as error:
+            sentence = str(error)
+        assert "\n" not in sentence
+
+
+def test_files_that_are_not_read(tmp_path):
+    (tmp_path / "long").write_bytes(b"[]" * 50)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("missing", "long", "pipe", "loop", ".", "a" * 500, "zero\0"):
+        with pytest.raises(InputError):
+            read_json(tmp_path / name, limit=99)
+    with pytest.raises(InputError, match="not a file"):
+        read_bytes("/dev/zero", 10)
+    assert read_bytes(tmp_path / "long", 100) == b"[]" * 50
+
+
+def test_a_yaml_file_holds_a_mapping_of_names(tmp_path):
+    with pytest.raises(InputError, match="name a file"):
+        read_yaml(tmp_path / "a.yaml", "name a file")
+    for text in ("", "- a", "1: 2", "null: 1"):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(InputError):
+            read_yaml(tmp_path / "a.yaml", "")
+    (tmp_path / "a.yaml").write_text("a: 1\n")
+    assert read_yaml(tmp_path / "a.yaml", "") == {"a": 1}
+
+
+def test_a_value_in_a_sentence_is_short_and_on_one_line():
+    for value in ("a\n\x1b[31m" * 1000, 10**10_000, [[[[1]]]] * 1000, {"a" * 999: 1}, "\ud800", b"\n" * 999):
+        assert len(short(value)) < 500
+        assert short(value).isprintable()
