@@ -19,7 +19,7 @@ from toolkit.models.darknet.weights import load_weights
 from toolkit.models.detector import Detector
 from toolkit.models.io import ModelIO, NetworkIO
 from toolkit.models.network import Detecting, Landmarking, Network, finds_objects, places_landmarks
-from toolkit.models.zoo import create_model, list_models
+from toolkit.models.zoo import ZOO, create_model, list_models
 from toolkit.pictures import load_image
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import trained
@@ -85,12 +85,12 @@ def _of_zoo(name: str, weights: str | Path, partial: bool) -> Network:
     model = create_model(name)
     if not isinstance(model, Detector):
         raise InputError(f"{name} has no darknet weights: leave --partial out")
-    _load(model, weights, partial)
+    load_weights(model, weights, partial)
+    _tell_extent(model, weights, partial)
     return model
 
 
-def _load(model: Detector, weights: str | Path, partial: bool) -> None:
-    load_weights(model, weights, partial)
+def _tell_extent(model: Detector, weights: str | Path, partial: bool) -> None:
     if partial:
         print(f"{weights}: {model.loaded}", file=sys.stderr)
 
@@ -104,8 +104,8 @@ def _of_cfg(cfg: Path, weights: str | Path | None, names: str | Path | None, par
         )
     if weights is None and cfg.is_file() and not own.is_file():
         raise InputError(f"there is no {own} next to the cfg: name the weights with --weights")
-    model = load_darknet(cfg, None, names)
-    _load(model, weights or own, partial)
+    model = load_darknet(cfg, weights or own, names, partial)
+    _tell_extent(model, weights or own, partial)
     if names is None:
         _name_classes(model, cfg)
     kinds = sorted({section.options.get("nms_kind", "default") for section in model.sections} - {"default"})
@@ -139,12 +139,13 @@ def network_io(source: str, names: str | Path | None = None) -> NetworkIO:
     Raises InputError as `open_network`.
     """
     if is_cfg(source):
-        model = load_darknet(source, None, names)
+        with torch.device("meta"):  # its weights are not needed
+            model = load_darknet(source, None, names)
         if names is None:
             _name_classes(model, Path(source))
         return model.io
     if source in list_models():
-        return create_model(source).io
+        return ZOO[source].io
     return open_network(source, names=names).io
 
 

@@ -280,9 +280,9 @@ def test_bad_cfg(fault, tmp_path):
 
 
 def test_missing_cfg_and_names(tmp_path):
-    with pytest.raises(InputError, match="cannot read the cfg"):
+    with pytest.raises(InputError, match="none.cfg is missing"):
         load_darknet(tmp_path / "none.cfg")
-    with pytest.raises(InputError, match="cannot read the class names"):
+    with pytest.raises(InputError, match="none.names is missing"):
         read_names(tmp_path / "none.names")
     names, cfg = tmp_path / "a.names", tmp_path / "a.cfg"
     names.write_text("cat\ndog\n\n")

@@ -164,7 +164,7 @@ def test_more_and_fewer_anchors_than_num_are_read_and_said():
         (TINY.replace("[upsample]\nstride=2", "[upsample]\nstride=65"), r"\[upsample\] .* 64 or less"),
         (TINY.replace("width=64", "width=9600000"), r"\[net\] in line 1: width=9600000 .* 16384"),
         (NET + conv(65536, size=1000) + head(2, "0"), r"line 9: .* need 196,608,000,000 weights"),
-        (f"{NET}{conv(32000, 1) * 4}{output(14)}{head(2, '2,3')}", r"line 33: .* has 3,072,352,000 weights"),
+        (f"{NET}{conv(32000, 1) * 4}{output(14)}{head(2, '2,3')}", r"line 25: .* has 2,048,864,000 weights"),
         (NET + "[empty]\n" * 10001 + head(2, "0"), "too many layers"),
     ],
 )
@@ -175,7 +175,7 @@ def test_numbers_too_large_for_any_network_are_refused_before_there_is_memory_fo
 
 def test_a_map_too_large_is_refused():
     route = "[route]\nlayers=-1,-1,-1,-1,-1,-1,-1,-1\n"
-    with pytest.raises(InputError, match=r"\[route\] in line 27: its output of 2097152 channels"):
+    with pytest.raises(InputError, match=r"\[route\] in line 25: its output of 262144 channels"):
         CfgDetector(parse_cfg_text(f"{NET}{conv(8)}{route * 20}{head(2, '0')}", "a.cfg"))
 
 

@@ -5,7 +5,6 @@ Field numbers are those of BVLC's caffe.proto; the encoding is https://protobuf.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.runtime import InputError
+from toolkit.text import read_bytes
 
+FILE_BYTES = 64_000_000  # that of landmark106 has 1,300,000
+MOST_FIELDS = 1_000_000  # of a message
 LAYER = 100  # of NetParameter
 NAME, TYPE, BLOBS = 1, 2, 7  # of LayerParameter
 DATA, SHAPE = 5, 7  # of BlobProto
@@ -38,13 +40,10 @@ def read_caffemodel(path: str | Path) -> list[CaffeLayer]:
     Raises InputError if the file is missing, damaged, or has no such layer (the format before 2014).
     """
     path = Path(path)
-    try:
-        net = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the Caffe weights {path}: {error.strerror or error}") from None
+    net = read_bytes(path, FILE_BYTES)
     try:
         layers = [_layer(value) for number, value in _fields(net) if number == LAYER]
-    except (ValueError, IndexError, struct.error, TypeError, AttributeError):
+    except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError):
         raise InputError(f"{path.name} is damaged or not a .caffemodel: expected Caffe's weights") from None
     layers = [layer for layer in layers if layer.blobs]
     if not layers:
@@ -91,13 +90,18 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than ten bytes")
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """Number and value of each field: int for a varint, otherwise bytes."""
-    at = 0
+    at = fields = 0
     while at < len(message):
         key, at = _varint(message, at)
+        fields += 1
+        if fields > MOST_FIELDS:
+            raise ValueError("too many fields")
         number, kind = key >> 3, key & 7
         if kind == VARINT:
             value, at = _varint(message, at)

@@ -153,7 +153,7 @@ def _receptive_field(node: fx.Node, before: list[fx.Node]) -> int:
     return seen
 
 
-def _counts(module: nn.Module | None, shape: tuple[int, ...], inputs: int) -> tuple[int, int, int]:
+def counts(module: nn.Module | None, shape: tuple[int, ...], inputs: int) -> tuple[int, int, int]:
     """Parameters, multiply-adds and further operations of a layer with that output."""
     match module:
         case ConvBNAct():
@@ -228,7 +228,7 @@ def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> C
         live_bytes = sum(4 * prod(n.meta["shape"]) for n in live)
         live -= {n for n in live if last_use.get(n, -1) <= i and n is not node}
 
-        params, macs, extra = _counts(module, shape, len(sources))
+        params, macs, extra = counts(module, shape, len(sources))
         if kind:
             rows.append(
                 LayerCost(

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolkit.boxes import cxcywh_to_xyxy, nms
+from toolkit.runtime import InputError
+from toolkit.text import short
 
 if TYPE_CHECKING:
     from toolkit.models.io import HeadIO, ModelIO
@@ -165,6 +167,9 @@ def decode(maps: Sequence[Tensor] | Sequence[Floats], io: ModelIO, conf: float) 
     Returns:
         The candidates of each of the N pictures.
 
+    Raises:
+        InputError: the maps are not those of the heads and classes of `io`, as a file of another network has.
+
     >>> from toolkit.models.io import HeadIO, ModelIO
     >>> io = ModelIO((64, 64), ("face",), (HeadIO(32, ((32.0, 32.0),)),), stride=32)
     >>> raw = np.full((1, 6, 2, 2), -9, np.float32)
@@ -174,6 +179,12 @@ def decode(maps: Sequence[Tensor] | Sequence[Floats], io: ModelIO, conf: float) 
     [[0.0, 0.5, 0.5, 1.0]]
     """
     arrays = [m.detach().float().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m) for m in maps]
+    channels = [head.channels(len(io.classes)) for head in io.heads]
+    if any(array.ndim != 4 for array in arrays) or [array.shape[1] for array in arrays] != channels:
+        raise InputError(
+            f"the network gives maps of the shapes {short([array.shape for array in arrays])}, and its heads "
+            f"and classes need {short(channels)} channels: export it again, or name its own cfg and names"
+        )
     parts: list[list[tuple[NDArray[np.generic], ...]]] = [[] for _ in range(len(arrays[0]))]
     for raw, head in zip(arrays, io.heads, strict=True):
         n, _, h, w = raw.shape

@@ -20,8 +20,10 @@ from toolkit.models.caffe_file import read_caffemodel
 from toolkit.models.io import LandmarkIO
 from toolkit.models.ncnn_file import Floats, Layer, read_model
 from toolkit.models.network import TorchNetwork, fold
+from toolkit.models.spec import WIDTHS, check_number, sides_of
 from toolkit.runtime import InputError
 
+MOST_POINTS = 10_000
 STRIDE = 16  # of the last feature map, which the final convolution covers whole
 
 # Channels and residual blocks of each stage; a depthwise convolution of stride 2 leads to the next stage.
@@ -32,7 +34,8 @@ STAGES = ((8, 1), (16, 2), (32, 3), (64, 2))
 class LandmarkSpec:
     """A landmark network. `width` is a factor on all channels, `input_size` (w, h) is square.
 
-    Raises InputError unless the side is a multiple of 16 of at least 32, and points and width are positive.
+    Raises InputError unless the side is a multiple of 16 of at least 32, and points and width are above 0 and
+    within bounds.
 
     >>> LandmarkSpec("small", points=68, width=0.5).io.summary
     '68 points'
@@ -44,16 +47,13 @@ class LandmarkSpec:
     input_size: tuple[int, int] = (112, 112)
 
     def __post_init__(self) -> None:
+        check_number("points", self.points, 1, MOST_POINTS)
+        check_number("width", self.width, *WIDTHS)
         width, height = self.input_size
         if width != height or width < 2 * STRIDE or width % STRIDE:
             raise InputError(
                 f"the input of a landmark network must be square, its side a multiple of {STRIDE} from "
                 f"{2 * STRIDE} on, not {width}x{height}"
-            )
-        if self.points < 1 or self.width <= 0:
-            raise InputError(
-                f"a landmark network needs at least one point and a width above 0, not {self.points} points "
-                f"and width {self.width}"
             )
 
     def scaled(self, channels: int) -> int:
@@ -76,8 +76,10 @@ def change_landmarks(spec: LandmarkSpec, **changes: Any) -> LandmarkSpec:
             f"unknown change {unknown[0]!r}: a landmark network has points, width and input_size"
         )
     if "input_size" in changes:
-        size = changes["input_size"]
-        changes["input_size"] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        changes["input_size"] = sides_of(changes["input_size"])
+    if "points" in changes:
+        check_number("points", changes["points"], 1, MOST_POINTS)
+        changes["points"] = int(changes["points"])
     return replace(spec, **changes)
 
 

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.models.bounds import WEIGHTS_BYTES
 from toolkit.runtime import InputError
+from toolkit.text import read_bytes
 
+PARAM_BYTES = 16_000_000  # of a .param; that of landmark106 has 10,000
 Floats = NDArray[np.float32]
 
 FLOAT, HALF, INT8 = 0, 0x01306B47, 0x000D4B38  # flags before the weights, in ncnn's modelbin.cpp
@@ -59,14 +62,16 @@ def read_model(param: Path, binary: Path) -> list[Layer]:
     convolutions, inner products and PReLU.
     """
     try:
-        lines = param.read_text().splitlines()[2:]
-        raw = binary.read_bytes()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(param, PARAM_BYTES).decode().splitlines()[2:]
+    except UnicodeDecodeError as error:
         raise InputError(f"cannot read the ncnn model {param.name}: {error}") from None
+    raw = read_bytes(binary, WEIGHTS_BYTES)
     at, layers = 0, []
 
     def take(count: int, kind: Any = np.float32) -> NDArray[Any]:
         nonlocal at
+        if count < 0:
+            raise ValueError(count)
         at += 4 * count
         return np.frombuffer(raw, kind, count, at - 4 * count).copy()
 
@@ -79,6 +84,8 @@ def read_model(param: Path, binary: Path) -> list[Layer]:
             if kind in KEYS:
                 size_key, bias_key = KEYS[kind]
                 count = int(options["0"])
+                if not 0 < count <= int(options[size_key]):
+                    raise ValueError(count)
                 if take(1, np.uint32)[0] != FLOAT:
                     raise InputError(f"{param.name} is not float32: expected the files of the format ncnn")
                 weight = take(int(options[size_key])).reshape(count, -1)
@@ -90,7 +97,7 @@ def read_model(param: Path, binary: Path) -> list[Layer]:
             layers.append(Layer(kind, name, *ends, options, weight, bias, slopes=slopes))
     except InputError:
         raise
-    except (ValueError, KeyError):
+    except (ValueError, LookupError, ArithmeticError):
         raise InputError(
             f"{param.name} and {binary.name} are damaged or do not belong together: export the network again"
         ) from None

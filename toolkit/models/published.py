@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from toolkit.files import whole_file
+from toolkit.machine import cache_folder
 from toolkit.runtime import InputError
 
 RAW_HOST = "https://raw.githubusercontent.com"
@@ -119,9 +120,7 @@ def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
             raise InputError(f"{path} differs from the published file: {fault}")
         return path
 
-    import pooch
-
-    path = Path(pooch.os_cache("toolkit")) / file
+    path = cache_folder() / file
     if not path.is_file() or entry.fault(path):
         _download(entry, entry.url(host or os.environ.get("TOOLKIT_ZOO_HOST", RAW_HOST)), path, timeout)
     return path

@@ -5,13 +5,23 @@ Specs are frozen; `change(spec, ...)` makes a new one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import prod
-from typing import Any
+from numbers import Real
+from typing import Any, TypeGuard
+
+import numpy as np
 
 from toolkit.models.blocks import ACTIVATIONS
+from toolkit.models.bounds import LARGEST_ANCHOR, LONGEST_SIDE, MOST_CLASSES
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
+from toolkit.text import short
+
+WIDTHS = (0.001, 16.0)  # factor on channels
+LARGEST_WINDOW = 1024  # of a pool, and the largest squeeze ratio
+MOST_POOLS = 16
 
 
 class WrongKind(InputError):
@@ -145,6 +155,52 @@ class DetectorSpec:
         return ModelIO(self.input_size, self.classes, heads, self.stride)
 
 
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, tuple | list | np.ndarray)
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> None:
+    """InputError where a change is not a number from `low` to `high`; WrongKind where it is not a number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise WrongKind(f"{name} takes {KINDS.get(name, 'a number')}, not {short(value)}")
+    if not low <= value <= high:
+        raise InputError(f"{name} is {short(value)}: expected {low:g} to {high:g}")
+
+
+def sides_of(size: Any) -> tuple[int, int]:
+    """Width and height in px of an `input_size`, which is one side or both. InputError as in `change`."""
+    sides = (size, size) if isinstance(size, int) else size
+    if not _is_list(sides) or len(sides) != 2:
+        raise WrongKind(f"input_size takes {KINDS['input_size']}, not {short(size)}")
+    for side in sides:
+        check_number("input_size", side, 1, LONGEST_SIDE)
+    return int(sides[0]), int(sides[1])
+
+
+def class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
+    """Names of the classes; class0, class1, ... for their number alone. InputError as in `change`."""
+    if isinstance(classes, int):
+        count = int(classes)
+    elif _is_list(classes):
+        count = len(classes)
+    else:
+        raise WrongKind(f"classes are names or their number, not {short(classes)}")
+    if not 1 <= count <= MOST_CLASSES:
+        raise InputError(f"a detector needs 1 to {MOST_CLASSES:,} classes, {short(count)} were given")
+    return tuple(f"class{i}" for i in range(count)) if isinstance(classes, int) else tuple(classes)
+
+
+def anchor_sizes(anchors: Any, count: int) -> tuple[tuple[Any, Any], ...]:
+    """The (w, h) in px of as many anchors as a network has. InputError as in `change`."""
+    if not _is_list(anchors) or any(not _is_list(each) or len(each) != 2 for each in anchors):
+        raise WrongKind(f"anchors takes a list of widths and heights, not {short(anchors)}")
+    if len(anchors) != count:
+        raise InputError(f"this network has {count} anchors, {len(anchors)} were given")
+    for side in (side for each in anchors for side in each):
+        check_number("an anchor", side, 1e-3, LARGEST_ANCHOR)
+    return tuple((w, h) for w, h in anchors)
+
+
 def _per_item(value: Any, count: int, what: str) -> tuple[Any, ...]:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * count
     if len(values) != count:
@@ -203,50 +259,46 @@ def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
         raise InputError(f"unknown change {unknown[0]!r}: a spec has {', '.join(sorted(known))}")
     if "se" in changes:
         ratios = _per_item(changes.pop("se"), len(spec.heads), "se")
-        heads = (
-            _with_se(head, 2 if ratio is True else int(ratio))
-            for head, ratio in zip(spec.heads, ratios, strict=True)
-        )
+        heads = (_with_se(head, _whole("se", ratio)) for head, ratio in zip(spec.heads, ratios, strict=True))
         spec = replace(spec, heads=tuple(heads))
     if "csp" in changes:
         value = changes.pop("csp")
         if not isinstance(value, (tuple, list)):
             value = [value if stage.stride == 2 else 0 for stage in spec.stages]
-        windows = [
-            2 if window is True else int(window) for window in _per_item(value, len(spec.stages), "csp")
-        ]
+        windows = [_whole("csp", window) for window in _per_item(value, len(spec.stages), "csp")]
         stages = (replace(stage, csp=w) for stage, w in zip(spec.stages, windows, strict=True))
         spec = replace(spec, stages=tuple(stages))
     if "spp" in changes:
-        spec = replace(spec, neck=replace(spec.neck, spp=tuple(changes.pop("spp") or ())))
+        pools = tuple(changes.pop("spp") or ())
+        if len(pools) > MOST_POOLS:
+            raise InputError(f"spp has {len(pools)} pooling windows: expected {MOST_POOLS} or less")
+        for window in pools:
+            check_number("spp", window, 1, LARGEST_WINDOW)
+        spec = replace(spec, neck=replace(spec.neck, spp=pools))
     if "anchors" in changes:
         spec = replace(spec, heads=_deal_anchors(spec.heads, changes.pop("anchors")))
     if "input_size" in changes:
-        size = changes["input_size"]
-        if not isinstance(size, int) and (isinstance(size, str) or len(size) != 2):
-            raise WrongKind(f"input_size takes {KINDS['input_size']}, not {size!r}")
-        changes["input_size"] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        changes["input_size"] = sides_of(changes["input_size"])
     if "classes" in changes:
-        names = changes["classes"]
-        changes["classes"] = (
-            tuple(f"class{i}" for i in range(names)) if isinstance(names, int) else tuple(names)
-        )
-        if not changes["classes"]:
-            raise InputError("a detector needs at least one class, none was given")
+        changes["classes"] = class_names(changes["classes"])
     if changes.get("activation", spec.activation) not in ACTIVATIONS:
-        raise WrongKind(f"activation takes {KINDS['activation']}, not {changes['activation']!r}")
-    if changes.get("width", 1) <= 0:
-        raise InputError(f"width is a factor above 0, not {changes['width']}")
+        raise WrongKind(f"activation takes {KINDS['activation']}, not {short(changes['activation'])}")
+    check_number("width", changes.get("width", 1.0), *WIDTHS)
     spec = replace(spec, **changes)
     spec.io.check_size(spec.input_size)
     return spec
 
 
+def _whole(name: str, value: Any) -> int:
+    """A ratio or window: 2 for True, 0 for False."""
+    ratio = 2 if value is True else 0 if value is False else value
+    check_number(name, ratio, 0, LARGEST_WINDOW)
+    return int(ratio)
+
+
 def _deal_anchors(heads: tuple[Head, ...], anchors: Any) -> tuple[Head, ...]:
-    boxes = tuple((w, h) for w, h in anchors)
     count = sum(len(head.anchors) for head in heads)
-    if len(boxes) != count:
-        raise InputError(f"this network has {count} anchors, {len(boxes)} were given")
+    boxes = anchor_sizes(anchors, count)
     dealt, end = [], count
     for head in heads:
         start = end - len(head.anchors)

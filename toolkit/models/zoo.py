@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import torch
+from torch import Tensor, nn
+
+from toolkit.models.bounds import MOST_VALUES, MOST_WEIGHTS, check_memory
 from toolkit.models.darknet.stored import is_partial
 from toolkit.models.darknet.weights import load_weights
 from toolkit.models.detector import SpecDetector
@@ -16,6 +20,7 @@ from toolkit.models.landmarks import (
     change_landmarks,
     load_landmark_weights,
 )
+from toolkit.models.pt_file import check_fit, read_pt
 from toolkit.models.published import fetch, published_files
 from toolkit.models.spec import (
     SE,
@@ -32,6 +37,7 @@ from toolkit.models.spec import (
     change,
 )
 from toolkit.runtime import InputError
+from toolkit.text import short
 
 VOC = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow "
@@ -307,13 +313,14 @@ def create_model(
         raise InputError(f"unknown network {name!r}: expected one of {', '.join(list_models())}")
     if weights == "published":
         weights = published_weights(spec.name)
+    spec = _changed(spec, changes)
     if isinstance(spec, LandmarkSpec):
-        return _landmarks(spec, weights, changes)
-    return _detector(spec, weights, changes)
+        return _landmarks(spec, weights)
+    return _detector(spec, weights)
 
 
-def _landmarks(spec: LandmarkSpec, weights: str | Path | None, changes: dict[str, Any]) -> LandmarkNet:
-    model = LandmarkNet(change_landmarks(spec, **changes))
+def _landmarks(spec: LandmarkSpec, weights: str | Path | None) -> LandmarkNet:
+    model = LandmarkNet(spec)
     if weights is not None and Path(weights).suffix in (".caffemodel", ".param"):
         model = load_landmark_weights(model, weights)
     elif weights is not None:
@@ -321,16 +328,62 @@ def _landmarks(spec: LandmarkSpec, weights: str | Path | None, changes: dict[str
     return model.eval()
 
 
-def _detector(spec: DetectorSpec, weights: str | Path | None, changes: dict[str, Any]) -> SpecDetector:
+def _changed(
+    spec: DetectorSpec | LandmarkSpec, changes: dict[str, Any]
+) -> DetectorSpec | LandmarkSpec:
+    """The spec with its changes, of a network that can be built and fits into memory."""
+    if not changes and ZOO.get(spec.name) is spec:
+        return spec
     try:
-        model = SpecDetector(change(spec, **changes) if changes else spec)
+        with torch.device("meta"):
+            shadow = (
+                LandmarkNet(change_landmarks(spec, **changes))
+                if isinstance(spec, LandmarkSpec)
+                else SpecDetector(change(spec, **changes))
+            )
+            cost = network_cost(shadow)
     except InputError:
         raise
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        stated = ", ".join(f"{key} = {value!r}" for key, value in changes.items())
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+        stated = ", ".join(f"{key} = {short(value)}" for key, value in changes.items())
         raise WrongKind(
-            f"the changes {stated} do not fit {spec.name}: {type(error).__name__} {error}"
+            f"the changes {stated} do not fit {spec.name}: {type(error).__name__} {short(str(error))}"
         ) from error
+    check_memory(spec.name, *cost)
+    return shadow.spec
+
+
+def network_cost(shadow: SpecDetector | LandmarkNet) -> tuple[int, int]:
+    """Numbers of the weights, and of the largest feature map with what it is made from, for a picture.
+    InputError where there are too many. `shadow` is on torch's device "meta"."""
+    weights = sum(tensor.numel() for tensor in shadow.state_dict().values())
+    if weights > MOST_WEIGHTS:
+        raise InputError(
+            f"{shadow.spec.name} would have {weights:,} weights: expected {MOST_WEIGHTS:,} or less, choose a "
+            "smaller width"
+        )
+    values = 0
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        nonlocal values
+        if isinstance(output, Tensor):
+            values = max(values, output.numel() + sum(x.numel() for x in inputs if isinstance(x, Tensor)))
+
+    for module in shadow.modules():
+        module.register_forward_hook(note)
+    width, height = shadow.io.input_size
+    with torch.no_grad():
+        shadow.eval()(torch.empty(1, shadow.io.channels, height, width))
+    if values > 2 * MOST_VALUES:
+        raise InputError(
+            f"{shadow.spec.name} would have feature maps of {values:,} numbers for an input of "
+            f"{width}x{height}: expected {2 * MOST_VALUES:,} or less, choose a smaller input or width"
+        )
+    return weights, values
+
+
+def _detector(spec: DetectorSpec, weights: str | Path | None) -> SpecDetector:
+    model = SpecDetector(spec)
     if weights is not None:
         load_any_weights(model, weights)
     return model.eval()
@@ -347,25 +400,11 @@ def load_any_weights(model: SpecDetector, path: str | Path) -> None:
 
 def load_state(model: SpecDetector | LandmarkNet, path: Path, suffixes: str) -> None:
     """Load a .pt state dict into `model`, without executing pickles. `suffixes`: for the error message."""
-    import torch
-
     if path.suffix != ".pt":
         raise InputError(f"{path} ends in {path.suffix or 'nothing'}: expected a {suffixes} file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    except Exception as error:
-        raise InputError(
-            f"{path.name} is not a checkpoint of this toolkit: {str(error).splitlines()[0]}"
-        ) from None
-    try:
-        model.load_state_dict(state.get("model", state))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path.name} belongs to another network than {model.spec.name}: "
-            f"{str(error).splitlines()[-1].strip()}"
-        ) from None
+    state = read_pt(path)
+    tensors = state.get("model", state) if isinstance(state, dict) else state
+    model.load_state_dict(check_fit(path, tensors, model.state_dict(), model.spec.name))
 
 
 def published_weights(name: str) -> Path:

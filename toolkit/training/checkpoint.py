@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from toolkit.files import whole_file
@@ -18,8 +19,10 @@ from toolkit.models.darknet.weights import Header, load_weights
 from toolkit.models.detector import Detector
 from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.network import TorchNetwork
+from toolkit.models.pt_file import check_fit, read_pt
 from toolkit.models.zoo import SPECS, has_published_weights
 from toolkit.runtime import InputError
+from toolkit.text import first_fault
 from toolkit.training.origin import Origin, recorded_network
 
 N = TypeVar("N", bound=TorchNetwork)
@@ -27,31 +30,53 @@ HEADER = 20  # bytes of the longest header of a darknet weights file
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Whole or not at all. Raises InputError where the disk is full.
+    """Whole or not at all, and on the disk. OSError where that is full; the checkpoint before it is intact.
 
     To memory first: on a full disk torch.save aborts the process.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror or error}): the checkpoint before it is intact, make room "
-            "and resume"
-        ) from None
+    with whole_file(path, durable=True) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+class OptimizerState(BaseModel):
+    """A torch optimiser's `state_dict`."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="forbid")
+
+    state: dict[int, dict[str, Tensor | float | None]]
+    param_groups: list[dict[str, Any]]
+
+
+class Checkpoint(BaseModel):
+    """What best.pt and last.pt hold; the second group is last.pt's alone."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+    model_name: str = Field(min_length=1, max_length=1000)
+    cfg: str = ""
+    changes: dict[str, Any]
+    model: dict[str, Tensor]
+    step: int = Field(ge=0)
+
+    optimizer: OptimizerState | None = None
+    average: dict[str, Tensor] | None = None
+    history: list[dict[str, float]] = []
+    best: float | None = None
+    seconds: float = Field(0.0, ge=0)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint of this loop, read without executing anything. InputError where it is damaged."""
+    """A checkpoint of this loop, read without executing anything. Its tensors are mapped from the
+    file; `check_fit` compares them with a network. InputError where it is damaged."""
+    state = read_pt(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {**state, "model": state["model"], "step": state["step"]}
-    except Exception as error:
-        raise InputError(
-            f"{path} is not a checkpoint of a training: {str(error).splitlines()[0]}: name its best.pt"
-        ) from None
+        Checkpoint.model_validate(state)
+    except ValidationError as error:
+        fault = first_fault(f"{path} is not a checkpoint of a training", error)
+        raise InputError(f"{fault}; name the best.pt of a run") from None
+    return dict(state)
 
 
 @overload
@@ -77,12 +102,11 @@ def trained(path: str | Path, kind: type[TorchNetwork] = TorchNetwork) -> TorchN
             network of another kind.
     """
     state = load_checkpoint(path)
-    try:
-        model = recorded_network(kind, state)
-        model.load_state_dict(state["model"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path} has no network to use ({reason}): name the best.pt of a run") from None
+    with torch.device("meta"):  # weights of another network are refused before there is memory for this one
+        shadow = recorded_network(kind, state)
+    tensors = check_fit(path, state["model"], shadow.state_dict(), state["model_name"])
+    model = recorded_network(kind, state)
+    model.load_state_dict(tensors)
     return model
 
 

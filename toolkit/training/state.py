@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.network import TorchNetwork
-from toolkit.training.checkpoint import save_checkpoint
+from toolkit.models.pt_file import check_fit
+from toolkit.runtime import InputError
+from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
 from toolkit.training.config import Config
 from toolkit.training.recipe import Recipe
 from toolkit.training.show import History
@@ -64,11 +67,21 @@ class RunState:
             "seconds": self.seconds,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a last.pt."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average, self.step, self.history = state["average"], state["step"], state["history"]
+    def load(self, path: Path) -> None:
+        """Continue from a last.pt. InputError where it is damaged, of another network, or no last.pt."""
+        state = load_checkpoint(path)
+        lacking = sorted(self.state_dict().keys() - state.keys() - {"cfg"})
+        if lacking or (state["average"] is None) != (self.average is None):
+            reason = f"it has no {lacking[0]}" if lacking else "it is of a run with another lever ema"
+            raise InputError(f"{path} is not the last state of this run ({reason}): start it again")
+        name = state["model_name"]
+        moments = _moments(path, state["optimizer"], self.optimizer)
+        if self.average is not None:
+            average = check_fit(path, state["average"], self.average, name)
+            self.average = {key: value.clone() for key, value in average.items()}  # no more of the file
+        self.model.load_state_dict(check_fit(path, state["model"], self.model.state_dict(), name))
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.step, self.history = state["step"], list(state["history"])
         self.best, self.earlier_seconds = state["best"], state["seconds"]
 
     def save(self, path: Path) -> None:
@@ -101,6 +114,33 @@ class RunState:
         if self.average is not None:
             decay = min(decay, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(list(self.average.values()), self.current, 1 - decay)
+
+
+def _moments(path: Path, stored: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[int, Any]:
+    """What an optimiser kept of each of its parameters. InputError where a checkpoint's does not fit."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    sgd = isinstance(optimizer, torch.optim.SGD)
+    names = {"momentum_buffer"} if sgd else {"step", "exp_avg", "exp_avg_sq"}
+    for i, values in stored["state"].items():
+        fits = (
+            0 <= i < len(parameters)
+            and (not values or values.keys() == names)
+            and all(
+                (value is None and sgd)
+                or (
+                    isinstance(value, Tensor)
+                    and value.shape == (() if name == "step" else parameters[i].shape)
+                    and bool(torch.isfinite(value).all())
+                )
+                for name, value in values.items()
+            )
+        )
+        if not fits:
+            raise InputError(
+                f"{path} has moments of the optimiser that do not fit parameter {i} of this network: start "
+                "the run again"
+            )
+    return copy.deepcopy(stored["state"])  # not mapped from the file
 
 
 def floats(model: nn.Module) -> dict[str, Tensor]:

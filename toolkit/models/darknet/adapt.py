@@ -11,6 +11,7 @@ from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.cfg import cfg_text as cfg_text
 from toolkit.models.darknet.network import CfgDetector
 from toolkit.models.io import HeadIO
+from toolkit.models.spec import anchor_sizes
 from toolkit.runtime import InputError
 
 Sizes = Sequence[Sequence[float]]
@@ -86,8 +87,7 @@ def _check_plain(head: Section, before: Section) -> None:
 def _deal(sections: list[Section], heads: Sequence[tuple[int, HeadIO]], anchors: Sizes) -> None:
     """Write the anchors into the sections of the heads, in place."""
     count = sum(len(head.anchors) for _, head in heads)
-    if len(anchors) != count:
-        raise InputError(f"this network has {count} anchors, {len(anchors)} were given")
+    anchors = anchor_sizes(anchors, count)
     end = count
     for index, head in heads:
         start = end - len(head.anchors)

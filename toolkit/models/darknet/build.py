@@ -8,16 +8,11 @@ from fractions import Fraction
 from torch import nn
 
 from toolkit.models.blocks import ACTIVATIONS, Shortcut
+from toolkit.models.bounds import MOST_VALUES
 from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.heads import HEADS
 from toolkit.models.darknet.layers import Concat, Reorg, Sam, ScaleChannels, WeightedShortcut
-from toolkit.models.darknet.windows import (
-    MOST_FLOATS,
-    MOST_PIXELS,
-    convolutional,
-    local_avgpool,
-    maxpool,
-)
+from toolkit.models.darknet.windows import MOST_PIXELS, convolutional, local_avgpool, maxpool
 from toolkit.models.darknet.wiring import Built, Layers, activation_of, layers_named, plain_activation_of
 
 # Kinds that stay refused, and why.
@@ -50,7 +45,7 @@ def _upsample(section: Section, layers: Layers) -> Built:
     c, h, w = layers.last
     stride = section.integer("stride", 2, low=1, high=_MOST_UPSAMPLING)
     if section.real("scale", 1) != 1:
-        raise section.fail(f"scale={section.options['scale']} is not supported: expected 1")
+        raise section.fail(f"{section.shown('scale')} is not supported: expected 1")
     module = nn.Upsample(scale_factor=float(stride), mode="nearest")
     return Built(module, [layers.count - 1], (c, h * stride, w * stride), Fraction(1, stride))
 
@@ -90,10 +85,12 @@ def _shortcut(section: Section, layers: Layers) -> Built:
         return Built(Shortcut(activation), [layers.count - 1, *inputs], (c, h, w))
     normalization = section.options.get("weights_normalization", "none").removeprefix("avg_")
     if kind not in ("per_feature", "per_layer", "per_channel"):
-        raise section.fail(f"weights_type={kind} is unknown: expected none, per_feature or per_channel")
+        raise section.fail(
+            f"{section.shown('weights_type')} is unknown: expected none, per_feature or per_channel"
+        )
     if normalization not in ("none", "relu", "softmax"):
         raise section.fail(
-            f"weights_normalization={normalization} is unknown: expected none, relu or softmax"
+            f"{section.shown('weights_normalization')} is unknown: expected none, relu or softmax"
         )
     module = WeightedShortcut(1 + len(inputs), c, kind == "per_channel", normalization, activation)
     return Built(module, [layers.count - 1, *inputs], (c, h, w))
@@ -200,16 +197,16 @@ def build_layer(section: Section, layers: Layers) -> Built:
             continue
         value = section.options.get(key)
         if value is not None and value != harmless:
-            raise section.fail(f"{key}={value} is not supported")
+            raise section.fail(f"{section.shown(key)} is not supported")
     if section.kind in REFUSED:
         raise section.fail(REFUSED[section.kind])
     if section.kind not in BUILDERS:
         raise section.fail(f"unknown layer: expected one of {', '.join((*BUILDERS, *HEADS))}")
     built = BUILDERS[section.kind](section, layers)
     channels, height, width = built.shape
-    if channels * height * width > MOST_FLOATS:
+    if channels * height * width > MOST_VALUES:
         raise section.fail(
-            f"its output of {channels} channels of {width}x{height} is too large: expected {MOST_FLOATS:,} "
+            f"its output of {channels} channels of {width}x{height} is too large: expected {MOST_VALUES:,} "
             "numbers or less"
         )
     return built

@@ -10,12 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from toolkit.models.bounds import MOST_CLASSES
 from toolkit.models.darknet.keys import ACTIVATION_NAMES, KEYS, KIND_NAMES
 from toolkit.runtime import InputError
-from toolkit.text import decode_text
+from toolkit.text import decode_text, read_bytes, short
 
 Number = TypeVar("Number", int, float)
+MOST_LAYERS = 10_000
+TEXT_BYTES = 4_000_000  # of a cfg or a names file; the longest known cfg has 40,000
+LONGEST_LINE = 20_000  # characters of a cfg's line
+LONGEST_NAME = 1_000  # characters of a class name
 _LISTED = 5  # unused fields that a warning names
+
+
+def cut(text: str) -> str:
+    """A text of a cfg as it stands in a sentence: without control characters, and short."""
+    return short(text)[1:-1]
 
 
 def _integer(text: str) -> int:
@@ -42,7 +52,11 @@ class Section:
     source: str
 
     def fail(self, sentence: str) -> InputError:
-        return InputError(f"{self.source}, [{self.kind}] in line {self.line}: {sentence}")
+        return InputError(f"{self.source}, [{cut(self.kind)}] in line {self.line}: {sentence}")
+
+    def shown(self, key: str) -> str:
+        """An option as it stands in a sentence, such as `stride=2`."""
+        return f"{key}={cut(self.options.get(key, ''))}"
 
     def _number(
         self,
@@ -61,11 +75,11 @@ class Section:
             value = convert(text)
         except ValueError:
             kind = "a whole number" if convert is _integer else "a number"
-            raise self.fail(f"{key}={text} is not {kind}") from None
+            raise self.fail(f"{self.shown(key)} is not {kind}") from None
         if low is not None and value < low:
-            raise self.fail(f"{key}={text} is too small: expected {low} or more")
+            raise self.fail(f"{self.shown(key)} is too small: expected {low} or more")
         if high is not None and value > high:
-            raise self.fail(f"{key}={text} is too large: expected {high} or less")
+            raise self.fail(f"{self.shown(key)} is too large: expected {high} or less")
         return value
 
     def integer(
@@ -73,15 +87,17 @@ class Section:
     ) -> int:
         return self._number(key, default, low, high, _integer)
 
-    def real(self, key: str, default: float | None = None, low: float | None = None) -> float:
-        return self._number(key, default, low, None, _real)
+    def real(
+        self, key: str, default: float | None = None, low: float | None = None, high: float | None = None
+    ) -> float:
+        return self._number(key, default, low, high, _real)
 
     def _numbers(self, key: str, convert: Callable[[str], Number]) -> list[Number]:
         values = [part.strip() for part in self.options.get(key, "").split(",")]
         try:
             return [convert(part) for part in values if part]
         except ValueError:
-            raise self.fail(f"{key}={self.options[key]} is not a list of numbers") from None
+            raise self.fail(f"{self.shown(key)} is not a list of numbers") from None
 
     def integers(self, key: str) -> list[int]:
         return self._numbers(key, _integer)
@@ -93,9 +109,7 @@ class Section:
 def _lines(path: Path, what: str) -> tuple[list[str], str]:
     """Lines of a text file, which may end in LF, CR LF or CR, and its encoding."""
     try:
-        text, encoding = decode_text(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read the {what} {path}: {error.strerror or error}") from None
+        text, encoding = decode_text(read_bytes(path, TEXT_BYTES))
     except UnicodeError:
         raise InputError(f"cannot read the {what} {path}: expected a text file") from None
     return re.split(r"\r\n|\r|\n", text), encoding
@@ -148,19 +162,25 @@ def _parse(lines: list[str], source: str) -> list[Section]:
     sections: list[Section] = []
     unused: dict[str, list[int]] = {}
     for number, raw in enumerate(lines, 1):
+        if len(raw) > LONGEST_LINE:
+            raise InputError(
+                f"{source} line {number} has {len(raw):,} characters: expected {LONGEST_LINE:,} or less"
+            )
         line = "".join(re.split("[#;]", raw, maxsplit=1)[0].split())  # darknet's strip: no blanks at all
         if not line:
             continue
         if line.startswith("["):
             kind = line.strip("[]")
             sections.append(Section(KIND_NAMES.get(kind, kind), {}, number, source))
+            if len(sections) > MOST_LAYERS + 1:
+                raise sections[-1].fail(f"too many layers: expected {MOST_LAYERS:,} or less")
         elif "=" in line and sections:
             fault = _add(sections[-1], *line.split("=", 1))
             if fault:
                 unused.setdefault(fault, []).append(number)
         else:
             raise InputError(
-                f"{source} line {number}: expected [section] or key=value, found {raw.strip()[:60]!r}"
+                f"{source} line {number}: expected [section] or key=value, found {short(raw.strip())}"
             )
     if not sections or sections[0].kind != "net":
         raise InputError(f"{source} is not a darknet cfg: it does not begin with [net]")
@@ -173,7 +193,7 @@ def _parse(lines: list[str], source: str) -> list[Section]:
 
 def _add(section: Section, key: str, value: str) -> str:
     """Put an option into a section; why it is not used, or nothing."""
-    name = f"{key[:60]}= in [{section.kind}]"
+    name = f"{cut(key)}= in [{cut(section.kind)}]"
     if not value:
         return f"{name} without a value"
     if key in section.options:
@@ -198,8 +218,16 @@ def read_names(path: str | Path) -> tuple[str, ...]:
     path = Path(path)
     lines, encoding = _lines(path, "class names")
     names = [line.strip() for line in lines]
+    longest = max(range(len(names)), key=lambda i: len(names[i]))
+    if len(names[longest]) > LONGEST_NAME:
+        raise InputError(
+            f"{path.name} line {longest + 1} has {len(names[longest]):,} characters: expected a class "
+            f"name of {LONGEST_NAME:,} or less"
+        )
     while names and not names[-1]:
         names.pop()
+    if len(names) > MOST_CLASSES:
+        raise InputError(f"{path.name} has {len(names):,} class names: expected {MOST_CLASSES:,} or less")
     blank = [number for number, name in enumerate(names, 1) if not name]
     if blank:
         warnings.warn(

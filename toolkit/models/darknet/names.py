@@ -7,8 +7,9 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.models.darknet.cfg import read_names
+from toolkit.models.darknet.cfg import TEXT_BYTES, read_names
 from toolkit.runtime import InputError
+from toolkit.text import read_bytes
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def _named_by(data: Path) -> list[Path]:
     """What `names =` of a .data file means: a path from the folder of the file or, as darknet starts above
     `cfg`, the one above it. Nothing outside those folders."""
     try:
-        text = data.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
+        text = read_bytes(data, TEXT_BYTES).decode("utf-8-sig", errors="replace")
+    except InputError:  # it names nothing
         return []
     lines = (line.partition("=") for line in text.splitlines())
     value = {key.strip(): value.strip() for key, _, value in lines}.get("names", "")

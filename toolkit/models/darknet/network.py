@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from toolkit.models.bounds import LONGEST_SIDE, MOST_WEIGHTS, check_memory
+from toolkit.models.cost import counts
 from toolkit.models.darknet.build import RECURRENT, REFUSED, build_layer
-from toolkit.models.darknet.cfg import Section, parse_cfg, read_names
+from toolkit.models.darknet.cfg import Section, cut, parse_cfg, read_names
 from toolkit.models.darknet.heads import HEADS, Shape, check_cells, class_count, head_io
-from toolkit.models.darknet.weights import load_weights
-from toolkit.models.darknet.windows import MOST_FLOATS
+from toolkit.models.darknet.weights import load_weights, read_weights
 from toolkit.models.darknet.wiring import Built, Layers
 from toolkit.models.detector import Detector
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 
 _CHANNEL_ORDERS = {1: "GRAY", 3: "RGB"}
-_MOST_LAYERS = 10_000
-_LONGEST_SIDE = 16_384  # of the input, px
+_MOST_OPERATIONS = 2**42  # for a picture; yolov4-p7 has a tenth at 1536 x 1536
 
 
 class CfgDetector(Detector):
@@ -36,7 +36,9 @@ class CfgDetector(Detector):
         net = sections[0]
         self.sections = sections
         count = _check_kinds(sections)
-        _check_weights(sections)
+        plan, weights = _planned(sections)
+        check_memory(net.source, weights, 0)
+        layers = plan if torch.get_default_device().type == "meta" else _build(sections)
         if classes is not None and len(classes) != count:
             raise InputError(f"{net.source} has classes={count}, but there are {len(classes)} class names")
         self.layers = nn.ModuleList()
@@ -45,7 +47,7 @@ class CfgDetector(Detector):
         self.input_size = (shapes[0][2], shapes[0][1])
         strides = [Fraction(1)]  # in the same order
         heads: list[tuple[int, HeadIO]] = []
-        for i, (section, built) in enumerate(zip(sections[1:], _build(sections), strict=True)):
+        for i, (section, built) in enumerate(zip(sections[1:], layers, strict=True)):
             _check_sources(section, built.sources, [k for k, _ in heads], sections)
             if section.kind in HEADS:
                 heads.append((i, head_io(section, shapes[-1], self.input_size)))
@@ -69,6 +71,7 @@ class CfgDetector(Detector):
             check_cells(sections[i + 1], shapes[i + 1], self.input_size)
         self.running = self._needed()
         self.last_use = {source: i for i in self.running for source in self.sources[i]}
+        check_memory(net.source, weights, self._peak([prod(shape) for shape in shapes]))
 
     def _needed(self) -> list[int]:
         """The layers that the heads need, in running order."""
@@ -77,6 +80,18 @@ class CfgDetector(Detector):
             if i in needed:
                 needed.update(self.sources[i])
         return sorted(needed - {-1})
+
+    def _peak(self, values: Sequence[int]) -> int:
+        """Numbers of the feature maps that exist at the worst moment of `forward`, for one picture; `values`
+        are those of the network's input and of each layer."""
+        peak = held = values[0]
+        for i in self.running:
+            held += values[i + 1]
+            peak = max(peak, held)
+            for source in set(self.sources[i]):
+                if self.last_use[source] == i and source not in self.heads:
+                    held -= values[source + 1]
+        return peak
 
     def forward(self, x: Tensor) -> list[Tensor]:
         outputs = {-1: x}
@@ -92,7 +107,7 @@ def _input_shape(net: Section) -> Shape:
     channels = net.integer("channels", 3)
     if channels not in _CHANNEL_ORDERS:
         raise net.fail(f"channels={channels} is not supported: expected 3 (RGB) or 1 (grey)")
-    height, width = (net.integer(key, low=1, high=_LONGEST_SIDE) for key in ("height", "width"))
+    height, width = (net.integer(key, low=1, high=LONGEST_SIDE) for key in ("height", "width"))
     return channels, height, width
 
 
@@ -116,22 +131,30 @@ def _stride(built: Built, strides: Sequence[Fraction]) -> Fraction:
     return strides[built.sources[0] + 1] * built.stride
 
 
-def _check_weights(sections: Sequence[Section]) -> None:
-    """InputError, before there is memory for one of them, where a network has too many weights."""
-    floats = 0
+def _planned(sections: Sequence[Section]) -> tuple[list[Built], int]:
+    """The layers without memory for their weights, and the number of these; InputError where there are too
+    many, or too many operations for a picture."""
+    layers, weights, operations = [], 0, 0
     with torch.device("meta"):
         for section, built in zip(sections[1:], _build(sections), strict=True):
-            floats += sum(weight.numel() for weight in built.module.parameters())
-            if floats > MOST_FLOATS:
+            layers.append(built)
+            for module in built.module.modules():
+                params, macs, others = counts(module, built.shape, len(built.sources))
+                weights, operations = weights + params, operations + macs + others
+            if weights > MOST_WEIGHTS:
                 raise section.fail(
-                    f"the network has {floats:,} weights up to here: expected {MOST_FLOATS:,} or less"
+                    f"the network has {weights:,} weights up to here: expected {MOST_WEIGHTS:,} or less"
                 )
+            if operations > _MOST_OPERATIONS:
+                raise section.fail(
+                    f"the network has {operations:,} operations for a picture up to here: expected "
+                    f"{_MOST_OPERATIONS:,} or less"
+                )
+    return layers, weights
 
 
 def _check_kinds(sections: Sequence[Section]) -> int:
     """Number of classes of a detector; InputError if it is another kind of network."""
-    if len(sections) > _MOST_LAYERS + 1:
-        raise sections[_MOST_LAYERS + 1].fail(f"too many layers: expected {_MOST_LAYERS:,} or less")
     heads = [section for section in sections if section.kind in HEADS]
     if not heads:
         raise _no_detector(sections)
@@ -151,8 +174,8 @@ def _no_detector(sections: Sequence[Section]) -> InputError:
     last = next((section for section in sections if section.kind in ("softmax", "cost")), sections[-1])
     found = "a network that ends" if last is sections[-1] and last.kind not in REFUSED else "a classifier"
     return InputError(
-        f"{last.source} has no {kinds} section: expected a YOLO detector, found {found} with [{last.kind}] "
-        f"in line {last.line}"
+        f"{last.source} has no {kinds} section: expected a YOLO detector, found {found} with "
+        f"[{cut(last.kind)}] in line {last.line}"
     )
 
 
@@ -199,7 +222,11 @@ def load_darknet(
     >>> [tuple(maps.shape) for maps in model(torch.zeros(1, 3, 64, 64))]
     [(1, 7, 2, 2)]
     """
-    model = CfgDetector(parse_cfg(cfg), read_names(names) if names else None)
+    sections, classes = parse_cfg(cfg), read_names(names) if names else None
+    if weights is not None:
+        with torch.device("meta"):  # a file of another network is refused before there is memory for this one
+            read_weights(CfgDetector(sections, classes), weights, partial)
+    model = CfgDetector(sections, classes)
     if weights is not None:
         load_weights(model, weights, partial)
     return model.eval()

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from toolkit.files import whole_file
+from toolkit.models.bounds import WEIGHTS_BYTES
 from toolkit.models.darknet.damage import check_extent, check_kind, check_values
-from toolkit.models.darknet.stored import extent, stored_layers
+from toolkit.models.darknet.stored import Loaded, extent, stored_layers
 from toolkit.runtime import InputError
+from toolkit.text import file_bytes
 
 
 @dataclass(frozen=True)
@@ -67,35 +69,51 @@ def load_weights(model: nn.Module, path: str | Path, partial: bool = False) -> H
     >>> torch.equal(model.stem[0].conv.weight, other.stem[0].conv.weight)
     True
     """
-    path = Path(path)
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    check_kind(path, data[:1024].tobytes(), len(data))
-    header = Header.unpack(data[:20].tobytes())
-    start = len(header.pack())
-    layers = stored_layers(model)
-    loaded = extent(layers, len(data) - start)
-    end = start + 4 * sum(layer.floats for layer in layers[: loaded.layers])
-    values = torch.from_numpy(data[start:end].view("<f4").astype(np.float32, copy=False))
-    parts = [
-        torch.split(part, [tensor.numel() for tensor in layer.tensors])
-        for layer, part in zip(
-            layers[: loaded.layers],
-            torch.split(values, [layer.floats for layer in layers[: loaded.layers]]),
-            strict=True,
-        )
-    ]
-    check_values(path, model, len(data), start, layers, parts)
-    check_extent(path, model, len(data), start, layers, loaded, partial)
+    weights = read_weights(model, path, partial)
     with torch.no_grad():
-        for layer, tensors in zip(layers, parts, strict=False):
+        for layer, tensors in zip(stored_layers(model), weights.parts, strict=False):
             for tensor, part in zip(layer.tensors, tensors, strict=True):
                 tensor.copy_(part.view_as(tensor))
-    model.header = header  # type: ignore[assignment]
-    model.loaded = loaded  # type: ignore[assignment]
-    return header
+    model.header = weights.header  # type: ignore[assignment]
+    model.loaded = weights.loaded  # type: ignore[assignment]
+    return weights.header
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """What a weights file has for a network: its header, how far it goes, and flat tensors of each layer."""
+
+    header: Header
+    loaded: Loaded
+    parts: list[tuple[Tensor, ...]]
+
+
+def read_weights(model: nn.Module, path: str | Path, partial: bool = False) -> Weights:
+    """What `load_weights` loads, also for a network on torch's device "meta". Of the file no more is read
+    than the network has. Raises InputError as there."""
+    path = Path(path)
+    size = file_bytes(path, WEIGHTS_BYTES)
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(1024)
+    except OSError as error:
+        raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
+    check_kind(path, beginning, size)
+    header = Header.unpack(beginning[:20])
+    start = len(header.pack())
+    layers = stored_layers(model)
+    loaded = extent(layers, size - start)
+    floats = [layer.floats for layer in layers[: loaded.layers]]
+    values = torch.from_numpy(
+        np.fromfile(path, "<f4", sum(floats), offset=start).astype(np.float32, copy=False)
+    )
+    parts = [
+        torch.split(part, [tensor.numel() for tensor in layer.tensors])
+        for layer, part in zip(layers, torch.split(values, floats), strict=False)
+    ]
+    check_values(path, model, size, start, layers, parts)
+    check_extent(path, model, size, start, layers, loaded, partial)
+    return Weights(header, loaded, parts)
 
 
 def save_weights(model: nn.Module, path: str | Path, header: Header | None = None) -> None:

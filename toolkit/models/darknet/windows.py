@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import nn
 
 from toolkit.models.blocks import ConvBNAct, MaxPool
+from toolkit.models.bounds import MOST_WEIGHTS
 from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.heads import Shape
 from toolkit.models.darknet.layers import Blur, DepthMaxPool, LocalAvgPool, SharedConv
@@ -13,7 +14,6 @@ from toolkit.models.darknet.wiring import Built, Layers, activation_of, layer_na
 
 MOST_FILTERS = 65_536
 MOST_PIXELS = 1024  # of a window, its step and its padding
-MOST_FLOATS = 2**31  # of the weights of a network, and of a feature map
 
 
 def _strides(section: Section) -> tuple[int, int]:
@@ -53,10 +53,10 @@ def convolutional(section: Section, layers: Layers) -> Built:
     if c % groups or filters % groups:
         raise section.fail(f"filters={filters} groups={groups} size={size} do not fit {c} input channels")
     floats = filters * (c // groups) * size**2
-    if floats > MOST_FLOATS:
+    if floats > MOST_WEIGHTS:
         raise section.fail(
             f"filters={filters} size={size} need {floats:,} weights for {c} input channels: expected "
-            f"{MOST_FLOATS:,} or less"
+            f"{MOST_WEIGHTS:,} or less"
         )
     if dilation > 1 and 2 * pad != size - 1:
         raise section.fail(
@@ -93,7 +93,7 @@ def _shared(section: Section, layers: Layers, module: ConvBNAct) -> ConvBNAct:
         or (other.norm is None) != (module.norm is None)
     ):
         raise section.fail(
-            f"share_index={section.options['share_index']} names layer {index}: expected a [convolutional] "
+            f"{section.shown('share_index')} names layer {index}: expected a [convolutional] "
             "with its filters, size, groups, batch_normalize and input channels"
         )
     return other

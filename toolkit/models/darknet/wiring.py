@@ -11,7 +11,8 @@ from typing import NamedTuple
 from torch import nn
 
 from toolkit.models.blocks import ACTIVATIONS
-from toolkit.models.darknet.cfg import Section
+from toolkit.models.bounds import MOST_INPUTS
+from toolkit.models.darknet.cfg import Section, cut
 from toolkit.models.darknet.heads import Shape
 from toolkit.models.io import check_multiple
 
@@ -52,7 +53,9 @@ class Layers:
 def activation_of(section: Section, default: str = "linear") -> str:
     activation = section.options.get("activation", default)
     if activation not in ACTIVATIONS:
-        raise section.fail(f"unknown activation {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        raise section.fail(
+            f"unknown activation {cut(activation)!r}: expected one of {', '.join(ACTIVATIONS)}"
+        )
     return activation
 
 
@@ -68,6 +71,8 @@ def layers_named(section: Section, key: str, layers: Layers) -> list[int]:
     values = section.integers(key)
     if not values:
         raise section.fail(f"{key}= names no layer")
+    if len(values) > MOST_INPUTS:
+        raise section.fail(f"{key}= names {len(values):,} layers: expected {MOST_INPUTS:,} or less")
     return [layer_named(section, key, value, layers) for value in values]
 
 
