@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-import struct
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.files import whole_file
+from toolkit.headers import header_of
+from toolkit.regular import opened, why_not_regular
 from toolkit.runtime import InputError, MissingExtra, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what does not decode is said by us
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)  # what does not decode is said by us
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 # Which files are pictures, by name; what is inside decides how one is read.
 IMAGE_SUFFIXES = {
@@ -41,7 +43,12 @@ COPY_SUFFIXES = {
     ".tif",
     ".tiff",
 }  # OpenCV writes these well
-TOO_LARGE = "has more than 2^30 pixels, or is damaged: cut it into smaller pictures"
+MAX_PIXELS = 200_000_000  # of a picture that is read; TOOLKIT_MAX_PIXELS names another number
+_BYTES_PER_PIXEL = 6.5  # of memory that decoding may take, for a picture of so many pixels
+_PILLOW_BYTES = 20.0  # that pillow takes for a pixel, with all copies
+LARGE = 30_000_000  # pixels above which one copy less counts
+_NO_PICTURE = "does not decode as a picture: it is damaged, empty or of another type"
+_RAISE = "or set TOOLKIT_MAX_PIXELS to a larger number"
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # Videos by name; a file of another name is one if it is not a picture and OpenCV finds frames in it.
 VIDEO_SUFFIXES = {
@@ -63,6 +70,37 @@ class Unreadable(InputError):
         return " ".join(self.args)
 
 
+def max_pixels() -> int:
+    """The number of pixels up to which a picture is read: 200 million, or what TOOLKIT_MAX_PIXELS says.
+    InputError where that is not a positive whole number."""
+    text = os.environ.get("TOOLKIT_MAX_PIXELS") or str(MAX_PIXELS)
+    if not re.fullmatch(r"[1-9]\d{0,17}", text.strip()):
+        raise InputError(f"TOOLKIT_MAX_PIXELS is a number of pixels, such as {MAX_PIXELS}, not {text[:40]!r}")
+    return int(text)
+
+
+def check_pixels(width: int, height: int, name: str | Path, memory: float = 0.0) -> None:
+    """Raises Unreadable for a picture that is too large.
+
+    Args:
+        width, height: as its header has them.
+        name: of its file.
+        memory: bytes that decoding takes.
+    """
+    limit = max_pixels()
+    size = f"has {width} x {height} pixels"
+    if width * height > limit:
+        raise Unreadable(
+            name, f"{size}, and up to {limit / 1e6:g} million are read: cut it into smaller ones, {_RAISE}"
+        )
+    if memory > limit * _BYTES_PER_PIXEL:
+        raise Unreadable(
+            name,
+            f"{size}, and a file of its type and size takes {memory / 1e9:.1f} GB of memory to decode, where "
+            f"{limit * _BYTES_PER_PIXEL / 1e9:.1f} GB are allowed: save it as a JPEG, cut it, {_RAISE}",
+        )
+
+
 def load_image(path: str | Path) -> Image:
     """Read a picture.
 
@@ -76,16 +114,50 @@ def load_image(path: str | Path) -> Image:
         (H, W, 3) RGB, rotated as its EXIF tag says.
 
     Raises:
-        Unreadable: the file is missing or does not decode; an InputError.
+        Unreadable: the file is missing, is not a file but a pipe or a folder, has more pixels than
+            `max_pixels()`, or does not decode; an InputError.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise Unreadable(path, "is missing")
+    data = image_bytes(path)
+    header = header_of(data.data)
+    if header is not None and header.pixels > LARGE:
+        check_pixels(header.width, header.height, path, header.memory + data.size)
+        if (image := _decode_file(path)) is not None:
+            return image
+    return decode(data, str(path))
+
+
+def image_bytes(path: str | Path) -> NDArray[np.uint8]:
+    """What a picture's file holds (n,); Unreadable where it is not a file, or too long."""
+    if reason := why_not_regular(path):
+        raise Unreadable(path, reason)
+    limit = int(max_pixels() * _BYTES_PER_PIXEL)
     try:
-        data = np.fromfile(path, np.uint8)
+        data = np.fromfile(path, np.uint8, min(os.path.getsize(path), limit) + 1)
     except OSError as error:
         raise Unreadable(path, f"cannot be read ({error.strerror or error})") from None
-    return decode(data, str(path))
+    if data.size > limit:
+        raise Unreadable(path, f"is longer than {limit / 1e9:.1f} GB: no picture that is read is, {_RAISE}")
+    return data
+
+
+def is_text(name: str | Path) -> bool:
+    """Whether a name is text, of which OpenCV can open a file: at others, bytes of another system, it
+    crashes."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _decode_file(path: str | Path) -> Image | None:
+    """A picture by OpenCV from its file, which takes a copy less than from memory; None where it cannot."""
+    if not is_text(path):
+        return None
+    try:
+        return cv2.imread(str(path), None, cv2.IMREAD_COLOR_RGB)  # type: ignore[return-value]
+    except cv2.error:
+        return None
 
 
 def load_readable(path: str | Path, position: int, unreadable: dict[int, str] | None) -> Image | None:
@@ -107,13 +179,15 @@ def decode(data: NDArray[np.uint8], name: str, turned: bool = True) -> Image:
     head = data[:12].tobytes()
     if head[:4] == b"GIF8" or head[4:8] == b"ftyp":  # OpenCV has no HEIC, and turns neither colours nor AVIFs
         return _decode_with_pillow(data, name, turned)
+    header = header_of(data.data)
+    if header is None:
+        raise Unreadable(name, _NO_PICTURE)
+    check_pixels(header.width, header.height, name, header.memory + data.size)
     flag = cv2.IMREAD_COLOR_RGB | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
-    try:
-        image = cv2.imdecode(data, flag) if data.size else None
-    except cv2.error:
-        raise Unreadable(name, TOO_LARGE) from None
-    if image is not None:
-        return image  # type: ignore[return-value]
+    with suppress(cv2.error):
+        image = cv2.imdecode(data, flag)
+        if image is not None:
+            return image  # type: ignore[return-value]
     _check_depth(data, name)
     return _decode_with_pillow(data, name, turned)
 
@@ -121,7 +195,9 @@ def decode(data: NDArray[np.uint8], name: str, turned: bool = True) -> Image:
 def _check_depth(data: NDArray[np.uint8], name: str) -> None:
     """Unreadable for numbers that have no range which could be taken as 0..255."""
     if data[:4].tobytes() in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        image = None
+        with suppress(cv2.error):
+            image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         if image is not None and image.dtype not in (np.uint8, np.uint16):
             kind = "floating point" if image.dtype.kind == "f" else "whole"
             raise Unreadable(
@@ -137,6 +213,7 @@ def _decode_with_pillow(data: NDArray[np.uint8], name: str, turned: bool) -> Ima
 
     try:
         with _opened(BytesIO(data.tobytes()), name) as picture:
+            check_pixels(*picture.size, name, picture.width * picture.height * _PILLOW_BYTES + data.size)
             clear = picture.has_transparency_data
             upright = ImageOps.exif_transpose(picture) if turned else picture
             if not clear:
@@ -147,21 +224,20 @@ def _decode_with_pillow(data: NDArray[np.uint8], name: str, turned: bool) -> Ima
     except Unreadable:
         raise
     except Exception:  # whatever damage makes a decoder raise
-        raise Unreadable(
-            name, "does not decode as a picture: it is damaged, empty or of another type"
-        ) from None
+        raise Unreadable(name, _NO_PICTURE) from None
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of a picture as `load_image` gives it, from its header, without decoding.
 
-    Raises Unreadable where the file is missing or is not a picture.
+    Raises Unreadable where the file is missing, is not a picture or has more pixels than `max_pixels()`.
     """
     from PIL import UnidentifiedImageError
 
     try:
-        with open(path, "rb") as stream:
+        with opened(path) as stream:
             (width, height), turn = stored_header(stream, str(path))
+        check_pixels(width, height, path)
         return (height, width) if turn >= 5 else (width, height)
     except UnidentifiedImageError:  # a kind of TIFF that only OpenCV reads, or no picture
         height, width = load_image(path).shape[:2]
@@ -170,7 +246,11 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         raise Unreadable(path, "is missing") from None
     except Unreadable:
         raise
-    except (OSError, SyntaxError, ValueError, KeyError, struct.error) as error:
+    except OSError as error:
+        raise Unreadable(
+            path, why_not_regular(path) or f"cannot be read ({error.strerror or error})"
+        ) from None
+    except Exception as error:  # whatever damage makes the library raise
         raise Unreadable(path, f"cannot be read ({error})") from None
 
 
@@ -220,7 +300,9 @@ def _opened(stream: BinaryIO, name: str) -> PillowImage:
     try:
         return pillow.open(stream, formats=kinds)
     except pillow.DecompressionBombError:
-        raise Unreadable(name, TOO_LARGE) from None
+        raise Unreadable(
+            name, "has more than 2^30 pixels, or is damaged: cut it into smaller pictures"
+        ) from None
 
 
 def check_drawing(path: Path) -> Path:
@@ -350,7 +432,10 @@ def save_image(path: Path, image: Image) -> None:
     """Write an RGB picture in the format of its suffix; InputError if it cannot be written. A picture that is
     there is replaced, not written into: it may be a hard link to someone's original."""
     with whole_file(path) as temporary:
-        if not cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+        try:
+            data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+        except cv2.error:
             raise InputError(
-                f"cannot write the picture {path}: is the folder writable and the disk not full?"
-            )
+                f"cannot write the picture {path}: expected a name that ends as a picture's"
+            ) from None
+        temporary.write_bytes(data.tobytes())

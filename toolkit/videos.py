@@ -17,7 +17,16 @@ import cv2
 import numpy as np
 
 from toolkit.files import whole_file
-from toolkit.pictures import OTHER_PICTURE_SUFFIXES, VIDEO_SUFFIXES, Image, hint_of_backslashes, is_pattern
+from toolkit.pictures import (
+    OTHER_PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Image,
+    check_pixels,
+    hint_of_backslashes,
+    is_pattern,
+    is_text,
+)
+from toolkit.regular import opened, why_not_regular
 from toolkit.runtime import InputError, progress
 
 T = TypeVar("T")
@@ -48,6 +57,8 @@ class Video:
 
     def __init__(self, source: str | Path | int):
         stream = is_stream(source)
+        if not stream and not isinstance(source, int):
+            _check_file(source)
         with _quiet():
             self.capture = cv2.VideoCapture(*_opening(source))
         if not self.capture.isOpened():
@@ -60,6 +71,7 @@ class Video:
             int(self.capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(self.capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
         )
+        check_pixels(*self.size, without_password(str(source)))
         self.broke_off = ""
         self._stream = stream
         self._stopped = threading.Event()
@@ -99,6 +111,27 @@ def is_stream(source: str | Path | int) -> bool:
     (True, False)
     """
     return isinstance(source, str) and bool(_STREAM.match(source))
+
+
+def _check_file(path: str | Path) -> None:
+    """InputError for what is not a file, and for a text: a playlist would have FFmpeg open what it names."""
+    if not is_text(path):
+        raise InputError(f"cannot open the video {path}: its name is not text in UTF-8; rename it")
+    if reason := why_not_regular(path):
+        raise InputError(f"cannot open the video {path}: it {reason}{hint_of_backslashes(str(path))}")
+    try:
+        text = _is_text(path)
+    except OSError as error:
+        raise InputError(f"cannot open the video {path}: {error.strerror or error}") from None
+    if text:
+        raise InputError(f"cannot open the video {path}: it is a text, and not a video")
+
+
+def _is_text(path: str | Path) -> bool:
+    """Whether a file has no zero byte at its beginning, as every video but those of .y4m has."""
+    with opened(path) as file:
+        head = file.read(4096)
+    return b"\0" not in head and not head.startswith(b"YUV4MPEG2")
 
 
 def _opening(source: str | Path | int) -> tuple[Any, ...]:
@@ -152,7 +185,7 @@ def open_video(source: str) -> Video | None:
 
     Raises InputError where it cannot be opened.
     """
-    if source.isdigit() and not Path(source).exists():
+    if re.fullmatch(r"[0-9]{1,4}", source) and not Path(source).exists():
         return Video(int(source))
     return Video(source) if is_stream(source) or is_video(source) else None
 
@@ -163,12 +196,12 @@ def is_video(path: str | Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return not is_pattern(path)
-    if suffix in OTHER_PICTURE_SUFFIXES or not path.is_file():
+    if suffix in OTHER_PICTURE_SUFFIXES or not path.is_file() or not is_text(path):
         return False
-    with path.open("rb") as file:
+    with opened(path) as file:
         head = file.read(4096)
     # What OpenCV makes of a text (its decoder of text art) is not a video.
-    if _PICTURE_MAGIC.match(head) or b"\0" not in head:
+    if _PICTURE_MAGIC.match(head) or _is_text(path):
         return False
     with _quiet():
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -240,6 +273,8 @@ def write_video(
 
 
 def _video_writer(temporary: Path, path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
+    if not is_text(temporary):
+        raise InputError(f"cannot write the video {path}: its name is not text in UTF-8; name another file")
     writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
     if not writer.isOpened():
         raise InputError(f"cannot write the video {path}: expected a name that ends in .mp4")

@@ -14,10 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import requests
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.network import listening
 from toolkit.data import curation
 from toolkit.data.dataset import Dataset
 from toolkit.data.toy import make_toy
@@ -496,6 +498,32 @@ with mongod.database(home):
         kept = curation.from_fiftyone(desk)
         print(desk.count_sample_tags().get("blurred"), kept.splits[4], len(kept.boxes))
 """
+
+
+def test_the_app_answers_this_machine_and_sends_pictures_of_its_datasets_alone(
+    desk, toy, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BROWSER", "true")  # the App opens one, and this program does nothing
+    secret, before = tmp_path / "secret.jpg", listening()
+    secret.write_bytes(toy.path(0).read_bytes())
+    app = curation.open_app(desk, auto=False)
+    try:
+        servers = listening() - before
+        media = f"{app.url}media"
+
+        def status(path: Path | str, **headers: str) -> int:
+            return requests.get(media, {"filepath": str(path)}, headers=headers, timeout=20).status_code
+
+        assert servers
+        assert [server for server in servers if not server[0].is_loopback] == []
+        picture = requests.get(media, {"filepath": str(toy.path(0))}, timeout=20)
+        assert picture.content == toy.path(0).read_bytes()
+        hidden = toy.path(0).parent / ".." / "images" / toy.path(0).name
+        assert [status(path) for path in (secret, "/etc/passwd", "", hidden)] == [404] * 4
+        assert status(toy.path(0), Host="elsewhere.example") == 400
+    finally:
+        app.close()
+    assert listening() == before
 
 
 def test_a_killed_database_costs_nothing(toy, tmp_path):

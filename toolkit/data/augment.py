@@ -92,8 +92,8 @@ class Augmentation:
         ranges = {
             "flip": (0, 1),
             "hue": (0, 0.5),
-            "saturation": (1, math.inf),
-            "exposure": (1, math.inf),
+            "saturation": (1, 100),
+            "exposure": (1, 100),
             "jitter": (0, 0.49),
             "aspect": (1, 4),
             "translate": (0, 1),

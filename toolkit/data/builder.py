@@ -16,6 +16,10 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.intake import Faults, Intake, LeftOut, Skipped
 from toolkit.runtime import InputError
 
+CLASSES = 100_000
+POINTS = 1000  # key points of a box
+POINT_BYTES = 1_000_000_000  # that key points of all boxes take, with those that have none
+LONGEST = 1000  # characters of a sentence
 DROPPED = -1  # the picture of a box that does not come in
 
 
@@ -54,6 +58,7 @@ class Columns:
     def leave_out(self, kind: str, example: str, count: int = 1) -> None:
         """Count labels that stay outside: `kind` is a plural ("boxes without an area"), `example` a sentence
         with file and place, of which the first is kept."""
+        kind, example = kind[:LONGEST], example[:LONGEST]
         if self.faults == "refuse":
             raise InputError(example)
         before = self._left_out.get(kind, LeftOut(kind, 0, example))
@@ -61,13 +66,14 @@ class Columns:
 
     def skip(self, file: str, reason: str) -> None:
         """Leave a picture outside that is missing, does not decode or is of a type that is not read."""
+        file, reason = file[:LONGEST], reason[:LONGEST]
         if self.faults == "refuse":
             raise InputError(reason if file in reason else f"the picture {file} {reason}")
         self.skipped.append(Skipped(file, reason))
 
     def note(self, sentence: str, example: str = "") -> None:
         """Something a reader decided that people should see; said once, with its first example."""
-        self._notes.setdefault(sentence, example)
+        self._notes.setdefault(sentence[:LONGEST], example[:LONGEST])
 
     @property
     def intake(self) -> Intake:
@@ -223,6 +229,13 @@ class Columns:
                 f"{source}: none of its labels could be read: {worst.count} {worst.kind}, the first: "
                 f"{worst.example}"
             )
+        if len(classes) > CLASSES:
+            raise InputError(f"{source} has {len(classes):,} classes: expected {CLASSES:,} at most")
+        if m * self._points * 12 > POINT_BYTES:
+            raise InputError(
+                f"{source}: {self._points} key points for each of {m:,} boxes take more memory than there "
+                "may be: divide the labels into several files"
+            )
         pictures = np.frombuffer(self._box_pictures, np.int64) if m else np.zeros(0, np.int64)
         boxes = np.array(self._boxes, np.float32).reshape(m, 4)
         finite = np.isfinite(boxes).all(axis=1) | (pictures < 0)
@@ -299,7 +312,7 @@ class Columns:
 
     def takes_points(self, numbers: int) -> bool:
         """Whether a box may have key points of so many numbers: as many as those before it."""
-        return numbers % 3 == 0 and self._points in (0, numbers // 3)
+        return numbers % 3 == 0 and numbers <= 3 * POINTS and self._points in (0, numbers // 3)
 
 
 def _unique(ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from toolkit.data.class_names import shown
 from toolkit.data.formats import registry
 from toolkit.runtime import InputError
+from toolkit.text import YAML_BYTES, first_fault, parse_yaml, read_bytes
 
 FOLDER = (
     Path(__file__).resolve().parents[2] / "datasets"
@@ -74,13 +74,9 @@ def card(name: str) -> Card:
     if name not in names():
         raise InputError(f"there is no dataset card {name!r}: choose one of {shown(names(), 20)}")
     try:
-        data_card = Card.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+        data_card = Card.model_validate(parse_yaml(read_bytes(file, YAML_BYTES), file))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the card"
-        raise InputError(f"{file}: {place}: {first['msg']}") from None
+        raise InputError(first_fault(str(file), error)) from None
     if data_card.name != name:
         raise InputError(f"{file} is the card of {data_card.name!r}: name the file after it")
     return data_card

@@ -25,7 +25,7 @@ def locate(name: str) -> Path | None:
     return next((place for place in (*places, cards.FOLDER / name) if place.is_dir()), None)
 
 
-def load(source: str | Path, faults: Faults = "skip") -> Dataset:
+def load(source: str | Path, faults: Faults = "skip", allow_outside: bool = False) -> Dataset:
     """Loads a data set by name or from a folder.
 
     Args:
@@ -34,6 +34,7 @@ def load(source: str | Path, faults: Faults = "skip") -> Dataset:
             canonical folder, or any format that `formats.detect_format` knows. A folder with the name of a
             card is given as "./name".
         faults: as in `formats.read`: "skip", "refuse" or "keep".
+        allow_outside: as in `formats.read`.
 
     Returns:
         The pictures and boxes of all splits.
@@ -43,12 +44,12 @@ def load(source: str | Path, faults: Faults = "skip") -> Dataset:
     """
     text = str(source)
     if isinstance(source, str) and re.fullmatch(r"\w+", text) and text in names():
-        return _load_card(text, faults)
+        return _load_card(text, faults, allow_outside)
     if not Path(source).exists():
         raise InputError(
             f"there is no dataset {text!r}: neither a file or folder nor one of {shown(names(), 20)}"
         )
-    return registry.read(source, faults=faults)
+    return registry.read(source, faults=faults, allow_outside=allow_outside)
 
 
 def load_pictures(source: str | Path, faults: Faults = "skip") -> Dataset:
@@ -73,11 +74,11 @@ def load_part(source: str | Path, split: str = "", faults: Faults = "skip") -> D
     return part
 
 
-def _load_card(name: str, faults: Faults) -> Dataset:
+def _load_card(name: str, faults: Faults, allow_outside: bool) -> Dataset:
     """The data set of that name, from wherever `locate` finds it, with the classes of its card.
 
-    The toy set is made in `datasets/toy` where it is missing. `faults` as in `formats.read`. InputError with
-    what to do where the data set is not here.
+    The toy set is made in `datasets/toy` where it is missing. `faults` and `allow_outside` as in
+    `formats.read`. InputError with what to do where the data set is not here.
     """
     data_card = card(name)
     folder = locate(name)
@@ -93,4 +94,11 @@ def _load_card(name: str, faults: Faults) -> Dataset:
             f"or put it into {cards.FOLDER / name} ({' '.join(data_card.get.split())})"
         )
     layout = Layout(format="coco") if is_canonical(folder) else data_card.layout
-    return registry.read(folder, layout.format, classes=data_card.classes, faults=faults, **layout.options)
+    return registry.read(
+        folder,
+        layout.format,
+        classes=data_card.classes,
+        faults=faults,
+        allow_outside=allow_outside,
+        **layout.options,
+    )

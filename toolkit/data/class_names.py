@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from toolkit.text import one_line, short
+
 _SLIP = 0.85  # likeness (difflib's ratio) of two spellings of one word
 _LONG = 200  # names among which slips of the pen are looked for; of more, the exact forms only
 # Blanks, what is written in their place, and what nobody sees.
@@ -26,9 +28,10 @@ def shown(names: Sequence[str], limit: int = 8) -> str:
     >>> shown(["nut", "bolt", "screw"], limit=2)
     'nut, bolt, ... 3 in all'
     """
+    first = [one_line(name, 100) for name in names[:limit]]
     if len(names) <= limit:
-        return ", ".join(names) or "none"
-    return ", ".join(names[:limit]) + f", ... {len(names)} in all"
+        return ", ".join(first) or "none"
+    return ", ".join(first) + f", ... {len(names)} in all"
 
 
 def _one_form(name: str) -> str:
@@ -152,7 +155,8 @@ class ClassMatch:
     def advice(self, network: str = "the network", dataset: str = "the data set") -> list[str]:
         """A line for each name of the data set that is nearly one of the network."""
         return [
-            f"{name!r} of {dataset} is nearly {other!r} of {network} ({difference(name, other)}): rename one"
+            f"{short(name)} of {dataset} is nearly {short(other)} of {network} ({difference(name, other)}): "
+            "rename one"
             for name, other in self.near
         ]
 

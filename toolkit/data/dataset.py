@@ -100,7 +100,9 @@ class Dataset:
     def counts(self) -> dict[str, dict[str, int]]:
         """Pictures per split (`splits`) and boxes per class (`classes`)."""
         splits = {str(name): int((self.splits == name).sum()) for name in sorted(set(self.splits.tolist()))}
-        classes = {name: int((self.labels == i).sum()) for i, name in enumerate(self.classes)}
+        inside = self.labels[(self.labels >= 0) & (self.labels < len(self.classes))]
+        boxes = np.bincount(inside, minlength=len(self.classes)).tolist()
+        classes = dict(zip(self.classes, boxes, strict=True))
         return {"splits": splits, "classes": classes}
 
     def original_scale(self) -> NDArray[np.float64]:

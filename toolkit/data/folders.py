@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from toolkit.data.dataset import Dataset
-from toolkit.files import whole_folder
+from toolkit.files import is_empty, put_back, whole_folder
 from toolkit.runtime import InputError, progress
 
 
@@ -50,7 +50,8 @@ def fresh_folder(folder: str | Path, overwrite: bool = False) -> AbstractContext
     """`files.whole_folder`, which replaces a folder that holds anything only where told to, and then only
     where it holds nothing but a data set."""
     folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
+    put_back(folder)
+    if folder.is_file() or (folder.is_dir() and not is_empty(folder) and not overwrite):
         raise InputError(f"{folder} exists already: choose another place for the output or remove it first")
     for entry in folder.iterdir() if folder.is_dir() else ():
         own = _OWN_FOLDERS if entry.is_dir() else _OWN_FILES

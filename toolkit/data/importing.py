@@ -6,7 +6,6 @@ import lzma
 import re
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,9 +25,11 @@ from toolkit.data.formats import canonical
 from toolkit.data.formats.registry import read, write
 from toolkit.data.intake import Faults, Intake
 from toolkit.data.readable import skipped_pictures
+from toolkit.files import locked, no_place, scratch_folder
 from toolkit.pictures import picture_size
+from toolkit.regular import why_not_regular
 from toolkit.runtime import InputError, progress
-from toolkit.text import decode_text
+from toolkit.text import decode_text, one_line, short
 
 
 def import_dataset(
@@ -41,6 +42,7 @@ def import_dataset(
     link: bool = True,
     overwrite: bool = False,
     faults: Faults = "skip",
+    allow_outside: bool = False,
     **options: Any,
 ) -> Dataset:
     """Turns labels of any known format into the canonical folder.
@@ -55,6 +57,7 @@ def import_dataset(
         link: hard links instead of copies, where the file system allows it.
         overwrite: replace a data set that is there.
         faults: "skip" leaves out what is at fault and counts it, "refuse" raises at the first.
+        allow_outside: as in `formats.read`; never for what an archive holds.
         options: further options of the format's reader.
 
     Returns:
@@ -66,16 +69,24 @@ def import_dataset(
     """
     path, output = Path(source), Path(output)
     if format is None and not path.exists():
-        dataset = catalog.load(source, faults)
+        dataset = catalog.load(source, faults, allow_outside)
         return _saved(
             match_classes(dataset, classes, faults) if classes else dataset, source, output, link, overwrite
         )
     if path.suffix.lower() != ".zip" or path.is_dir():
-        dataset = read(path, format, classes=classes, images=images, faults=faults, **options)
+        dataset = read(
+            path,
+            format,
+            classes=classes,
+            images=images,
+            faults=faults,
+            allow_outside=allow_outside,
+            **options,
+        )
         return _saved(dataset, source, output, link, overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
-        unpack(path, Path(temporary))
+    with locked(output), scratch_folder(output, "unpacked") as folder:
+        temporary = str(folder)
+        unpack(path, folder)
         try:
             dataset = read(temporary, format, classes=classes, images=images, faults=faults, **options)
         except InputError as error:
@@ -90,19 +101,44 @@ def _saved(dataset: Dataset, source: str | Path, output: Path, link: bool, overw
     return canonical.save(replace(dataset, intake=intake), output, link, overwrite)
 
 
+RATIO = 100  # of what a .zip holds to its own size; pictures have 1, labels some 10
+LEAST = 100_000_000  # bytes that a .zip may unpack to whatever its size
+DIRECTORY = 50_000_000  # bytes of a .zip's list of entries: half a million
+
+
 def unpack(archive: Path, folder: Path) -> None:
-    """Extract a .zip into `folder`, without the files that a Mac adds. An entry that leads out of it, a link,
-    or more than the disk holds is refused before anything is written."""
+    """Extract a .zip into `folder`, without the files that a Mac adds. Archives inside it stay packed.
+
+    Raises:
+        InputError: it is damaged or needs a password. Before anything is written: it has an entry that leads
+            out of it or is neither file nor folder, too many entries, unpacks to more than `RATIO` times its
+            size, or to more than the disk holds.
+    """
+    if reason := why_not_regular(archive):
+        raise InputError(f"{archive} {reason}")
+    size = archive.stat().st_size
+    if _directory_bytes(archive, size) > DIRECTORY:
+        raise InputError(f"{archive} is refused: it has more entries than a data set has")
     try:
         with zipfile.ZipFile(archive, metadata_encoding=_name_encoding(archive)) as packed:
             entries = [entry for entry in packed.infolist() if not entry.filename.startswith("__MACOSX/")]
             for entry in entries:
                 name = PurePosixPath(entry.filename.replace("\\", "/"))
-                if name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:", entry.filename):
-                    raise InputError(f"{archive} is refused: the entry {entry.filename!r} leads out of it")
-                if stat.S_ISLNK(entry.external_attr >> 16):
-                    raise InputError(f"{archive} is refused: the entry {entry.filename!r} is a link")
-            if sum(entry.file_size for entry in entries) > shutil.disk_usage(folder).free:
+                outside = name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:", entry.filename)
+                if outside or not name.parts:
+                    raise InputError(
+                        f"{archive} is refused: the entry {short(entry.filename)} leads out of it"
+                    )
+                if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise InputError(
+                        f"{archive} is refused: the entry {short(entry.filename)} is a link or a device"
+                    )
+            total = sum(entry.file_size for entry in entries)  # zipfile reads no more of an entry
+            if total > max(LEAST, RATIO * size):
+                raise InputError(
+                    f"{archive} is refused: its {size:,} bytes unpack to {total:,}, which no data set does"
+                )
+            if total > shutil.disk_usage(folder).free:
                 raise InputError(f"{archive} unpacks to more than the disk of {folder} has free")
             for entry in progress(entries, f"unpacking {archive.name}"):
                 entry.filename = entry.filename.replace("\\", "/")
@@ -113,7 +149,20 @@ def unpack(archive: Path, folder: Path) -> None:
     except InputError:
         raise
     except (OSError, ValueError) as error:  # names that no file can have, or a file and a folder of one name
-        raise InputError(f"{archive} cannot be unpacked: {error}") from None
+        if no_place(error):
+            raise
+        raise InputError(f"{archive} cannot be unpacked: {one_line(str(error))}") from None
+
+
+def _directory_bytes(archive: Path, size: int) -> int:
+    """The length of a .zip's list of entries, of which the library makes objects of several times that."""
+    with archive.open("rb") as file:
+        file.seek(max(0, size - (1 << 16) - 100))
+        end = file.read()
+    plain, large = end.rfind(b"PK\5\6"), end.rfind(b"PK\6\6")  # the second, of zip64, is before the first
+    if 0 <= large <= len(end) - 48:
+        return int.from_bytes(end[large + 40 : large + 48], "little")
+    return int.from_bytes(end[plain + 12 : plain + 16], "little") if plain >= 0 else 0
 
 
 def _name_encoding(archive: Path) -> str:

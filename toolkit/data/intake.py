@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from toolkit.text import read_bytes
+
 Faults = Literal["skip", "refuse", "keep"]  # leave out and count; raise at the first; keep for the doctor
+RECORD_BYTES = 50_000_000
 FILE_NAME = "import.json"  # beside the annotations of a canonical folder
 
 
@@ -90,8 +93,11 @@ class Intake:
             str(values.get("format", "")),
             str(values.get("why", "")),
             tuple(Candidate(**each) for each in values.get("candidates", ())),
-            tuple(LeftOut(**each) for each in values.get("left_out", ())),
-            tuple(Skipped(**each) for each in values.get("skipped", ())),
+            tuple(
+                LeftOut(str(e["kind"]), int(e["count"]), str(e["example"]))
+                for e in values.get("left_out", ())
+            ),
+            tuple(Skipped(str(e["file"]), str(e["reason"])) for e in values.get("skipped", ())),
             tuple(map(str, values.get("notes", ()))),
             str(values.get("source", "")),
         )
@@ -100,7 +106,7 @@ class Intake:
 def kept_intake(folder: Path) -> Intake | None:
     """The intake that an earlier import has written beside a canonical folder; None where there is none."""
     try:
-        record = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        record = json.loads(read_bytes(folder / FILE_NAME, RECORD_BYTES))
         return Intake.from_dict(record) if record["format"] and "left_out" in record else None
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):  # an InputError, too
         return None

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,7 @@ class FaceMaker:
         try:
             for position, i in zip(work.positions.tolist(), work.indices.tolist(), strict=True):
                 rng = np.random.default_rng((self.seed, work.epoch, position + 1))
-                image, points, labelled = self.face(int(self.rows[i]))
+                image, points, labelled = self.face(i)
                 faces.append(
                     augment_face(image, points, labelled, work.size, work.settings, rng, self.mirror)
                 )
@@ -139,15 +140,18 @@ class FaceMaker:
         images, points, labelled = (np.stack(column) for column in zip(*faces, strict=True))
         return FaceBatch(torch.from_numpy(images), torch.from_numpy(points), torch.from_numpy(labelled))
 
-    def face(self, row: int) -> tuple[Image, Floats, NDArray[np.bool_]]:
-        """The picture of a face, its points (P, 2) in pixels of that picture, and which of them are
-        labelled."""
-        picture = int(np.searchsorted(self.dataset.starts, row, side="right")) - 1
-        image, own = self.cache[picture]
+    def face(self, i: int) -> tuple[Image, Floats, NDArray[np.bool_]]:
+        """The picture of face i of `rows`, its points (P, 2) in pixels of that picture, and which of them are
+        labelled. Where it cannot be read, the next face whose picture can."""
         assert self.dataset.keypoints is not None
-        keypoints = self.dataset.keypoints[row]
-        scale = np.array(image.shape[1::-1], np.float32) / own
-        return image, keypoints[:, :2] * scale, keypoints[:, 2] > 0
+        for row in (int(self.rows[k]) for k in chain(range(i, len(self)), range(i))):
+            picture = int(np.searchsorted(self.dataset.starts, row, side="right")) - 1
+            if (found := self.cache.read(picture)) is not None:
+                image, own = found
+                keypoints = self.dataset.keypoints[row]
+                scale = np.array(image.shape[1::-1], np.float32) / own
+                return image, keypoints[:, :2] * scale, keypoints[:, 2] > 0
+        raise InputError("no face to train on is in a picture that can be read")
 
 
 def augment_face(
@@ -236,6 +240,7 @@ class LandmarkTask:
     name = "landmarks"
     metric = "nme"
     sign = -1
+    useless = 1.0  # the distance of the eyes
     recipe: type[Recipe] = LandmarkRecipe
     default_recipe = DEFAULTS[name]
     best = "best.pt"

@@ -1,7 +1,8 @@
 """From a Dataset to batches for training: decoded pictures kept on disk, augmented ahead of the network.
 
 Which picture is where in an epoch, and what happens to it, follows from (seed, epoch, position) alone: not
-from the number of workers, processes or restarts.
+from the number of workers, processes or restarts. In place of a picture that cannot be read comes the next
+one that can.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import os
 import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
@@ -28,22 +29,17 @@ from torch.utils.data import DataLoader
 from toolkit.data.augment import Augmentation, Batch, Sample, augment, make_batch
 from toolkit.data.dataset import Dataset
 from toolkit.files import whole_file
+from toolkit.machine import allowed_cores, cache_folder
 from toolkit.models.io import NetworkIO
 from toolkit.pictures import Image, Unreadable, load_image
 from toolkit.runtime import InputError, progress
 
 CACHE_VERSION = 1  # part of the key: raise it when what is stored changes
+LISTED = 20  # pictures left out that are named
 AHEAD = 3  # batches that wait, for each worker
 GREY = 127  # of a letterbox's borders, which detection fills with 127.5
 T = TypeVar("T")
 U = TypeVar("U")
-
-
-def cache_folder() -> Path:
-    """The folder that TOOLKIT_CACHE names, or `toolkit` in the user's folder of caches."""
-    import pooch
-
-    return Path(os.environ.get("TOOLKIT_CACHE") or pooch.os_cache("toolkit"))
 
 
 class PictureCache:
@@ -58,7 +54,9 @@ class PictureCache:
     `limit_gb` or than the free disk, nothing is kept and pictures are decoded at every use: `.file` is None,
     and `.warning`, also printed to stderr, says why. The pictures are the same either way.
 
-    Raises InputError for a picture that is missing or does not decode.
+    A picture that is missing or does not decode is entered in `.unreadable` (picture -> reason), at the start
+    or when it is found, and `nearest` gives another in its place. Raises InputError where that is so of more
+    than half of them.
     """
 
     def __init__(
@@ -72,6 +70,8 @@ class PictureCache:
         self.side = side
         self.file: Path | None = None
         self.warning = ""
+        self.unreadable: dict[int, str] = {}
+        self._announced: set[int] = set()
         if limit_gb <= 0:
             return
         file = (Path(folder) if folder else cache_folder()) / f"pictures-{_key(dataset, side)}.bin"
@@ -79,6 +79,9 @@ class PictureCache:
             if not file.is_file():
                 self._write(file, limit_gb, _expected_bytes(dataset, side))
             self.file = file
+            for i in np.flatnonzero(_mapped(file, len(self))[1][:, 0] == 0).tolist():
+                self.read(i)
+            self.announce(self.unreadable)
         except _NoRoom as reason:
             self.warning = f"{reason}: pictures are decoded anew at every use, which is slower"
         except OSError as error:
@@ -93,14 +96,63 @@ class PictureCache:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Image, tuple[int, int]]:
-        """Picture i (read-only where it is mapped) and the width and height it has in its file."""
+        """Picture i (read-only where it is mapped) and the width and height it has in its file. Unreadable
+        where it is missing or does not decode."""
         if self.file is None:
             return _decode(self.paths[i], self.side)
         pixels, table, starts = _mapped(self.file, len(self.paths))
         height, width, own_width, own_height = table[i].tolist()
+        if not height:
+            return _decode(self.paths[i], self.side)
         start = starts[i]
         image = pixels[start : start + height * width * 3].reshape(height, width, 3)
         return image, (own_width, own_height)
+
+    def nearest(self, i: int) -> tuple[int, Image, tuple[int, int]]:
+        """Picture i or, where it cannot be read, the first one after it that can: its number, and as `[]`
+        gives it. InputError where more than half of the pictures cannot be read."""
+        for j in chain(range(i, len(self)), range(i)):
+            if (found := self.read(j)) is not None:
+                return j, *found
+        raise InputError("no picture to train on can be read")
+
+    def read(self, i: int) -> tuple[Image, tuple[int, int]] | None:
+        """As `[]`; None where the picture cannot be read, which is entered in `unreadable`."""
+        if i in self.unreadable:
+            return None
+        try:
+            return self[i]
+        except Unreadable as error:
+            self.unreadable[i] = error.reason
+        if 2 * len(self.unreadable) > len(self):
+            first = min(self.unreadable)
+            raise InputError(
+                f"{len(self.unreadable)} of the {len(self)} pictures to train on cannot be read; the first: "
+                f"{self.paths[first]} {self.unreadable[first]}"
+            )
+        return None
+
+    def announce(self, unreadable: Mapping[int, str]) -> None:
+        """Take over what another process has found to be unreadable, and name each such picture once on
+        stderr."""
+        for i in sorted(unreadable.keys() - self._announced):
+            self.unreadable[i] = unreadable[i]
+            self._announced.add(i)
+            if len(self._announced) <= LISTED:
+                print(f"skipped: {self.paths[i]} {unreadable[i]}; others take its place", file=sys.stderr)
+            elif len(self._announced) == LISTED + 1:
+                print("skipped: more pictures; the run's notes have their number", file=sys.stderr)
+
+    @property
+    def note(self) -> str:
+        """A sentence on the pictures that were left out, "" where none was."""
+        if not self.unreadable:
+            return ""
+        first = min(self.unreadable)
+        return (
+            f"{len(self.unreadable)} of {len(self)} pictures cannot be read, and others take their place "
+            f"(the first: {self.paths[first]} {self.unreadable[first]})"
+        )
 
     def _write(self, file: Path, limit_gb: float, expected: int) -> None:
         """Pixels of all pictures, then a row (height, width, own width, own height) of int64 for each."""
@@ -115,8 +167,12 @@ class PictureCache:
         check(expected)
         written, table = 0, []
         with whole_file(file) as temporary, temporary.open("wb") as stream:
-            decoded = ahead(lambda path: _decode(path, self.side), self.paths, os.cpu_count() or 1, 64)
-            for image, own in progress(decoded, "decoding pictures", len(self.paths)):
+            decoded = ahead(self.read, range(len(self)), allowed_cores(), 64)
+            for read in progress(decoded, "decoding pictures", len(self)):
+                if read is None:
+                    table.append((0, 0, 0, 0))
+                    continue
+                image, own = read
                 check(written + image.nbytes, written)
                 stream.write(image.tobytes())
                 written += image.nbytes
@@ -161,11 +217,10 @@ def _key(dataset: Dataset, side: int | None) -> str:
     for i, name in enumerate(dataset.files):
         try:
             status = os.stat(dataset.path(i))
+            facts = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
-            raise InputError(
-                f"there is no picture {dataset.path(i)}: restore it, or remove it from the data set"
-            ) from None
-        digest.update(f"\n{name} {status.st_size} {status.st_mtime_ns}".encode())
+            facts = "missing"
+        digest.update(f"\n{name} {facts}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 
@@ -230,11 +285,14 @@ B_co = TypeVar("B_co", covariant=True)
 class Maker(Protocol[B_co]):
     """Makes a batch from a Work, in any process; its length is that of an epoch.
 
-    A picture that cannot be read is returned as its InputError, since torch would wrap what a worker raises.
+    An InputError is returned and not raised, since torch would wrap what a worker raises.
     """
 
     @property
     def seed(self) -> int: ...
+
+    @property
+    def cache(self) -> PictureCache: ...
 
     def __len__(self) -> int: ...
 
@@ -278,8 +336,9 @@ class BatchMaker:
 
     def sample(self, i: int) -> Sample:
         """Picture i with its boxes, cut to the picture; boxes without area are left out. What is crowd,
-        ignored, or of a class that is not trained (label -1) is to be ignored."""
-        image, own = self.cache[i]
+        ignored, or of a class that is not trained (label -1) is to be ignored. Where it cannot be read, the
+        next one that can."""
+        i, image, own = self.cache.nearest(i)
         rows = self.dataset.rows(i)
         boxes = (self.dataset.boxes[rows] / np.array(own * 2, np.float32)).clip(0, 1)
         labels = self.dataset.labels[rows].astype(np.int64)
@@ -397,19 +456,20 @@ def batches(
         The batches that `maker` makes.
 
     Raises:
-        InputError: where there are fewer pictures than parts of a step, and for a picture that vanishes or
-            does not decode.
+        InputError: where there are fewer pictures than parts of a step, and where more than half of the
+            pictures cannot be read. `maker.cache.unreadable` has those that were left out.
     """
     items = plan(
         len(maker), batch, size_at, settings_at, maker.seed, start_step, stop_step, rank, world, accumulate
     )
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # for small pictures its threads only take the cores from the network
-    results: Iterator[B | InputError]
+    results: Iterator[tuple[B | InputError, dict[int, str]]]
+    noting = _Noting(maker)
     if workers:
         results = iter(
             DataLoader(
-                maker,  # type: ignore[arg-type]
+                noting,  # type: ignore[arg-type]
                 sampler=items,
                 batch_size=None,
                 num_workers=workers,
@@ -419,14 +479,28 @@ def batches(
             )
         )
     else:
-        results = ahead(maker.__getitem__, items, 1, AHEAD)
+        results = ahead(noting.__getitem__, items, 1, AHEAD)
     try:
-        for result in results:
+        for result, unreadable in results:
+            maker.cache.announce(unreadable)
             if isinstance(result, InputError):
                 raise result
             yield result
     finally:
         cv2.setNumThreads(threads)
+
+
+@dataclass(frozen=True)
+class _Noting(Generic[B]):
+    """Batches with what was found to be unreadable until then, which a worker's process has for itself."""
+
+    maker: Maker[B]
+
+    def __len__(self) -> int:
+        return len(self.maker)
+
+    def __getitem__(self, work: Work) -> tuple[B | InputError, dict[int, str]]:
+        return self.maker[work], dict(self.maker.cache.unreadable)
 
 
 def _start_worker(worker: int) -> None:

@@ -9,6 +9,7 @@ In FiftyOne a picture's split is one of its tags, where the App edits it; boxes 
 `keypoints`, and both carry the identifiers that bring them back. FiftyOne is imported where it is used.
 """
 
+from toolkit.data.curation.app import open_app
 from toolkit.data.curation.desk import curated, fiftyone, from_fiftyone, saving, to_fiftyone
 from toolkit.data.curation.explore import (
     add_embeddings,
@@ -47,6 +48,7 @@ __all__ = [
     "from_fiftyone",
     "grid",
     "hardest",
+    "open_app",
     "prepare",
     "rarest",
     "read_record",

@@ -33,7 +33,6 @@ def fiftyone() -> ModuleType:
         if fault := check_mongod():
             raise InputError(fault)
         for name, value in (
-            ("FIFTYONE_DO_NOT_TRACK", "true"),
             ("FIFTYONE_DATABASE_VALIDATION", "false"),
             ("FIFTYONE_SHOW_PROGRESS_BARS", "false"),  # it writes them to stdout; ours go to stderr
             ("FIFTYONE_LOGGING_LEVEL", "WARNING"),

@@ -10,21 +10,23 @@ Only pictures that differ or are tagged have an entry, with the keys that apply.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from toolkit.data.dataset import Dataset
 from toolkit.files import write_json
 from toolkit.runtime import InputError
+from toolkit.text import check_record, read_json, short
 
 Record = dict[str, Any]
 Tags = Mapping[int, Sequence[str]]  # by the identifier of a picture or of a box
+RECORD_BYTES = 1 << 30  # of 100,000 pictures whose million boxes have all changed
 _BOX_COLUMNS = ("box_ids", "boxes", "labels", "crowd", "ignore", "keypoints", "areas")
 
 
@@ -64,7 +66,7 @@ def difference(
                 "file": after.files[k],
                 "tags": mine,
                 "new": {"size": after.sizes[k].tolist(), "split": str(after.splits[k])},
-                "added_boxes": [_box(after, row) for row in _rows(after, k)],
+                "added_boxes": [_box_entry(after, row) for row in _rows(after, k)],
             }
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -86,8 +88,8 @@ def _box_changes(
     def why(box_id: int) -> list[str]:
         return [reasons[tag] for tag in box_tags.get(box_id, ()) if tag in reasons]
 
-    old = {int(before.box_ids[row]): _box(before, row) for row in _rows(before, i)}
-    new = {int(after.box_ids[row]): _box(after, row) for row in _rows(after, k)}
+    old = {int(before.box_ids[row]): _box_entry(before, row) for row in _rows(before, i)}
+    new = {int(after.box_ids[row]): _box_entry(after, row) for row in _rows(after, k)}
     new = {box_id: box for box_id, box in new.items() if not why(box_id)}
     changes = {
         "removed_boxes": [
@@ -105,7 +107,7 @@ def _box_changes(
     return {kind: found for kind, found in changes.items() if found}
 
 
-def _box(dataset: Dataset, row: int) -> dict[str, Any]:
+def _box_entry(dataset: Dataset, row: int) -> dict[str, Any]:
     entry = {
         "box_id": int(dataset.box_ids[row]),
         "class": dataset.classes[dataset.labels[row]],
@@ -164,6 +166,7 @@ def replay(dataset: Dataset, record: Record) -> Dataset:
         raise InputError(
             f"the record is about other pictures: what it calls {error.args[0]} is not in {dataset.root}"
         ) from None
+    _check_fit(patch, record["classes"], dataset)
     take = np.concatenate((take, m + len(patch) - len(added) + np.arange(len(added))))
     owners = np.concatenate((owners, np.array(added, np.int64)))
     order = np.argsort(owners, kind="stable")
@@ -190,6 +193,17 @@ def replay(dataset: Dataset, record: Record) -> Dataset:
     return whole.subset(np.flatnonzero(stays))
 
 
+def _check_fit(boxes: list[dict[str, Any]], classes: list[str], dataset: Dataset) -> None:
+    """InputError where the boxes of a record, or those of the dataset, are of other classes or points."""
+    for name in (*dataset.classes, *(box["class"] for box in boxes)):
+        if name not in classes:
+            raise InputError(f"the record does not fit {dataset.root}: it has no class {short(name)}")
+    points = 0 if dataset.keypoints is None else dataset.keypoints.shape[1]
+    for box in boxes:
+        if len(box.get("keypoints") or ()) not in (0, points):
+            raise InputError(f"the record does not fit {dataset.root}, whose boxes have {points} key points")
+
+
 def _relabelled(dataset: Dataset, classes: list[str]) -> Any:
     table = np.array([classes.index(name) for name in dataset.classes], np.int32)
     return table[dataset.labels] if len(dataset.labels) else dataset.labels
@@ -205,10 +219,10 @@ def _patch_columns(boxes: list[dict[str, Any]], classes: list[str], like: Datase
         "labels": np.array([classes.index(box["class"]) for box in boxes], np.int32),
         "crowd": np.array([box["crowd"] for box in boxes], np.bool_),
         "ignore": np.array([box["ignore"] for box in boxes], np.bool_),
-        "keypoints": np.array([box.get("keypoints", blank) for box in boxes], np.float32).reshape(
+        "keypoints": np.array([box.get("keypoints") or blank for box in boxes], np.float32).reshape(
             len(boxes), k, 3
         ),
-        "areas": np.array([box.get("area", 0.0) for box in boxes], np.float32),
+        "areas": np.array([box.get("area") or 0.0 for box in boxes], np.float32),
     }
 
 
@@ -217,12 +231,66 @@ def export_record(record: Record, path: str | Path) -> None:
     write_json(path, record)
 
 
+def _inside(name: str) -> str:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError(f"{short(name)} leads out of the data set")
+    return name
+
+
+Identifier = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Pixels = Annotated[float, Field(ge=-1e9, le=1e9)]
+Side = Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class _Named(_Part):
+    box_id: Identifier
+
+
+class _Box(_Named):
+    label: str = Field(alias="class")
+    box: tuple[Pixels, Pixels, Pixels, Pixels]
+    crowd: bool
+    ignore: bool
+    keypoints: list[tuple[Pixels, Pixels, Pixels]] | None = None
+    area: Annotated[float, Field(ge=0, le=1e18)] | None = None
+
+
+class _Change(_Named):
+    to: _Box
+
+
+class _Move(_Part):
+    to: str
+
+
+class _New(_Part):
+    size: tuple[Side, Side]
+    split: str
+
+
+class _Picture(_Part):
+    file: Annotated[str, AfterValidator(_inside)]
+    split: _Move | None = None
+    new: _New | None = None
+    removed_boxes: list[_Named] = []
+    changed_boxes: list[_Change] = []
+    added_boxes: list[_Box] = []
+
+
+class _Content(_Part):
+    """What `replay` needs of a record."""
+
+    classes: list[str]
+    pictures: dict[Identifier, _Picture]
+
+
 def read_record(path: str | Path) -> Record:
     """A record from `export_record` or `saving`. InputError where the file is something else."""
-    try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a record of curation: {error}") from None
-    if not isinstance(record, dict) or not {"pictures", "classes"} <= record.keys():
-        raise InputError(f"{path} is not a record of curation: it has no pictures and classes")
+    record: Record = read_json(path, RECORD_BYTES)
+    check_record(record, _Content, path, "expected a record of curation")
     return record

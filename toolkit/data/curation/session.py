@@ -7,13 +7,14 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.curation.desk import curated, fiftyone, saving, to_fiftyone
+from toolkit.data.curation.app import open_app
+from toolkit.data.curation.desk import curated, saving, to_fiftyone
 from toolkit.data.curation.explore import detect_with, embed_with, grid, prepare
 from toolkit.data.curation.record import export_record
 from toolkit.data.dataset import Dataset
 from toolkit.data.formats.canonical import save
 from toolkit.data.mongod import database
-from toolkit.runtime import InputError
+from toolkit.runtime import InputError, announced
 
 DUPLICATES = ("exact duplicate", "near duplicate")
 
@@ -49,7 +50,8 @@ def curate(
         raise InputError(f"{output} holds something already: name a new folder")
     finds = detect_with(network) if network.io.classes == dataset.classes else None
     with database():
-        desk = to_fiftyone(dataset, "curation")
+        with announced("starting FiftyOne"):
+            desk = to_fiftyone(dataset, "curation")
         views = prepare(desk, embed_with(network), finds, count)
         for name in [name for name, pictures in views.items() if pictures]:
             (output / "views").mkdir(parents=True, exist_ok=True)
@@ -57,14 +59,15 @@ def curate(
         if with_app:
             # FiftyOne prints that it is slow to start, and stdout is for answers
             with saving(desk, dataset, output / "record.json"), redirect_stdout(sys.stderr):
-                app = fiftyone().launch_app(desk)
+                app = open_app(desk)
                 print(
-                    f"FiftyOne's App is at http://localhost:{app.server_port}: close its page to go on "
-                    "(to reload it is to close it)",
+                    f"FiftyOne's App is at {app.url}: close its page to go on (to reload it is to close it)",
                     file=sys.stderr,
                 )
-                app.wait()
-                app.close()  # its server, before the database goes
+                try:
+                    app.wait()
+                finally:
+                    app.close()  # its server, before the database goes
         reasons = {tag: tag for tag in DUPLICATES} if drop_duplicates else {}
         chosen, record = curated(dataset, desk, reasons)
         saved = save(chosen, output / "curated")

@@ -17,7 +17,7 @@ from toolkit.data.doctor.sizes import MENDS
 from toolkit.data.folders import fresh_folder
 from toolkit.data.formats.canonical import save
 from toolkit.files import write_json
-from toolkit.pictures import picture_size
+from toolkit.pictures import image_bytes, picture_size
 from toolkit.runtime import InputError
 
 
@@ -108,7 +108,7 @@ def _turn_labels(
 
 def _stored(path: Path) -> tuple[tuple[int, int], int]:
     """(w, h) of a picture as stored, and its EXIF orientation."""
-    data = path.read_bytes()
+    data = image_bytes(path).tobytes()
     turn = header(data)[1]
     height, width = pixels_as_stored(data, str(path), turn).shape[:2]
     return (width, height), turn

@@ -16,9 +16,12 @@ from toolkit.data.doctor.findings import FAULTS, NEED_PICTURES, WHOLE, Finding, 
 from toolkit.data.doctor.pictures import header, pixels_as_stored
 from toolkit.data.intake import Intake
 from toolkit.files import whole_file
-from toolkit.pictures import Unreadable, load_image
+from toolkit.pictures import Unreadable, image_bytes, load_image
 
 _LISTED = 200  # sentences per fault beyond those with pictures
+_CLASSES = 500  # in the table of classes
+_NOTES = 100
+_LONGEST = 1000  # characters of a sentence
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2rem auto; padding: 0 1rem; }}
@@ -60,11 +63,20 @@ def write_page(dataset: Dataset, report: Report, path: str | Path, per_fault: in
                 sections="".join(sections),
             ),
             encoding="utf-8",
+            errors="backslashreplace",  # of names that are bytes of another system
         )
 
 
-def _items(sentences: Sequence[str]) -> str:
-    return "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+def _items(sentences: Sequence[str], most: int = _NOTES) -> str:
+    lines = [f"<li>{html.escape(_cut(sentence))}</li>" for sentence in sentences[:most]]
+    if len(sentences) > most:
+        lines.append(f"<li>and {len(sentences) - most} more, which the JSON report lists</li>")
+    return "".join(lines)
+
+
+def _cut(text: str) -> str:
+    """A sentence or a name, which a stranger's file may make as long as it likes."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _intake(intake: Intake, boxes: int) -> str:
@@ -76,7 +88,9 @@ def _intake(intake: Intake, boxes: int) -> str:
     if intake.skipped:
         first = intake.skipped[0]
         rows.append(("pictures", str(len(intake.skipped)), f"{first.file}: {first.reason}"))
-    table = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    table = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(_cut(cell))}</td>' for cell in row)}</tr>" for row in rows[:_NOTES]
+    )
     sentence = f"<p>{WHOLE.capitalize()}.</p>" if intake.whole and boxes else ""
     how = html.escape(f"{intake.format}: {intake.why}" if intake.why else intake.format)
     return f"<h2>Import</h2><p>{how}</p>{sentence}<table>{table}</table><ul>{_items(intake.notes)}</ul>"
@@ -87,9 +101,7 @@ def _section(
 ) -> str:
     figures = "".join(_figure(dataset, finding, report.as_stored) for finding in findings[:shown])
     rest = findings[shown:]
-    lines = _items([finding.sentence for finding in rest[:_LISTED]])
-    if len(rest) > _LISTED:
-        lines += f"<li>and {len(rest) - _LISTED} more, which the JSON report lists</li>"
+    lines = _items([finding.sentence for finding in rest], _LISTED)
     more = f"<details><summary>{len(rest)} more</summary><ul>{lines}</ul></details>" if rest else ""
     return f'<section id="{fault}"><h2>{title}</h2><div class="grid">{figures}</div>{more}</section>'
 
@@ -97,10 +109,10 @@ def _section(
 def _class_bars(classes: list[dict[str, Any]]) -> str:
     most = max([entry["boxes"] for entry in classes], default=0) or 1
     return "".join(
-        f"<tr><td>{html.escape(entry['name'])}</td><td>{entry['boxes']} boxes</td>"
+        f"<tr><td>{html.escape(_cut(entry['name']))}</td><td>{entry['boxes']} boxes</td>"
         f"<td>{entry['pictures']} pictures</td>"
         f'<td><div class="bar" style="width:{300 * entry["boxes"] / most:.0f}px"></div></td></tr>'
-        for entry in classes
+        for entry in classes[:_CLASSES]
     )
 
 
@@ -113,7 +125,7 @@ def _figure(dataset: Dataset, finding: Finding, as_stored: Set[int]) -> str:
         for picture in pictures
         if picture is not None
     )
-    return f"<figure>{images}<figcaption>{html.escape(finding.sentence)}</figcaption></figure>"
+    return f"<figure>{images}<figcaption>{html.escape(_cut(finding.sentence))}</figcaption></figure>"
 
 
 def _picture(dataset: Dataset, finding: Finding, as_stored: Set[int]) -> Any:
@@ -138,8 +150,11 @@ def _picture(dataset: Dataset, finding: Finding, as_stored: Set[int]) -> Any:
 def _thumbnail(path: Path, as_stored: bool = False, side: int = 320) -> tuple[Any, float]:
     """The picture (H, W, 3) RGB, its long side at most `side`, and the factor; None: no picture."""
     try:
-        data = path.read_bytes()
-        pixels = pixels_as_stored(data, str(path), header(data)[1]) if as_stored else load_image(path)
+        if as_stored:
+            data = image_bytes(path).tobytes()
+            pixels = pixels_as_stored(data, str(path), header(data)[1])
+        else:
+            pixels = load_image(path)
     except (OSError, Unreadable):
         return None, 1.0
     scale = min(1.0, side / max(pixels.shape[:2]))

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,13 +21,14 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.findings import Finding, of_picture
 from toolkit.data.doctor.orientation import Scores, score_readings, stored_pixels
 from toolkit.data.splitting import split_order
-from toolkit.pictures import Unreadable, decode, stored_header
+from toolkit.pictures import Unreadable, decode, image_bytes, stored_header
 from toolkit.runtime import progress
 
 NEAR = 0.85  # likeness of pictures: re-encoded, resized, turned or brightened copies reach .9, strangers .79
 _SIDE = 32  # a picture's look is taken from this many pixels square
 _WAVES = 10  # and from this many waves each way
 _LOOK = (2, _WAVES * _WAVES)
+_FREQUENCY = np.hypot(*np.mgrid[:_WAVES, :_WAVES])
 _NO_SCORES: Scores = np.zeros((4, 0), np.float32)
 
 
@@ -106,9 +106,9 @@ def pixels_as_stored(data: bytes, name: str, turn: int) -> NDArray[np.uint8]:
 def _see(path: str, boxes: NDArray[np.float32], recorded: tuple[int, int]) -> Seen:
     blank = np.zeros(_LOOK, np.float32)
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        return f"cannot be read: {error.strerror}", (0, 0), 1, b"", blank, _NO_SCORES
+        data = image_bytes(path).tobytes()
+    except Unreadable as error:
+        return error.reason, (0, 0), 1, b"", blank, _NO_SCORES
     size, turn = header(data)
     pixels, damage = None, ""
     with _stderr() as messages:
@@ -161,7 +161,7 @@ def _look_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         small = cv2.resize(part, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
         if small.std() > 1:  # a plain picture looks like every other plain picture
             waves = cv2.dct(small)[:_WAVES, :_WAVES]
-            waves = waves * np.hypot(*np.mgrid[:_WAVES, :_WAVES])  # the mean, frequency 0, drops out
+            waves = waves * _FREQUENCY  # the mean, frequency 0, drops out
             look[:] = (waves / np.linalg.norm(waves)).ravel()
     return looks
 

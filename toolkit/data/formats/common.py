@@ -17,11 +17,15 @@ import numpy as np
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.intake import FILE_NAME, kept_intake
-from toolkit.pictures import IMAGE_SUFFIXES, Unreadable
+from toolkit.data.reach import current, is_inside, is_readable
+from toolkit.headers import header_of
+from toolkit.pictures import IMAGE_SUFFIXES, Unreadable, max_pixels
 from toolkit.pictures import picture_size as picture_size
+from toolkit.regular import why_not_regular
 
 T = TypeVar("T")
 
+_LONGEST = 4096  # characters of a path
 _EXTENSIONS = tuple(sorted(IMAGE_SUFFIXES))
 
 
@@ -35,37 +39,70 @@ def list_files(
 ) -> list[str]:
     """Names below `folder`, relative and sorted; hidden folders and files, what a Mac's archives add, and
     data sets that an import has put there are left out. The last are added to `imports`."""
-    paths = []
-    for parent, folders, files in os.walk(folder):
-        if FILE_NAME in files and not os.path.samefile(parent, folder) and kept_intake(Path(parent)):
-            folders.clear()
+    paths: list[str] = []
+    prefixes = [""]  # of folders to look through
+    seen: set[str] = set()
+    while prefixes:
+        prefix = prefixes.pop()
+        files, folders = _entries(os.path.join(folder, prefix), seen)
+        if prefix and FILE_NAME in files and kept_intake(Path(folder, prefix)):
             if imports is not None:
-                imports.append(os.path.relpath(parent, folder).replace(os.sep, "/"))
+                imports.append(prefix[:-1])
             continue
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        inside = os.path.relpath(parent, folder)
-        prefix = "" if inside == "." else inside.replace(os.sep, "/") + "/"
-        paths += [prefix + name for name in files if not name.startswith(".") and accept(name)]
+        paths += [prefix + name for name in files if accept(name)]
+        prefixes += [f"{prefix}{name}/" for name in folders]
     return sorted(paths)
 
 
-_MAGIC = (  # JPEG, PNG, BMP, GIF, WebP, JPEG 2000
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"GIF8", b"RIFF"),
-    *(b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
-)
+def _entries(folder: str, seen: set[str]) -> tuple[list[str], list[str]]:
+    """The files and folders in a folder that are looked at. A link to a folder is followed only where all is
+    allowed, and once: real folders are added to `seen`."""
+    files, folders = [], []
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # no right to read it, or a name that is too long
+        return [], []
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        if entry.is_file(follow_symlinks=False):
+            files.append(entry.name)
+        elif entry.is_dir(follow_symlinks=False):
+            folders.append(entry.name)
+        elif entry.is_symlink() and os.path.isdir(entry.path):
+            if current().allows_folder(entry.path, seen):
+                folders.append(entry.name)
+        elif is_readable(entry.path):
+            files.append(entry.name)
+    return files, folders
+
+
+_HEAD = 64  # bytes in which PNG, BMP and WebP have their size
+_BEGINNINGS = (
+    b"\xff\xd8\xff",
+    b"GIF87a",
+    b"GIF89a",
+    b"\0\0\0\x0cjP",
+    b"\xff\x4f\xff\x51",
+)  # enough by itself
 
 
 def fault_of(path: str | Path) -> str:
     """What is wrong with a picture's file by its first bytes: "is missing", "is empty", or why its header
     cannot be read; "" where it begins as a picture. Much faster than `picture_size`."""
+    if reason := why_not_regular(path):
+        return reason
     try:
         with open(path, "rb", buffering=0) as file:
-            head = file.read(12)
-    except (OSError, ValueError):  # a name that no file can have
+            head = file.read(_HEAD)
+    except OSError:
         return "is missing"
     if not head:
         return "is empty"
-    if head.startswith(_MAGIC):  # of TIFF, which holds much that is not read, more is looked at
+    if head.startswith(_BEGINNINGS):
+        return ""
+    header = header_of(head) if head.startswith((b"\x89PNG", b"BM", b"RIFF")) else None
+    if header and header.pixels <= max_pixels():
         return ""
     try:
         picture_size(path)
@@ -122,12 +159,13 @@ class PictureFolder:
         None where there is none, or where several fit equally well, even with regard to `near`, the folder
         of the labels (relative, "" for none), in or below which a picture comes first.
         """
-        parts = path_parts(name)
+        parts = path_parts(name) if len(name) <= _LONGEST else []
         if not parts:
             return None
         beside = path_parts(near)
         for plain in dict.fromkeys(("/".join(beside + parts), "/".join(parts))):
-            if ".." not in name and is_picture(plain) and os.path.isfile(self.folder / plain):
+            path = os.path.join(self.folder, plain)
+            if ".." not in name and is_picture(plain) and os.path.isfile(path) and is_inside(path):
                 return plain
         best = self._fitting(parts)
         if len(best) > 1 and beside:
@@ -148,7 +186,7 @@ class PictureFolder:
 
     def why_not(self, name: str) -> str:
         """What to say of a name that `find` does not find."""
-        several = self._fitting(path_parts(name))
+        several = self._fitting(path_parts(name[:_LONGEST]))
         if len(several) > 1:
             return f"fits several files in {self.folder} ({', '.join(several[:3])})"
         return f"is missing in {self.folder}"

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from toolkit.data.formats.text import encoding_of
+from toolkit.data.formats.text import DEPTH, TEXT_BYTES, check_depth, check_weight, encoding_of
 from toolkit.runtime import InputError, progress
 
 T = TypeVar("T")
@@ -20,7 +20,8 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
     """The elements of the lists at the top of a JSON file, one by one, without holding the whole file.
 
     An object gives (key, element) for each list in it and (key, value) for anything else; a list at the top
-    gives ("", element). Malformed text raises InputError with the line.
+    gives ("", element). Malformed text, an element that is nested too deeply and one that is too long to be
+    held in memory raise InputError, the first with the line.
     """
     decoder = json.JSONDecoder()
     with path.open(encoding=encoding_of(path)) as file:
@@ -59,6 +60,12 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
             at += 1
             return character
 
+        def check_long() -> None:
+            """Before more of a value is read: what there is of it was read in vain."""
+            if len(buffer) - at > TEXT_BYTES:
+                fail("an entry is too long to be read", at)
+            check_weight(buffer[at:], path)
+
         def value() -> Any:
             nonlocal at
             peek()
@@ -66,6 +73,7 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
                 try:
                     result, end = decoder.raw_decode(buffer, at)
                 except json.JSONDecodeError as error:
+                    check_long()
                     if not more():
                         fail(error.msg, error.pos)
                     continue
@@ -75,6 +83,8 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
                     fail("it is nested too deeply", at)
                 if (end == len(buffer) or buffer[end] not in " \t\r\n:,]}") and more():
                     continue  # a number may go on in the next piece
+                if buffer.count("[", at, end) + buffer.count("{", at, end) > DEPTH:
+                    check_depth(result, path)
                 at = end
                 return result
 

@@ -21,6 +21,7 @@ from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.survey import files_of_kind
 from toolkit.data.formats.text import numbered_lines, written
 from toolkit.data.intake import Faults
+from toolkit.data.reach import takes_neighbour
 from toolkit.data.splitting import split_of_list, split_order
 from toolkit.runtime import InputError, progress
 
@@ -48,7 +49,9 @@ def read_landmarks(
     if not names:
         raise InputError(f"{path} has no landmark lists: expected *.txt of points and pictures' names")
     order = split_order(map(split_of_list, names))
-    bases = [top / "images", top / "WFLW_images", top.parent / "WFLW_images"]
+    bases = [top / "images", top / "WFLW_images"]
+    if takes_neighbour(top.absolute().parent / "WFLW_images"):
+        bases.append(top.parent / "WFLW_images")
     folder = Path(images) if images else next((base for base in bases if base.is_dir()), top)
     columns, pictures = Columns(faults), PictureFolder(folder)
     indices: dict[tuple[str, str], int | None] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -39,7 +40,8 @@ from toolkit.data.formats.via import read_via
 from toolkit.data.formats.voc import read_voc, write_voc
 from toolkit.data.formats.widerface import read_widerface, write_widerface
 from toolkit.data.formats.yolo import read_yolo, write_yolo
-from toolkit.data.intake import Candidate, Faults, kept_intake
+from toolkit.data.intake import Candidate, Faults, Skipped, kept_intake
+from toolkit.data.reach import OPTION, STRAY, Reach, reaching, takes_neighbour, top_of
 from toolkit.runtime import InputError
 
 
@@ -144,7 +146,9 @@ def detect_format(path: str | Path) -> str:
     Raises:
         InputError: there is nothing, or nothing of a known format.
     """
-    return _recognised(_existing(path), pictures_apart=True)[0].format
+    top = _existing(path)
+    with reaching(top_of(top), top):
+        return _recognised(top, pictures_apart=True)[0].format
 
 
 def _existing(path: str | Path) -> Path:
@@ -195,12 +199,13 @@ def labels_nearby(path: Path) -> str:
     while True:
         for name in ("labels", "Annotations", "annotations"):
             beside = folder.parent / name
-            if beside.is_dir() and beside != folder and survey(beside).labels:
+            if beside != folder and takes_neighbour(beside) and survey(beside).labels:
                 return str(beside)
         if not is_plain_folder(folder.name):
             return ""
         files = [file for file in folder.parent.glob("*.*") if file.name.lower().endswith(LABEL_SUFFIXES)]
-        labels = [file for file in sorted(files)[:100] if kind_of(file) not in ("", "names")]
+        near = (file for file in sorted(files)[:100] if takes_neighbour(file))
+        labels = [file for file in near if kind_of(file) not in ("", "names")]
         if labels:
             return str(labels[0])
         folder = folder.parent
@@ -213,9 +218,10 @@ def read(
     classes: Sequence[str] | None = None,
     images: str | Path | None = None,
     faults: Faults = "skip",
+    allow_outside: bool = False,
     **options: Any,
 ) -> Dataset:
-    """Reads a data set in any known format.
+    """Reads a data set in any known format, and nothing that is not in its folder.
 
     Args:
         path: a folder, one that holds nothing but such a folder, or a label file.
@@ -227,6 +233,8 @@ def read(
             and counts them in `Dataset.intake`; "refuse" raises at the first; "keep" keeps what the doctor
             examines: missing and unreadable pictures, labels without a name (beyond the names in YOLO files;
             -1 where classes were given, and in COCO files).
+        allow_outside: also read what links, lists and settings name outside `path` and `images`. Otherwise
+            it is left out and listed in the intake.
         options: further options of the format's reader (`one_based`, `lists`, `points`).
 
     Returns:
@@ -237,6 +245,61 @@ def read(
             anything is at fault and `faults` is "refuse".
     """
     top = _existing(path)
+    folders = [top_of(top), top, *([images] if images is not None else [])]
+    with reaching(*folders, everywhere=allow_outside) as reach:
+        try:
+            dataset = _read(top, format, classes, images, faults, options)
+        except InputError as error:
+            if (strays := _strays(reach)) and OPTION not in str(error):
+                raise InputError(f"{error}; {_outside(strays)}") from None
+            raise
+        return _without_strays(dataset, reach, faults)
+
+
+def _strays(reach: Reach) -> list[Skipped]:
+    """What was found to lead out of a data set, or is no file, and its reason."""
+    return [Skipped(path, reason) for path, reason in sorted(reach.strays.items())]
+
+
+def _outside(strays: Sequence[Skipped]) -> str:
+    first = strays[0]
+    return (
+        f"{len(strays)} of its files and entries are not read, as they lead out of it or are not files (the "
+        f"first: {first.file} {first.reason}); {OPTION} reads what is outside"
+    )
+
+
+def _without_strays(dataset: Dataset, reach: Reach, faults: Faults) -> Dataset:
+    """The pictures that are in the set's folders; the others are listed as skipped."""
+    for name in dataset.files if not reach.everywhere else ():
+        path = os.path.join(dataset.root, name)
+        if not reach.holds(path):
+            reach.strays.setdefault(path, STRAY)
+    strays = _strays(reach)
+    if not strays:
+        return dataset
+    if faults == "refuse":
+        raise InputError(_outside(strays))
+    lost = [i for i, name in enumerate(dataset.files) if os.path.join(dataset.root, name) in reach.strays]
+    kept = np.setdiff1d(np.arange(len(dataset)), lost)
+    if not len(kept):
+        raise InputError(f"{dataset.root} has no picture of its own: {_outside(strays)}")
+    intake, part = dataset.intake, dataset.subset(kept) if lost else dataset
+    listed = {skipped.file for skipped in intake.skipped}
+    notes = (*intake.notes, _outside(strays))
+    skipped = (*intake.skipped, *(each for each in strays if each.file not in listed))
+    return replace(part, intake=replace(intake, skipped=skipped, notes=notes))
+
+
+def _read(
+    top: Path,
+    format: str | None,
+    classes: Sequence[str] | None,
+    images: str | Path | None,
+    faults: Faults,
+    options: dict[str, Any],
+) -> Dataset:
+    """As `read`, where it is known what may be read."""
     if format is None:
         ranking = _recognised(top, images is not None)
         format, why = ranking[0].format, ranking[0].sign

@@ -16,7 +16,7 @@ from toolkit.data.formats.common import is_picture, list_files
 from toolkit.data.formats.json_stream import stream_json
 from toolkit.data.formats.kitti import kitti_fields
 from toolkit.data.formats.table_header import fields_of, layout
-from toolkit.data.formats.text import are_numbers
+from toolkit.data.formats.text import are_numbers, check_label_file
 from toolkit.data.splitting import SPLIT_WORDS
 from toolkit.runtime import InputError
 from toolkit.text import decode_text
@@ -145,6 +145,7 @@ def kind_of(path: Path) -> str:
     try:
         if suffix == ".json":
             return "" if path.name.startswith(OTHER_TASKS) else _json_kind(path)
+        check_label_file(path)
         with path.open("rb") as file:
             head = file.read(_HEAD)
         if suffix in (".names", ".labels"):

@@ -6,6 +6,7 @@ import codecs
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,14 +18,20 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 from numpy.typing import NDArray
 
+from toolkit.data.reach import OPTION, is_inside
 from toolkit.runtime import InputError
-from toolkit.text import decode_text
+from toolkit.text import decode_text, file_bytes, read_bytes
 
+TEXT_BYTES = 100_000_000  # of a text that is read as a whole
+LINES, LONGEST = 3_000_000, 2_000_000  # number of lines, characters of one
+WEIGHT = 300_000_000  # bytes of memory that lists, mappings or elements of one text may take
+DEPTH = 100  # lists and mappings, or elements, inside each other
 Note = Callable[[str, str], None]  # a sentence, an example
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"  # as text files have them
 _NUMBER = re.compile(NUMBER)
+_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # where str.splitlines cuts
 
-csv.field_size_limit(1 << 30)  # masks in fields are longer than the library's 131,072 characters
+csv.field_size_limit(10_000_000)  # masks in fields are longer than the library's 131,072 characters
 
 
 def are_numbers(fields: Iterable[str]) -> bool:
@@ -36,8 +43,43 @@ def are_numbers(fields: Iterable[str]) -> bool:
     return all(_NUMBER.fullmatch(field) for field in fields)
 
 
+def check_label_file(path: Path) -> None:
+    """Raises InputError for a label file, of any length, that is outside of the data set, or is not a file
+    but a pipe or a device."""
+    _check_inside(path)
+    file_bytes(path, sys.maxsize)
+
+
+def _check_inside(path: Path) -> None:
+    if not is_inside(path):
+        raise InputError(f"{path} is outside the data set: {OPTION} reads it")
+
+
+def check_weight(text: str, source: str | Path) -> None:
+    """Raises InputError for a JSON text that would fill the memory: every list, mapping and value in it is an
+    object of many times its length."""
+    if len(text) > WEIGHT // 100 and 80 * (text.count("[") + text.count("{")) + 50 * text.count(",") > WEIGHT:
+        raise InputError(f"{source} holds more values than can be read at once: divide it into several files")
+
+
+def check_depth(value: Any, source: str | Path) -> None:
+    """Raises InputError for lists and mappings that are nested deeper than `DEPTH`."""
+    level = [value]
+    for _ in range(DEPTH):
+        level = [
+            part
+            for each in level
+            for part in (each.values() if isinstance(each, dict) else each)
+            if isinstance(part, (dict, list))
+        ]
+        if not level:
+            return
+    raise InputError(f"{source} is nested deeper than {DEPTH} lists and mappings")
+
+
 def encoding_of(path: Path) -> str:
     """The encoding of a text file of any length, for `open`; "utf-8-sig" where nothing else can be told."""
+    check_label_file(path)
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         head = file.read(4)
@@ -60,12 +102,13 @@ def encoding_of(path: Path) -> str:
 def read_text(path: Path, note: Note | None = None, declared: str = "") -> str:
     """The text of a file; `note` is told of an encoding that was guessed. InputError where it is missing or
     no text."""
+    _check_inside(path)
     try:
-        text, encoding = decode_text(path.read_bytes(), declared)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing") from None
-    except (UnicodeError, IsADirectoryError):
+        text, encoding = decode_text(read_bytes(path, TEXT_BYTES), declared)
+    except UnicodeError:
         raise InputError(f"{path} is not a text file: expected UTF-8 text") from None
+    if sum(map(text.count, _ENDS)) > LINES:
+        raise InputError(f"{path} has more than {LINES:,} lines: divide it into several files")
     if note and not encoding.startswith("utf"):
         note(f"files that are not UTF-8 were read as {encoding.upper()}", str(path))
     return text
@@ -73,10 +116,15 @@ def read_text(path: Path, note: Note | None = None, declared: str = "") -> str:
 
 def read_json(path: Path, note: Note | None = None) -> Any:
     """What a JSON file holds, in whatever encoding it is; InputError where it is missing or damaged."""
+    text = read_text(path, note)
+    check_weight(text, path)
     try:
-        return json.loads(read_text(path, note))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise InputError(f"{path} is not valid JSON: {error}") from None
+    if isinstance(content, (dict, list)):
+        check_depth(content, path)
+    return content
 
 
 def xml_root(path: Path, note: Note | None = None) -> Element:
@@ -85,12 +133,12 @@ def xml_root(path: Path, note: Note | None = None) -> Element:
     Raises:
         InputError: it is empty or malformed, or it declares entities, which can fill the memory.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    _check_inside(path)
+    data = read_bytes(path, TEXT_BYTES)
     if not data.strip():
         raise InputError(f"{path} is empty: expected XML")
+    if 150 * data.count(b"<") + 120 * data.count(b"=") > 2 * WEIGHT:  # objects of Python for each
+        raise InputError(f"{path} holds more elements than can be read at once: divide it into several files")
     try:
         try:
             # Entities need a document type; without one the parser in C is safe, in a third of the time.
@@ -108,12 +156,20 @@ def xml_root(path: Path, note: Note | None = None) -> Element:
         raise InputError(f"{path} is refused: {error}") from None
     except ParseError as error:
         raise InputError(f"{path} is not valid XML: {error}") from None
+    level = list(root)
+    for _ in range(DEPTH):
+        level = [child for element in level for child in element]
+    if level:
+        raise InputError(f"{path} is nested deeper than {DEPTH} elements")
     return root
 
 
 def numbered_lines(path: Path, note: Note | None = None) -> list[tuple[int, str]]:
-    """The lines that are not blank, stripped, with their numbers."""
+    """The lines that are not blank, stripped, with their numbers. InputError as `read_text`, and for a line
+    longer than any."""
     lines = read_text(path, note).splitlines()
+    if (length := max(map(len, lines), default=0)) > LONGEST:
+        raise InputError(f"{path} has a line of {length:,} characters: expected {LONGEST:,} at most")
     return [(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
 
 

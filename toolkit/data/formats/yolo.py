@@ -31,6 +31,7 @@ from toolkit.data.formats.text import numbered_lines
 from toolkit.data.formats.yolo_lines import LineReader, hold_key_points
 from toolkit.data.formats.yolo_settings import YoloSettings, resolved, yolo_settings
 from toolkit.data.intake import Faults
+from toolkit.data.reach import current, is_inside
 from toolkit.data.splitting import split_of_folders, split_order
 from toolkit.pictures import Unreadable
 from toolkit.runtime import InputError, progress
@@ -109,12 +110,12 @@ def _pictures(
     repeated: dict[str, list[str]] = {}
     listed = False
     for split, entry in settings.entries:
-        target = _target(entry, settings, files.top, outside=path.is_file())
+        target = _target(entry, settings)
         if target is None:
             _absent_split(split, entry, files.top, columns)
             continue
         listed = True
-        for picture in _listed(target, folder, path.is_file(), columns):
+        for picture in _listed(target, folder, columns):
             if splits.setdefault(picture, split) != split:
                 repeated.setdefault(split, []).append(picture)
     for split, others in repeated.items():
@@ -131,12 +132,9 @@ def _pictures(
     return sorted(splits.items(), key=lambda item: order.index(item[1]))
 
 
-def _target(entry: str, settings: YoloSettings, top: Path, outside: bool) -> Path | None:
-    """The list or folder of a split; None where it is not there, or outside a folder that is read."""
-    folder = entry.partition("*")[0]  # of a pattern
-    target = resolved(folder, settings.base, settings.folder, outside)
-    inside = target is not None and Path(os.path.abspath(target)).is_relative_to(os.path.abspath(top))
-    return target if inside or outside else None
+def _target(entry: str, settings: YoloSettings) -> Path | None:
+    """The list or folder of a split; None where it is not there, or outside of what may be read."""
+    return resolved(entry.partition("*")[0], settings.base, settings.folder)  # * begins a pattern
 
 
 def _absent_split(split: str, entry: str, top: Path, columns: Columns) -> None:
@@ -146,7 +144,7 @@ def _absent_split(split: str, entry: str, top: Path, columns: Columns) -> None:
     columns.note(f"the split {split or 'all'!r} is left out: its {what} {entry!r} is not in {top}")
 
 
-def _listed(target: Path, folder: PictureFolder, outside: bool, columns: Columns) -> list[str]:
+def _listed(target: Path, folder: PictureFolder, columns: Columns) -> list[str]:
     """Absolute paths of the pictures that a list names or a folder has."""
     if target.is_dir():
         base = os.path.abspath(target)
@@ -156,8 +154,11 @@ def _listed(target: Path, folder: PictureFolder, outside: bool, columns: Columns
     pictures = []
     for number, line in numbered_lines(target, columns.note):
         name = folder.find(line)
-        if outside and name is None and os.path.isabs(line) and os.path.isfile(line):
-            pictures.append(os.path.normpath(line))
+        if name is None and os.path.isabs(line) and os.path.isfile(line):
+            if is_inside(line):
+                pictures.append(os.path.normpath(line))
+            else:
+                current().strays[line] = f"is named in {target}, line {number}, and is outside the data set"
         elif name is not None:
             pictures.append(os.path.join(os.path.abspath(folder.folder), name))
         elif columns.faults == "keep":

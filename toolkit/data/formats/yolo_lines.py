@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 
-from toolkit.data.builder import Columns
+from toolkit.data.builder import CLASSES, Columns
 from toolkit.data.formats.shapes import Box, enclosing
 
 _ENOUGH = 3  # lines from which a data set shows what its lines are
@@ -77,9 +77,10 @@ class LineReader:
             number = float("nan")
             if self.names and field in self.names:
                 number = self.names.index(field)
-        if not isfinite(number) or number != int(number) or abs(number) > 1e6:
+        if not isfinite(number) or number != int(number) or abs(number) >= CLASSES:
             self.columns.leave_out(
-                "lines without a class number", f"{place}: expected a whole class number, found {field!r}"
+                "lines without a class number",
+                f"{place}: expected a whole class number, found {field[:60]!r} (they are below {CLASSES:,})",
             )
             return None
         label = int(number)

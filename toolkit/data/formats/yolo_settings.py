@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from toolkit.data.builder import Columns
 from toolkit.data.class_names import shown
 from toolkit.data.formats.common import path_parts
 from toolkit.data.formats.survey import Survey, is_names_file, kind_of
 from toolkit.data.formats.text import Note, numbered_lines, read_text
+from toolkit.data.reach import current, is_inside, takes_neighbour
 from toolkit.data.splitting import SPLIT_WORDS, split_of, split_order
 from toolkit.runtime import InputError
+from toolkit.text import parse_yaml, short
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def yolo_settings(path: Path, files: Survey, columns: Columns) -> YoloSettings:
     configs = [path] if path.is_file() else _configs(files)
     for config in configs:
         if config.suffix.lower() == ".data":
-            return _darknet(config, files, columns, path.is_file())
-        settings = _yaml(config, columns, path.is_file())
+            return _darknet(config, files, columns)
+        settings = _yaml(config, columns)
         if settings is not None and settings.names is None:
             names, source = _names_beside(files, columns.note)
             return replace(settings, names=names, source=source)
@@ -55,18 +55,19 @@ def _configs(files: Survey) -> list[Path]:
     """`.data` and yaml files, the nearest to the top first; those above only where there are none."""
     inside = sorted(files.ending(".data", ".yaml", ".yml"), key=lambda name: (name.count("/"), name))
     inside.sort(key=lambda name: not name.endswith(".data"))
-    above = () if inside else sorted(files.top.resolve().parent.glob("*.y*ml"))
+    beside = () if inside else sorted(files.top.resolve().parent.glob("*.y*ml"))
+    above = [path for path in beside if takes_neighbour(path)]
     configs = [path for path in (*(files.top / n for n in inside), *above) if kind_of(path) == "settings"]
-    beside = [path for path in configs if len(path.parts) == len(configs[0].parts)]
-    if len({path.parent for path in beside}) > 1 and not above:
+    nearest = [path for path in configs if len(path.parts) == len(configs[0].parts)]
+    if len({path.parent for path in nearest}) > 1 and not above:
         raise InputError(
-            f"{files.top} holds several data sets ({shown([str(path) for path in beside], 3)}): import them "
+            f"{files.top} holds several data sets ({shown([str(path) for path in nearest], 3)}): import them "
             "one by one"
         )
     return configs
 
 
-def _darknet(config: Path, files: Survey, columns: Columns, outside: bool) -> YoloSettings:
+def _darknet(config: Path, files: Survey, columns: Columns) -> YoloSettings:
     settings: dict[str, str] = {}
     for number, line in numbered_lines(config, columns.note):
         key, equals, value = line.partition("=")
@@ -76,24 +77,21 @@ def _darknet(config: Path, files: Survey, columns: Columns, outside: bool) -> Yo
             raise InputError(f"{config}, line {number}: expected key = value, found {line!r}")
     others = {"classes", "names", "backup", "results", "eval"}
     entries = [(split_of(key), value) for key, value in settings.items() if key not in others and value]
-    file = _names_file(settings.get("names", ""), files.top, outside)
+    file = _names_file(settings.get("names", ""), files.top)
     if file is not None:
         return YoloSettings(_names_in(file, columns.note), str(file), _ordered(entries), files.top)
     names, source = _names_beside(files, columns.note)
     if "names" in settings and names is None:
-        sentence = f"the names file {settings['names']!r} of {config} is missing in {files.top}"
+        sentence = f"the names file {short(settings['names'])} of {config} is missing in {files.top}"
         if columns.faults == "refuse":
             raise InputError(sentence)
         columns.note(sentence)
     return YoloSettings(names, source, _ordered(entries), files.top)
 
 
-def _yaml(config: Path, columns: Columns, outside: bool) -> YoloSettings | None:
+def _yaml(config: Path, columns: Columns) -> YoloSettings | None:
     """None for YAML that is no description of a data set."""
-    try:
-        settings = yaml.load(read_text(config, columns.note), yaml.BaseLoader)  # "on" is a name, not True
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{config} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    settings = parse_yaml(read_text(config, columns.note), config, plain=True)  # "on" is a name, not True
     if not isinstance(settings, dict) or not {"names", "train", "val", "nc"} & settings.keys():
         return None
     entries = []
@@ -101,7 +99,7 @@ def _yaml(config: Path, columns: Columns, outside: bool) -> YoloSettings | None:
         if str(key).lower() in SPLIT_WORDS and value:
             values = value if isinstance(value, list) else [value]
             entries += [(split_of(str(key).lower()), each) for each in values if isinstance(each, str)]
-    names = _yaml_names(settings.get("names"), config, columns, outside)
+    names = _yaml_names(settings.get("names"), config, columns)
     shape = settings.get("kpt_shape")
     is_shape = isinstance(shape, list) and all(isinstance(n, str) and n.isdecimal() for n in shape)
     points = tuple(int(n) for n in shape or ()) if is_shape else ()
@@ -111,7 +109,7 @@ def _yaml(config: Path, columns: Columns, outside: bool) -> YoloSettings | None:
     )
 
 
-def _yaml_names(value: Any, config: Path, columns: Columns, outside: bool) -> list[str] | None:
+def _yaml_names(value: Any, config: Path, columns: Columns) -> list[str] | None:
     """A list, a mapping from numbers, or the name of a file."""
     values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     if not all(isinstance(name, str) for name in values):
@@ -133,9 +131,9 @@ def _yaml_names(value: Any, config: Path, columns: Columns, outside: bool) -> li
         return [name.strip() for name in value]
     if not isinstance(value, str):
         return None
-    file = _names_file(value, config.parent, outside)
+    file = _names_file(value, config.parent)
     if file is None and re.search(r"[/\\]|\.(txt|names)$", value):
-        sentence = f"the names file {value!r} of {config} is missing in {config.parent}"
+        sentence = f"the names file {short(value)} of {config} is missing in {config.parent}"
         if columns.faults == "refuse":
             raise InputError(sentence)
         columns.note(sentence)
@@ -143,9 +141,9 @@ def _yaml_names(value: Any, config: Path, columns: Columns, outside: bool) -> li
     return _names_in(file, columns.note) if file else value.replace(",", " ").split() or None
 
 
-def _names_file(entry: str, top: Path, outside: bool) -> Path | None:
-    """The file of names that an entry means; `outside` as in `resolved`."""
-    file = resolved(entry, "", top, outside) if entry.strip() else None
+def _names_file(entry: str, top: Path) -> Path | None:
+    """The file of names that an entry means."""
+    file = resolved(entry, "", top) if entry.strip() else None
     return file if file is not None and file.is_file() else None
 
 
@@ -170,7 +168,7 @@ def _names_beside(files: Survey, note: Note) -> tuple[list[str] | None, str]:
             note("a file of names deeper in the folder has other names and does not count", others[0])
         return read[first], str(files.top / first)
     above = files.top.resolve().parent / "classes.txt"
-    if above.is_file():
+    if takes_neighbour(above):
         return _names_in(above, note), str(above)
     return None, ""
 
@@ -185,21 +183,27 @@ def _names_in(file: Path, note: Note) -> list[str]:
     return names
 
 
-def resolved(entry: str, base: str, top: Path, outside: bool = True) -> Path | None:
+def resolved(entry: str, base: str, top: Path) -> Path | None:
     """The file or folder that an entry means: as written, or below `top` after as few leading folders as
-    possible were dropped (settings travel between machines). `outside` allows what is not below `top`."""
+    possible were dropped (settings travel between machines). What is outside the data set counts only where
+    that is allowed, and is noted otherwise."""
     written = Path(base, entry.strip())
-    if outside:
-        for place in (written, top / written):
-            if os.path.exists(place) and (written.is_absolute() or place != written):
-                return Path(os.path.normpath(place))
+    place = top / written
+    outside = ""
+    if "\0" not in entry and os.path.exists(place):
+        if is_inside(place):
+            return Path(os.path.normpath(place))
+        if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(top)):
+            outside = str(place)  # else settings above the folder speak of another part of their set
     parts = [*path_parts(base), *path_parts(entry)]
     for first, part in enumerate(parts):
         place = top.joinpath(*parts[first:])
-        if os.path.exists(place):  # not Path.exists, which raises for a name that is too long
+        if os.path.exists(place) and is_inside(place):  # not Path.exists, which raises for too long a name
             return place
         if part.lower() in SPLIT_WORDS:
             break  # the pictures of another split are not these
+    if outside:
+        current().strays[outside] = "is named in the settings and is outside the data set"
     return None
 
 

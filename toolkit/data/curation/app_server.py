@@ -1,0 +1,55 @@
+"""The server of FiftyOne's App, as a script: it listens on 127.0.0.1 and sends the pictures of its datasets.
+
+FiftyOne's own server listens on every address in a container, answers pages from elsewhere that give this
+machine a name of theirs, and sends any file that the user may read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+HOSTS = ["127.0.0.1", "localhost"]
+
+
+def serve_app(port: int) -> None:
+    """Serve at a port of 127.0.0.1 until the process ends."""
+    os.environ.pop("FIFTYONE_DISABLE_SERVICES", None)  # set for FiftyOne's own guard of this process
+    os.environ["FIFTYONE_SERVER"] = "1"
+    from fiftyone.core.odm import get_db_conn
+    from fiftyone.server.app import app
+    from fiftyone.server.events import set_port
+    from fiftyone.server.routes.media import Media
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    def is_picture(path: str) -> bool:
+        database = get_db_conn()
+        names = (entry["sample_collection_name"] for entry in database.datasets.find())
+        return any(database[name].find_one({"filepath": path}) for name in names)
+
+    class Pictures(Media):  # type: ignore[misc]
+        async def get(self, request: Any) -> Response:
+            path = request.query_params.get("filepath", "")
+            if not await asyncio.to_thread(is_picture, path):
+                return Response("Not found", 404)
+            response: Response = await super().get(request)
+            return response
+
+    routes = app.router.routes
+    (media,) = (route for route in routes if getattr(route, "endpoint", None) is Media)
+    routes[routes.index(media)] = Route(media.path, Pictures)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
+    set_port(port)
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    asyncio.run(serve(app, config))
+
+
+if __name__ == "__main__":
+    serve_app(int(sys.argv[1]))
