@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from toolkit import viz
 
@@ -149,3 +150,50 @@ def test_figures_do_not_pile_up():
     for _ in range(25):
         viz.curves({"a": ([1, 2], [1, 2])})
     assert plt.get_fignums() == []
+
+
+STRANGE = (
+    *("$x^2$", "$\\frac$", "$\\mathdefault{\\frac}$", "a_b^c\\", "_hidden", "_hidden2"),
+    *("<b>&amp;", "cost $5", "x" * 500),
+)  # fmt: skip
+COUNTS = np.arange(1.0, len(STRANGE) + 1)
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: viz.confusion(np.eye(len(STRANGE) + 1), STRANGE, STRANGE[1]),
+        lambda: viz.bars(STRANGE, dict.fromkeys(STRANGE, COUNTS), xlabel=STRANGE[1], title=STRANGE[1]),
+        lambda: viz.stacked(STRANGE, dict.fromkeys(STRANGE, COUNTS), title=STRANGE[1]),
+        lambda: viz.dots(STRANGE, 10**COUNTS, STRANGE, title=STRANGE[1]),
+        lambda: viz.layer_profile(STRANGE, dict.fromkeys(STRANGE[:3], COUNTS), STRANGE[1], STRANGE[1]),
+        lambda: viz.curves(dict.fromkeys(STRANGE, ([1, 1000], [0, 1])), *STRANGE[:3], log="x"),
+        lambda: viz.pareto(
+            {name: (i + 1, i) for i, name in enumerate(STRANGE)},
+            *STRANGE[:3],
+            groups={name: name for name in STRANGE},
+        ),
+        lambda: viz.precision_recall(dict.fromkeys(STRANGE, ([0, 1], [1, 0])), dict.fromkeys(STRANGE, 0.5)),
+        lambda: viz.anchors_on_boxes([[20, 20]], {name: [[10, 10]] for name in STRANGE}, STRANGE[1]),
+        lambda: viz.image_grid([GREY] * len(STRANGE), STRANGE, title=STRANGE[1]),
+    ],
+)
+def test_names_are_neither_formulas_nor_left_out(figure):
+    drawn = figure()
+    assert rendered(drawn)
+    shown = [text for text in drawn.findobj(Text) if text.get_visible() and text.get_text()]
+    assert [text.get_text() for text in shown if "x^2" in text.get_text() and text.get_parse_math()] == []
+    assert [text.get_text() for text in shown if "frac" in text.get_text() and text.get_parse_math()] == []
+    legends = [*drawn.legends, *filter(None, (axes.get_legend() for axes in drawn.axes))]
+    for legend in legends:
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert sum("_hidden" in label for label in labels) == 2
+        assert max(map(len, labels)) < 80
+
+
+def test_powers_of_ten_are_written_as_such():
+    drawn = viz.dots(["a", "b"], [10, 1e6])
+    rendered(drawn)
+    ticks = [label for label in drawn.axes[0].get_xticklabels() if "10^" in label.get_text()]
+    assert ticks
+    assert all(label.get_parse_math() for label in ticks)

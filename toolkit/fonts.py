@@ -6,6 +6,7 @@ from fonts of the system. A package with such fonts would be larger than this on
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections import Counter
@@ -39,6 +40,8 @@ PREFERRED = (
     ),
 )
 # Boxes for every character, or coloured bitmaps, which are not drawn in one colour at any size.
+LONG, LONGEST = 32, 300  # characters of a name, and of a line of any text
+POWER = re.compile(r"\$\\mathdefault\{[-−]?\d+(\.\d+)?(\\times10)?\^\{[-−]?\d+\}\}\$")  # along an axis
 UNFIT = ("Last Resort", ".LastResort", "Adobe Blank", "Noto Color Emoji", "Apple Color Emoji", "Twemoji")
 PACKAGES = {  # where a character's name begins so: Debian's and Ubuntu's package with a font
     "CJK": "fonts-wqy-microhei or fonts-noto-cjk",
@@ -75,10 +78,20 @@ def drawable(text: str) -> str:
 
 
 def all_drawable(names: Sequence[str]) -> list[str]:
-    """Names as `drawable` writes them, in one line each; those that would look alike with their numbers."""
-    drawn = [drawable(" ".join(name.split())) for name in names]
+    """Names as `drawable` writes them, in one line each and cut at `LONG`; those that would look alike with
+    their numbers."""
+    drawn = [drawable(short_name(name)) for name in names]
     alike = Counter(dict(zip(names, drawn, strict=True)).values())
     return [f"{name} #{i}" if alike[name] > 1 else name for i, name in enumerate(drawn)]
+
+
+def short_name(name: str) -> str:
+    """A name in one line, cut at `LONG`."""
+    return _cut(" ".join(name.split()), LONG)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _can_be_drawn(character: str) -> bool:
@@ -192,12 +205,14 @@ def mend_texts(figure: Figure) -> None:
 
 
 def mend_text(text: Text) -> None:
-    """Write a text of a figure with the fonts that it needs, and a dollar sign as one."""
+    """Write a text of a figure with the fonts that it needs, and a dollar sign as one. It may have several
+    lines, each of which is cut at `LONGEST`."""
     from matplotlib.font_manager import get_font
 
-    words = drawable(text.get_text())
+    lines = text.get_text().split("\n")
+    words = drawable("\n".join(_cut(line, LONGEST) for line in lines))
     text.set_text(words)
-    if "$" in words and "\\mathdefault" not in words:  # a power of ten along an axis
+    if "$" in words and not POWER.fullmatch(words):
         text.set_parse_math(False)
     if not words.isascii():
         families = [get_font(path).family_name for path in fonts_for(words)]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from toolkit import fonts
+from toolkit.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,12 +48,28 @@ _STYLE: Any = {
 }
 
 
+@cache
+def _chart() -> type[Figure]:
+    """matplotlib's figure, saved whole or not at all."""
+    from matplotlib.figure import Figure
+
+    class Chart(Figure):
+        def savefig(self, fname: Any, **options: Any) -> None:
+            if not isinstance(fname, str | Path):
+                super().savefig(fname, **options)
+                return
+            with whole_file(fname) as temporary:
+                super().savefig(temporary, **options)
+
+    return Chart
+
+
 @contextmanager
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Figure, Any]]:
     import matplotlib.pyplot as plt
 
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(width, height))
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), FigureClass=_chart())
         plt.close(figure)
         yield figure, axes
         fonts.mend_texts(figure)
@@ -59,6 +78,12 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Ite
 def _name(axes: Axes, title: str, xlabel: str, ylabel: str) -> None:
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_title(title)
+
+
+def _label(name: str) -> str:
+    """For a legend, which leaves out what begins with an underscore: with a space of no width before it."""
+    name = fonts.short_name(name)
+    return f"\u200b{name}" if name.startswith("_") else name
 
 
 def _line(i: int) -> dict[str, Any]:
@@ -95,8 +120,7 @@ def draw_boxes(
     import supervision as sv
 
     factor = max(1, round(long_side / max(image.shape[:2])))
-    # supervision draws into BGR in place
-    picture: Any = cv2.resize(image[..., ::-1], None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    picture: Any = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)  # a copy
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * factor
     ids = np.zeros(len(boxes), int) if class_ids is None else np.asarray(class_ids, int)
     side = max(picture.shape[:2])
@@ -116,15 +140,16 @@ def draw_boxes(
     order = np.argsort(-sizes.prod(axis=1), kind="stable")
     drawn: Any = sv.Detections(boxes[order], class_id=ids[order])
     texts, sizes = texts[order], sizes[order]
-    colours = sv.ColorPalette.from_hex(list(_ON_PICTURES))
+    # supervision draws in BGR; exchanged here, where it costs nothing, and not in a picture of 600 MB
+    colours = sv.ColorPalette([sv.Color(*_rgb(colour)[::-1]) for colour in _ON_PICTURES])
     picture = sv.BoxAnnotator(colours, thickness=max(1, round(side / 320 * scale))).annotate(picture, drawn)
-    image = np.ascontiguousarray(picture[..., ::-1])
     readable = (texts != "") & (sizes.min(axis=1, initial=side) >= font)
     for (x, y), text, c in zip(
         drawn.xyxy[readable, :2], texts[readable], drawn.class_id[readable], strict=True
     ):
-        _write_label(image, x, y, text, _ON_PICTURES[c % len(_ON_PICTURES)], font)
-    return image
+        _write_label(picture, x, y, text, _ON_PICTURES[c % len(_ON_PICTURES)], font)
+    drawing: NDArray[np.uint8] = picture
+    return drawing
 
 
 def _write_label(picture: NDArray[np.uint8], x: float, y: float, text: str, colour: str, font: int) -> None:
@@ -243,7 +268,7 @@ def bars(
             shown = np.nan_to_num(numbers)
             spread = np.zeros_like(shown) if spreads.get(name) is None else np.asarray(spreads[name], float)
             at = rows + (s - (len(series) - 1) / 2) * thick
-            axes.barh(at, shown, thick * 0.92, color=PALETTE[s % 7], label=name)
+            axes.barh(at, shown, thick * 0.92, color=PALETTE[s % 7], label=_label(name))
             marked = ~np.isnan(numbers) & (np.atleast_2d(spread) > 0).any(axis=0)
             axes.errorbar(
                 shown[marked], at[marked], xerr=spread[..., marked], fmt="none", ecolor="black", lw=1
@@ -281,7 +306,9 @@ def stacked(
     rows, reach = np.arange(len(names)), np.zeros(len(names))
     with _figure(7.2, max(1.8, 1.1 + 0.26 * len(names))) as (figure, axes):
         for i, (part, column) in enumerate(parts.items()):
-            axes.barh(rows, np.asarray(column, float), 0.75, left=reach, color=PALETTE[i % 7], label=part)
+            axes.barh(
+                rows, np.asarray(column, float), 0.75, left=reach, color=PALETTE[i % 7], label=_label(part)
+            )
             reach = reach + np.asarray(column, float)
         for y, end in zip(rows, reach, strict=True):
             axes.annotate(
@@ -314,7 +341,7 @@ def dots(
     with _figure(6.4, max(1.8, 1.0 + 0.27 * len(names))) as (figure, axes):
         for i, kind in enumerate(kinds):
             rows = np.array([row for row, group in enumerate(groups) if group == kind])
-            axes.plot(numbers[rows], rows, "o", color=PALETTE[i % 7], label=kind)
+            axes.plot(numbers[rows], rows, "o", color=PALETTE[i % 7], label=_label(kind))
         for row, number in enumerate(numbers):
             axes.annotate(
                 form.format(number),
@@ -354,7 +381,7 @@ def layer_profile(
             for i, name in enumerate(names):
                 selected = np.array([kind == name for kind in kinds])
                 colour = PALETTE[i] if i < 7 else _GREY
-                panel.bar(x[selected], numbers[selected], 0.85, color=colour, label=name)
+                panel.bar(x[selected], numbers[selected], 0.85, color=colour, label=_label(name))
             panel.set_title(quantity, fontsize=10, fontweight="normal")
             panel.grid(axis="x", visible=False)
             panel.margins(x=0.01)
@@ -386,7 +413,9 @@ def curves(
     with _figure(6.4, 3.8) as (figure, axes):
         for i, (name, (x, y)) in enumerate(series.items()):
             points = np.asarray(x)
-            axes.plot(points, y, label=name, lw=1.8, marker="o" if points.size == 1 else None, **_line(i))
+            axes.plot(
+                points, y, label=_label(name), lw=1.8, marker="o" if points.size == 1 else None, **_line(i)
+            )
             if bands and name in bands:
                 axes.fill_between(points, *bands[name], color=_line(i)["color"], alpha=0.18, lw=0)
         axes.set_xscale("log" if "x" in log else "linear")
@@ -439,7 +468,7 @@ def pareto(
         axes.set_yscale("log" if "y" in log else "linear")
         axes.margins(x=0.3, y=0.12)
         for i, kind in enumerate(kinds):
-            axes.scatter([], [], color=PALETTE[i % 7], label=kind)
+            axes.scatter([], [], color=PALETTE[i % 7], label=_label(kind))
         axes.plot([], [], color=_GREY, lw=1.2, label="Pareto front")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         _name(axes, title, xlabel, ylabel)
@@ -462,7 +491,9 @@ def _spread_labels(axes: Axes, xy: NDArray[np.float64], names: Sequence[str], fr
     for (x, y), (after, above) in pairwise(dots[sorted(front, key=lambda i: xy[i, 0])]):
         taken += [(x, y, after, y), (after, y, after, above)]
     for i, (point, dot, name) in enumerate(zip(xy, dots, names, strict=True)):
-        label = axes.annotate(name, tuple(point), (0, 0), textcoords="offset points", fontsize=8.5)
+        label = axes.annotate(
+            fonts.short_name(name), tuple(point), (0, 0), textcoords="offset points", fontsize=8.5
+        )
         fonts.mend_text(label)
         extent = label.get_window_extent()
         options: list[tuple[Any, ...]] = []
@@ -499,7 +530,7 @@ def precision_recall(
     with _figure(6.4, 4.2) as (figure, axes):
         for i, name in enumerate(order):
             recall, precision = np.asarray(series[name][0]), np.asarray(series[name][1])
-            label = f"{name}  {aps[name]:.3f}" if aps and name in aps else name
+            label = f"{_label(name)}  {aps[name]:.3f}" if aps and name in aps else _label(name)
             axes.plot(recall, precision, label=label, lw=1.6, **_line(i))
         if point:
             axes.scatter(*point, s=60, color="black", zorder=5)
@@ -598,7 +629,7 @@ def anchors_on_boxes(
                 color=PALETTE[i % 7],
                 edgecolor="white",
                 lw=1.2,
-                label=name,
+                label=_label(name),
                 zorder=3,
             )
         axes.set(xscale="log", yscale="log")

@@ -12,7 +12,8 @@ READY = bool(SSHD and shutil.which("ssh"))
 
 
 class Board:
-    """sshd on a free port. A command that contains `vanish` kills its own connection instead of running."""
+    """sshd on a free port. A command that contains `vanish` kills its own connection instead of running.
+    Programs in `bin` come before the system's."""
 
     def __init__(self, folder: Path):
         self.folder, self.vanish = folder, folder / "vanish"
@@ -21,10 +22,12 @@ class Board:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
+        self.bin = folder / "bin"
+        self.bin.mkdir()
         gate = folder / "gate"
         gate.write_text(
             f'#!/bin/sh\ncase "$SSH_ORIGINAL_COMMAND" in *"$(cat {self.vanish})"*) kill -9 $PPID;; '
-            '*) exec sh -c "$SSH_ORIGINAL_COMMAND";; esac\n'
+            f'*) PATH="{folder}/bin:$PATH" exec sh -c "$SSH_ORIGINAL_COMMAND";; esac\n'
         )
         gate.chmod(0o755)
         (folder / "sshd_config").write_text(

@@ -4,12 +4,14 @@ import gc
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from tests.device.fake_adb import FakePhone, adb_server, adb_server_that_sees
+from toolkit.device import adb
 from toolkit.device.readings import read_timings
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
@@ -237,3 +239,45 @@ def test_a_file_that_differs_is_never_pushed(phones, network):
     with pytest.raises(InputError, match="differs from spec.json"):
         measure([network], [f"adb:{phone.serial}"], load=SHORT)
     assert phone.commands == []
+
+
+def test_an_answer_without_end_is_cut(phones, network, monkeypatch):
+    monkeypatch.setattr(adb, "LIMIT", 2000)
+    phone = phones(properties={"ro.product.model": "x" * 5000})
+    with pytest.raises(InputError, match=f"adb:{phone.serial} answers more than"):
+        measure([network], [f"adb:{phone.serial}"], load=SHORT)
+
+
+@pytest.mark.parametrize("end", ["", "; raise KeyboardInterrupt", "; raise SystemExit(2)"])
+def test_a_server_that_was_started_for_it_ends(tmp_path, end):
+    """It listens on this machine alone, and asks nobody in the network."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    watch = (
+        "import psutil; from toolkit.device.adb import serials; serials(); "
+        "servers = [p for p in psutil.process_iter() if p.name() == 'adb' and "
+        f"p.environ().get('ANDROID_ADB_SERVER_PORT') == '{port}']; "
+        "print(*(c.laddr.ip for p in servers for c in p.net_connections('inet') "
+        "if c.status in ('LISTEN', 'NONE')), flush=True)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", watch + end],
+        env={**os.environ, "ANDROID_ADB_SERVER_PORT": str(port), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert run.stdout.split() == ["127.0.0.1"], run.stderr
+    assert not answers_at(port)
+
+
+def test_a_server_that_ran_before_stays(server, monkeypatch):
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", server)
+    code = "from toolkit.device.adb import serials; serials()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    assert answers_at(int(server))
+
+
+def answers_at(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

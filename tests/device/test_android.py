@@ -10,12 +10,14 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
+from html import escape
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 from tests.device.conftest import wheel_points
 from tests.device.wheel import Found, Wheel, assert_equal
@@ -164,7 +166,30 @@ def test_versions_agree_wherever_they_stand(project):
     assert build.NCNN_SHA256 in (project / package.CPP / "CMakeLists.txt").read_text()
 
 
-@pytest.mark.parametrize("name", ["Faces", 'Kim\'s "détecteur" & <more>', "@home", "a\\b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Faces",
+            'Kim\'s "détecteur" & <more>',
+            "@home",
+            "@string/app_name",
+            "?attr/x",
+            "a\\b",
+            "a\\n",
+            "猫",
+        ),
+        *("@TITLE@", "@APP_NAME@ @NCNN_URL@", "@NO_PLACE@", "%s %d %1$s 100 %", "\\u0041", "  two  spaces  "),
+        *(
+            "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+            "\u2764\ufe0f",
+            "]]>",
+            "&amp;",
+            "<b>x</b>",
+            "x" * 100,
+        ),
+    ],
+)
 def test_any_name_on_the_screen(name, exports, tmp_path):
     needs("aapt2", FRAMEWORK)
     package_android([exports / "nano-coco"], tmp_path / "app", name, "com.example.my_app2")
@@ -173,6 +198,14 @@ def test_any_name_on_the_screen(name, exports, tmp_path):
     assert label == name
     properties = (tmp_path / "app/gradle.properties").read_text()
     assert "\ndetector.applicationId=com.example.my_app2\n" in properties
+
+
+@pytest.mark.parametrize("name", ["[x](javascript:alert)", "<script>", "a|b", "# `@TITLE@` *b*", "![](x)"])
+def test_a_name_is_text_in_the_readme(name, exports, tmp_path):
+    package_android([exports / "nano-coco"], tmp_path / "app", name)
+    title = (tmp_path / "app" / "README.md").read_text().splitlines()[0]
+    html = MarkdownIt().render(title).strip()
+    assert html == f"<h1>{escape(name)}</h1>"
 
 
 def test_an_older_project_is_replaced(exports, tmp_path):
@@ -268,14 +301,28 @@ def test_bad_folders_are_one_sentence_and_nothing_is_written(exports, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "package_id", ["detector", "Org.example.app", "org..app", "org.2app", "org.ex-ample.app"]
+    "package_id",
+    [
+        *(
+            "detector",
+            "Org.example.app",
+            "org..app",
+            "org.2app",
+            "org.ex-ample.app",
+            "org.app\n",
+            "org.app;x",
+        ),
+        *("", "org.app.", "org.@TITLE@", "org." + "a" * 300, "org.\u0430pp", "org.app\ndetector.x=y"),
+    ],
 )
 def test_a_package_id_that_android_does_not_take(package_id, exports, tmp_path):
     with pytest.raises(InputError, match=r"such as org\.example\.detector, not"):
         package_android([exports / "nano-coco"], tmp_path / "app", package_id=package_id)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "two\nlines"])
+@pytest.mark.parametrize(
+    "name", ["", "  ", "two\nlines", "\x1b[31m", "a\0b", "\u202eb", "\udc80", "\u200d", "x" * 101]
+)
 def test_a_name_that_is_none(name, exports, tmp_path):
     with pytest.raises(InputError, match="one line of text"):
         package_android([exports / "nano-coco"], tmp_path / "app", name)
@@ -333,7 +380,7 @@ def test_gradle_is_run_in_the_project_and_its_last_word_is_told(tmp_path, monkey
     gradle = project / "gradlew"
     gradle.write_text('#!/bin/sh\necho "$PWD $ANDROID_HOME $*"\nexit 1\n')
     gradle.chmod(0o755)
-    said = f"{project} {tmp_path / 'sdk'} --console=plain assembleDebug"
+    said = f"{project} {tmp_path / 'sdk'} --no-daemon --console=plain assembleDebug"
     with pytest.raises(InputError, match=re.escape(said)):
         build_apk(project)
     made = "app/build/outputs/apk/debug"

@@ -288,8 +288,8 @@ def test_more_threads_than_processors_agree(exported, raw_of, execute):
 
 
 BAD = [
-    ((), "expected: runner bench|detect FOLDER"),
-    (("time", "{folder}"), "expected: runner bench|detect FOLDER"),
+    ((), "expected: runner bench|detect|count FOLDER"),
+    (("time", "{folder}"), "expected: runner bench|detect|count FOLDER"),
     (("detect", "{folder}"), "either --picture FILE or --raw FILE"),
     (("detect", "{folder}", "--picture"), "--picture needs a value"),
     (("detect", "{folder}", "--picture", "x.jpg", "--colour", "red"), "unknown option --colour"),

@@ -92,3 +92,16 @@ def test_nobody_listens(board, network):
 def test_no_address(address, network):
     with pytest.raises(InputError, match="expected ssh:user@host"):
         measure([network], [address], load=SHORT)
+
+
+@pytest.mark.parametrize("answer", ["/", "/etc", "", "/tmp/toolkit-x /home"])
+def test_a_board_does_not_choose_what_is_removed(board, network, answer):
+    """Nothing is copied there or removed where `mktemp` names something else than a temporary folder."""
+    notes = board.folder / "notes"
+    for name, action in (("mktemp", f"printf '%s\\n' '{answer}'"), ("rm", ""), ("tar", "")):
+        program = board.bin / name
+        program.write_text(f"#!/bin/sh\necho {name} >> {notes}\n{action}\n")
+        program.chmod(0o755)
+    with pytest.raises(InputError, match=r"ssh:board.*temporary folder"):
+        measure([network], ["ssh:board"], load=SHORT, ssh_config=board.config)
+    assert notes.read_text() == "mktemp\n"

@@ -116,9 +116,12 @@ def test_an_emulators_reading_is_no_timing(stated, network, tmp_path):
         ({"kind": "detect"}, "kind: input should be 'bench'"),
         ({"samples": {}}, "samples.start_ms: field required"),
         ({"samples": {**STATED["samples"], "inference_ms": [1.0]}}, "the lists of samples differ in length"),
-        ({"samples": {**STATED["samples"], "inference_ms": [1, 2, 3, float("nan")]}}, "finite"),
+        ({"samples": {**STATED["samples"], "inference_ms": [1, 2, 3, float("nan")]}}, "NaN"),
         ({"samples": {**STATED["samples"], "inference_ms": [1, 2, 3, -1]}}, "greater than or equal to 0"),
-        ({"model": {"name": "x", "format": "ncnn", "sha256": {"a": "b"}}}, "none of the 1 exported networks"),
+        (
+            {"model": {"name": "x", "format": "ncnn", "sha256": {"a": "0" * 64}}},
+            "none of the 1 exported networks",
+        ),
     ],
 )
 def test_readings_that_are_none(change, said, stated, network, tmp_path):
@@ -131,13 +134,13 @@ def test_readings_that_are_none(change, said, stated, network, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("{", "is not JSON"), ("3", "holds no readings"), ("[1]", "not a reading")]
+    ("text", "said"), [("{", "is not valid JSON"), ("3", "holds no readings"), ("[1]", "not a reading")]
 )
 def test_files_that_are_none(text, said, network, tmp_path):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match=said):
         import_readings([tmp_path / "x.json"], network.parent)
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="missing.json is missing"):
         import_readings([tmp_path / "missing.json"], network.parent)
 
 

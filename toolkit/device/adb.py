@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import shlex
+import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from toolkit.device.answers import LIMIT, last_line, too_long
 from toolkit.runtime import InputError, require
+from toolkit.text import one_line
 
 PLACE = "/data/local/tmp"  # where the shell's user may write and execute
 
 
 def _client() -> tuple[Any, str]:
     """adbutils' client with its server running, and the path of the adb program. The server's port is 5037
-    or ANDROID_ADB_SERVER_PORT."""
+    or ANDROID_ADB_SERVER_PORT. One that was not running before ends with this process."""
     adbutils = require("adbutils", "device")
+    client = adbutils.AdbClient()
+    # left to itself the server asks everybody in the network for devices
+    environment = {"ADB_MDNS": "0", **os.environ}
     try:
         program = adbutils.adb_path()
+        if not _server_runs(client):
+            atexit.register(subprocess.run, [program, "kill-server"], capture_output=True, timeout=10)
         started = subprocess.run([program, "start-server"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                 text=True, timeout=30)  # fmt: skip
+                                 text=True, timeout=30, env=environment)  # fmt: skip
     except (adbutils.AdbError, OSError):
         raise InputError(
             "no adb program was found: install Android's platform tools and have adb in PATH (adbutils "
@@ -32,10 +43,16 @@ def _client() -> tuple[Any, str]:
     except subprocess.TimeoutExpired:
         raise InputError("adb's server did not start within 30 s: run adb kill-server, then again") from None
     if started.returncode:
-        raise InputError(
-            f"adb's server did not start: {(started.stderr.strip() or 'no message').splitlines()[-1]}"
-        )
-    return adbutils.AdbClient(), program
+        raise InputError(f"adb's server did not start: {last_line(started.stderr)}")
+    return client, program
+
+
+def _server_runs(client: Any) -> bool:
+    try:
+        socket.create_connection((client.host, client.port), 2).close()
+    except OSError:
+        return False
+    return True
 
 
 def serials() -> list[str]:
@@ -60,12 +77,13 @@ class AdbDevice:
         self.timeout = require("adbutils", "device").AdbTimeout
         self.serial = _choose(client, serial, self.errors)
         self.name = f"adb:{self.serial}"
-        self.client, self.device = client, client.device(self.serial)
+        self.client, self.device = client, _bounded(client.device(self.serial), self.name)
         self.folder = f"{PLACE}/toolkit-{uuid.uuid4().hex[:8]}"
         folder_made = self._shell(f"mkdir -p {self.folder}", "connecting to it", 30)
         if folder_made.returncode:
             raise InputError(
-                f"{self.name} lets nobody write to {PLACE}: {_last(folder_made.stdout + folder_made.stderr)}"
+                f"{self.name} lets nobody write to {PLACE}: "
+                f"{last_line(folder_made.stdout + folder_made.stderr)}"
             )
 
     def push(self, files: Sequence[Path], folder: str = ".") -> None:
@@ -115,14 +133,43 @@ class AdbDevice:
 
     def _gone(self, doing: str, message: str) -> str:
         return (
-            f"{self.name} went away while {doing} ({_last(message)}): connect it again and repeat the "
+            f"{self.name} went away while {doing} ({last_line(message)}): connect it again and repeat the "
             "command; "
             "readings that were complete are kept"
         )
 
 
-def _last(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]
+class _Bounded:
+    """A connection's socket that gives at most `LIMIT` bytes, and takes at most so many seconds for all."""
+
+    def __init__(self, connected: Any, name: str, seconds: float):
+        self.connected, self.name, self.left = connected, name, LIMIT
+        self.deadline = time.monotonic() + seconds
+
+    def recv(self, count: int) -> bytes:
+        self.connected.settimeout(max(0.001, self.deadline - time.monotonic()))
+        data = bytes(self.connected.recv(min(count, 1 << 16)))  # whatever length the device announces
+        self.left -= len(data)
+        if self.left < 0:
+            raise too_long(self.name)
+        return data
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self.connected, attribute)
+
+
+def _bounded(device: Any, name: str) -> Any:
+    """adbutils' device, whose connections it reads without bounds, with bounds."""
+    open_transport = device.open_transport
+
+    def opened(command: str | None = None, timeout: float | None = None) -> Any:
+        seconds = timeout or 600
+        connection = open_transport(command, seconds)
+        connection._AdbConnection__conn = _Bounded(connection.conn, name, seconds)
+        return connection
+
+    device.open_transport = opened
+    return device
 
 
 # What adb calls a device that cannot be used -> what is the matter, and what to do.
@@ -166,7 +213,7 @@ def _choose(client: Any, serial: str, errors: tuple[type[Exception], ...]) -> st
                 raise InputError(_fault(serial, "unauthorized"))
             if "connected to" not in message:
                 raise InputError(
-                    f"adb cannot connect to {serial} ({message.strip()}): check address and network"
+                    f"adb cannot connect to {serial} ({one_line(message)}): check address and network"
                 )
         states = _states(client)
     except errors as error:

@@ -11,18 +11,17 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-from filelock import FileLock
-
 from toolkit.export.folder import Exported
 from toolkit.export.registry import FORMATS
-from toolkit.files import whole_folder
+from toolkit.files import locked, temporary_folder, whole_folder
+from toolkit.machine import allowed_cores, cache_folder
 from toolkit.runtime import InputError, progress, require
+from toolkit.text import short
 
 NCNN_VERSION = "1.0.20261020"
 NCNN_SHA256 = "ad8cdd63e9755cfa8e23b9b6d9ce46156077d80298a89e7c3ba325ffccfca200"
@@ -66,15 +65,19 @@ def layers_of(folders: Iterable[str | Path]) -> frozenset[str]:
                 lines = (Path(folder) / name).read_text().splitlines()[2:]
             except (OSError, UnicodeDecodeError):
                 raise InputError(f"{folder} has no readable {name}: export the network again") from None
-            layers.update(line.split()[0] for line in lines if line.strip())
+            kinds = {line.split()[0] for line in lines if line.strip()}
+            if odd := [kind for kind in kinds if not re.fullmatch(r"[A-Za-z0-9_]{1,60}", kind)]:
+                # they become words of CMake's files
+                raise InputError(
+                    f"{Path(folder) / name} names a layer {short(odd[0])}: export the network again"
+                )
+            layers.update(kinds)
     return frozenset(layers)
 
 
 def cache() -> Path:
     """The folder for sources, compilers' caches and finished runners: device/ in the user's cache."""
-    import pooch
-
-    return Path(pooch.os_cache("toolkit")) / "device"
+    return cache_folder() / "device"
 
 
 def package_index() -> str:
@@ -258,7 +261,7 @@ def _build(name: str, project: Path, work: Path, options: tuple[str, ...]) -> No
         folders = ("-S", str(project), "-B", str(work))
         list(run(cmake, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *options, *folders))
         steps = sum(line.startswith("[") for line in run(ninja, "-C", str(work), "-n", "install"))
-        build = run(ninja, "-C", str(work), "-j", str(os.cpu_count() or 1), "install")
+        build = run(ninja, "-C", str(work), "-j", str(allowed_cores()), "install")
         list(progress((line for line in build if line.startswith("[")), f"building {name}", steps))
 
 
@@ -278,9 +281,8 @@ def _kept(name: str, make: Callable[[Path, Path], None]) -> Path:
     of several processes that want it one makes it, and the others wait."""
     folder = cache() / name
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{name}.lock")):
+        with locked(folder, wait=True):
             if not folder.is_dir():
-                with whole_folder(folder) as whole, tempfile.TemporaryDirectory() as work:
-                    make(whole, Path(work))
+                with whole_folder(folder) as whole, temporary_folder() as work:
+                    make(whole, work)
     return folder

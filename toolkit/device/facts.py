@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from toolkit.device.answers import whole_number
 from toolkit.device.connect import Device
 from toolkit.runtime import InputError
+from toolkit.text import one_line
 
 _ASK = r"""
 echo "machine=$(uname -m)"; echo "kernel=$(uname -sr)"; echo "shell=$(readlink /proc/$$/exe)"
@@ -27,6 +29,7 @@ done
 echo "free_kb=$(df -kP . 2>/dev/null | tail -n 1 | tr -s ' ' | cut -d' ' -f4)"
 """
 
+LINES = 10_000  # of an answer that are looked at; a server with 500 cores gives 2,000
 _ABIS = {
     "aarch64": "arm64-v8a", "arm64": "arm64-v8a", "armv8l": "armeabi-v7a", "armv7l": "armeabi-v7a",
     "x86_64": "x86_64",
@@ -35,23 +38,28 @@ _ABIS = {
 
 def ask_device(device: Device) -> dict[str, list[str]]:
     answer: dict[str, list[str]] = {}
-    for line in device.run(_ASK, 60).stdout.splitlines():
+    for line in device.run(_ASK, 60).stdout.splitlines()[:LINES]:
         key, _, value = line.partition("=")
-        if value.strip():
-            answer.setdefault(key, []).append(value.strip())
+        if value := one_line(value, 200):
+            answer.setdefault(key, []).append(value)
     return answer
 
 
 def device_state(answer: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What changes while a device works: governor, frequencies, temperatures, where it lets them be read."""
     zones = [zone.rpartition(" ") for zone in answer.get("zone", ())]
-    temperatures = {name: int(value) for name, _, value in zones if value.lstrip("-").isdigit()}
+    readings = {name: whole_number(value) for name, _, value in zones}
+    temperatures = {name: value for name, value in readings.items() if value is not None}
     return {
         "governor": sorted(set(answer.get("governor", ()))),
-        "khz": [int(v) for v in answer.get("khz", ()) if v.isdigit()],
+        "khz": _numbers(answer, "khz"),
         # the kernel's unit is a thousandth of a degree; some vendors give degrees
         "celsius": {name: v / 1000 if abs(v) > 1000 else float(v) for name, v in temperatures.items()},
     }
+
+
+def _numbers(answer: Mapping[str, Sequence[str]], key: str) -> list[int]:
+    return [number for text in answer.get(key, ()) if (number := whole_number(text)) is not None]
 
 
 def device_facts(device: Device) -> dict[str, Any]:
@@ -76,7 +84,6 @@ def device_facts(device: Device) -> dict[str, Any]:
     )
     cpu = one("ro.soc.model") or one("cpu") or machine
     android = one("ro.build.version.release")
-    frequencies = [int(v) for v in answer.get("max_khz", ()) if v.isdigit()]
     return {
         "address": device.name,
         "kind": kind,
@@ -85,9 +92,9 @@ def device_facts(device: Device) -> dict[str, Any]:
         "abi": abi,
         "cpu": cpu,
         "cores": len(answer.get("core", ())) or 1,
-        "max_khz": frequencies,
+        "max_khz": _numbers(answer, "max_khz"),
         "emulated": _emulated(answer, abi),
-        "free_kb": int(one("free_kb")) if one("free_kb").isdigit() else None,
+        "free_kb": whole_number(one("free_kb")),
     }
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolkit.device.answers import decoded, run_bounded
 from toolkit.runtime import InputError
 
 
@@ -27,11 +28,10 @@ class LocalDevice:
 
     def run(self, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(
-                ["sh", "-c", command], cwd=self.folder, capture_output=True, text=True, timeout=timeout
-            )
+            ended = run_bounded(["sh", "-c", command], "this machine", timeout=timeout, folder=self.folder)
         except subprocess.TimeoutExpired:
             raise InputError(f"this machine did not finish within {timeout:.0f} s: use fewer loops") from None
+        return decoded(ended)
 
     def pull(self, file: str) -> bytes:
         return Path(self.folder, file).read_bytes()

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from toolkit.device.answers import last_line
 from toolkit.device.build import NCNN_SHA256, NCNN_VERSION, RUNNER, SHARED, layers_of
 from toolkit.export.folder import Exported
 from toolkit.files import check_place, whole_file, whole_folder, write_json
 from toolkit.runtime import InputError
+from toolkit.text import in_markdown, short
 
 # ncnn's source in the Python Package Index, which names a file's address by its BLAKE2 hash.
 NCNN_URL = (
@@ -34,6 +36,9 @@ RENDERED = (
     "app/src/main/res/values/app_name.xml",
     "app/src/main/cpp/CMakeLists.txt",
 )
+LONGEST_NAME, LONGEST_ID = 100, 200
+# What joins signs into one, in emoji and several scripts, and is not printable by itself.
+_JOINERS = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,17 @@ def package_android(
     if not folders:
         raise InputError("an app needs at least one exported network: name its folder (--model)")
     check_place(output, MARK, "a packaged app")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", package_id):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", package_id) or len(package_id) > LONGEST_ID:
         raise InputError(
             f"a package id is two or more words of a-z, 0-9 and _ with dots between, each beginning with a "
-            f"letter, such as org.example.detector, not {package_id!r}"
+            f"letter, and up to {LONGEST_ID} characters, such as org.example.detector, not "
+            f"{short(package_id)}"
         )
-    if not name.strip() or not name.isprintable():
-        raise InputError(f"an app's name is one line of text, not {name!r}")
+    letters = _JOINERS.sub("", name)
+    if not letters.strip() or not letters.isprintable() or len(name) > LONGEST_NAME:
+        raise InputError(
+            f"an app's name is one line of text with up to {LONGEST_NAME} characters, not {short(name)}"
+        )
     networks = [_checked(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)]
     placing = [network.folder for network in networks if network.io.task == "landmarks"]
     if len(placing) == len(networks):
@@ -102,7 +111,7 @@ def package_android(
     layers = "\n  ".join(sorted(layers_of(network.folder for network in networks)))
     values = {
         "APP_NAME": _resource_text(name),
-        "TITLE": name,
+        "TITLE": in_markdown(name),
         "APPLICATION_ID": package_id,
         "NCNN_URL": NCNN_URL,
         "NCNN_SHA256": NCNN_SHA256,
@@ -149,10 +158,10 @@ def _copy_template(project: Path, values: dict[str, str]) -> None:
     for hidden in sorted(project.rglob("dot_*")):
         hidden.rename(hidden.with_name(hidden.name.replace("dot_", ".", 1)))
     for file in RENDERED:
-        text = (project / file).read_text()
-        for key, value in values.items():
-            text = text.replace(f"@{key}@", value)
-        (project / file).write_text(text)
+        text = (project / file).read_text(encoding="utf-8")
+        # in one pass: a value may look like a place for another
+        text = re.sub("@([A-Z][A-Z0-9_]*)@", lambda place: values[place[1]], text)
+        (project / file).write_text(text, encoding="utf-8")
     for path in (*SHARED.glob("*.hpp"), SHARED / "mend_ncnn.cmake"):
         shutil.copyfile(path, project / CPP / path.name)
     shutil.copyfile(RUNNER / "machine.hpp", project / CPP / "machine.hpp")
@@ -160,7 +169,7 @@ def _copy_template(project: Path, values: dict[str, str]) -> None:
 
 def _add_model(project: Path, network: Exported) -> Packaged:
     # aapt leaves out what begins with a dot or an underscore, and not every tool takes other letters
-    directory = re.sub(r"[^\w.-]+", "-", network.name, flags=re.ASCII).strip("-._") or "model"
+    directory = re.sub(r"[^\w.-]+", "-", network.name, flags=re.ASCII).strip("-._")[:60] or "model"
     target = project / MODELS / directory
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted({path for fmt in network.formats for path in network.paths(fmt)}):
@@ -234,7 +243,7 @@ def build_apk(project: str | Path) -> Path:
     log = project / "build.log"
     with log.open("w") as lines:
         run = subprocess.run(
-            [gradle, "--console=plain", "assembleDebug"],
+            [gradle, "--no-daemon", "--console=plain", "assembleDebug"],  # nothing stays running
             cwd=project,
             env={**os.environ, "ANDROID_HOME": str(sdk)},
             stdout=lines,
@@ -242,8 +251,6 @@ def build_apk(project: str | Path) -> Path:
         )
     apk = project / "app/build/outputs/apk/debug/app-debug.apk"
     if run.returncode or not apk.is_file():
-        messages = [line for line in log.read_text().splitlines() if line.strip()]
-        raise InputError(
-            f"Gradle cannot build {project}: {messages[-1] if messages else 'no output'} (all in {log})"
-        )
+        message = last_line(log.read_text(encoding="utf-8", errors="replace"), "no output")
+        raise InputError(f"Gradle cannot build {project}: {message} (all in {log})")
     return apk

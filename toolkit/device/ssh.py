@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolkit.device.answers import decoded, last_line, made_folder, run_bounded
 from toolkit.runtime import InputError
 
 LOST = 255  # ssh's own exit code for anything that is not the command's
@@ -42,9 +43,8 @@ class SshDevice:
         self.base += ["-F", str(config)] * (config is not None) + ["-p", port] * bool(port)
         self.host, self.folder = host, ""
         try:
-            self.folder = self._step(
-                'mktemp -d "${TMPDIR:-/tmp}/toolkit-XXXXXX"', "connecting to it"
-            ).stdout.strip()
+            made = self._step('mktemp -d "${TMPDIR:-/tmp}/toolkit-XXXXXX"', "connecting to it")
+            self.folder = made_folder(made.stdout, self.name)
         except InputError:
             self.close()
             raise
@@ -81,18 +81,15 @@ class SshDevice:
     ) -> subprocess.CompletedProcess[str]:
         words = [*self.base, self.host, f"sh -c {shlex.quote(command)}"]
         try:
-            done = subprocess.run(words, input=data, capture_output=True, timeout=timeout)
+            done = decoded(run_bounded(words, self.name, data, timeout))
         except subprocess.TimeoutExpired:
             raise InputError(
                 f"{self.name} did not answer within {timeout:.0f} s while {doing}: see whether it hangs, "
                 "or use fewer loops"
             ) from None
-        message = done.stderr.decode(errors="replace")
         if done.returncode == LOST:
-            raise InputError(_lost(self.name, doing, message))
-        return subprocess.CompletedProcess(
-            command, done.returncode, done.stdout.decode(errors="replace"), message
-        )
+            raise InputError(_lost(self.name, doing, done.stderr))
+        return done
 
     def _step(
         self, command: str, doing: str, data: bytes = b"", timeout: float = 60
@@ -102,13 +99,13 @@ class SshDevice:
         if done.returncode:
             if "No space left" in done.stderr:
                 raise InputError(f"{self.name} has no space left in {self.folder or '/tmp'}: free some there")
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            last = last_line(done.stderr, f"exit code {done.returncode}")
             raise InputError(f"{self.name} failed while {doing}: {last}")
         return done
 
 
 def _lost(name: str, doing: str, message: str) -> str:
-    last = (message.strip().splitlines() or ["no message"])[-1].strip()
+    last = last_line(message)
     if "Permission denied" in message:
         return (
             f"{name} accepts none of your keys: copy one with ssh-copy-id {name.removeprefix('ssh:')}, "

@@ -8,10 +8,8 @@ is kept, marked, and never shown as a time.
 
 from __future__ import annotations
 
-import json
 import queue
 import shlex
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.device.agreement import TimingJob, compare_detections, timing_job
+from toolkit.device.answers import last_line
 from toolkit.device.build import build_runner, layers_of
 from toolkit.device.connect import Device, open_device
 from toolkit.device.facts import ask_device, device_facts, device_state
-from toolkit.device.readings import Reading, keep, read_reading
+from toolkit.device.readings import Reading, check_files, keep, read_reading
 from toolkit.device.settings import Load, load_picture, swept_settings, timed_formats
 from toolkit.export.folder import Exported
+from toolkit.files import temporary_folder
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError, progress
+from toolkit.text import parse_json
 
 
 def measure(
@@ -110,7 +111,7 @@ def measure(
             arrivals.put(None)
 
     with ExitStack() as stack:
-        raw = Path(stack.enter_context(tempfile.TemporaryDirectory()), f"{name}.rgb")
+        raw = stack.enter_context(temporary_folder()) / f"{name}.rgb"
         raw.write_bytes(image.tobytes())
         opened: dict[str, Device] = {}
         for address in devices:
@@ -190,16 +191,19 @@ def _run(
     before = device_state(ask_device(device))
     ended = device.run(f"{shlex.join(words)} > reading.json", 600 + 2 * load.seconds)
     if ended.returncode:
-        message = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}, no message"])[-1]
+        message = last_line(ended.stderr, f"exit code {ended.returncode}, no message")
         raise InputError(f"{device.name} cannot time {task.folder} ({task.format}): {message}")
     text = device.pull("reading.json")
     try:
-        data = json.loads(text)
-    except ValueError:
+        data = parse_json(text, "it")
+    except InputError as error:
         raise InputError(
-            f"{device.name} gave no complete reading of {task.folder}: free space there"
+            f"{device.name} gave no complete reading of {task.folder} ({error}): free space there"
         ) from None
     reading = read_reading(data, f"what the runner printed on {device.name}")
+    check_files(reading.model, Exported.read(task.folder))
+    if task.landmarks and reading.landmarks:
+        check_files(reading.landmarks, Exported.read(task.landmarks))
     state = {"before": before, "after": device_state(ask_device(device))}
     return reading.model_copy(
         update={
