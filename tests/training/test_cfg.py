@@ -33,7 +33,13 @@ from toolkit.training.losses.modern import flatten
 from toolkit.training.origin import Origin, read_origin
 from toolkit.training.tasks import build, complete
 
-FIXED = {"data": "made", "precision": "fp32", "memory_format": "channels_last", "validations": 2}
+FIXED = {
+    "data": "made",
+    "threads": 1,
+    "precision": "fp32",
+    "memory_format": "channels_last",
+    "validations": 2,
+}
 X = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
 
 

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from toolkit.data.augment import Augmentation
 from toolkit.data.toy import make_toy
+from toolkit.machine import cache_folder
 from toolkit.runtime import InputError
 from toolkit.training import loader
 from toolkit.training.loader import BatchMaker, PictureCache, batches, steps_per_epoch
@@ -229,7 +230,7 @@ def test_the_folder_of_caches(dataset, tmp_path, monkeypatch):
     assert PictureCache(dataset, 32).file.parent == tmp_path / "mine"
     monkeypatch.delenv("TOOLKIT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-    assert loader.cache_folder().name == "toolkit"
+    assert cache_folder().name == "toolkit"
 
 
 @pytest.mark.parametrize(
@@ -301,12 +302,37 @@ def test_a_picture_that_goes_while_training(own_copy, workers, damage):
     assert "Traceback" not in str(caught.value)
 
 
-def test_a_picture_that_is_missing_or_damaged_at_the_start(own_copy, tmp_path):
-    own_copy.path(3).write_bytes(b"no picture")
-    with pytest.raises(InputError, match="does not decode"):
-        PictureCache(own_copy, 64, tmp_path / "cache")
-    own_copy.path(3).unlink()
-    with pytest.raises(InputError, match=own_copy.files[3]):
+@pytest.mark.parametrize("damage", ["vanished", "damaged"])
+@pytest.mark.parametrize("cached", [0, 8])
+def test_a_picture_that_is_missing_or_damaged_at_the_start(own_copy, tmp_path, capsys, damage, cached):
+    """Another takes its place, the same one however the batches are made, and it is named once."""
+    if damage == "vanished":
+        own_copy.path(3).unlink()
+    else:
+        own_copy.path(3).write_bytes(b"no picture")
+    made = []
+    for workers in (0, 1):
+        cache = PictureCache(own_copy, 64, tmp_path / "cache", limit_gb=cached)
+        maker = BatchMaker(own_copy, cache, 0)
+        stream = batches(
+            maker, 4, lambda _: (64, 64), lambda _: Augmentation(), 0, 2 * len(own_copy) // 4, workers=workers
+        )
+        made.append(list(stream))
+        assert list(cache.unreadable) == [3]
+        assert own_copy.files[3] in cache.note
+        assert capsys.readouterr().err.count(f"skipped: {own_copy.path(3)} ") == 1
+    for one, other in zip(*made, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.boxes, other.boxes)
+    number, image, _ = cache.nearest(3)
+    assert number == 4
+    assert np.array_equal(image, cache[4][0])
+
+
+def test_most_pictures_damaged_at_the_start(own_copy, tmp_path):
+    for i in range(len(own_copy) // 2 + 1):
+        own_copy.path(i).write_bytes(b"no picture")
+    with pytest.raises(InputError, match="pictures to train on cannot be read"):
         PictureCache(own_copy, 64, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -28,7 +28,7 @@ from toolkit.training.losses.modern import modern_loss
 from toolkit.training.origin import Origin
 from toolkit.training.recipe import RECIPES, recipe
 
-FIXED = {"precision": "fp32", "memory_format": "channels_last", "validations": 2}
+FIXED = {"threads": 1, "precision": "fp32", "memory_format": "channels_last", "validations": 2}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,22 @@ def test_resumed_equals_uninterrupted(name, toy, tmp_path):
         assert torch.equal(value, parts["model"][key]), key
 
 
+def test_a_run_that_learns_nothing_says_so(toy, tmp_path, capsys):
+    result = train(settings(levers={"learning_rate": 1e-12}), tmp_path / "still", dataset=toy)
+    assert "map50 was never better than 0" in result.diverged
+    assert result.diverged in capsys.readouterr().err
+    assert json.loads((tmp_path / "still" / "result.json").read_text())["diverged"] == result.diverged
+
+
+def test_a_loss_that_grows_is_told(toy, tmp_path):
+    levers = {"learning_rate": 30.0, "clip": 0.0, "warmup": 0.9}
+    try:
+        diverged = train(settings(levers=levers), tmp_path / "grown", dataset=toy).diverged
+    except InputError as error:
+        diverged = str(error)
+    assert "learning_rate" in diverged
+
+
 def test_accumulating_changes_the_steps_and_ema_the_best(toy, tmp_path):
     train(settings(), tmp_path / "a", dataset=toy)
     train(settings(levers={"ema": 0}), tmp_path / "b", dataset=toy)
@@ -133,7 +149,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(kind, toy, tmp_path):
         time.sleep(0.01)
     time.sleep(random.random())
     run.send_signal(kind)
-    assert run.wait() == (-kind if kind == signal.SIGKILL else 130)
+    assert run.wait() == (-kind if kind == signal.SIGKILL else 128 + kind)
     result = train(config, tmp_path / "killed", resume=True)
     train(config, tmp_path / "whole")
     whole, killed = (load_checkpoint(tmp_path / folder / "last.pt") for folder in ("whole", "killed"))
@@ -150,8 +166,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(toy, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
 
     try:
-        with pytest.raises(InputError, match="cannot write"):
+        with pytest.raises(OSError, match="too large") as caught:
             train(settings(), tmp_path / "run", dataset=toy, show=fill_the_disk)
+        assert caught.value.filename == str(tmp_path / "run" / "last.pt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert load_checkpoint(tmp_path / "run" / "last.pt")["step"] == 4

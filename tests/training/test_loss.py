@@ -18,6 +18,7 @@ from toolkit.training.assign import YoloLayer, darknet_matches, yolo_layers
 from toolkit.training.darknet_norm import (
     DarknetBatchNorm2d,
     cpu_build_forward,
+    statistics,
     use_darknet_norm,
 )
 from toolkit.training.losses.darknet import _iou_delta, darknet_deltas, darknet_loss
@@ -281,6 +282,40 @@ def test_darknets_batch_norm_is_torchs_in_the_limit_and_keeps_the_state():
     assert not torch.allclose(ours(few), plain(few), atol=1e-2)  # 8 values: it is not
     ours.load_state_dict(plain.state_dict())
     torch.testing.assert_close(ours.eval()(x), plain.eval()(x))
+
+
+def plain_norm(x, weight, bias, fork):
+    """darknet's forward_batchnorm_layer and backward_batchnorm_layer, term by term: a gradient, the output
+    and the gradients of x and weight."""
+    axes, count, eps = (0, 2, 3), x.numel() // x.shape[1], 1e-5
+    delta = torch.arange(1.0, x.numel() + 1, dtype=x.dtype).view_as(x) / x.numel()
+    var, mean = torch.var_mean(x, axes, keepdim=True)
+    normal = (x - mean) / torch.sqrt(var + (1e-6 if fork else eps))
+    w = weight[:, None, None]
+    scaled = delta * w
+    mean_delta = scaled.sum(axes, keepdim=True) * -1 / torch.sqrt(var + eps)
+    var_delta = (scaled * (x - mean)).sum(axes, keepdim=True) * -0.5 * (var + eps) ** -1.5
+    d_x = scaled / (torch.sqrt(var) + eps) + var_delta * 2 * (x - mean) / count + mean_delta / count
+    return delta, normal * w + bias[:, None, None], d_x, (delta * normal).sum(axes)
+
+
+@pytest.mark.parametrize("fork", [False, True])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_batch_norm_is_darknets_formula_where_eps_counts(fork, layout):
+    torch.manual_seed(0)
+    norm = use_darknet_norm(torch.nn.BatchNorm2d(5), fork).double().train()
+    torch.nn.init.normal_(norm.weight)
+    spreads = torch.tensor([1e-4, 1e-3, 1e-2, 1.0, 30.0], dtype=torch.float64)[:, None, None]
+    x = (torch.randn(3, 5, 4, 6, dtype=torch.float64) * spreads + 0.5).to(memory_format=layout)
+    delta, output, d_x, d_weight = plain_norm(x, norm.weight.detach(), norm.bias.detach(), fork)
+    ours = norm(x.requires_grad_())
+    ours.backward(delta)
+    torch.testing.assert_close(ours, output)
+    torch.testing.assert_close(x.grad, d_x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(norm.weight.grad, d_weight)
+    norm.float()
+    half = x.detach().bfloat16()
+    torch.testing.assert_close(statistics(half), statistics(half.float()))
 
 
 @pytest.mark.parametrize("module", ["spec", "cfg"])

@@ -189,6 +189,7 @@ class DetectionTask:
     name = "detection"
     metric = "map50"
     sign = 1
+    useless = 0.0
     recipe: type[Recipe] = DetectionRecipe
     default_recipe = DEFAULTS[name]
     best = "best.weights"

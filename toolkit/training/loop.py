@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +24,20 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
-from toolkit.files import whole_file, write_json
+from toolkit.files import locked, whole_file, write_json
 from toolkit.models.network import TorchNetwork
 from toolkit.moved import at_old_place
 from toolkit.pictures import load_image
 from toolkit.runtime import InputError, environment, keep_freed_memory, pick_device, progress, require
+from toolkit.signals import leaving
+from toolkit.text import read_json
 from toolkit.training.autotune import autotuned
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
-from toolkit.training.config import Config, check_resumed, read_config, write_config
+from toolkit.training.config import Config, check_memory, check_resumed, read_config, write_config
 from toolkit.training.loader import TrainingBatch, batches, network_input, steps_per_epoch
 from toolkit.training.show import History
 from toolkit.training.state import RunState
-from toolkit.training.tasks import task_of
+from toolkit.training.tasks import TrainingTask, task_of
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 Show = Callable[[History], None]
 
+GROWN = 3.0  # times the loss of the first validation, from which a training has diverged
 SAVE_EVERY = 300  # seconds between two checkpoints, if no validation comes first
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -56,7 +57,8 @@ class Result:
     `score`: the best validation's `metric`: mAP50 (0..1) of a detector, the mean error of landmarks (nme);
     None where a run was stopped before its first validation. `best_weights` are those of that validation;
     `pictures_per_second` leaves out the validations. `notes` say how the validation pictures and the anchors
-    were chosen where the data left it open.
+    were chosen where the data left it open. `diverged` says why the weights are of no
+    use; "" where they may be.
     """
 
     folder: str
@@ -69,6 +71,7 @@ class Result:
     best_weights: str
     finished: bool
     notes: tuple[str, ...] = ()
+    diverged: str = ""
 
 
 def train(
@@ -126,10 +129,27 @@ def train(
             f"{config.data} has no labels to train on: it is {len(dataset)} pictures without classes"
         )
     keep_freed_memory()
+    with locked(output):
+        return _launch(fabric_module, accelerator, config, output, resume, dataset, show)
+
+
+def _launch(
+    fabric_module: ModuleType,
+    accelerator: str,
+    config: Config,
+    output: Path,
+    resume: bool,
+    dataset: Dataset,
+    show: Show | None,
+) -> Result:
+    """Write the run's settings, or read them, and train in as many processes as they say."""
     if resume:
         config = _resumed(config, output)
     else:
-        config = autotuned(task_of(config).complete(config, dataset))
+        config = task_of(config).complete(config, dataset)
+        if accelerator == "cpu":
+            check_memory(config)
+        config = autotuned(config, _steps(config, len(task_of(config).parts(config, dataset)[0])))
         output.mkdir(parents=True, exist_ok=True)
         write_config(output / "config.yaml", config)
         write_json(output / "environment.json", environment())
@@ -154,8 +174,8 @@ def train(
         if not message.startswith(kind):
             raise
         raise InputError(message.removeprefix(kind)) from None
-    result = json.loads((output / "result.json").read_text())
-    return Result(**{**result, "notes": tuple(config.notes.values())})
+    result = read_json(output / "result.json")
+    return Result(**{**result, "notes": tuple(result["notes"])})
 
 
 def _resumed(config: Config, output: Path) -> Config:
@@ -177,6 +197,13 @@ def _resumed(config: Config, output: Path) -> Config:
     check_resumed(stored, {name: getattr(config, name) for name in names})
     free = ("device", "devices", "workers", "stop_at", "cache_gb")
     return stored.model_copy(update={name: getattr(config, name) for name in free})
+
+
+def _steps(config: Config, pictures: int) -> int:
+    """Steps of the whole run."""
+    levers = config.recipe
+    per_epoch = steps_per_epoch(pictures, levers.batch, config.devices, levers.accumulate)
+    return max(1, round(levers.epochs * per_epoch))
 
 
 def _run(
@@ -218,8 +245,11 @@ def _run(
         pictures_per_second=round(pictures / max(training, 1e-9), 1),
         best_weights=str(output / run.task.best),
         finished=state.step == run.steps,
-        notes=tuple(config.notes.values()),
+        notes=tuple(note for note in (*config.notes.values(), run.maker.cache.note) if note),
+        diverged=_diverged(run.task, state.history) if state.step == run.steps else "",
     )
+    if result.diverged:
+        print(f"warning: {result.diverged}", file=sys.stderr)
     write_json(output / "result.json", asdict(result))
     if state.history:
         run.task.draw(output, state.history, trained(output / "best.pt"), run.val_set)
@@ -240,18 +270,17 @@ class Run:
         self.losses = task.losses(config, model, train_set, fabric.device)
         with fabric.rank_zero_first():  # the other processes then map the pictures that it has decoded
             maker = task.maker(config, model, train_set)
-        self.task, self.model = task, model
+        self.task, self.model, self.maker = task, model, maker
         self.drops = any(isinstance(module, nn.Dropout) for module in model.modules())
         self.state = RunState.fresh(config, model)
         if begun:
-            self.state.load_state_dict(load_checkpoint(output / "last.pt"))
+            self.state.load(output / "last.pt")
         channels_last = config.memory_format == "channels_last"
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         placed = model.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.wrapped, self.state.optimizer = fabric.setup(placed, self.state.optimizer)
         self.forward = torch.compile(self.wrapped) if config.compile else self.wrapped
-        per_epoch = steps_per_epoch(len(maker), levers.batch, fabric.world_size, levers.accumulate)
-        self.steps = max(1, round(levers.epochs * per_epoch))
+        self.steps = _steps(config, len(maker))
         self.stream = batches(
             maker,
             levers.batch,
@@ -347,6 +376,22 @@ class Run:
         self.model.train()
 
 
+def _diverged(task: TrainingTask[Any, Any], history: History) -> str:
+    """Why the weights of a run are of no use: no validation was better than nothing, or the loss grew."""
+    if not history:
+        return ""
+    first, last = history[0], history[-1]
+    remedy = "lower learning_rate or set clip, both levers of the recipe"
+    if last["loss"] > GROWN * first["loss"]:
+        return f"the loss grew from {first['loss']:.3g} to {last['loss']:.3g}: {remedy}"
+    if all(task.sign * entry[task.metric] <= task.sign * task.useless for entry in history):
+        return (
+            f"{task.metric} was never better than {task.useless:.3g}: train longer, look at the labels "
+            f"(toolkit data doctor), or {remedy}"
+        )
+    return ""
+
+
 def _board(output: Path, state: RunState) -> SummaryWriter:
     """TensorBoard's writer; what a killed run wrote after its last checkpoint is dropped."""
     from torch.utils.tensorboard import SummaryWriter
@@ -373,22 +418,6 @@ def _show(run: Run, board: SummaryWriter, show: Show | None) -> None:
 def _record(output: Path, history: History) -> None:
     with whole_file(output / "metrics.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
-
-
-@contextmanager
-def leaving() -> Iterator[list[int]]:
-    """Collects SIGTERM and Ctrl-C inside the block, so that they do not end the process in mid-step."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, lambda number, _: received.append(number)) for kind in kinds]
-    try:
-        yield received
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
 
 
 if not TYPE_CHECKING:

@@ -27,13 +27,14 @@ class TrainingTask(Protocol[N, B]):
     """A kind of training, for networks N that learn from batches B.
 
     `name`: the task in a network's io. `metric`: the figure by which weights are chosen; `sign` is -1 where
-    less is better. `recipe`: the kind that fits, with the names of its `losses`. `best`: the file of the best
-    weights that other commands take.
+    less is better; `useless` is a score that helps nobody. `recipe`: the kind that fits, with the names of
+    its `losses`. `best`: the file of the best weights that other commands take.
     """
 
     name: str
     metric: str
     sign: int
+    useless: float
     default_recipe: Recipe
     recipe: type[Recipe]
     best: str
