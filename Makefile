@@ -9,6 +9,7 @@
 # make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
 # make bench-peers  the same of other trainers, in an environment of their own
 # make strangers CFGS="FOLDER=NAME@COMMIT ..." NETWORKS=FOLDER PICTURES=FOLDER  the tables of foreign darknet networks
+# make fuzz    damaged files through every reader, hostile inputs through every command; every night
 # make takers  programs that read ONNX files, tried on ours, each in an environment of its own
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
 
-.PHONY: setup debian demo test coverage lab check docs format figures bench bench-peers takers strangers
+.PHONY: setup debian demo test fuzz coverage lab check docs format figures bench bench-peers takers strangers
 
 setup: $(VENV)/ready
 
@@ -37,6 +38,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fuzz: setup
+	TOOLKIT_FUZZ=10000 $(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python -m tests.fuzz.hostile
 
 coverage: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
@@ -78,6 +83,7 @@ figures: setup bench
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.import_time
+	$(BIN)/python -m tests.benchmarks.commands
 	$(BIN)/python -m tests.benchmarks.ncnn_seed
 	$(BIN)/python -m tests.benchmarks.pipeline
 	$(BIN)/python -m tests.benchmarks.training_step

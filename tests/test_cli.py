@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tests.streams import served, wait_for, write_film
 from toolkit.cli import COMMANDS, app, load_command
+from toolkit.cli.answer import print_answer, print_message, table
 from toolkit.export.registry import written_formats
 from toolkit.pictures import save_image
 from toolkit.videos import Video
@@ -74,20 +75,33 @@ HOMONYMS = {
 SHARED = "--model --data --output --json --split --size --weights --names --strict --conf --iou".split()
 
 
-def every_option():
-    """(option, command, type, help) of every command."""
+def every_parameter():
+    """(command, parameter) of every command."""
 
     def walk(name, command):
         for child, inner in getattr(command, "commands", {}).items():
             yield from walk(f"{name} {child}", inner)
         if not hasattr(command, "commands"):
-            for parameter in command.params:
-                for option in parameter.opts:
-                    if option.startswith("--"):
-                        yield option, name, parameter.type_descriptor.annotation, parameter.help
+            yield from ((name, parameter) for parameter in command.params)
 
     for name in COMMANDS:
         yield from walk(name, load_command(name))
+
+
+def every_option():
+    """(option, command, type, help) of every command."""
+    for name, parameter in every_parameter():
+        for option in parameter.opts:
+            if option.startswith("--"):
+                yield option, name, parameter.type_descriptor.annotation, parameter.help
+
+
+def test_every_number_has_bounds():
+    descriptors = [(name, each, each.type_descriptor.annotation) for name, each in every_parameter()]
+    numbers = [(name, each) for name, each, kind in descriptors if kind in (int, float)]
+    assert len(numbers) > 30
+    for name, parameter in numbers:
+        assert None not in (parameter.min, parameter.max), (name, parameter.name)
 
 
 def test_an_option_has_one_meaning():
@@ -279,6 +293,13 @@ BAD = {
         "to go on from a run: --model NETWORK --weights run/best.pt",
     ),
     "two references": (("parity", "compare", "a.npz", "b.npz"), "cannot read the darknet reference"),
+    "threads": (("time", "empty", "--device", "local", "--threads", "²"), "whole numbers from 1 to 64"),
+    "large size": (("export", "--model", "yoloface-50k", "--size", "99992", "--output", "o"), "16,?384"),
+    "large batch": (("train", "--lever", "batch=99999999", "--output", "o"), "batch = 99999999"),
+    "many epochs": (("train", "--lever", "epochs=1e99", "--output", "o"), "epochs"),
+    "endless epochs": (("train", "--lever", "epochs=.inf", "--output", "o"), "NAME=VALUE"),
+    "deep lever": (("train", "--lever", "scale=" + "[" * 9999, "--output", "o"), "NAME=VALUE"),
+    "score": (("time", "table", "empty", "--score", "a=nan"), "has no spec.json|NETWORK=SCORE"),
     "option": (("detect", "a.png", "--speed", "9"), "No such option"),
 }
 
@@ -774,3 +795,13 @@ def test_a_warning_is_a_sentence_on_stderr(tmp_path):
     result = toolkit("data", "anchors", "toy", "--model", "tiny.cfg", cwd=tmp_path)
     assert re.search(r"^warning: tiny.cfg: unused field colour= .*line 4", result.stderr, re.M), result.stderr
     assert "network.py" not in result.stderr
+
+
+def test_names_do_not_command_the_terminal(capsys):
+    print_message("skipped: \x1b[2Ja.jpg")
+    print_answer({}, False, table("\x1b]0;t\x07", ["a\x1b[1m"], [["\x1b[31mcat", "\udc80"]]))
+    print_answer({}, False, "\x1b[31mdog\n\tb")
+    written = capsys.readouterr()
+    text = written.out + written.err
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert all(name in text for name in ("a.jpg", "cat", "dog"))

@@ -17,6 +17,7 @@ from tests.test_cli import toolkit
 from tests.test_page import Page
 
 COMMAND = [sys.executable, "-m", "toolkit.cli", "demo", "--output", "out"]
+ROOT = Path(__file__).parents[1]
 STAGES = "toy doctor curate anchors ablate train evaluate export ladder app runner published costs".split()
 
 
@@ -43,16 +44,30 @@ def interrupted(out: Path, environment: dict, until: Callable[[], bool], number:
     return run.wait(), file.read_text()
 
 
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
+def clone(tmp_path_factory):
+    """A copy of the project as a clone has it, and its files: nothing is to be written there."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "toolkit", folder / "toolkit", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder, files_below(folder)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory, clone):
     """Fast, and no published weights to be had; runners that were compiled before are used."""
     cache = tmp_path_factory.mktemp("cache")
     runners = Path(pooch.os_cache("toolkit")) / "device"
     runners.mkdir(parents=True, exist_ok=True)
     (cache / "toolkit").mkdir()
     (cache / "toolkit" / "device").symlink_to(runners)
+    home = tmp_path_factory.mktemp("home")
     variables = {"TOOLKIT_ZOO": "", "TOOLKIT_ZOO_HOST": "http://127.0.0.1:1", "TOOLKIT_FAST": "1"}
-    return {**os.environ, **variables, "XDG_CACHE_HOME": str(cache)}
+    places = {"XDG_CACHE_HOME": str(cache), "HOME": str(home), "PYTHONPATH": str(clone[0])}
+    return {**os.environ, **variables, **places, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +99,34 @@ def test_killed_it_goes_on_where_it_was(demo):
     assert steps == sorted(set(steps))
     result = json.loads((out / "train/result.json").read_text())
     assert (steps[-1], result["finished"]) == (result["steps"], True)
+
+
+def test_nothing_is_written_but_the_output_and_the_cache(demo, clone, environment):
+    out = demo[0]
+    assert [path.name for path in out.parent.iterdir() if path.name != "messages.txt"] == ["out"]
+    assert files_below(Path(environment["HOME"])) == {}
+    folder, before = clone
+    assert files_below(folder) == before
+
+
+def test_a_second_process_is_refused(copy, environment):
+    forget(copy, "train")
+    shutil.rmtree(copy / "train")
+    run = subprocess.Popen(COMMAND, cwd=copy.parent, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        while not (copy / "train").exists():
+            assert run.poll() is None
+            time.sleep(0.1)
+        second = toolkit("demo", "--output", "out", cwd=copy.parent, **environment)
+    finally:
+        run.terminate()
+        code = run.wait()
+    assert (second.returncode, code) == (2, 143)
+    assert (
+        second.stderr
+        == f"error: another process works in {copy}: wait until it ends, or name another folder\n"
+    )
+    assert not (copy.parent / ".out.lock").exists()
 
 
 def test_only_the_published_networks_are_skipped(demo):

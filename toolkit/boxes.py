@@ -143,8 +143,8 @@ def nms(
 
 def _greedy_plain(boxes: Floats, threshold: float) -> NDArray[np.intp]:
     """Indices of the survivors among `boxes` (N, 4) by falling score."""
-    falling = [float(i) for i in range(len(boxes), 0, -1)]
-    kept = cv2.dnn.NMSBoxes(xyxy_to_xywh(boxes.astype(np.float64)).tolist(), falling, 0.0, threshold)
+    falling = np.arange(len(boxes), 0, -1, dtype=np.float32)
+    kept = cv2.dnn.NMSBoxes(xyxy_to_xywh(boxes.astype(np.float64)), falling, 0.0, threshold)  # type: ignore[arg-type]
     return np.asarray(kept, np.intp)
 
 

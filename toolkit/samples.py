@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,10 +23,13 @@ def photographs() -> dict[str, Image]:
     Returns:
         Name -> RGB uint8 (H, W, 3).
     """
+    from PIL import Image as pillow
     from skimage.data import astronaut, chelsea, coffee, rocket, stereo_motorcycle
-    from sklearn.datasets import load_sample_images
 
-    china, flower = load_sample_images().images
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    pictures = Path(package.origin).parent / "datasets" / "images"  # importing it takes longer than a network
     read_motorcycle: Callable[[], tuple[Image, Image, Image]] = stereo_motorcycle
     readers: dict[str, Callable[[], Image]] = {
         "astronaut": astronaut,
@@ -35,8 +40,7 @@ def photographs() -> dict[str, Image]:
     }
     return {
         **{name: read() for name, read in readers.items()},
-        "china": china,
-        "flower": flower,
+        **{name: np.array(pillow.open(pictures / f"{name}.jpg")) for name in ("china", "flower")},
     }
 
 

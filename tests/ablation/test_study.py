@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 import sqlalchemy
 import yaml
 
+from tests.network import listening
 from toolkit import create_model
 from toolkit.ablation import run_cell, study
 from toolkit.ablation.cells import cell_config, cells, matched_width
@@ -169,14 +171,37 @@ def _history(cell):
     return [json.loads(line) for line in (cell / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_ray_workers_share_the_cells(toy, tmp_path):
+def test_ray_workers_share_the_cells_and_listen_to_this_machine_alone(toy, tmp_path):
     plan = read_plan(stated(toy))
-    rows = runs(run_study(plan, tmp_path / "study", workers=2, use_ray=True))
+    before, during, over = listening(), set(), threading.Event()
+
+    def watch():
+        while not over.wait(1):
+            during.update(listening())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        rows = runs(run_study(plan, tmp_path / "study", workers=2, use_ray=True))
+    finally:
+        over.set()
+        watcher.join()
+    assert len(during) > 4  # its store, its scheduler, a server for each worker
+    assert [server for server in during if not server[0].is_loopback] == []
+    assert listening() == before
     assert sorted(row["key"] for row in rows) == sorted(cell.key for cell in cells(plan))
     folders = list((tmp_path / "study" / "cells").iterdir())
     assert len(folders) == 4
     for folder in folders:  # one training each: every one opens a file of events
         assert len(list((folder / "tensorboard").iterdir())) == 1
+
+
+def test_a_named_ray_cluster_that_is_not_there_is_refused(toy, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=f"{address}.*RAY_ADDRESS"):
+        run_study(read_plan(stated(toy)), tmp_path / "study", use_ray=True)
 
 
 def test_a_cell_is_one_workers(toy, tmp_path):

@@ -188,7 +188,7 @@ def pictures() -> Iterator[np.ndarray]:
 
 
 def main() -> None:
-    given = options("ncnn_seed", __doc__.splitlines()[0], "seconds", 40)
+    given = options("ncnn_seed", __doc__.splitlines()[0], "seconds", 15)
     speed: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as work:
         for name in SEED_FILES:

@@ -1,15 +1,17 @@
 """The timing runner. On this machine beside the same runner and ncnn built by GCC with its libgomp, and
 beside the ncnn wheel in Python: what zig and the own thread pool cost. On ARM, under qemu: how far int8
-detections lie from the wheel's.
+detections lie from the wheel's, and how many instructions each format executes, by layer.
 
-python -m tests.benchmarks.runner speed|int8      (5 minutes, with compiling 10; 5)
+python -m tests.benchmarks.runner speed|int8|instructions      (5 minutes, with compiling 10; 5; 10)
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,18 +19,24 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.exports import exported, network, serve
+from tests.benchmarks.exports import exported, network, parity_of, serve, split
 from tests.benchmarks.record import ratio, run_part, spread
 from tests.device.conftest import QEMU
 from tests.device.wheel import Wheel, found_by
 from toolkit.device.build import LAYERS, Compiler, build_runner, compiled
+from toolkit.device.instructions import EMULATORS, Instructions, count_instructions
+from toolkit.device.settings import TOLERANCES
 from toolkit.export.folder import Exported
+from toolkit.export.int8.pictures import MINIMUM, calibration_inputs
+from toolkit.export.int8.quantize import quantize
+from toolkit.export.registry import FORMATS
 from toolkit.export.write import export_model
 from toolkit.models.published import can_fetch, fetch
 from toolkit.models.zoo import SPECS
 from toolkit.pictures import load_image
 
 NETWORKS = ("yoloface-500k-v2", "fastest-v2", "nano-coco")
+COUNTED = ("yoloface-100k", "yoloface-500k-v2", "fastest-v2", "nano-voc")
 TURNS, LOOPS = 16, 25
 
 
@@ -109,5 +117,66 @@ def int8(work: Path) -> dict[str, Any]:
     return figures
 
 
+def kinds(folder: Path, fmt: str) -> dict[str, str]:
+    """Name of each layer -> "depthwise", "1x1", "3x3", "rounding" (of what a float layer in int8 files reads)
+    or "other"."""
+    own = Path(folder, "model-fp32.param").read_text()
+    found = {}
+    for line in (folder / FORMATS[fmt].file).read_text().splitlines()[2:]:
+        kind, name, inputs, outputs, *rest = line.split()
+        options = dict(word.split("=", 1) for word in rest[int(inputs) + int(outputs) :])
+        if kind == "ConvolutionDepthWise":
+            found[name] = "depthwise"
+        elif kind == "Convolution":
+            found[name] = f"{options['1']}x{options['1']}"
+        else:
+            found[name] = "other" if f" {name} " in own else "rounding"
+    return found
+
+
+def by_kind(count: Instructions, kind_of: dict[str, str]) -> dict[str, int]:
+    sums: dict[str, int] = defaultdict(int)
+    for name, instructions in count.layers.items():
+        sums[kind_of[name]] += instructions
+    return {"total": count.total, **sums}
+
+
+def instructions(work: Path) -> dict[str, Any]:
+    """Of every format by kind of layer; on arm64 also by layer, and with all layers int8, which shows where
+    int8 takes more than float32."""
+    figures: dict[str, Any] = {}
+    for name in COUNTED:
+        model, folder, _ = exported(name, work)
+        facts = parity_of(folder)["ncnn-int8"]
+        figures[name] = {key: facts[key] for key in ("error", "bytes", "float_bytes", "fidelity")}
+        for abi in EMULATORS:
+            counts = {fmt: count_instructions(folder, fmt, abi) for fmt in TOLERANCES}
+            rows = {fmt: by_kind(count, kinds(folder, fmt)) for fmt, count in counts.items()}
+            figures[name][abi] = rows
+            print(name, abi, rows, file=sys.stderr)
+            if abi != "arm64-v8a":
+                continue
+            everything = work / f"all-int8-{name}"
+            shutil.copytree(folder, everything, dirs_exist_ok=True)
+            training, _ = split(name)
+            samples = calibration_inputs([training.path(i) for i in range(MINIMUM)], model.io)
+            files = (folder / "model-fp32.param", folder / "model-fp32.bin")
+            quantize(*files, model.io, samples, everything, "minmax", ())
+            counts["all int8"] = count_instructions(everything, "ncnn-int8", abi)
+            rows["all int8"] = by_kind(counts["all int8"], kinds(everything, "ncnn-int8"))
+            float_layers = set(facts["float_layers"])
+            figures[name]["layers"] = {
+                layer: {
+                    "kind": kind,
+                    "float in int8": layer in float_layers,
+                    **{key: count.layers.get(layer) for key, count in counts.items()},
+                }
+                for layer, kind in kinds(folder, "ncnn-int8").items()
+                if kind in ("depthwise", "1x1", "3x3", "rounding")
+            }
+    return figures
+
+
 if __name__ == "__main__":
-    run_part("runner", __doc__ or "", {"speed": speed, "int8": int8}, ["ncnn", "ziglang"])
+    parts = {"speed": speed, "int8": int8, "instructions": instructions}
+    run_part("runner", __doc__ or "", parts, ["ncnn", "ziglang"])

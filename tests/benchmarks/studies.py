@@ -20,7 +20,7 @@ from toolkit.ablation.effects import contrasts, fit, judged
 from toolkit.ablation.plan import read_plan
 from toolkit.ablation.report import runs, write_report
 from toolkit.ablation.study import run_study
-from toolkit.training.recipe import read_yaml
+from toolkit.text import read_yaml
 
 ROOT = Path(__file__).parents[2]
 REPEATS, TRIALS = 5, 16

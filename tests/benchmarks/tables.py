@@ -286,6 +286,17 @@ def int8() -> str:
     return table(("int8, largest difference of scores and edges", *kept), rows)
 
 
+def instructions() -> str:
+    kept = {name: row["arm64-v8a"] for name, row in result("runner-instructions").items() if name in SPECS}
+    if not kept:
+        return ""
+    rows = (
+        (fmt, *(f"{counts[fmt]['total'] / 1e6:.1f}" for counts in kept.values()))
+        for fmt in ("ncnn", "ncnn-fp16", "ncnn-int8")
+    )
+    return table(("million instructions on arm64 (not a measure of time)", *kept), rows)
+
+
 def landmarks() -> str:
     kept = result("landmarks-accuracy")
     if not kept:
@@ -382,7 +393,7 @@ def measured() -> str:
     """The text between the README's marks."""
     scored = (faces, objects, training, face_training, studies, face_study)
     foreign = (cfgs, strangers, strangers_training)
-    exported = (sizes, rungs, engines, stages, landmarks, cascade, runner, int8)
+    exported = (sizes, rungs, engines, stages, landmarks, cascade, runner, int8, instructions)
     tables = "\n\n".join(filter(None, (make() for make in (*scored, *exported, *foreign))))
     return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
 

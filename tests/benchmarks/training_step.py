@@ -15,6 +15,7 @@ import torch
 from tests.benchmarks.record import options, write
 from toolkit.data.toy import make_toy
 from toolkit.models import create_model
+from toolkit.runtime import keep_freed_memory
 from toolkit.training.autotune import bare_step
 from toolkit.training.config import read_config
 from toolkit.training.loop import train
@@ -27,7 +28,9 @@ def overhead(rounds: int, folder: Path) -> dict[str, Any]:
     """Seconds of a step of fastest-v2, in turn: forward, backward and optimiser on tensors in memory in the
     four configurations, and the loop under both recipes in the fastest of them."""
     os.environ["TOOLKIT_CACHE"] = str(folder / "cache")
+    keep_freed_memory()  # as `train` does: the bare steps have it too
     toy = make_toy(folder / "toy", count=BATCH * STEPS * 5 // 4, size=SIDE)
+    threads = torch.get_num_threads()  # of both sides, whatever else the machine does
     configurations = [(a, b) for a in ("channels_last", "contiguous") for b in ("fp32", "bf16")]
     seconds: dict[str, list[float]] = {}
     for round_ in range(rounds):
@@ -44,8 +47,8 @@ def overhead(rounds: int, folder: Path) -> dict[str, Any]:
         for name in ("seed", "modern"):
             config = read_config(
                 {"data": "made", "model": "fastest-v2", "recipe": recipe(name, batch=BATCH, epochs=1),
-                 "memory_format": fastest[0], "precision": fastest[1], "device": "cpu", "validations": 1,
-                 "size": (SIDE, SIDE)}
+                 "memory_format": fastest[0], "precision": fastest[1], "threads": threads, "device": "cpu",
+                 "validations": 1, "size": (SIDE, SIDE)}
             )  # fmt: skip
             result = train(config, folder / f"{name}{round_}", dataset=toy)
             seconds.setdefault(f"loop {name}", []).append(BATCH / result.pictures_per_second)

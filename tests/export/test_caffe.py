@@ -15,7 +15,7 @@ from toolkit.export.parity import output_difference, probe_input
 from toolkit.models.blocks import ConvBNAct, MaxPool, Shortcut
 from toolkit.models.darknet.layers import Concat, ScaleChannels
 from toolkit.models.darknet.network import load_darknet
-from toolkit.models.io import HeadIO, ModelIO
+from toolkit.models.io import HeadIO, ModelIO, read_io
 from toolkit.models.network import fold
 from toolkit.runtime import InputError
 
@@ -51,7 +51,7 @@ def test_networks_made_from_a_cfg(name, zoo, tmp_path):
 
 def test_another_size_than_the_networks_own(tmp_path):
     model = create_model("yoloface-500k-se", "published")
-    io = ModelIO.from_dict({**model.io.as_dict(), "input_size": (192, 320)})
+    io = read_io({**model.io.as_dict(), "input_size": (192, 320)})
     files = caffe.export(fold(model), tmp_path, io.input_size)
     assert [file.name for file in files] == ["model.prototxt", "model.caffemodel"]
     x = np.concatenate([probe_input(io), probe_input(io)[:, :, ::-1]])

@@ -216,11 +216,9 @@ def test_what_stays_float_is_rounded_before(activation, whole_numbers, tmp_path)
     param, binary = encode([source, a, b, c], peaks, ["c"])
     found = run_ncnn(tmp_path, param, binary, x, "out0")
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
-    scaled = [
-        line.split()[4] for line in param.splitlines() if line.startswith("BinaryOp") and " 0=0 1=1" in line
-    ]
+    scaled = sum(line.startswith("Scale ") for line in param.splitlines())
     centred_before = whole_numbers and activation in ("", "1")
-    assert len(scaled) == (1 if centred_before else 2) + (activation == "4")
+    assert scaled == (1 if centred_before else 2) + (activation == "4")
 
 
 def test_an_input_with_two_readers(tmp_path):
@@ -289,15 +287,23 @@ def test_defaults(quantized, given, pictures):
     assert quantized.float_bytes == param.stat().st_size + binary.stat().st_size
     assert set(quantized.errors) == set(METHODS)
     assert quantized.method == min(quantized.errors, key=quantized.errors.get)
-    names = [layer.name for layer in read_model(param, binary) if layer.weight is not None]
+    weighted = [layer for layer in read_model(param, binary) if layer.weight is not None]
+    names = [layer.name for layer in weighted]
     assert [row.name for row in quantized.sensitivity] == names
     depthwise = {row.name for row in quantized.sensitivity if row.kind == "ConvolutionDepthWise"}
     assert len(depthwise) == 16
-    chosen = {*quantized.float_layers} - depthwise
-    assert len(quantized.float_layers) == len(depthwise) + len(chosen)
-    # other float layers were worth it, and they are among the most sensitive
-    assert 0 < len(chosen) <= len(names) / 6
-    assert quantized.error < 0.75 * quantized.errors[quantized.method]
+    window = {layer.name: int(layer.options.get("1", "1")) ** 2 for layer in weighted}
+    few = {
+        layer.name
+        for layer in weighted
+        if layer.kind == "Convolution" and layer.weight.shape[1] < 8 * window[layer.name]
+    }
+    assert few == {"convrelu_0", "convrelu_1", "convrelu_2", "convrelu_3"}  # of 3, 4, 6 and 6 channels
+    assert few < {*quantized.float_layers}
+    chosen = {*quantized.float_layers} - depthwise - few
+    # other float layers were worth it, and they are among the more sensitive
+    assert 0 < len(chosen) <= len(names) / 5
+    assert quantized.error < 0.9 * quantized.errors[quantized.method]
     errors = {row.name: row.error for row in quantized.sensitivity}
     assert min(errors[name] for name in chosen) > np.median(list(errors.values()))
     assert all(0 < error < quantized.errors[quantized.method] for error in errors.values())
@@ -411,7 +417,7 @@ def test_bad_input(given, tmp_path):
         ({"samples": samples * 255}, "takes values in 0..1, the calibration pictures are in"),
         ({"samples": samples.astype(np.float64)}, "takes float32"),
         ({"samples": samples[..., :50]}, "not a multiple of this network's stride"),
-        ({"binary": tmp_path / "none.bin"}, "cannot read the ncnn model"),
+        ({"binary": tmp_path / "none.bin"}, "none.bin is missing"),
     ):
         given = {"param": param, "binary": binary, "io": io, "samples": samples, **change}
         with pytest.raises(InputError, match=message):

@@ -90,7 +90,7 @@ def test_bad_input(made, tmp_path):
     with pytest.raises(InputError, match="is not a darknet reference"):
         DarknetReference(tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes(b"no")
-    with pytest.raises(InputError, match="cannot read the darknet reference"):
+    with pytest.raises(InputError, match=r"cannot read .*b\.npz"):
         DarknetReference(tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", input=x, logits_3=x[0])
     with pytest.raises(InputError, match="its own input alone"):

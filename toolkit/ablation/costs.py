@@ -10,18 +10,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from toolkit.ablation.cells import cell_config, cells, network_cost
 from toolkit.ablation.plan import Plan
 from toolkit.data.dataset import Dataset
 from toolkit.device import report, timing
-from toolkit.export.folder import open_export
+from toolkit.export.folder import FileName, open_export
 from toolkit.export.write import export_model
 from toolkit.files import write_json
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError, progress
 from toolkit.stopwatch import interleave
+from toolkit.text import read_record
 from toolkit.training.config import Config
+
+REMEDY = "remove it, and it is measured again"
+
+
+class _Latency(BaseModel):
+    latency_ms: float = Field(ge=0, allow_inf_nan=False)
+
+
+class NetworkCosts(BaseModel):
+    """What costs.json has of a network; `latency_ms` is of this machine."""
+
+    params: int = Field(ge=0)
+    macs: int = Field(ge=0, allow_inf_nan=False)
+    bflops: float = Field(ge=0, allow_inf_nan=False)
+    kilobytes: float = Field(ge=0, allow_inf_nan=False)
+    network: FileName
+    latency_ms: float = Field(ge=0, allow_inf_nan=False)
 
 
 def network_key(config: Config) -> str:
@@ -72,7 +91,16 @@ def measure_latency(network: Path, device: str) -> float:
         else:
             (latency,) = latencies([network])
         write_json(file, {"latency_ms": latency})
-    return float(json.loads(file.read_text())["latency_ms"])
+    return read_record(file, _Latency, REMEDY).latency_ms
+
+
+def read_costs(folder: Path) -> dict[str, dict[str, Any]]:
+    """costs.json of a study by `network_key`; nothing where there is none. InputError where it is damaged."""
+    file = folder / "costs.json"
+    if not file.exists():
+        return {}
+    rows = read_record(file, dict[str, NetworkCosts], REMEDY)
+    return {key: row.model_dump() for key, row in rows.items()}
 
 
 def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:

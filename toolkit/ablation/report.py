@@ -19,9 +19,10 @@ from toolkit.device.report import NCNN_COLUMN, summary
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
 from toolkit.evaluation import widerface
-from toolkit.files import whole_file
+from toolkit.files import whole_file, write_json
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError, environment
+from toolkit.text import in_markdown
 
 TOLERATED = 0.1  # relative deviation from a budget in seconds
 SCORES = ("score", "map50", *widerface.SETTINGS)
@@ -44,7 +45,7 @@ def runs(store: Store) -> list[dict[str, Any]]:
     for trial in store.study.get_trials(deepcopy=False):
         failed = trial.state in (states.FAIL, states.PRUNED) and "fault" in trial.user_attrs
         if trial.state == states.COMPLETE or failed:
-            rows.append(dict(trial.user_attrs))
+            rows.append({name: value for name, value in trial.user_attrs.items() if name != "worker"})
     return sorted(rows, key=lambda row: row["key"])
 
 
@@ -65,7 +66,7 @@ def time_study(
     Raises:
         InputError: the folder has no networks of a study, or a device fails.
     """
-    networks = sorted(path.parent for path in (Path(folder) / "networks").glob("*/spec.json"))
+    networks = sorted(path.parent for path in (Path(folder) / "networks").glob("[!.]*/spec.json"))
     if not networks:
         raise InputError(f"{folder} has no networks of a study: expected a folder of `toolkit ablate run`")
     measure(networks, devices, load=Load(loops=loops), ssh_config=ssh_config)
@@ -140,7 +141,7 @@ def markdown(
     levels = [name for name in lines[0] if name not in ("mean", "sd", "fault", *costs)]
     measured = [name for name in costs if any(name in line for line in lines)]
     titles = [*levels, score, *(costs[name] for name in measured)]
-    text = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    text = ["| " + " | ".join(map(in_markdown, titles)) + " |", "|" + "---|" * len(titles)]
     for line in lines:
         mean, sd = line["mean"], line["sd"]
         value = "" if mean is None else f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}")
@@ -148,7 +149,7 @@ def markdown(
         cells.append(f"{value} failed: {line['fault']}".strip() if line["fault"] else value)
         numbers = [line.get(name) for name in measured]
         cells += ["not measured" if n is None else f"{n:,.0f}" if n >= 1000 else f"{n:.4g}" for n in numbers]
-        text.append("| " + " | ".join(cells) + " |")
+        text.append("| " + " | ".join(map(in_markdown, cells)) + " |")
     return "\n".join(text) + "\n"
 
 
@@ -192,7 +193,7 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
         "effects": {},
         "environment": environment(),
     }
-    text = [f"# {plan.name}\n", markdown(lines, score, costs)]
+    text = [f"# {in_markdown(plan.name)}\n", markdown(lines, score, costs)]
     if plan.budget.seconds is not None:
         answer["seconds"] = {row["key"]: row.get("training_seconds", row["seconds"]) for row in finished}
         text += ["## Budget\n", _budget(plan.budget.seconds, answer["seconds"])]
@@ -211,12 +212,9 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
     text += ["\n## Importance of the factors (fANOVA, by Optuna)\n"]
     text += [f"- {name}: {value:.3f}" for name, value in answer["importances"].items()] or ["- not measured"]
     draw(folder, lines, answer, score, costs)
-    for name, content in (
-        ("report.md", "\n".join(text) + "\n"),
-        ("report.json", json.dumps(answer, indent=1, allow_nan=False)),
-    ):
-        with whole_file(folder / name) as temporary:
-            temporary.write_text(content)
+    with whole_file(folder / "report.md") as temporary:
+        temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_json(folder / "report.json", answer)
     return answer
 
 

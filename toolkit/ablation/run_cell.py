@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from toolkit.ablation.plan import Plan
 from toolkit.data.dataset import Dataset
 from toolkit.evaluation.coco import coco
 from toolkit.evaluation.score import evaluate, evaluate_by
+from toolkit.files import temporary_folder
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import trained
@@ -74,7 +74,7 @@ def _for_seconds(config: Config, dataset: Dataset, folder: Path, seconds: float)
     train_set, _ = splits(config, dataset)
     per_step = config.recipe.batch * config.recipe.accumulate
     short = config.model_copy(update={"stop_at": 12})
-    with tempfile.TemporaryDirectory() as trial:
+    with temporary_folder() as trial:
         result = train(short, trial, False, dataset)
     epochs = max(1, int(seconds * result.pictures_per_second / per_step)) / max(1, len(train_set) // per_step)
     return config.model_copy(update={"recipe": recipe(config.recipe, epochs=epochs)})

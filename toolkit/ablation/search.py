@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from toolkit.ablation.cells import Cell, cell_config
 from toolkit.ablation.costs import costs, measure_latency, network_key
 from toolkit.ablation.run_cell import run_cell
-from toolkit.ablation.store import HEARTBEAT, Store, over_budget, quiet_optuna
+from toolkit.ablation.store import HEARTBEAT, Store, over_budget, quiet_optuna, worker_of
 from toolkit.data.dataset import Dataset
+from toolkit.files import Occupied, locked, no_place
 from toolkit.runtime import InputError
 
 if TYPE_CHECKING:
@@ -88,13 +87,13 @@ def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
         cell = Cell(levels, "as-is", plan.seeds[0])
         tried: set[str] = set()  # keys of cells
         try:
-            with FileLock(folder / "cells" / f".{cell.key}.lock", timeout=0), store.heartbeat(trial):
+            with locked(folder / "cells" / cell.key), store.heartbeat(trial):
                 others = trials_in(*ended, states.RUNNING)
                 # without its own number: a trial that a killed worker left comes back with its key
                 tried |= {t.user_attrs.get("key", "") for t in others if t.number != trial.number}
                 if cell.key not in tried:
                     return _trial(store, trial, cell, dataset, folder)
-        except Timeout:  # another worker was faster
+        except Occupied:  # another worker was faster
             raise _NoTrial from None
         # the result would be the same: try the nearest cell that is left instead
         left = [other for other in factorial if other.key not in tried]
@@ -109,12 +108,12 @@ def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
         raise _NoTrial
 
     while len(trials_in(*ended)) < min(len(factorial), TRIES * search.trials) and trained() < search.trials:
+        store.free_dead()
+        if full(math.inf):
+            time.sleep(HEARTBEAT / 10)
+            continue
         with quiet_optuna():
-            if full(math.inf):
-                time.sleep(HEARTBEAT / 10)
-                store.optuna.storages.fail_stale_trials(store.study)
-            else:
-                store.study.optimize(objective, n_trials=1, catch=_NoTrial)
+            store.study.optimize(objective, n_trials=1, catch=_NoTrial)
 
 
 def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, folder: Path) -> float:
@@ -126,18 +125,17 @@ def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, fold
         for name, value in facts.items():
             trial.set_user_attr(name, value)
 
-    note({"key": cell.key, "levels": cell.levels, "seed": cell.seed})
+    note({"key": cell.key, "levels": cell.levels, "seed": cell.seed, "worker": worker_of(trial)})
     try:
         config = cell_config(plan, cell, dataset)
         network = folder / "networks" / hashlib.sha256(network_key(config).encode()).hexdigest()[:12]
-        lock = FileLock(network.with_name(f".{network.name}.lock"))  # cells share networks
-        with lock:
+        with locked(network, wait=True):  # cells share networks
             cost = costs(config, network)
     except InputError as error:
         note({"fault": str(error), "over": [1.0]})
         raise store.optuna.TrialPruned from None
     if search.latency_ms is not None:
-        with lock:  # a device that fails ends the search: it is not a fault of the cell
+        with locked(network, wait=True):  # a device that fails ends the search: it is not a fault of the cell
             cost["latency_ms"] = measure_latency(network, search.device)
     over = [
         cost[name] / limit - 1
@@ -164,6 +162,8 @@ def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, fold
         note({"fault": str(error)})
         raise store.optuna.TrialPruned from None
     except Exception as error:
+        if no_place(error):
+            raise
         crash = store.crash(cell.key, error)
         note(crash)
         if "crash" in crash:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +16,7 @@ import numpy as np
 from toolkit.ablation.cells import Cell, first_line
 from toolkit.ablation.plan import Plan, Search, plan_record
 from toolkit.runtime import InputError, require
+from toolkit.text import check_record, parse_json
 
 if TYPE_CHECKING:
     import optuna
@@ -38,7 +42,7 @@ class Store:
         self.optuna = require("optuna", "search")
         self.optuna.logging.set_verbosity(self.optuna.logging.ERROR)
         self.plan, self.url = plan, url
-        with quiet_optuna(), self._reachable():
+        with quiet_optuna(), self.reachable(RuntimeError):
             callback = self.optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
             self.storage = self.optuna.storages.RDBStorage(
                 url,
@@ -62,11 +66,12 @@ class Store:
         self._same_plan()
 
     @contextmanager
-    def _reachable(self) -> Iterator[None]:
-        """Errors of the database or its driver as InputError."""
+    def reachable(self, *others: type[Exception]) -> Iterator[None]:
+        """Errors of the database or its driver inside the block, and `others`, as InputError."""
         import sqlalchemy
 
         kind, address = self.url.split(":")[0], self.url.split("@")[-1]  # without the password
+        pruned = self.optuna.TrialPruned  # no error, but how Optuna ends a trial
         try:
             yield
         except ImportError as error:
@@ -76,12 +81,18 @@ class Store:
                 f"a {kind} database needs the Python package {module}, which is not installed: "
                 f'run pip install "{package.get(module, module)}"'
             ) from None
-        except (sqlalchemy.exc.SQLAlchemyError, self.optuna.exceptions.OptunaError, RuntimeError) as error:
+        except pruned:
+            raise
+        except (sqlalchemy.exc.SQLAlchemyError, self.optuna.exceptions.OptunaError, *others) as error:
             cause = error.__cause__ if error.__cause__ is not None else error
-            raise InputError(
-                f"the database {address} cannot be used ({first_line(cause)}): expected an address such as "
-                "sqlite:////folder/study.db or postgresql://user@host/name"
-            ) from None
+            line = first_line(cause)
+            remedy = (
+                "make room on its disk, and run the study again"
+                if any(word in line for word in ("is full", "disk I/O error"))
+                else "expected an address such as sqlite:////folder/study.db or postgresql://user@host/name, "
+                "of a database that can be written"
+            )
+            raise InputError(f"the database {address} cannot be used ({line}): {remedy}") from None
 
     def _same_plan(self) -> None:
         text = json.dumps(plan_record(self.plan), sort_keys=True)
@@ -89,7 +100,9 @@ class Store:
         if stored is None:
             self.study.set_user_attr("plan", text)
         elif stored != text:
-            now, then = json.loads(text), json.loads(stored)
+            source = f"the plan of {self.plan.name} in the database"
+            now = json.loads(text)
+            then = check_record(parse_json(str(stored), source), dict[str, Any], source, "name another study")
             changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
             raise InputError(
                 f"the study {self.plan.name} began with other values of {', '.join(changed)}: restore them, "
@@ -143,8 +156,7 @@ class Store:
         import sqlalchemy
 
         states = self.optuna.trial.TrialState
-        with quiet_optuna():
-            self.optuna.storages.fail_stale_trials(self.study)
+        self.free_dead()
         trials: list[optuna.trial.FrozenTrial] = self.study.get_trials(deepcopy=False)
         for trial in trials:
             if trial.state != states.WAITING:
@@ -158,9 +170,30 @@ class Store:
             except (sqlalchemy.exc.IntegrityError, self.optuna.exceptions.UpdateFinishedTrialError):
                 continue  # another worker was faster
             if self._is_first(trial):
+                self.storage.set_trial_user_attr(trial._trial_id, "worker", worker_of(trial))
                 return trial
             self.storage.set_trial_state_values(trial._trial_id, states.PRUNED)
         return None
+
+    def free_dead(self) -> None:
+        """Cells whose worker is dead wait again: a worker of this machine whose process is gone, at once, and
+        any other that has sent no heartbeat for GRACE seconds."""
+        with quiet_optuna():
+            self.optuna.storages.fail_stale_trials(self.study)
+        running = (self.optuna.trial.TrialState.RUNNING,)
+        for trial in self.study.get_trials(deepcopy=False, states=running):
+            if is_dead(trial.user_attrs.get("worker", ""), trial):
+                self.give_back(trial)
+
+    def give_back(self, trial: optuna.trial.FrozenTrial | optuna.Trial) -> None:
+        """The cell of a trial that did not end waits again."""
+        try:
+            self.storage.set_trial_state_values(trial._trial_id, self.optuna.trial.TrialState.FAIL)
+        except self.optuna.exceptions.UpdateFinishedTrialError:
+            return  # another worker has done it
+        enter_again = self.storage.get_heartbeat_stale_trial_callback()
+        with quiet_optuna():
+            enter_again(self.study, self.storage.get_trial(trial._trial_id))
 
     def _is_first(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Two workers that begin a study together may enter a cell twice: the first entry counts."""
@@ -218,6 +251,43 @@ class Store:
         finally:
             over.set()
             thread.join()
+
+
+@cache
+def _here() -> str:
+    """This machine since its last start, and the part of it whose processes this one sees; "" where the
+    system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _process(number: int) -> str:
+    """A process of this machine, told from a later one of the same number; "" where it is gone."""
+    try:
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    state, start = fields[0], fields[19]
+    return "" if state in "ZX" else f"{number} {start}"  # ended, though its parent has not asked yet
+
+
+def worker_of(trial: optuna.trial.FrozenTrial | optuna.Trial) -> str:
+    """Who runs a trial: this process, as `is_dead` reads it. With the trial's number, as the entry of a dead
+    worker is copied to the trial that follows."""
+    return f"{_here()}/{_process(os.getpid())}/{trial.number}"
+
+
+def is_dead(worker: str, trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether the worker of a trial was a process of this machine that is gone; False where that cannot be
+    told."""
+    here, _, rest = worker.partition("/")
+    process, _, number = rest.partition("/")
+    if not here or here != _here() or number != str(trial.number):
+        return False
+    return _process(int(process.split()[0])) != process
 
 
 @contextmanager

@@ -7,29 +7,35 @@ No finished cell runs twice.
 
 from __future__ import annotations
 
-import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from toolkit.ablation.cells import Cell, cell_config, cells
-from toolkit.ablation.costs import measure_costs, network_key
+from toolkit.ablation.costs import measure_costs, network_key, read_costs
 from toolkit.ablation.plan import Plan, check, plan_record, stored_plan
 from toolkit.ablation.run_cell import run_cell
 from toolkit.ablation.search import run_search
 from toolkit.ablation.store import HEARTBEAT, Store
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
-from toolkit.files import write_json
+from toolkit.files import locked, no_place, os_sentence, write_json
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError, require
+from toolkit.signals import end_with_parent, exit_code, interrupting
+
+PATIENCE = 60  # seconds that a worker has to save what it has
 
 
 def work(plan: Plan, url: str, folder: Path, threads: int = 0, worker: int = 0) -> None:
@@ -41,9 +47,15 @@ def work(plan: Plan, url: str, folder: Path, threads: int = 0, worker: int = 0) 
     if threads:
         torch.set_num_threads(threads)
     dataset = load(plan.data)
-    if plan.search is not None:
-        run_search(store, dataset, folder)
-        return
+    with store.reachable():
+        if plan.search is not None:
+            run_search(store, dataset, folder)
+        else:
+            _run_cells(store, dataset, folder)
+
+
+def _run_cells(store: Store, dataset: Dataset, folder: Path) -> None:
+    plan = store.plan
     while True:
         trial = store.take()
         if trial is None:
@@ -52,10 +64,17 @@ def work(plan: Plan, url: str, folder: Path, threads: int = 0, worker: int = 0) 
             time.sleep(HEARTBEAT / 10)
             continue
         cell = Cell(trial.user_attrs["levels"], trial.user_attrs["matching"], trial.user_attrs["seed"])
-        with store.heartbeat(trial):
+        # who was taken for dead may still be at it: no fault of the cell
+        with store.heartbeat(trial), locked(folder / "cells" / cell.key, wait=True):
             try:
                 answer = _attempt(plan, cell, dataset, folder)
+            except KeyboardInterrupt:
+                store.give_back(trial)
+                raise
             except Exception as error:
+                if no_place(error):
+                    store.give_back(trial)
+                    raise
                 answer = store.crash(cell.key, error)
                 store.finish(trial, answer)
                 if "crash" in answer:
@@ -70,8 +89,7 @@ def work(plan: Plan, url: str, folder: Path, threads: int = 0, worker: int = 0) 
 def _attempt(plan: Plan, cell: Cell, dataset: Dataset, folder: Path) -> dict[str, Any]:
     try:
         config = cell_config(plan, cell, dataset)
-        file = folder / "costs.json"
-        network_costs = json.loads(file.read_text()) if file.exists() else {}
+        network_costs = read_costs(folder)
         answer = run_cell(config, dataset, folder / "cells" / cell.key, plan)
         return {**answer, **network_costs.get(network_key(config), {})}
     except InputError as error:
@@ -111,11 +129,13 @@ def run_study(
     if not url:
         folder.mkdir(parents=True, exist_ok=True)
         url = f"sqlite:///{folder / 'study.db'}"
-    store = Store(plan, url)
-    write_json(folder / "plan.json", plan_record(plan))
-    if plan.search is None:
-        measure_costs(plan, folder, dataset)
-        store.enter(factorial)
+    with locked(folder, wait=True):  # who joins a study waits until its networks are measured
+        store = Store(plan, url)
+        write_json(folder / "plan.json", plan_record(plan))
+        if plan.search is None:
+            measure_costs(plan, folder, dataset)
+            with store.reachable():
+                store.enter(factorial)
     threads = max(1, torch.get_num_threads() // max(1, workers))
     if use_ray:
         _work_on_ray(plan, url, folder, threads, workers)
@@ -132,21 +152,36 @@ def run_study(
         try:
             codes = [process.wait() for process in processes]
         except BaseException:
-            for process in processes:
-                process.terminate()
+            _end(processes)
             raise
         if any(codes) and (plan.search is not None or store.unfinished()):
             raise InputError(f"{sum(map(bool, codes))} of {workers} workers ended early: run the study again")
-    if left := store.missing(factorial):
+    with store.reachable():
+        left = store.missing(factorial)
+    if left:
         raise InputError(f"{len(left)} of {len(factorial)} cells did not finish: run the study again")
     return store
 
 
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Let workers save what they have, and wait for them."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def _work_on_ray(plan: Plan, url: str, folder: Path, threads: int, workers: int) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not os.environ.get("RAY_ADDRESS"):  # read by Ray when it is imported: its servers listen on 127.0.0.1
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = require("ray", "cluster")
-    if not ray.is_initialized():
-        ray.init(num_cpus=max(workers, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
+    own = not ray.is_initialized()
+    if own:
+        _start_ray(ray, workers)
     task = ray.remote(num_cpus=1)(_work_from_folder)
     try:
         ray.get([task.remote(str(folder), url, threads, i) for i in range(workers)])
@@ -154,6 +189,27 @@ def _work_on_ray(plan: Plan, url: str, folder: Path, threads: int, workers: int)
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from None
         raise
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _start_ray(ray: ModuleType, workers: int) -> None:
+    """The cluster that RAY_ADDRESS names, else one of this machine alone, which nobody else can reach."""
+    cluster = os.environ.get("RAY_ADDRESS", "")
+    if not cluster:
+        cores = max(workers, os.cpu_count() or 1)
+        ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
+        return
+    host, _, port = cluster.removeprefix("ray://").rpartition(":")
+    try:
+        if host and port.isdigit():  # Ray itself waits for minutes
+            socket.create_connection((host, int(port)), 10).close()
+        ray.init(cluster, log_to_driver=False)
+    except (OSError, OverflowError, ValueError):
+        raise InputError(
+            f"no Ray cluster answers at {cluster}, which RAY_ADDRESS names: start it, or unset RAY_ADDRESS"
+        ) from None
 
 
 def _work_from_folder(folder: str, url: str, threads: int, worker: int) -> None:
@@ -164,9 +220,23 @@ if not TYPE_CHECKING:
     __getattr__ = at_old_place(__name__)
 
 
-if __name__ == "__main__":
+def _worker_process(folder: str, url: str, threads: str, worker: str) -> int:
+    """A worker that `run_study` started: ends with it, on its SIGTERM; Ctrl-C at the terminal is for it."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        _work_from_folder(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        with interrupting():
+            _work_from_folder(folder, url, int(threads), int(worker))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    except OSError as error:
+        print(f"error: {os_sentence(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return exit_code()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_worker_process(*sys.argv[1:]))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit import viz
-from toolkit.demo.shared import BEST, EXPORTED, NETWORK, SCORES, curated_data, picture_paths, read_json, scale
+from toolkit.demo.shared import BEST, EXPORTED, NETWORK, SCORES, curated_data, picture_paths, scale
 from toolkit.evaluation.score import evaluate
 from toolkit.export import ladder
 from toolkit.export.folder import Exported, write_threshold
@@ -16,6 +16,7 @@ from toolkit.export.write import ALL, export_model, faults_of
 from toolkit.files import write_json
 from toolkit.models.detector import Detector
 from toolkit.page import Section, Table
+from toolkit.text import read_json
 from toolkit.training.checkpoint import trained
 
 

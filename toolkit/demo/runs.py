@@ -16,10 +16,10 @@ from typing import Any
 
 from toolkit.demo.page import write_demo_page
 from toolkit.demo.screen import RULE, output_into, progress_view
-from toolkit.demo.shared import read_json
 from toolkit.demo.stages import STAGES, DemoStage
-from toolkit.files import write_json
+from toolkit.files import is_empty, locked, write_json
 from toolkit.runtime import InputError, MissingExtra, environment, fast
+from toolkit.text import read_json
 
 
 def run(output: Path) -> dict[str, Any]:
@@ -37,18 +37,22 @@ def run(output: Path) -> dict[str, Any]:
         page or why it was "skipped", and its "seconds".
 
     Raises:
-        InputError: `output` is not a demo; or, after the page is written, a stage failed for another reason
-            than a missing extra or network connection.
+        InputError: `output` is not a demo, or another process works in it; or, after the page is written, a
+            stage failed for another reason than a missing extra or network connection.
         KeyboardInterrupt: a signal ended a training; finished stages are kept.
     """
+    with locked(output):
+        return _run(output)
+
+
+def _run(output: Path) -> dict[str, Any]:
     state = _begin(output)
     log = output / "demo.log"
     try:
         with output_into(log) as screen, progress_view(screen, log) as tell:
             _run_stages(output, state, tell)
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to continue", file=sys.stderr)
-        raise
+        raise KeyboardInterrupt("run the same command again to continue") from None
     stages = {stage.name: state["stages"][stage.name] for stage in STAGES}
     state = {**state, "stages": stages, "environment": environment()}
     write_json(output / "demo.json", state)
@@ -105,7 +109,7 @@ def _begin(output: Path) -> dict[str, Any]:
     file = output / "demo.json"
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the demo")
-    if output.exists() and any(output.iterdir()) and not file.exists():
+    if output.exists() and not is_empty(output) and not file.exists():
         raise InputError(f"{output} is neither empty nor a demo: name a new folder, or remove it")
     state = {"fast": fast(), "stages": {}}
     if file.exists():

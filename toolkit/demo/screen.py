@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from toolkit.demo.stages import STAGES, DemoStage
+from toolkit.files import naming
 
 RULE = "-----"  # before the title of a stage in the log
 
@@ -22,7 +23,7 @@ def output_into(log: Path) -> Iterator[TextIO]:
     sys.stderr.flush()
     originals = [os.dup(1), os.dup(2)]
     try:
-        with log.open("ab") as file, os.fdopen(originals[1], "w", closefd=False) as screen:
+        with naming(log), log.open("ab") as file, os.fdopen(originals[1], "w", closefd=False) as screen:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             yield screen

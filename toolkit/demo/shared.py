@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,10 +48,6 @@ FAST = Scale(
 def scale() -> Scale:
     """The small demo with TOOLKIT_FAST=1, otherwise the full one."""
     return FAST if fast() else FULL
-
-
-def read_json(file: Path) -> Any:
-    return json.loads(file.read_text())
 
 
 def curated_data(output: Path) -> Dataset:

@@ -10,8 +10,9 @@ from toolkit.ablation.effects import Effect
 from toolkit.ablation.plan import read_plan
 from toolkit.ablation.report import write_report
 from toolkit.ablation.study import run_study
-from toolkit.demo.shared import ANCHORS, NETWORK, curated_data, read_json, scale
+from toolkit.demo.shared import ANCHORS, NETWORK, curated_data, scale
 from toolkit.page import Section, Table
+from toolkit.text import read_json
 from toolkit.training.recipe import recipe
 
 SEEDS = [0, 1]

@@ -13,7 +13,6 @@ from toolkit.demo.shared import (
     SEED,
     curated_data,
     facts_table,
-    read_json,
     scale,
 )
 from toolkit.evaluation.average_precision import voc as voc_scores
@@ -23,6 +22,7 @@ from toolkit.evaluation.score import evaluate_by
 from toolkit.files import write_json
 from toolkit.models.detector import Detector
 from toolkit.page import Section
+from toolkit.text import read_json
 from toolkit.training.checkpoint import trained
 from toolkit.training.config import read_config
 from toolkit.training.detection import VALIDATION
@@ -31,10 +31,13 @@ from toolkit.training.recipe import recipe
 
 
 def train_network(output: Path) -> Section:
-    folder, size = output / "train", scale()
+    folder, size, dataset = output / "train", scale(), curated_data(output)
+    begun = (folder / "config.yaml").exists()
     config = read_config(
-        {
-            "data": "toy",
+        folder / "config.yaml"
+        if begun
+        else {
+            "data": str(dataset.root.parent.resolve()),
             "model": NETWORK,
             "changes": read_json(output / ANCHORS)["changes"],
             "recipe": recipe("modern", **size.levers),
@@ -42,7 +45,7 @@ def train_network(output: Path) -> Section:
             "validations": size.validations,
         }
     )
-    result = train(config, folder, (folder / "config.yaml").exists(), curated_data(output))
+    result = train(config, folder, begun, dataset)
     if not result.finished:  # a signal asked to leave
         raise KeyboardInterrupt
     weights = folder / "best.weights"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.class_names import compare_classes
+from toolkit.data.class_names import compare_classes, shown
 from toolkit.data.dataset import Dataset
 from toolkit.runtime import InputError
 
@@ -91,15 +91,11 @@ class Detections:
             advice = compare_classes(names, classes).advice("the detector")
             what = "; ".join(advice) or "rename the classes in the labels or use another detector"
             raise InputError(
-                f"the detector and the data set share no class: the detector knows {_some(names)}, "
-                f"the data set has {_some(classes)}; {what}"
+                f"the detector and the data set share no class: the detector knows {shown(names, 5)}, "
+                f"the data set has {shown(classes, 5)}; {what}"
             )
         ids = lookup[self.class_ids]
         return replace(self, class_ids=ids).select(ids >= 0)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def check_columns(truth: Truth, detections: Detections, iou: float = 0.5) -> None:
@@ -119,7 +115,7 @@ def check_columns(truth: Truth, detections: Detections, iou: float = 0.5) -> Non
     if detections.class_ids.min() < 0 or detections.class_ids.max() >= len(truth.classes):
         raise InputError(
             f"a detection has class {detections.class_ids.max()}, but the data set has "
-            f"{len(truth.classes)} classes ({_some(truth.classes)}): match the classes by name first"
+            f"{len(truth.classes)} classes ({shown(truth.classes, 5)}): match the classes by name first"
         )
     bad = ~(np.isfinite(detections.boxes).all(axis=1) & np.isfinite(detections.scores))
     if bad.any():

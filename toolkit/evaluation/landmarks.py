@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from toolkit.arrays import read_array
 from toolkit.data.dataset import Dataset
 from toolkit.data.intake import Faults, Skipped
 from toolkit.data.readable import skipped_pictures
@@ -176,10 +177,10 @@ def evaluate(
 
 def read_points(path: str | Path) -> NDArray[np.float64]:
     """Points (faces, points, 2) px from a .npy file. Raises InputError where it does not read as one."""
-    try:
-        return np.asarray(np.load(path), np.float64)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise InputError(f"cannot read {path} as .npy: {error}") from None
+    points = read_array(path)
+    if points.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {points.dtype}: expected points (faces, points, 2) in pixels")
+    return points.astype(np.float64)
 
 
 def predict(

@@ -184,7 +184,8 @@ def write_detections(folder: str | Path, truth: WiderTruth, detections: Detectio
             path = (root / name).with_suffix(".txt")
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = [f"{x:.3f} {y:.3f} {w:.3f} {h:.3f} {score:.9g}" for x, y, w, h, score in rows.tolist()]
-            path.write_text("\n".join([path.stem, str(len(rows)), *lines, ""]))
+            text = "\n".join([path.stem, str(len(rows)), *lines, ""])
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def evaluate(truth: WiderTruth, detections: Detections) -> WiderScores:

@@ -21,7 +21,7 @@ from toolkit.inference.run import run
 from toolkit.models.detector import Detector
 from toolkit.models.network import Detecting, finds_objects
 from toolkit.pictures import Image
-from toolkit.runtime import InputError, progress
+from toolkit.runtime import InputError, announced, progress
 from toolkit.stopwatch import interleave
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Rung:
         matched: those found here too (same class, IoU above .5).
         extra: detections of this format alone.
         latency_ms: median of one picture's network, with decoding and suppression for an end-to-end file.
+        instructions: that the timing runner executes on arm64 for the network, where they were counted
+            (`device.instructions`).
         fault: what falls short, and for a float file the first layer that shows it (MNN and OpenVINO show
             outputs alone).
     """
@@ -57,6 +59,7 @@ class Rung:
     scores: Mapping[str, float]
     latency_ms: float
     fault: str = ""
+    instructions: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,7 +106,8 @@ def ladder(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        times = interleave(calls, rounds=rounds)
+        with announced("timing the formats in turn"):
+            times = interleave(calls, rounds=rounds)
     finally:
         torch.set_num_threads(before)
     total = sum(len(boxes.scores) for boxes in references)
@@ -159,10 +163,13 @@ def _fault(
     if total - pairs > part * total:
         faults.append(f"{total - pairs} of {total} detections are lost")
     if faults and name == "ncnn-int8":  # its channels are scaled anew, so that layers do not compare
-        facts = exported.parity()[name]
-        rows = [row for row in facts["sensitivity"] if row["name"] not in facts["float_layers"]]
-        worst = max(rows, key=lambda row: row["error"])
-        faults.append(f"{worst['name']} tolerates int8 worst of the layers that are not float")
+        facts = exported.parity().get(name, {})
+        rows = [
+            row for row in facts.get("sensitivity", ()) if row["name"] not in facts.get("float_layers", ())
+        ]
+        if rows:
+            worst = max(rows, key=lambda row: row["error"])
+            faults.append(f"{worst['name']} tolerates int8 worst of the layers that are not float")
     elif faults and FORMATS[name].precision != "int8" and relative is not None:
         layer = compare_layers(model, backend, x).first_divergence(limit)
         faults += [f"first at {layer}"] if layer else []
@@ -179,6 +186,8 @@ def table(rungs: Sequence[Rung]) -> dict[str, list[str]]:
         "detections found, lost, more": [f"{r.matched}, {r.wanted - r.matched}, {r.extra}" for r in rungs],
         "ms": [f"{r.latency_ms:.2f}" for r in rungs],
     }
+    if any(rung.instructions for rung in rungs):
+        columns["instructions on arm64"] = [f"{r.instructions:,}" if r.instructions else "" for r in rungs]
     for name in rungs[0].scores:
         columns[name] = [f"{r.scores[name]:.4f}" for r in rungs]
     return {**columns, "falls short": [r.fault for r in rungs]}

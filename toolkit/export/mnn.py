@@ -6,11 +6,9 @@ MNN's console scripts and MNN.tools install a logging package over pip when they
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +16,8 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.files import whole_file
+from toolkit.files import temporary_folder, whole_file
+from toolkit.machine import allowed_cores
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import FromMaps
 from toolkit.pictures import save_image
@@ -66,8 +65,8 @@ def export(
         )
     if io.channel_order == "BGR":
         pixels = pixels[:, ::-1]
-    with tempfile.TemporaryDirectory() as work:
-        source, pictures = Path(work) / "model.mnn", Path(work) / "pictures"
+    with temporary_folder() as work:
+        source, pictures = work / "model.mnn", work / "pictures"
         convert(onnx_file, source, "ONNX")
         # At the network's own size and without loss, so that the quantiser's reader changes no pixel.
         for i, chw in enumerate(pixels):
@@ -85,9 +84,9 @@ def export(
             "feature_quantize_method": "EMA",
             "weight_quantize_method": "MAX_ABS",
         }
-        (Path(work) / "settings.json").write_text(json.dumps(settings))
+        (work / "settings.json").write_text(json.dumps(settings))
         with whole_file(target) as temporary:
-            _run("mnnquant", [source, temporary.resolve(), Path(work) / "settings.json"], temporary)
+            _run("mnnquant", [source, temporary.resolve(), work / "settings.json"], temporary)
             Path(f"{temporary}.json").unlink(missing_ok=True)  # the ranges, which the model holds as well
     return [target]
 
@@ -121,7 +120,7 @@ def _run(tool: str, arguments: Sequence[str | Path], result: Path) -> None:
         f"_tools.{tool}(sys.argv[2:])\n"
         "MNN.nn.load_module_from_file(sys.argv[1], [], [])"
     )
-    with tempfile.TemporaryDirectory() as work:  # the converter leaves notes where it runs
+    with temporary_folder() as work:  # the converter leaves notes where it runs
         run = subprocess.run(
             [sys.executable, "-P", "-c", script, result.resolve(), tool, *arguments],
             cwd=work,
@@ -152,7 +151,7 @@ class MnnModel(FromMaps):
         mnn = _load_mnn()
         self.expr = mnn.expr
         # The thread_num of load_module_from_file is not heeded in MNN 3.6.1. High: no fp16 arithmetic.
-        settings = {"backend": "CPU", "numThread": threads or os.cpu_count() or 1, "precision": "high"}
+        settings = {"backend": "CPU", "numThread": threads or allowed_cores(), "precision": "high"}
         outputs = [f"map{i}" for i in range(io.outputs)]
         with engine_lines():
             try:

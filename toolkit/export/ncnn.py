@@ -6,7 +6,6 @@ import io as io_module
 import re
 import shutil
 import subprocess
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from toolkit.files import temporary_folder
 from toolkit.models.io import ModelIO, NetworkIO
 from toolkit.models.network import FromMaps, TorchNetwork, finds_objects
 from toolkit.runtime import InputError, engine_lines, require
@@ -35,8 +35,8 @@ def export(
     """
     pnnx = require("pnnx", "export")
     param, binary = folder / f"model-{precision}.param", folder / f"model-{precision}.bin"
-    with tempfile.TemporaryDirectory() as work:
-        script = Path(work) / "model.pt"
+    with temporary_folder() as work:
+        script = work / "model.pt"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             buffer = io_module.BytesIO()  # on a full disk torch.jit.save aborts the process
@@ -50,7 +50,7 @@ def export(
             capture_output=True,
             text=True,
         )
-        converted = Path(work) / "model.ncnn.param", Path(work) / "model.ncnn.bin"
+        converted = work / "model.ncnn.param", work / "model.ncnn.bin"
         if run.returncode or not all(path.exists() for path in converted):
             lines = (run.stdout + run.stderr).strip().splitlines()
             raise InputError(f"pnnx cannot convert this network: {lines[-1] if lines else 'no message'}")
@@ -127,7 +127,7 @@ def detection_param(param: str, io: ModelIO, conf: float = 0.25, iou: float = 0.
     return "\n".join([magic, f"{layer_count + 1} {blob_count + 1}", *layers, " ".join(line)]) + "\n"
 
 
-def _reason(path: Path, lines: Sequence[str]) -> str:
+def reason(path: Path, lines: Sequence[str]) -> str:
     """Why ncnn opens a file no further, from what it printed: a layer that it cannot run, or damage."""
     text = "\n".join(lines)
     unknown = re.search(r"layer (\S+) not exists or registered", text)
@@ -165,8 +165,11 @@ class NcnnModel(FromMaps):
         with engine_lines() as lines:
             failed = self.net.load_param(str(path)) or self.net.load_model(str(binary))
         if failed:
-            raise InputError(f"ncnn cannot open {path}: {_reason(path, lines)}")
-        self.blobs = {INPUT, *(blob for _, _, _, blobs, _ in _read(path) for blob in blobs)}
+            raise InputError(f"ncnn cannot open {path}: {reason(path, lines)}")
+        try:
+            self.blobs = {INPUT, *(blob for _, _, _, blobs, _ in _read(path) for blob in blobs)}
+        except ValueError:  # ncnn reads words, wherever the lines end
+            raise InputError(f"{path} is damaged: expected a layer on each line") from None
         self.outputs = [f"out{i}" for i in range(io.outputs)]
 
     def extract(

@@ -6,7 +6,6 @@ import ast
 import contextlib
 import io as textio
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from toolkit.files import whole_file
+from toolkit.files import temporary_folder, whole_file
 from toolkit.inference.backend import DetectSettings
 from toolkit.models.decode import Boxes, Suppression, box_numbers, confidences, decode_boxes
 from toolkit.models.detector import Detector
-from toolkit.models.io import NetworkIO
+from toolkit.models.io import ModelIO, NetworkIO
 from toolkit.models.network import FromMaps, TorchNetwork
 from toolkit.runtime import InputError, require
 
@@ -201,8 +200,8 @@ def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> lis
         shape = ", ".join(map(str, graph_input.shape[1:]))
         raise InputError(f"int8 is calibrated on network inputs (N, {shape}), found {samples.shape}")
     path = folder / "model-int8.onnx"
-    with tempfile.TemporaryDirectory() as work, whole_file(path) as temporary:
-        prepared = Path(work) / "model.onnx"
+    with temporary_folder() as work, whole_file(path) as temporary:
+        prepared = work / "model.onnx"
         shape_inference.quant_pre_process(source, prepared, skip_optimization=True, skip_symbolic_shape=True)
         quantization.quantize_static(
             prepared,
@@ -414,12 +413,12 @@ def fixed_batch(side: object) -> int | None:
 
 
 def check_shape(path: Path, shape: tuple[int, ...], x: NDArray[np.float32]) -> None:
-    """Raise InputError where the input (N, 3, H, W) has not the sides (h, w) that the file was made for."""
-    if x.shape[2:] != shape:
-        raise InputError(
-            f"{path.name} takes {shape[1]}x{shape[0]}, not {x.shape[3]}x{x.shape[2]}: "
-            "export it again with --size"
-        )
+    """Raise InputError where an input (N, C, H, W) is not of the shape (C, h, w) that the file takes."""
+    if x.shape[1:2] != shape[:1]:
+        raise InputError(f"{path.name} takes inputs of the shape {shape}, not {x.shape[1:]}: export it again")
+    if x.shape[1:] != shape:
+        taken, given = ("x".join(map(str, sides[:0:-1])) for sides in (shape, x.shape[1:]))
+        raise InputError(f"{path.name} takes {taken}, not {given}: export it again with --size")
 
 
 class OnnxModel(FromMaps):
@@ -435,7 +434,7 @@ class OnnxModel(FromMaps):
             )
         self.input = inputs[0].name
         self.batch = fixed_batch(inputs[0].shape[0])
-        self.shape = tuple(inputs[0].shape[2:])
+        self.shape = tuple(inputs[0].shape[1:])
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """(N, 3, H, W) at the exported size -> raw head maps."""
@@ -478,7 +477,7 @@ class EndToEndModel(FromMaps):
         self.path, self.io = path, io
         self.session = _session(path, threads)
         shape = self.session.get_inputs()[0].shape
-        self.batch, self.shape = fixed_batch(shape[0]), tuple(shape[2:])
+        self.batch, self.shape = fixed_batch(shape[0]), tuple(shape[1:])
         names = [output.name for output in self.session.get_outputs()]
         if names != ["boxes", "scores", "labels", "batch_index"]:
             raise InputError(
@@ -500,6 +499,12 @@ class EndToEndModel(FromMaps):
         detections = []
         for part, count in full_batches(x, self.batch):
             boxes, scores, labels, batch_index = self.session.run(None, {INPUT: part, **thresholds})
+            classes = len(self.io.classes) if isinstance(self.io, ModelIO) else 0
+            if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+                raise InputError(
+                    f"{self.path.name} gives the class {labels.max()}, and spec.json has {classes} classes: "
+                    "export it again"
+                )
             mine = [batch_index == i for i in range(count)]
             detections += [Boxes(boxes[rows], scores[rows], labels[rows]) for rows in mine]
         return detections

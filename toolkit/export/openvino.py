@@ -39,7 +39,7 @@ class OpenVinoModel(FromMaps):
             raise InputError(
                 f"{path} is not an export of this toolkit: expected one input and {io.outputs} outputs"
             )
-        batch, _, *sides = self.model.input().get_partial_shape()
+        batch, *sides = self.model.input().get_partial_shape()
         self.batch = batch.get_length() if batch.is_static else None
         self.shape = tuple(side.get_length() for side in sides)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.arrays import read_arrays
 from toolkit.boxes import iou, match_greedily
 from toolkit.inference.backend import DetectSettings
 from toolkit.models.decode import Boxes
@@ -19,6 +21,7 @@ from toolkit.models.io import NetworkIO
 from toolkit.models.network import Network, ShowsLayers, TorchNetwork, finds_objects
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError
+from toolkit.text import json_number
 
 NOISE = 4
 # One row of a darknet layers.csv: what it says of a layer's output.
@@ -60,14 +63,19 @@ class Parity:
     def as_dict(self) -> dict[str, Any]:
         def rows(part: Sequence[Row]) -> list[dict[str, Any]]:
             return [
-                {"name": r.name, "difference": r.difference, "largest": r.largest, "relative": r.relative}
+                {
+                    "name": r.name,
+                    "difference": json_number(r.difference),
+                    "largest": json_number(r.largest),
+                    "relative": json_number(r.relative),
+                }
                 for r in part
             ]
 
         return {
             "first": self.first,
             "second": self.second,
-            "relative": self.relative,
+            "relative": json_number(self.relative),
             "outputs": rows(self.outputs),
             "layers": rows(self.layers),
         }
@@ -79,19 +87,17 @@ class DarknetReference:
 
     def __init__(self, path: str | Path):
         path = Path(path)
-        try:
-            with np.load(path) as data:
-                arrays = dict(data)
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read the darknet reference {path}: {error}") from None
-        logits = sorted(
-            (k for k in arrays if k.startswith("logits_")), key=lambda k: int(k.removeprefix("logits_"))
-        )
-        if "input" not in arrays or not logits:
+        arrays = read_arrays(path)
+        layers = {int(k.removeprefix("logits_")): k for k in arrays if re.fullmatch(r"logits_\d{1,9}", k)}
+        maps = [arrays[layers[i]] for i in sorted(layers)]
+        picture = arrays.get("input", np.zeros(0))
+        numbers = all(each.dtype.kind == "f" for each in (picture, *maps))
+        shaped = picture.ndim in (3, 4) and picture.size and all(each.ndim == 3 for each in maps)
+        if not maps or not numbers or not shaped:
             raise InputError(f"{path} is not a darknet reference: expected arrays input and logits_<layer>")
-        self.x = arrays["input"].reshape(1, -1, *arrays["input"].shape[-2:]).astype(np.float32)
+        self.x = picture.reshape(1, -1, *picture.shape[-2:]).astype(np.float32)
         # (A * (5 + C), h, w); coarsest first
-        self.maps = sorted((arrays[k][None] for k in logits), key=lambda m: m.shape[-1])
+        self.maps = sorted((each[None] for each in maps), key=lambda m: m.shape[-1])
         csv = path.with_name(path.name.replace(".raw.npz", ".layers.csv"))
         self.statistics: list[NDArray[np.float64]] = []
         if csv != path and csv.is_file():
@@ -205,11 +211,11 @@ def map_parity(
     difference, reach = output_difference(reference, opened.predict(x))
     limit = None if tolerance is None else max(tolerance * max(1.0, reach), NOISE * noise)
     facts = {
-        "max_difference": difference,
-        "largest_output": reach,
-        "relative_difference": difference / max(1.0, reach),
-        "float32_noise": noise,
-        "tolerance": limit,
+        "max_difference": json_number(difference),
+        "largest_output": json_number(reach),
+        "relative_difference": json_number(difference / max(1.0, reach)),
+        "float32_noise": json_number(noise),
+        "tolerance": None if limit is None else json_number(limit),
     }
     if limit is None or difference <= limit:
         return Comparison(facts)

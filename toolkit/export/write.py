@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,14 +20,12 @@ from toolkit.export.int8.quantize import check_method
 from toolkit.export.onnx import OnnxSettings
 from toolkit.export.parity import probe_input
 from toolkit.export.registry import DEFAULT, FORMATS, WriteJob, formats_of, written_formats
-from toolkit.files import check_place, whole_folder, write_json
+from toolkit.files import check_place, no_place, temporary_folder, whole_folder, write_json
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import TorchNetwork, fold
-from toolkit.runtime import InputError, environment, progress
+from toolkit.runtime import LINE_SECONDS, InputError, announced, environment, progress
 
 ALL = "all"
-# What ends an export whatever the format: there is no place for files.
-NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def export_model(
@@ -102,14 +98,15 @@ def export_model(
     io = model.io.with_size(size or model.io.input_size)
     samples = _samples(io, calibration)
     model = model.eval()
-    with whole_folder(output) as folder, tempfile.TemporaryDirectory() as work:
+    with whole_folder(output, durable=True) as folder, temporary_folder() as work:
         job = WriteJob(
-            model, fold(model), io, Path(work), samples, detection_output, method, float_layers, onnx_settings
+            model, fold(model), io, work, samples, detection_output, method, float_layers, onnx_settings
         )
         files: dict[str, dict[str, FileFacts]] = {}
         x = probe_input(io)
         for fmt in progress(possible, "export"):
-            parity[fmt] = _attempt(job, fmt, x, accept_loss)
+            with announced(f"writing and comparing {fmt}", LINE_SECONDS):
+                parity[fmt] = _attempt(job, fmt, x, accept_loss)
             if "fault" not in parity[fmt]:
                 job.made[fmt] = [Path(shutil.move(path, folder / path.name)) for path in job.made[fmt]]
                 files[fmt] = {path.name: FileFacts.of(path) for path in job.made[fmt]}
@@ -223,7 +220,7 @@ def _attempt(job: WriteJob, fmt: str, x: NDArray[np.float32], accept_loss: bool)
     except InputError as error:
         return {**facts, "fault": f"failed: {error}"}
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_PLACE:
+        if no_place(error):  # whatever the format
             raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return {**facts, "fault": f"failed: {type(error).__name__}: {lines[0] if lines else 'no message'}"}

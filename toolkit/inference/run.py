@@ -22,7 +22,7 @@ from toolkit.inference.results import annotate, to_supervision
 from toolkit.models.decode import Boxes
 from toolkit.models.network import Detecting
 from toolkit.pictures import Image, load_readable
-from toolkit.runtime import InputError
+from toolkit.runtime import InputError, keep_freed_memory
 from toolkit.videos import Video, write_video
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def run(
         for chunk in first:
             yield from work(chunk)
         return
+    keep_freed_memory()  # else torch's maps of every batch are mapped page by page: up to twice the time
     cores, threads = torch.get_num_threads(), cv2.getNumThreads()
     cv2.setNumThreads(1)  # on small pictures its threads only take cores away from the network
     with model.concurrency() as workers:

@@ -93,6 +93,7 @@ public:
     }
 
     ncnn::Allocator* memory() const { return memory_.get(); }
+    const ncnn::Net& net() const { return *net_; }
 
     // The outputs out0, out1, ...
     std::vector<ncnn::Mat> forward(const ncnn::Mat& input, std::size_t outputs) const {

@@ -14,6 +14,7 @@ from toolkit.export.int8.graph import (
     CONVOLUTIONS,
     LEAKY,
     SIGMOID,
+    channels_read,
     followed_layers,
     readers_of,
     scales_through,
@@ -62,8 +63,9 @@ def encode(
                     grid, weight, bias = rounded[layer.name]
                     (blob,) = inputs
                     if read not in centred:
-                        more, blob = _centring(blob, grid, read == INPUT)
+                        more, blob, factors = _centring(blob, grid, channels_read(layer), read == INPUT)
                         lines += more
+                        parts.append(factors)
                     lines.append(_line("UnaryOp", f"{blob}r", [blob], [f"{blob}r"], {"0": FLOOR}))
                     inputs = (f"{blob}r",)
                 half = weight.astype(np.float16)
@@ -74,12 +76,16 @@ def encode(
             parts += [stored, bias.tobytes(), np.array(scales, np.float32).tobytes()]
         elif layer.slopes is not None:
             parts.append(layer.slopes.tobytes())
-        if options.get(ACTIVATION) == SIGMOID and followed.intersection(outputs):
+        sigmoid = options.get(ACTIVATION) == SIGMOID
+        if layer.weight is not None and sigmoid and followed.intersection(outputs):
             (blob,) = outputs
             outputs = (f"{blob}e",)
-            after, last = _centring(f"{blob}e", SIGMOID_GRID)
+            after, last, factors = _centring(f"{blob}e", SIGMOID_GRID, len(layer.weight))
+            parts.append(factors)
             after.append(_line("UnaryOp", f"{blob}f", [last], [f"{blob}f"], {"0": FLOOR}))
-            after.append(_scaling(f"{blob}f", blob, SIGMOID_GRID))
+            # with a point: ncnn once took the bits of a whole number for a float
+            step = np.format_float_positional(SIGMOID_GRID, trim="0")
+            after.append(_line("BinaryOp", f"{blob}x", [f"{blob}f"], [blob], {"0": 2, "1": 1, "2": step}))
         else:
             after = []
         lines += [_line(layer.kind, layer.name, inputs, outputs, options), *after]
@@ -94,10 +100,10 @@ def _line(
     return " ".join([kind, name, str(len(inputs)), str(len(outputs)), *inputs, *outputs, *pairs])
 
 
-def _centring(blob: str, grid: float, is_input: bool = False) -> tuple[list[str], str]:
-    """Layers to `blob` / grid + 1/2, which only needs rounding down, and that blob's name. `is_input`: it is
-    the network's input. Names are blobs' with letters: p a b d (a copy), m (scaled), s (shifted),
-    r (rounded); e and f for a sigmoid before and after its rounding."""
+def _centring(blob: str, grid: float, channels: int, is_input: bool = False) -> tuple[list[str], str, bytes]:
+    """Layers to `blob` / grid + 1/2, which only needs rounding down, that blob's name and the layers' part of
+    the .bin. `is_input`: it is the network's input. Names are blobs' with letters: p a b d (a copy),
+    s (scaled and shifted), r (rounded); e and f for a sigmoid before and after its rounding."""
     lines, factor = [], 1 / grid
     if is_input:
         # arithmetic works in place, where ncnn crashes on the caller's memory: first a sum of two blobs
@@ -105,18 +111,10 @@ def _centring(blob: str, grid: float, is_input: bool = False) -> tuple[list[str]
         lines.append(_line("Split", f"{blob}p", [blob], twice, {}))
         lines.append(_line("BinaryOp", copy, twice, [copy], {"0": 0}))
         blob, factor = copy, factor / 2
-    if factor != 1:
-        lines.append(_scaling(blob, f"{blob}m", factor))
-        blob = f"{blob}m"
     shifted = f"{blob}s"
-    lines.append(_line("BinaryOp", shifted, [blob], [shifted], {"0": 0, "1": 1, "2": 0.5}))
-    return lines, shifted
-
-
-def _scaling(blob: str, result: str, factor: float) -> str:
-    # with a point: ncnn once took the bits of a whole number for a float
-    number = np.format_float_positional(factor, trim="0")
-    return _line("BinaryOp", f"{result}x", [blob], [result], {"0": 2, "1": 1, "2": number})
+    # both in one layer, exact with and without fused multiply-add: the factor is a power of two
+    lines.append(_line("Scale", shifted, [blob], [shifted], {"0": channels, "1": 1}))
+    return lines, shifted, np.repeat(np.array([factor, 0.5], np.float32), channels).tobytes()
 
 
 def _flagged(flag: int, weight: NDArray[Any]) -> bytes:

@@ -21,6 +21,15 @@ def followed_layers(layers: Sequence[Layer], quantised: Collection[str]) -> set[
     return followed
 
 
+def channels_read(layer: Layer) -> int:
+    """Of a convolution's input."""
+    if layer.kind == DEPTHWISE or layer.weight is None:
+        return int(layer.options["7"])
+    width = int(layer.options["1"])
+    window = width * int(layer.options.get("11", width))
+    return int(layer.weight.shape[1] // window)
+
+
 def scales_through(layer: Layer) -> bool:
     """Whether weights and bias times s > 0 give the output times s."""
     return layer.weight is not None and layer.options.get(ACTIVATION, "0") in LINEAR_FROM_0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.export.int8.file import encode
-from toolkit.export.int8.graph import DEPTHWISE, source_of
+from toolkit.export.int8.graph import CONVOLUTIONS, DEPTHWISE, channels_read, source_of
 from toolkit.export.int8.judge import Bench, Sensitivity, evenly, open_files
 from toolkit.export.int8.pictures import MINIMUM, checked_samples, warn_of_colours
 from toolkit.export.int8.ranges import (
@@ -23,7 +22,7 @@ from toolkit.export.int8.ranges import (
     threshold,
 )
 from toolkit.export.ncnn import INPUT, NcnnModel
-from toolkit.files import whole_file
+from toolkit.files import temporary_folder, whole_file
 from toolkit.models.io import NetworkIO
 from toolkit.models.ncnn_file import Floats, Layer, read_model
 from toolkit.runtime import InputError, progress
@@ -31,18 +30,22 @@ from toolkit.runtime import InputError, progress
 # Multiply-adds that calibration and each layer's sensitivity may take: about 5 and 10 s on one x86 core.
 CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
 JUDGES = 16  # pictures on which outputs are compared, at most
-# Depthwise layers stay float: with a scale for each channel they are as large in int8, they take longer on
-# x86_64, and there ncnn divides by their scales with an approximate reciprocal. Of the others, the most
-# sensitive first, as many as it takes for the outputs to be as close to float32 as `NetworkIO.good_error` ...
-# ... or until this part of all layers is float besides, or the files reach that part of the float32 files.
-FLOAT_PART, SIZE_PART = 1 / 6, 0.345
+# What int8 does not speed up stays float, by instructions on arm64 (tests/benchmarks/results, by layer):
+# depthwise layers, which take 1.1 to 3.2 times as many in int8, are as large in it, having a scale for each
+# channel, and on x86_64 are divided by these with an approximate reciprocal; and convolutions that read fewer
+# channels than this, which take 1.3 to 1.5 times as many.
+FEW_CHANNELS = 8
+# Of the others the more sensitive half, by squared error (squares add up) for each multiply-add, as many as
+# it takes for the outputs to be as close to float32 as `NetworkIO.good_error`, or until this part of all
+# layers is float besides, or the files reach that part of the float32 files.
+FLOAT_PART, SIZE_PART = 1 / 5, 0.345
 
 
 @dataclass(frozen=True)
 class Quantized:
     """`errors`: `output_error` of every method tried with all layers int8 but those named by the caller, or
-    the depthwise ones; `error`: of what was written. `bytes` and `float_bytes`: both files, int8 and
-    float32."""
+    those that int8 does not speed up; `error`: of what was written. `bytes` and `float_bytes`: both files,
+    int8 and float32."""
 
     files: tuple[Path, Path]
     method: str
@@ -79,8 +82,9 @@ def quantize(
             networks an even part is used.
         folder: where the files go.
         method: how the range of an input is found, one of `METHODS`, or "best" for that of the least error.
-        float_layers: names in the .param that stay float; None keeps depthwise layers and lets the
-            sensitivities choose others (`NetworkIO.good_error`, `FLOAT_PART`, `SIZE_PART`); () quantises all.
+        float_layers: names in the .param that stay float; None keeps those that int8 does not speed up
+            (depthwise, `FEW_CHANNELS`) and lets the sensitivities choose others (`NetworkIO.good_error`,
+            `FLOAT_PART`, `SIZE_PART`); () quantises all.
 
     Returns:
         The files, the method, the float layers and the sensitivity of every layer.
@@ -104,13 +108,14 @@ def quantize(
     if io.heads:
         warn_of_colours(model, io, evenly(samples, JUDGES))
     macs = _macs(layers, model, samples[0])
-    seen = evenly(samples, max(MINIMUM, CALIBRATION_MACS / macs))
-    judges = evenly(samples, np.clip(SENSITIVITY_MACS / macs / len(weighted), 2, JUDGES))
+    total = sum(macs.values())
+    seen = evenly(samples, max(MINIMUM, CALIBRATION_MACS / total))
+    judges = evenly(samples, np.clip(SENSITIVITY_MACS / total / len(weighted), 2, JUDGES))
 
-    with tempfile.TemporaryDirectory() as work:
+    with temporary_folder() as work:
         layers, channels = equalise(layers, measure_channel_peaks(model, read, seen))
         tops = {blob: max(float(peak.max()), 1e-12) for blob, peak in channels.items()}
-        equal = open_files(*encode(layers, {}, ()), io, Path(work))
+        equal = open_files(*encode(layers, {}, ()), io, work)
         histograms, means = measure_statistics(equal, tops, seen)
         layers = [
             replace(layer, input_mean=means[weighted[layer.name]], input_peak=tops[weighted[layer.name]])
@@ -119,10 +124,10 @@ def quantize(
             for layer in layers
         ]
         blobs = [blob for layer in layers for blob in layer.outputs]
-        bench = Bench(layers, io, Path(work), [extract(equal, {INPUT: x}, blobs) for x in judges])
+        bench = Bench(layers, io, work, [extract(equal, {INPUT: x}, blobs) for x in judges])
 
         if float_layers is None:
-            floats = {each.name for each in layers if each.quantisable and each.kind == DEPTHWISE}
+            floats = {layer.name for layer in layers if layer.quantisable and not _gains(layer)}
         else:
             floats = set(float_layers)
         tried = {
@@ -142,7 +147,7 @@ def quantize(
         float_bytes = param.stat().st_size + binary.stat().st_size
         error = errors[method]
         if float_layers is None:
-            floats, error = _sensitive(bench, peaks, rows, floats, error, SIZE_PART * float_bytes)
+            floats, error = _sensitive(bench, peaks, rows, macs, floats, error, SIZE_PART * float_bytes)
         text, data = bench.encode(peaks, floats)
 
     files = folder / "model-int8.param", folder / "model-int8.bin"
@@ -161,16 +166,24 @@ def check_method(method: str) -> None:
         raise InputError(f"unknown method {method!r}: known are best, {', '.join(METHODS)}")
 
 
+def _gains(layer: Layer) -> bool:
+    """Whether int8 takes fewer instructions than float32 on arm64."""
+    few = layer.kind in CONVOLUTIONS and channels_read(layer) < FEW_CHANNELS
+    return layer.kind != DEPTHWISE and not few
+
+
 def _sensitive(
     bench: Bench,
     peaks: Mapping[str, float],
     rows: Sequence[Sensitivity],
+    macs: Mapping[str, float],
     floats: set[str],
     error: float,
     limit: float,
 ) -> tuple[set[str], float]:
-    """`floats` and the layers that stay float besides, and the error then: the most sensitive first, each
-    only where the files stay below `limit` bytes."""
+    """`floats` and the layers that stay float besides, and the error then: of the more sensitive half those
+    first that take the most squared error away for a multiply-add, each only where the files stay below
+    `limit` bytes."""
 
     def size(floats: Collection[str]) -> int:
         return sum(map(len, bench.encode(peaks, floats)))
@@ -178,7 +191,9 @@ def _sensitive(
     # of a tiny network the .param is a good part: a twentieth more is allowed
     limit = limit if size(floats) <= limit else 1.05 * size(floats)
     most = len(floats) + FLOAT_PART * len(rows)
-    for row in sorted((row for row in rows if row.name not in floats), key=lambda row: -row.error):
+    middle = float(np.median([row.error for row in rows]))
+    sensitive = [row for row in rows if row.name not in floats and row.error > middle]
+    for row in sorted(sensitive, key=lambda row: -(row.error**2) / macs[row.name]):
         if error <= bench.io.good_error or len(floats) + 1 > most:
             break
         if size({*floats, row.name}) <= limit:
@@ -187,11 +202,11 @@ def _sensitive(
     return floats, error
 
 
-def _macs(layers: Sequence[Layer], model: NcnnModel, x: Floats) -> float:
-    """Multiply-adds of one picture."""
-    weighted = {layer.outputs[0]: layer.weight for layer in layers if layer.weight is not None}
-    blobs = extract(model, {INPUT: x}, weighted)
-    return float(sum(weight[0].size * blobs[blob].size for blob, weight in weighted.items()))
+def _macs(layers: Sequence[Layer], model: NcnnModel, x: Floats) -> dict[str, float]:
+    """Multiply-adds of one picture in each layer that has weights, by name."""
+    weights = {layer.name: (layer.outputs[0], layer.weight) for layer in layers if layer.weight is not None}
+    blobs = extract(model, {INPUT: x}, [blob for blob, _ in weights.values()])
+    return {name: float(weight[0].size * blobs[blob].size) for name, (blob, weight) in weights.items()}
 
 
 def picture(quantized: Quantized) -> Any:
