@@ -62,6 +62,9 @@ MOVED: dict[str, dict[str, str]] = {
         "read_spec": "toolkit.export.folder.read_spec",
     },
     "toolkit.export.parity": {"compare": "toolkit.export.parity.layer_parity"},
+    "toolkit.runtime": {
+        name: f"toolkit.files.{name}" for name in ("check_place", "whole_file", "whole_folder")
+    },
     "toolkit.training.loop": {
         "VALIDATION": "toolkit.training.detection.VALIDATION",
         "build": "toolkit.training.tasks.build",

@@ -132,10 +132,11 @@ def image_bytes(path: str | Path) -> NDArray[np.uint8]:
         raise Unreadable(path, reason)
     limit = int(max_pixels() * _BYTES_PER_PIXEL)
     try:
-        data = np.fromfile(path, np.uint8, min(os.path.getsize(path), limit) + 1)
+        size = os.path.getsize(path)
+        data = np.fromfile(path, np.uint8, size) if size <= limit else None
     except OSError as error:
         raise Unreadable(path, f"cannot be read ({error.strerror or error})") from None
-    if data.size > limit:
+    if data is None:
         raise Unreadable(path, f"is longer than {limit / 1e9:.1f} GB: no picture that is read is, {_RAISE}")
     return data
 

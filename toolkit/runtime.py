@@ -19,6 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from toolkit.moved import at_old_place
+
 if TYPE_CHECKING:
     import torch
 
@@ -294,3 +296,7 @@ def environment() -> dict[str, Any]:
     if torch.cuda.is_available():
         stamp["gpu"] = torch.cuda.get_device_name()
     return stamp
+
+
+if not TYPE_CHECKING:
+    __getattr__ = at_old_place(__name__)

@@ -303,12 +303,27 @@ def test_a_record_of_something_else(toy, tmp_path):
     record = curation.difference(other, other.subset(np.arange(3)))
     with pytest.raises(InputError, match="about other pictures"):
         curation.replay(toy, record)
-    (tmp_path / "a.json").write_text('{"pictures": ')
-    with pytest.raises(InputError, match="not a record"):
-        curation.read_record(tmp_path / "a.json")
-    (tmp_path / "a.json").write_text('{"images": []}')
-    with pytest.raises(InputError, match="not a record"):
-        curation.read_record(tmp_path / "a.json")
+    for text, words in {
+        '{"pictures": ': "not valid JSON",
+        '{"images": []}': "record of curation",
+        '{"classes": [], "pictures": {"1": {"file": "../x.jpg"}}}': "leads out of the data set",
+        '{"classes": [], "pictures": {"1": {"file": "a.jpg", "added_boxes": [{"box_id": 1}]}}}': "class",
+    }.items():
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(InputError, match=words):
+            curation.read_record(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"class": "none of them"}, "has no class"), ({"keypoints": [[1, 2, 2]]}, "key points")],
+)
+def test_a_record_whose_boxes_do_not_fit(change, words, toy):
+    record = curation.difference(toy.subset(np.arange(0)), toy.subset(np.arange(1)))
+    (entry,) = record["pictures"].values()
+    entry["added_boxes"][0] |= change
+    with pytest.raises(InputError, match=words):
+        curation.replay(toy.subset(np.arange(0)), record)
 
 
 def test_embeddings_of_a_network_and_duplicates_by_them(fiftyone_database, toy, tmp_path):
