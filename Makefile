@@ -86,6 +86,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.commands
 	$(BIN)/python -m tests.benchmarks.ncnn_seed
 	$(BIN)/python -m tests.benchmarks.pipeline
+	$(BIN)/python -m tests.benchmarks.load
 	$(BIN)/python -m tests.benchmarks.training_step
 	$(BIN)/python -m tests.benchmarks.sizing
 	$(BIN)/python -m tests.benchmarks.exports engines

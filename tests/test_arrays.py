@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from toolkit import arrays
 from toolkit.arrays import read_array, read_arrays
 from toolkit.runtime import InputError
 
@@ -64,4 +65,12 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path):
         for _ in range(600):
             file.write(bytes(1_000_000))
     with pytest.raises(InputError, match="unpacks to more than"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_a_list_of_arrays_that_is_too_long(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", **{f"array{i}": np.zeros(1) for i in range(100)})
+    assert len(read_arrays(tmp_path / "a.npz")) == 100
+    monkeypatch.setattr(arrays, "DIRECTORY_BYTES", 5000)
+    with pytest.raises(InputError, match="list of arrays is too long"):
         read_arrays(tmp_path / "a.npz")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -16,9 +17,10 @@ from typer.testing import CliRunner
 
 from tests.streams import served, wait_for, write_film
 from toolkit.cli import COMMANDS, app, load_command
-from toolkit.cli.answer import print_answer, print_message, table
+from toolkit.cli.answer import explained, print_answer, print_message, table
 from toolkit.export.registry import written_formats
 from toolkit.pictures import save_image
+from toolkit.runtime import InputError
 from toolkit.videos import Video
 
 
@@ -805,3 +807,17 @@ def test_names_do_not_command_the_terminal(capsys):
     text = written.out + written.err
     assert all(letter.isprintable() or letter == "\n" for letter in text)
     assert all(name in text for name in ("a.jpg", "cat", "dog"))
+
+
+def test_an_answer_has_no_nan():
+    with pytest.raises(InputError, match="not finite"):
+        print_answer({"score": float("nan")}, True)
+
+
+def test_a_pipe_that_breaks_is_told_where_pipes_cannot_be_asked(monkeypatch, capsys):
+    """As on Windows, which has no `select.poll`."""
+    monkeypatch.delattr(select, "poll")
+    with pytest.raises(SystemExit) as ended, explained():
+        raise BrokenPipeError(32, "Broken pipe")
+    assert ended.value.code == 2
+    assert "has ended early" in capsys.readouterr().err

@@ -191,3 +191,74 @@ def test_the_sentence_of_an_error_names_the_file(number):
     assert sentence.startswith("there/file cannot be ")
     assert os.strerror(number) in sentence
     assert "name another place" in sentence
+
+
+def test_the_next_writer_keeps_its_file(tmp_path, monkeypatch):
+    """Another process that begins right after the file has its place takes the temporary name again."""
+    moved = os.replace
+
+    def move(temporary, path):
+        moved(temporary, path)
+        temporary.write_text("next")
+
+    monkeypatch.setattr(os, "replace", move)
+    with files.whole_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("first")
+    assert temporary.read_text() == "next"
+    assert (tmp_path / "a.txt").read_text() == "first"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_what_another_user_left_is_in_nobodys_way(tmp_path, mode):
+    for path in (tmp_path.parent.parent, tmp_path.parent):
+        path.chmod(0o755)
+    tmp_path.chmod(0o777)
+    for name in (".a.new.txt", ".run.lock"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode if name == ".a.new.txt" else 0o644)
+    code = (
+        "import os, sys, filelock._unix\nfrom pathlib import Path\nfrom toolkit.files import *\n"
+        "folder = Path(sys.argv[1])\nos.setuid(65534)\n"
+        "with locked(folder / 'run'), whole_file(folder / 'a.txt') as file:\n    file.write_text('mine')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "a.txt").read_text() == "mine"
+
+
+def test_writing_where_open_files_and_folders_cannot_be_used(tmp_path, monkeypatch):
+    """As on Windows: a file that is open cannot be moved, and a folder cannot be opened."""
+    moved, opened = os.replace, os.open
+
+    def move(source, target):
+        held = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
+        if str(source) in held:
+            raise PermissionError(errno.EACCES, "it is open", str(source))
+        moved(source, target)
+
+    def open_file(path, *arguments, **options):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "it is a folder", str(path))
+        return opened(path, *arguments, **options)
+
+    def fails():
+        with files.whole_file(tmp_path / "b.txt"):
+            raise RuntimeError("stop")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        patch.setattr(os, "replace", move)
+        patch.setattr(os, "open", open_file)
+        with files.whole_folder(tmp_path / "out", durable=True) as folder:
+            (folder / "inner").mkdir()
+            files.write_json(folder / "inner/a.json", {})
+        with pytest.raises(RuntimeError, match="stop"):
+            fails()
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
+        "out",
+        "out/inner",
+        "out/inner/a.json",
+    ]

@@ -6,6 +6,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image as Pillow
 
 from toolkit import pictures
+from toolkit.headers import header_of
 from toolkit.pictures import (
     IMAGE_SUFFIXES,
     OTHER_PICTURE_SUFFIXES,
@@ -447,3 +449,41 @@ def test_brackets_in_the_folders_of_a_pattern(tmp_path):
         (folder / name).write_bytes(b"")
     names = [path.relative_to(tmp_path) for path in find_images(tmp_path / "run [1]" / "**" / "*.png")]
     assert [str(name) for name in names] == ["run [1]/a/2.png", "run [1]/a/10.png"]
+
+
+def jpeg(*between: bytes) -> bytes:
+    """The beginning of a JPEG of 48 x 32 pixels, with what is between its mark and its size."""
+    return b"\xff\xd8\xff" + b"".join(between) + b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 32, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("between", "size"),
+    [
+        (b"", (48, 32)),
+        (b"\xff\xff\x00\x01rest" + b"\xff\x01\xff\xd0" * 9, (48, 32)),
+        (b"\xe0\x00\x04\xff\xc0" + bytes(99), (48, 32)),
+        (b"\x00" + bytes(200_000_000), (48, 32)),  # Python takes 10 s for as many, byte by byte
+        (b"\xff" * 20_000_000 + b"\0", (48, 32)),
+        (b"\x00" + b"\xff\xe0\x00\x02" * 10_000_000, None),
+    ],
+)
+def test_the_size_of_a_jpeg_is_found_or_given_up_soon(between, size):
+    start = time.process_time()
+    header = header_of(jpeg(between))
+    assert (header and (header.width, header.height)) == size
+    assert time.process_time() - start < 5
+
+
+def test_a_header_is_read_once_for_a_picture(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(coded("PNG"))
+    read = []
+    monkeypatch.setattr(pictures, "header_of", lambda data: read.append(1) or header_of(data))
+    assert load_image(tmp_path / "a.png").shape == (32, 48, 3)
+    assert read == [1]
+
+
+def test_a_file_longer_than_any_picture_is_not_read(tmp_path):
+    with open(tmp_path / "a.png", "wb") as file:
+        file.truncate(2_000_000_000)
+    with pytest.raises(Unreadable, match=r"longer than 1\.3 GB, the most that is read"):
+        load_image(tmp_path / "a.png")

@@ -3,13 +3,33 @@
 import json
 import os
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import TypedDict
 
+from toolkit.regular import opened
 from toolkit.runtime import InputError
-from toolkit.text import DEPTH, parse_json, parse_yaml, read_bytes, read_json, read_yaml, short
+from toolkit.text import (
+    DEPTH,
+    check_record,
+    one_line,
+    parse_json,
+    parse_yaml,
+    printable,
+    read_bytes,
+    read_json,
+    read_text,
+    read_yaml,
+    short,
+)
+
+
+class Cut(TypedDict):
+    side: int
+
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"
@@ -31,6 +51,8 @@ BAD_JSON = {
     "number beyond floats": "[" + "9" * 400 + "]",
     "long fraction": "[0." + "9" * 10_000 + "]",
     "half a character": '["\\ud800"]',
+    "two first halves": '["\\ud83d\\ud83d\\ude00"]',
+    "halves apart": '["\\ud83d\\\\\\ude00"]',
     "control character": '["a\nb"]',
     "two values": "{} {}",
 }
@@ -97,6 +119,7 @@ def test_what_is_accepted():
     deep = "[" * DEPTH + "]" * DEPTH
     assert str(parse_json(deep, "a")) == str(parse_yaml(deep, "a")) == deep
     assert parse_json('\ufeff{"a": "\\ud83d\\ude00 [[["}'.encode(), "a") == {"a": "\U0001f600 [[["}
+    assert parse_json('["\\\\ud800", "\\\\\\"[["]', "a") == ["\\ud800", '\\"[[']
     assert parse_yaml("\ufeffa: &b [1, 2.5, on]\nc: *b".encode(), "a") == {
         key: [1, 2.5, True] for key in "ac"
     }
@@ -156,3 +179,66 @@ def test_a_value_in_a_sentence_is_short_and_on_one_line():
     for value in ("a\n\x1b[31m" * 1000, 10**10_000, [[[[1]]]] * 1000, {"a" * 999: 1}, "\ud800", b"\n" * 999):
         assert len(short(value)) < 500
         assert short(value).isprintable()
+
+
+def peak(function, *arguments):
+    """Bytes of memory that a call takes at most, and its error or None."""
+    tracemalloc.start()
+    try:
+        function(*arguments)
+        error = None
+    except InputError as caught:
+        error = caught
+    finally:
+        memory = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return memory, error
+
+
+@pytest.mark.parametrize("part", ["[]", "{}", '[[""]]', '{"a":[]}'])
+def test_json_of_many_values_does_not_fill_the_memory(part):
+    text = f"[{','.join([part] * (16_000_000 // (len(part) + 1)))}]"
+    memory, error = peak(parse_json, text, "a.json")
+    assert str(error).startswith("a.json holds more values")
+    assert memory < 100_000_000
+    assert len(parse_json(text[: len(text) // 16].rpartition(",")[0] + "]", "a.json")) > 100_000
+
+
+def test_reading_a_small_file_takes_little_memory(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    assert peak(read_bytes, tmp_path / "a", 10_000_000)[0] < 200_000
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a")
+    monkeypatch.setattr("toolkit.regular.why_not_regular", lambda path: "")  # as it was a moment before
+    with pytest.raises(OSError, match="pipe"):
+        opened(tmp_path / "a")
+
+
+def test_text_of_any_encoding(tmp_path):
+    for encoding in ("utf-8", "utf-16", "gb2312"):
+        (tmp_path / "a").write_bytes("螺母\n".encode(encoding))
+        assert read_text(tmp_path / "a", 99) == "螺母\n"
+    (tmp_path / "a").write_bytes(b"\xff" * 9 + b"\0")
+    for path, words in (
+        (tmp_path / "a", "not a text file"),
+        (tmp_path, "folder"),
+        (tmp_path / "b", "missing"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_text(path, 99)
+
+
+def test_names_of_files_keep_their_spaces_and_signs():
+    name = "Screenshot 2026-01-01 at 9.41.00\u202fAM \u00a0\u3000 \U0001f469\u200d\U0001f52c \u0645\u200c.png"
+    assert printable(name) == name
+    assert "\u200d" in one_line(name)
+    for letter in "\x1b\x9b\r\u202e\u2066\u2028\u200b\ufeff\udc80":  # obeyed, not seen, or no character
+        assert printable(letter).isascii()
+        assert letter not in one_line(letter)
+
+
+def test_a_field_that_is_missing_is_named():
+    with pytest.raises(InputError, match=r"^a\.json is damaged: \S+ is missing: make it again$"):
+        check_record({}, Cut, "a.json", "make it again")

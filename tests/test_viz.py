@@ -197,3 +197,10 @@ def test_powers_of_ten_are_written_as_such():
     ticks = [label for label in drawn.axes[0].get_xticklabels() if "10^" in label.get_text()]
     assert ticks
     assert all(label.get_parse_math() for label in ticks)
+
+
+def test_a_chart_is_saved_under_the_name_that_is_given_or_with_a_suffix(tmp_path):
+    figure = viz.bars(["a"], [1.0])
+    for name in ("plot", "chart.svg"):
+        figure.savefig(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.svg", "plot.png"]

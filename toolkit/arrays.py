@@ -12,10 +12,12 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from toolkit.archives import directory_bytes
 from toolkit.runtime import InputError
 from toolkit.text import file_bytes, one_line
 
 ARRAYS_BYTES = 1 << 29  # of a file, unpacked
+DIRECTORY_BYTES = 4_000_000  # of an .npz's list of arrays, some 50,000
 # what numpy raises for damage: in its header, which is a Python literal, in a zip, and in what that packs
 _DAMAGE = (OSError, ValueError, TypeError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile)
 _PACKED = (zlib.error, NotImplementedError, RuntimeError, RecursionError, MemoryError)
@@ -43,9 +45,12 @@ def read_array(path: str | Path) -> NDArray[Any]:
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file by name; InputError as `read_array`."""
-    file_bytes(path, ARRAYS_BYTES)
+    size = file_bytes(path, ARRAYS_BYTES)
     try:
-        with zipfile.ZipFile(path) as packed:
+        with Path(path).open("rb") as stream:
+            if directory_bytes(stream, size) > DIRECTORY_BYTES:
+                raise ValueError("its list of arrays is too long")
+            packed = zipfile.ZipFile(stream)
             entries = packed.infolist()
             if sum(entry.file_size for entry in entries) > ARRAYS_BYTES:
                 raise ValueError(f"it unpacks to more than {ARRAYS_BYTES:,} bytes")

@@ -102,14 +102,14 @@ def naming(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
         raise
 
 
-def _grabbed(path: Path, target: Path) -> int | None:
+def _grabbed(path: Path, target: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
     """An open file at `path`, made where missing, with its lock held; None where another process has it.
     Errors name `target`."""
     import filelock
 
     while True:
         with naming(target, path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             if not filelock.lock_descriptor(handle, blocking=False):
                 os.close(handle)
@@ -120,6 +120,18 @@ def _grabbed(path: Path, target: Path) -> int | None:
             if os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False)):
                 return handle
         os.close(handle)  # another process has moved or removed it meanwhile
+
+
+def _grabbed_lock(file: Path, folder: Path) -> int | None:
+    """As `_grabbed`; that of another user, which cannot be written, is opened to read."""
+    try:
+        return _grabbed(file, folder)
+    except PermissionError:
+        if not os.access(file, os.R_OK):
+            raise
+    with suppress(FileNotFoundError):  # the other process has just ended
+        return _grabbed(file, folder, os.O_RDONLY)
+    return None
 
 
 def _lock_file(folder: Path) -> Path:
@@ -149,7 +161,7 @@ def locked(folder: str | Path, wait: bool = False) -> Iterator[None]:
         return
     begin, said = time.monotonic(), False
     file = _lock_file(folder)
-    while (handle := _grabbed(file, folder)) is None:
+    while (handle := _grabbed_lock(file, folder)) is None:
         if not wait:
             raise Occupied(f"another process works in {folder}: wait until it ends, or name another folder")
         if not said and time.monotonic() - begin > SAID_AFTER:
@@ -168,12 +180,12 @@ def locked(folder: str | Path, wait: bool = False) -> Iterator[None]:
 
 def _synced(path: Path) -> None:
     """On the disk, not only in the system's memory."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems cannot
+    with suppress(OSError):  # some network file systems cannot, and Windows no folder
+        handle = os.open(path, os.O_RDONLY)
+        try:
             os.fsync(handle)
-    finally:
-        os.close(handle)
+        finally:
+            os.close(handle)
 
 
 def _exchanged(first: Path, second: Path) -> bool:
@@ -293,22 +305,41 @@ def whole_folder(path: str | Path, durable: bool = False) -> Iterator[Path]:
             _removed(old)
 
 
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """An empty file next to `path` that no other process writes; what a killed one left is used again."""
+def _claimed(path: Path) -> tuple[Path, int | None]:
+    """An empty file next to `path` that no other process writes, and the handle that holds its lock. What a
+    killed process left is used again."""
+    if sys.platform == "win32":  # an open file cannot be moved there: a name of its own in place of a lock
+        with naming(path, path.parent):
+            handle, name = tempfile.mkstemp(path.suffix, f".{path.stem}.new", path.parent)
+        os.close(handle)
+        return Path(name), None
     for count in itertools.count():
         temporary = path.with_name(f".{path.stem}.new{count or ''}{path.suffix}")
-        handle = _grabbed(temporary, path)
-        if handle is None:
-            continue
         try:
-            os.ftruncate(handle, 0)
-            yield temporary
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            held = _grabbed(temporary, path)
+        except PermissionError:
+            if not os.path.lexists(temporary):
+                raise
+            continue  # another user's
+        if held is not None:
+            os.ftruncate(held, 0)
+            break
+    return temporary, held
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """The name of an empty file next to `path`, for the block to fill and to move; removed at an error."""
+    temporary, handle = _claimed(path)
+    try:
+        yield temporary
+    except BaseException:  # else it has been moved, and the name may be another process's by now
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        if handle is not None:
             os.close(handle)
-        return
 
 
 @contextmanager

@@ -14,6 +14,9 @@ _WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277
 _CHUNK = 1 << 26  # bytes of a PNG's part that may be longer than what there is of the file
 _SIZE_OF_JPEG = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the markers that have it
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_JPEG_PARTS = 20_000  # before the size, of up to 64 KB
+# As libjpeg does, what is between the parts is passed over, and so are marks that have no part.
+_JPEG_MARK = re.compile(rb"\xff[^\xff\x00\x01\xd0-\xd8]")
 _NETPBM = re.compile(rb"P[1-6]((?:\s|#[^\n]*\n)+)(\d{1,9})((?:\s|#[^\n]*\n)+)(\d{1,9})\s")
 
 
@@ -55,11 +58,11 @@ def header_of(data: bytes | memoryview) -> Header | None:
 
 def _jpeg(data: bytes | memoryview) -> Header | None:
     at = 2
-    while True:
-        while data[at] != 0xFF:  # as libjpeg does: what is between the parts is passed over
-            at += 1
-        while data[at] == 0xFF:
-            at += 1
+    for _ in range(_JPEG_PARTS):
+        found = _JPEG_MARK.search(data, at)
+        if found is None:
+            return None
+        at = found.end() - 1
         marker = data[at]
         if marker in _SIZE_OF_JPEG:
             height, width, components = struct.unpack_from(">HHB", data, at + 4)
@@ -72,8 +75,8 @@ def _jpeg(data: bytes | memoryview) -> Header | None:
             return Header(width, height, 6.0 if coefficients <= 3 else 3.0 + coefficients)
         if marker in (0xD9, 0xDA):
             return None
-        alone = marker in (0, 1) or 0xD0 <= marker <= 0xD8
-        at += 1 if alone else 1 + max(2, struct.unpack_from(">H", data, at + 1)[0])
+        at += 1 + max(2, struct.unpack_from(">H", data, at + 1)[0])
+    return None
 
 
 def _png(data: bytes | memoryview) -> Header | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.files import whole_file
-from toolkit.headers import header_of
+from toolkit.headers import Header, header_of
 from toolkit.regular import opened, why_not_regular
 from toolkit.runtime import InputError, MissingExtra, require
 
@@ -123,22 +123,27 @@ def load_image(path: str | Path) -> Image:
         check_pixels(header.width, header.height, path, header.memory + data.size)
         if (image := _decode_file(path)) is not None:
             return image
-    return decode(data, str(path))
+    return _decoded(data, header, str(path))
 
 
 def image_bytes(path: str | Path) -> NDArray[np.uint8]:
     """What a picture's file holds (n,); Unreadable where it is not a file, or too long."""
-    if reason := why_not_regular(path):
-        raise Unreadable(path, reason)
     limit = int(max_pixels() * _BYTES_PER_PIXEL)
     try:
-        size = os.path.getsize(path)
-        data = np.fromfile(path, np.uint8, size) if size <= limit else None
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = np.fromfile(file, np.uint8, size) if size <= limit else None
     except OSError as error:
-        raise Unreadable(path, f"cannot be read ({error.strerror or error})") from None
+        raise _unreadable(path, error) from None
     if data is None:
-        raise Unreadable(path, f"is longer than {limit / 1e9:.1f} GB: no picture that is read is, {_RAISE}")
+        raise Unreadable(
+            path, f"is longer than {limit / 1e9:.1f} GB, the most that is read: cut it, {_RAISE}"
+        )
     return data
+
+
+def _unreadable(path: str | Path, error: OSError) -> Unreadable:
+    return Unreadable(path, why_not_regular(path) or f"cannot be read ({error.strerror or error})")
 
 
 def is_text(name: str | Path) -> bool:
@@ -177,10 +182,13 @@ def decode(data: NDArray[np.uint8], name: str, turned: bool = True) -> Image:
     """A picture from the bytes (n,) of its file, as `load_image` gives it; with `turned=False` before the
     rotation of its EXIF tag (the decoders of TIFF and HEIC always turn). `name` is for Unreadable's message.
     """
+    return _decoded(data, header_of(data.data), name, turned)
+
+
+def _decoded(data: NDArray[np.uint8], header: Header | None, name: str, turned: bool = True) -> Image:
     head = data[:12].tobytes()
     if head[:4] == b"GIF8" or head[4:8] == b"ftyp":  # OpenCV has no HEIC, and turns neither colours nor AVIFs
         return _decode_with_pillow(data, name, turned)
-    header = header_of(data.data)
     if header is None:
         raise Unreadable(name, _NO_PICTURE)
     check_pixels(header.width, header.height, name, header.memory + data.size)
@@ -243,14 +251,10 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     except UnidentifiedImageError:  # a kind of TIFF that only OpenCV reads, or no picture
         height, width = load_image(path).shape[:2]
         return width, height
-    except FileNotFoundError:
-        raise Unreadable(path, "is missing") from None
     except Unreadable:
         raise
     except OSError as error:
-        raise Unreadable(
-            path, why_not_regular(path) or f"cannot be read ({error.strerror or error})"
-        ) from None
+        raise _unreadable(path, error) from None
     except Exception as error:  # whatever damage makes the library raise
         raise Unreadable(path, f"cannot be read ({error})") from None
 

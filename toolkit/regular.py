@@ -16,9 +16,12 @@ def why_not_regular(path: str | Path) -> str:
     ('is missing', 'is a folder, and not a file')
     """
     try:
-        mode = os.stat(path).st_mode
+        return _why_not(os.stat(path).st_mode)
     except (OSError, ValueError):  # also a name that no file can have
         return "is missing"
+
+
+def _why_not(mode: int) -> str:
     if stat.S_ISREG(mode):
         return ""
     kind = "folder" if stat.S_ISDIR(mode) else "pipe, a socket or a device"
@@ -27,10 +30,22 @@ def why_not_regular(path: str | Path) -> str:
 
 def opened(path: str | Path) -> BinaryIO:
     """A file, open for reading. FileNotFoundError where it is missing, OSError with the reason for what is
-    not a file."""
+    not a file.
+
+    What it is, is asked before, as some devices act when they are opened, and again of what was opened,
+    without waiting, should another have taken the name meanwhile.
+    """
     reason = why_not_regular(path)
     if reason == "is missing":
         raise FileNotFoundError(2, reason, str(path))
     if reason:
         raise OSError(22, reason, str(path))
-    return open(path, "rb")
+    return open(path, "rb", opener=_handle)
+
+
+def _handle(path: str, flags: int) -> int:
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # of a pipe it would wait for a writer
+    if reason := _why_not(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(22, reason, path)
+    return handle

@@ -42,16 +42,24 @@ def _handled(handler: Callable[[int], None]) -> Iterator[Callable[[], None]]:
 @contextmanager
 def interrupting() -> Iterator[None]:
     """For a command: SIGTERM raises KeyboardInterrupt as Ctrl-C does, so that what was begun is undone; a
-    second signal ends the process at once."""
+    second signal ends the process at once. Where a library makes another error of it, it is one again."""
+    raised = False
 
     def stop(number: int) -> None:
+        nonlocal raised
         if _RECEIVED:
             os._exit(exit_code())
         _RECEIVED.append(number)
+        raised = True
         raise KeyboardInterrupt
 
     with _handled(stop):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if raised:
+                raise KeyboardInterrupt from error
+            raise
 
 
 @contextmanager
@@ -69,7 +77,10 @@ def leaving() -> Iterator[list[int]]:
         yield received
 
 
-def end_with_parent() -> None:
-    """From now on SIGTERM comes when the process that started this one has ended; on Linux only."""
+def end_with_parent(parent: int) -> None:
+    """SIGTERM comes when the process `parent`, which started this one, has ended, or now if it has ended
+    already; on Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)

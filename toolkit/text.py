@@ -7,11 +7,13 @@ import math
 import os
 import re
 import reprlib
+import unicodedata
 from array import array
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 
 from toolkit.regular import opened, why_not_regular
 from toolkit.runtime import InputError
@@ -24,11 +26,16 @@ T = TypeVar("T")
 MEGABYTE = 1_000_000
 JSON_BYTES = 16 * MEGABYTE  # of a record; a file of labels has its own bound
 YAML_BYTES = 2 * MEGABYTE
+JSON_WEIGHT = 500 * MEGABYTE  # of memory that the values of one JSON text may take
 DEPTH = 100  # lists and mappings inside each other
 YAML_VALUES = 50_000  # with those that aliases repeat
 DIGITS = 100  # of a number
 # ASCII of JSON and YAML: what opens and closes a list or a mapping counts 1 and -1
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in b'"[]{}')
+# What joins signs into one, in emoji and several scripts, and is not printable by itself.
+JOINERS = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
+# half of a pair \ud83d\ude00 without the other
+_HALF = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]", re.DOTALL)
 _STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
 
 
@@ -102,8 +109,13 @@ def one_line(text: str, limit: int = 160) -> str:
     >>> one_line("two\\n lines \\x1b[31m", 12)
     'two lines...'
     """
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[:100_000]).split())
+    line = " ".join("".join(letter if _is_shown(letter) else " " for letter in text[:100_000]).split())
     return line if len(line) <= limit else f"{line[: limit - 3].rstrip()}..."
+
+
+def _is_shown(letter: str) -> bool:
+    """Whether a terminal draws a letter, and does not obey it; names of files have spaces of all widths."""
+    return bool(letter.isprintable() or unicodedata.category(letter) == "Zs" or JOINERS.match(letter))
 
 
 def printable(text: str) -> str:
@@ -113,7 +125,7 @@ def printable(text: str) -> str:
     '\\x1b[31mcat\n'
     """
     return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        letter if letter == "\n" or _is_shown(letter) else letter.encode("unicode_escape").decode()
         for letter in text
     )
 
@@ -133,72 +145,104 @@ def first_fault(what: str, error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
     where = ".".join(str(part)[:40] for part in fault["loc"]) or "its content"
     if fault["type"] == "missing":
-        return f"{what} has no {where}"
+        return f"{what}: {where} is missing"
     if fault["type"] == "value_error":  # a sentence of a validator of ours
         return f"{what}: {fault['ctx']['error']}"
     return f"{what}: {where} = {short(fault['input'])} is not accepted: {one_line(fault['msg'].lower())}"
+
+
+def _checked_size(file: BinaryIO, limit: int) -> int:
+    size = os.fstat(file.fileno()).st_size
+    if size > limit:
+        raise InputError(
+            f"{file.name} has {size:,} bytes: expected {limit:,} at most; check that it is the right file"
+        )
+    return size
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
+    """A file, open for reading; errors of the system inside the block are InputError."""
+    try:
+        with opened(path) as file:
+            yield file
+    except OSError as error:
+        reason = why_not_regular(path) or f"cannot be read: {error.strerror}"
+        raise InputError(f"{printable(str(path))} {reason}") from None
 
 
 def file_bytes(path: str | Path, limit: int) -> int:
     """The size of a file.
 
     Raises:
-        InputError: it is missing, is not a file (a folder, a pipe, a device) or is longer than `limit` bytes.
+        InputError: it is missing, is not a file (a folder, a pipe, a device), cannot be read, or is longer
+            than `limit` bytes.
     """
-    if reason := why_not_regular(path):
-        raise InputError(f"{printable(str(path))} {reason}")
-    size = os.stat(path).st_size
-    if size > limit:
-        raise InputError(
-            f"{path} has {size:,} bytes: expected {limit:,} at most; check that it is the right file"
-        )
-    return size
+    with _opened(path) as file:
+        return _checked_size(file, limit)
 
 
 def read_bytes(path: str | Path, limit: int) -> bytes:
-    """The content of a file of at most `limit` bytes; InputError as in `file_bytes`, or where it cannot be
-    read."""
-    # files of the system have no size before they are read; a larger buffer than needed is made at once
-    most = min(limit, max(file_bytes(path, limit), MEGABYTE))
-    try:
-        with opened(path) as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    """The content of a file of at most `limit` bytes; InputError as in `file_bytes`."""
+    with _opened(path) as file:
+        # files of the system have no size before they are read; a larger buffer than needed is made at once
+        most = _checked_size(file, limit) or min(limit, MEGABYTE)
+        data = file.read(most + 1)
     if len(data) > most:
         raise InputError(f"{path} has more than {most:,} bytes: check that it is the right file")
     return data
 
 
-def parse_json(text: str | bytes, source: str | Path) -> Any:
+def read_text(path: str | Path, limit: int) -> str:
+    """The text of a file of at most `limit` bytes, in whatever encoding; InputError as in `file_bytes`, or
+    where it is no text."""
+    try:
+        return decode_text(read_bytes(path, limit))[0]
+    except UnicodeError:
+        raise InputError(f"{path} is not a text file: expected UTF-8 text") from None
+
+
+def _count(text: str | bytes, mark: str) -> int:
+    return text.count(mark) if isinstance(text, str) else text.count(mark.encode())
+
+
+def check_weight(text: str | bytes, source: str | Path) -> None:
+    """Raises InputError for a JSON text that would fill the memory: every list, mapping and value in it is an
+    object of many times its length."""
+    if len(text) < JSON_WEIGHT // 100:
+        return
+    # of lists, mappings, values, and of what `_depth` takes
+    sizes = {"[": 100, "{": 200, ",": 50, '"': 8}
+    if sum(size * _count(text, mark) for mark, size in sizes.items()) > JSON_WEIGHT:
+        raise InputError(f"{source} holds more values than can be read at once: divide it into several files")
+
+
+def parse_json(text: str | bytes, source: str | Path, lenient: bool = False) -> Any:
     """What a JSON text holds.
 
     Args:
         text: text, or its bytes in UTF-8.
         source: the file or place that it is from, for the sentence.
+        lenient: take what other programs write against the standard: NaN, infinity, and halves of characters
+            (lone surrogates), as names of files that are not UTF-8 have them.
 
     Returns:
         Dictionaries, lists, texts, finite numbers, booleans and None.
 
     Raises:
-        InputError: it is damaged, not UTF-8, nested deeper than 100, or has NaN, infinity, a number of more
-            than 100 digits or half a character (a lone surrogate).
+        InputError: it is damaged, not UTF-8, nested deeper than 100, holds too many values (`check_weight`),
+            or has NaN, infinity, a number of more than 100 digits or half a character (a lone surrogate).
 
     >>> parse_json('{"threshold": 0.4}', "spec.json")
     {'threshold': 0.4}
     """
+    check_weight(text, source)
     try:
-        data = text.encode() if isinstance(text, str) else text
-        if _depth(data) > DEPTH:
-            raise ValueError(f"lists are nested deeper than {DEPTH}")
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
+        _check_json(text.encode(), lenient)
         value = json.loads(
-            text if isinstance(text, str) else text.decode("utf-8-sig"),
-            parse_float=_float,
-            parse_int=_int,
-            parse_constant=_constant,
+            text, parse_float=_float, parse_int=_int, parse_constant=float if lenient else _constant
         )
-        if re.search(rb"\\u[dD][89a-fA-F]", data):
-            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError as error:
         raise InputError(f"{source} is not JSON in UTF-8: {_reason(error)}") from None
     except (ValueError, RecursionError) as error:
@@ -241,10 +285,17 @@ def read_record(path: str | Path, kind: type[T], remedy: str, limit: int = JSON_
     return check_record(data, kind, path, remedy)
 
 
+def _check_json(data: bytes, lenient: bool) -> None:
+    """Raises ValueError for half a character, and for lists that would fill a parser's stack."""
+    data = data.replace(b"\\\\", b"__")  # no backslash is escaped in what follows
+    if not lenient and _HALF.search(data):
+        raise ValueError("it has half a character")
+    if _depth(data.replace(b'\\"', b"")) > DEPTH:
+        raise ValueError(f"lists are nested deeper than {DEPTH}")
+
+
 def _depth(data: bytes) -> int:
-    """How deep a JSON text is nested, or deeper where it is damaged; a parser would fill its stack."""
-    if b"\\" in data:
-        data = re.sub(rb"\\.", b"", data)
+    """How deep a JSON text without escaped quotes is nested, or deeper where it is damaged."""
     brackets = b"".join(data.translate(None, _NOT_BRACKETS).split(b'"')[::2])  # outside texts
     return max(accumulate(array("b", brackets.translate(_STEPS))), default=0)
 

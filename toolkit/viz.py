@@ -50,16 +50,16 @@ _STYLE: Any = {
 
 @cache
 def _chart() -> type[Figure]:
-    """matplotlib's figure, saved whole or not at all."""
+    """matplotlib's figure; a file with a suffix is saved whole or not at all."""
     from matplotlib.figure import Figure
 
     class Chart(Figure):
         def savefig(self, fname: Any, **options: Any) -> None:
-            if not isinstance(fname, str | Path):
+            if isinstance(fname, str | Path) and Path(fname).suffix:
+                with whole_file(fname) as temporary:
+                    super().savefig(temporary, **options)
+            else:  # a stream, or a name to which matplotlib adds a suffix
                 super().savefig(fname, **options)
-                return
-            with whole_file(fname) as temporary:
-                super().savefig(temporary, **options)
 
     return Chart
 

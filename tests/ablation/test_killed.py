@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from tests.ablation.test_study import stated
+from toolkit.ablation.cells import cells
 from toolkit.ablation.plan import read_plan
 from toolkit.ablation.store import Store, is_dead, worker_of
+from toolkit.ablation.study import PATIENCE
 
 
 def begun(folder, workers, toy):
@@ -55,7 +57,7 @@ def test_the_cells_of_a_worker_that_was_ended_wait_again_at_once(number, workers
     at_work = {trial.user_attrs["key"] for trial in store.study.get_trials(states=(states.RUNNING,))}
     assert len(at_work) == workers
     process.send_signal(number)
-    assert process.wait(60) == CODES[number], (tmp_path / "messages.txt").read_text()
+    assert process.wait(2 * PATIENCE) == CODES[number], (tmp_path / "messages.txt").read_text()
     begin = time.monotonic()
     while running(tmp_path):  # a killed parent's workers end by themselves
         assert time.monotonic() - begin < 120  # they save and draw what they have
@@ -67,7 +69,8 @@ def test_the_cells_of_a_worker_that_was_ended_wait_again_at_once(number, workers
 def test_a_worker_is_dead_only_where_that_is_sure(toy, tmp_path):
     plan = read_plan(stated(toy, seeds=[0]))
     store = Store(plan, f"sqlite:///{tmp_path / 'study.db'}")
-    trial = store.study.ask()
+    store.enter(cells(plan))
+    trial = store.take()
     with subprocess.Popen(["true"]) as process:
         pass
     me = worker_of(trial)

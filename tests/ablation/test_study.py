@@ -385,9 +385,15 @@ def test_a_search_whose_workers_die_is_no_success(toy, tmp_path, quick, monkeypa
         run_study(searching(toy, 2), tmp_path / "study", workers=2)
 
 
-def test_a_worker_says_bad_input_in_one_sentence(tmp_path):
-    command = [sys.executable, "-m", "toolkit.ablation.study", str(tmp_path), "sqlite://", "1", "0"]
-    ended = subprocess.run(command, capture_output=True, text=True)
+def test_a_worker_ends_with_its_parent_and_says_bad_input_in_one_sentence(tmp_path):
+    def ended_worker(parent):
+        command = [sys.executable, "-m", "toolkit.cli.worker", str(parent)]
+        return subprocess.run(
+            [*command, str(tmp_path), "sqlite://", "1", "0"], capture_output=True, text=True
+        )
+
+    assert ended_worker(os.getppid()).returncode == -signal.SIGTERM  # who started it has ended meanwhile
+    ended = ended_worker(os.getpid())
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
         f"error: {tmp_path} has no study: expected a folder that `toolkit ablate run` wrote"

@@ -137,7 +137,6 @@ def serve(name: str, folder: Path, engine: str, threads: int, pipe: Connection) 
 def engines(work: Path) -> dict[str, Any]:
     """Milliseconds of one picture's raw maps, and how many times as long as with ncnn. Each engine has a
     process, of which one runs at a time and all others are stopped: idle thread pools spin."""
-    os.environ.pop("OMP_WAIT_POLICY", None)  # waking threads costs a small network more than it takes
     figures: dict[str, Any] = {}
     context = get_context("spawn")
     for name, threads in product(("yoloface-500k-v2", "fastest-v2", "nano-voc"), (1, 2)):

@@ -106,6 +106,20 @@ def trainer(kept: Kept) -> str:
     return table(("a step of the loop by a bare step", "times as long", "limit"), rows)
 
 
+def load(kept: Kept) -> str:
+    step = next(row for name, row in measured(kept).items() if "by_the_same_alone" in row)
+    limits = ("at most 1.6", "at most 2.5")
+    rows = [
+        (name, f"{step['alone_by_libgomp_alone'][name]:.2f}", *(f"{times:.2f}" for times in (one, two)))
+        for name, (_, one, two) in ((n, list(row.values())) for n, row in step["by_the_same_alone"].items())
+    ]
+    rows.append(("limit of the toolkit's", "at most 1.03", *limits))
+    head = ("a step of the loop", "alone, by libgomp's alone", "beside one busy process", "beside two")
+    silence = kept["before the first step"]
+    said = f"Five pictures and two epochs: the first step begins after {silence['median_s']:.1f} s."
+    return f"{table(head, rows)}\n\n{said}"
+
+
 def peers(kept: Kept) -> str:
     rows = [(name, f"{row['loop_by_bare']:.3f}") for name, row in measured(kept).items()]
     return table(("a step of its loop by its bare step", "times as long"), rows)
@@ -198,6 +212,12 @@ THEMES: tuple[tuple[str, str, str, Callable[[Kept], str]], ...] = (
         loader,
     ),
     ("Trainer", "training_step", "Pictures and all, by forward, backward and optimiser in memory.", trainer),
+    (
+        "A busy machine",
+        "load",
+        "A training of fastest-v2 on all cores beside processes that want a core each, by the same alone.",
+        load,
+    ),
     ("Another trainer", "peers", "Measured in the same way.", peers),
     (
         "Evaluators",

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.exports import exported, network, parity_of, serve, split
+from tests.benchmarks.load import ITSELF
 from tests.benchmarks.record import ratio, run_part, spread
 from tests.device.conftest import QEMU
 from tests.device.wheel import Wheel, found_by
@@ -60,7 +61,8 @@ def samples(runner: Path, folder: Path, threads: int) -> float:
 def speed(work: Path) -> dict[str, Any]:
     """Medians of short runs in turns, the order drawn anew in each. The wheel's process is stopped while
     another one runs: idle threads spin."""
-    os.environ.pop("OMP_WAIT_POLICY", None)  # see `exports engines`
+    os.environ.pop("OMP_WAIT_POLICY", None)
+    os.environ |= ITSELF  # as elsewhere, where nobody says anything
     runners = {"zig, own threads": build_runner("x86_64"), "gcc, libgomp": by_gcc()}
     figures: dict[str, Any] = {}
     context = get_context("spawn")

@@ -46,7 +46,7 @@ def start(tmp_path):
                     stdout=answer,
                     stderr=log,
                     cwd=tmp_path,
-                    env={**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "passive", **environment},
+                    env={**os.environ, "PYTHONPATH": path, **environment},
                 )
             )
         return running[-1]

@@ -49,13 +49,13 @@ get: Draw it yourself.
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("licence: CC0\n", "", "no licence"),
+        ("licence: CC0\n", "", "licence is missing"),
         ("[a, b]", "[a, a]", "class names repeat"),
         ("[a, b]", "[]", "classes = .*at least 1 item"),
         ("format: voc", "format: vocal", "expected one of coco, voc"),
         ("https://example.org", "ftp://example.org", "source = 'ftp:.*should match"),
         ("{train: 1}", "{train: 0}", "splits.train.* greater than or equal to 1"),
-        ("title: Mine", "titel: Mine", "no title"),
+        ("title: Mine", "titel: Mine", "title is missing"),
         ("get: Draw", "extra: 1\nget: Draw", "extra = 1 .*not permitted"),
         ("name: mine", "name: yours", "is the card of 'yours'"),
         ("name: mine", "name: {", "is not valid YAML"),

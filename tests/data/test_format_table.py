@@ -234,3 +234,23 @@ def test_bad_tables(text, words, tmp_path):
     top = folder(tmp_path, "a.jpg", labels_dot_csv=text)
     with pytest.raises(InputError, match=words):
         registry.read(top / "labels.csv", "table", images=top)
+
+
+def test_a_table_of_any_length_is_read(tmp_path, monkeypatch):
+    """OpenImages' has 2 GB: it is read line by line."""
+    monkeypatch.setattr("toolkit.data.formats.text.TEXT_BYTES", 1000)
+    monkeypatch.setattr("toolkit.data.formats.text.LINES", 100)
+    write_picture(tmp_path / "a.jpg", 40, 30)
+    rows = "".join(f"a.jpg,cat,1,2,{3 + i % 30},5\n" for i in range(300))
+    put(tmp_path / "x.csv", f"filename,class,xmin,ymin,xmax,ymax\n{rows}".encode())
+    assert len(registry.read(tmp_path).labels) == 300
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gb2312"])
+def test_tables_in_the_encodings_of_other_systems(encoding, tmp_path):
+    write_picture(tmp_path / "a.jpg", 40, 30)
+    rows = "filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,1,2,3,5\na.jpg,螺母,1,2,3,5"
+    put(tmp_path / "x.csv", rows.encode(encoding))
+    dataset = registry.read(tmp_path)
+    assert set(dataset.classes) == {"cat", "螺母"}
+    assert any("GB2312" in note for note in dataset.intake.notes) == (encoding == "gb2312")

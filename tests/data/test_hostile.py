@@ -12,7 +12,7 @@ from tests.data.sets import write_picture
 from toolkit.data import importing
 from toolkit.data.builder import CLASSES
 from toolkit.data.formats import registry
-from toolkit.data.formats.text import LINES, LONGEST, TEXT_BYTES
+from toolkit.data.formats.text import LINES, LONGEST, ROW, TEXT_BYTES
 from toolkit.runtime import InputError
 
 LINE = b"0 .5 .5 .2 .2\n"
@@ -164,6 +164,61 @@ def test_names_that_lead_out_name_nothing(name, outside, tmp_path):
     assert (dataset.files, len(dataset.intake.skipped)) == (["a.jpg"], 1)
 
 
+def split_elsewhere(top):
+    """Pictures in one place, labels beside them, and ultralytics' settings in another."""
+    write_picture(top / "disk/images/train/a.jpg", 40, 30)
+    put(top / "disk/labels/train/a.txt", LINE)
+    put(top / "set/data.yaml", f"train: {top}/disk/images/train\nnames: [cat]\n".encode())
+    return top / "set/data.yaml"
+
+
+def list_elsewhere(top):
+    """darknet's list with pictures below it, whose settings are in another place."""
+    write_picture(top / "disk/voc/a.jpg", 40, 30)
+    put(top / "disk/voc/a.txt", LINE)
+    put(top / "disk/train.txt", f"{top}/disk/voc/a.jpg\n{top}/outside/b.jpg\n".encode())
+    put(top / "set/voc.names", b"cat\n")
+    put(top / "set/voc.data", f"train = {top}/disk/train.txt\nnames = voc.names\n".encode())
+    return top / "set/voc.data"
+
+
+@pytest.mark.parametrize("make", [split_elsewhere, list_elsewhere])
+def test_settings_that_are_chosen_name_folders_elsewhere(make, outside, tmp_path):
+    """And no more than these: what a list in them names must be in them."""
+    settings = make(tmp_path)
+    dataset = registry.read(settings)
+    assert ([os.path.basename(name) for name in dataset.files], dataset.classes) == (["a.jpg"], ("cat",))
+    assert len(dataset.labels) == 1
+    strays = [skipped.file for skipped in dataset.intake.skipped]
+    assert strays == ([str(outside / "b.jpg")] if make is list_elsewhere else [])
+    write_picture(settings.parent / "c.jpg", 40, 30)
+    put(settings.parent / "c.txt", LINE)
+    dataset = registry.read(settings.parent)
+    assert [dataset.files, len(dataset.intake.skipped)] == [["c.jpg"], 1]
+
+
+def test_strays_of_an_imported_set_are_news(outside, tmp_path):
+    yolo(tmp_path / "set")
+    write_picture(tmp_path / "set/b.jpg", 40, 30)
+    put(tmp_path / "set/c.jpg", b"no picture")
+    imported = importing.import_dataset(tmp_path / "set", tmp_path / "out")
+    assert registry.read(tmp_path / "out").intake == imported.intake
+    (tmp_path / "out/images/b.jpg").unlink()
+    (tmp_path / "out/images/b.jpg").symlink_to(outside / "b.jpg")
+    intake = registry.read(tmp_path / "out").intake
+    assert intake.source == ""
+    assert [skipped.file for skipped in intake.skipped] == [str(tmp_path / "out/images/b.jpg")]
+    assert any("toolkit data import --allow-outside" in sentence for sentence in intake.sentences())
+
+
+def test_what_is_no_file_is_not_said_to_come_in(tmp_path):
+    yolo(tmp_path / "set")
+    os.mkfifo(tmp_path / "set/b.jpg")
+    intake = registry.read(tmp_path / "set").intake
+    assert [note for note in intake.notes if "outside" in note] == []
+    assert [note for note in intake.notes if "are not files" in note] != []
+
+
 @pytest.mark.parametrize("name", ["b.jpg", "labels.txt", "data.json", "data.yaml", "import.json", "b.xml"])
 def test_a_pipe_blocks_nothing(name, tmp_path):
     yolo(tmp_path / "set")
@@ -196,6 +251,7 @@ def test_what_is_no_picture_is_not_copied(data, tmp_path):
 
 DEEP = "[" * 900 + "]" * 900
 JSON = '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"x": %s}], "categories": []}'
+HEADER = "filename,class,xmin,ymin,xmax,ymax\n"
 TOO_MUCH = {
     "deep labelme": ("a.json", f'{{"imagePath": "a.jpg", "shapes": {DEEP}}}', "no LabelMe labels"),
     "deep coco": ("x.json", JSON % DEEP, "nested deeper"),
@@ -210,8 +266,9 @@ TOO_MUCH = {
     "deep xml": ("a.xml", f"<annotation>{'<a>' * 1000}{'</a>' * 1000}</annotation>", "nested deeper"),
     "many elements": ("a.xml", f"<annotation>{'<a/>' * 4_100_000}</annotation>", "more elements"),
     "line": ("a.txt", "0 " + ".1 .2 " * (LONGEST // 6 + 1), "a line of"),
-    "lines": ("x.csv", "filename,class,xmin,ymin,xmax,ymax\n" + "\n" * LINES, "lines"),
-    "field": ("x.csv", f"filename,class,xmin,ymin,xmax,ymax\n{'a' * 10_000_001},c,1,2,3,4\n", "not a table"),
+    "lines": ("a.txt", "0 .5 .5 .1 .1\n" + "\n" * LINES, "lines"),
+    "field": ("x.csv", f"{HEADER}{'a' * ROW},c,1,2,3,4\n", "a line of"),
+    "row": ("x.csv", HEADER + '"\n",' * (ROW // 4 + 1), "a row of"),
     "classes": ("classes.txt", "".join(f"{i}\n" for i in range(CLASSES + 1)), "classes"),
     "aliases": ("data.yaml", "train: .\na: &a [x]\nb: [" + "*a," * 50_000 + "]\n", "values"),
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from scipy.io import savemat
 from tests.evaluation.retold import wider_ap
 from toolkit.evaluation import widerface
 from toolkit.evaluation.columns import Detections
+from toolkit.evaluation.mat_file import MAT_BYTES, read_mat
 from toolkit.evaluation.score import PUBLISHED, evaluate_widerface
 from toolkit.evaluation.widerface import WiderTruth
 from toolkit.runtime import InputError
@@ -121,7 +123,7 @@ def test_original_sizes(data, official, tmp_path):
     (tmp_path / "sizes.csv").write_text("file,w\na.jpg,3\n")
     with pytest.raises(InputError, match="columns file, orig_w, orig_h"):
         widerface.original_sizes(tmp_path / "sizes.csv", ["a.jpg"])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is missing"):
         widerface.original_sizes(tmp_path / "none.csv", [])
 
 
@@ -208,3 +210,53 @@ def test_pictures_that_do_not_decode_are_left_out_of_the_truth(data, zoo, tmp_pa
     assert part.truth.files == others.truth.files
     assert part.scores.as_dict() == others.scores.as_dict()
     assert part.scores.easy > 0
+
+
+def part(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def mat_of(name: bytes, depth: int) -> bytes:
+    """A .mat file with a cell in a cell in a cell ..., the innermost empty."""
+    inner = part(14, b"")
+    for level in range(depth):
+        flags, sides = part(6, struct.pack("<II", 1, 0)), part(5, struct.pack("<ii", 1, 1))
+        inner = part(14, flags + sides + part(1, name if level == depth - 1 else b"") + inner)
+    return b"MATLAB".ljust(124) + struct.pack("<H", 0x100) + b"IM" + inner
+
+
+def test_a_hostile_mat_file_is_refused(tmp_path):
+    """One that unpacks to much, and one at whose depth scipy's reader would crash."""
+    path = tmp_path / "wider_face_val.mat"
+    path.write_bytes(mat_of(b"event_list", 2))
+    assert read_mat(path, "event_list").shape == (1, 1)
+    path.write_bytes(mat_of(b"event_list", 2000))
+    with pytest.raises(InputError, match="levels"):
+        widerface.read_truth(tmp_path)
+    savemat(path, {"event_list": np.zeros(MAT_BYTES // 8)}, do_compression=True)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(InputError, match="unpacks to more"):
+        widerface.read_truth(tmp_path)
+
+
+def test_ground_truth_of_another_shape_is_named(tmp_path):
+    for name in ("face", "easy", "medium", "hard"):
+        keys = ("event_list", "file_list", "face_bbx_list") if name == "face" else ("gt_list",)
+        savemat(tmp_path / f"wider_{name}_val.mat", {key: np.zeros((2, 1)) for key in keys})
+    with pytest.raises(InputError, match="other events"):
+        widerface.read_truth(tmp_path)
+
+
+def test_hostile_files_of_detections(tmp_path):
+    truth, detections = made(3)
+    widerface.write_detections(tmp_path, truth, detections)
+    file = tmp_path / "1--Event/4.txt"
+    for data, words in (
+        (b"\xff\xfe\0", "not a text file"),
+        (b"4\n1\n1 2 3 4 nan\n", "official layout"),
+        (None, "pipe"),
+    ):
+        file.unlink()
+        file.write_bytes(data) if data else os.mkfifo(file)
+        with pytest.raises(InputError, match=words):
+            widerface.read_detections(tmp_path, truth)

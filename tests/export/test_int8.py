@@ -1,5 +1,6 @@
 """NCNN int8: its arithmetic in numpy, files that open again, choices that lower the error, bad input."""
 
+import os
 from dataclasses import replace
 
 import cv2
@@ -377,8 +378,11 @@ def test_calibration_inputs(given, pictures, tmp_path):
     for source in (tmp_path / "empty.txt", []):
         with pytest.raises(InputError, match="and 0 were given"):
             calibration_inputs(source, io)
-    with pytest.raises(InputError, match="cannot read the list of pictures"):
-        calibration_inputs(tmp_path / "none.txt", io)
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff" * 9 + b"\0")
+    for name, words in (("none", "is missing"), ("pipe", "not a file"), ("bytes", "not a text")):
+        with pytest.raises(InputError, match=rf"{name}\.txt .*{words}"):
+            calibration_inputs(tmp_path / f"{name}.txt", io)
     (tmp_path / "03.png").write_bytes(b"not a picture")
     with pytest.warns(UserWarning, match="1 of 14 .* are left out: .*03.png does not decode"):
         np.testing.assert_array_equal(calibration_inputs(tmp_path, io), np.delete(wanted, 3, 0))

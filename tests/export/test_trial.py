@@ -1,7 +1,11 @@
 """Exported files of strangers that crash an engine or fill the memory, with a spec.json that agrees."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
+import onnx
 import pytest
 
 from toolkit.export.folder import Exported, FileFacts
@@ -13,7 +17,7 @@ from toolkit.runtime import InputError
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("net")
-    export_model(create_model("yoloface-50k"), folder, ["ncnn", "mnn"], accept_loss=True)
+    export_model(create_model("yoloface-50k"), folder, ["onnx", "ncnn", "mnn"], accept_loss=True)
     return folder
 
 
@@ -58,4 +62,40 @@ def test_a_damaged_mnn_file_does_not_end_the_process(exported, tmp_path):
 
 
 def test_whole_files_open(exported):
-    assert [Exported.read(exported).open(fmt).io.input_size for fmt in ("ncnn", "mnn")] == [(56, 56)] * 2
+    for fmt in ("onnx", "ncnn", "mnn"):
+        assert Exported.read(exported).open(fmt).io.input_size == (56, 56)
+
+
+def test_a_small_onnx_file_does_not_fill_the_memory(exported, tmp_path):
+    for path in exported.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    kind, sides = onnx.TensorProto.FLOAT, [1, 3, 56, 56]
+    node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [
+            node("ConstantOfShape", ["count"], ["zeros"]),
+            node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+            node("Add", ["images", "sum"], ["map0"]),
+        ],
+        "hostile",
+        [value("images", kind, sides)],
+        [value("map0", kind, sides)],
+        [onnx.helper.make_tensor("count", onnx.TensorProto.INT64, [1], [2_000_000_000])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    damaged(tmp_path, "model.onnx", model.SerializeToString())
+    with pytest.raises(InputError, match="onnxruntime cannot open .*model.onnx"):
+        Exported.read(tmp_path).open("onnx")
+
+
+def test_a_lower_limit_of_the_user_is_kept(exported, tmp_path):
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (950_000_000,) * 2)\n"
+        "from toolkit.export.folder import Exported\n"
+        "Exported.read(sys.argv[1]).open('ncnn')\n"
+    )
+    variables = {**os.environ, "TOOLKIT_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(exported)]
+    run = subprocess.run(command, capture_output=True, text=True, env=variables)
+    assert run.returncode == 0, run.stderr

@@ -145,6 +145,18 @@ def test_free_memory_is_some():
     assert 10_000_000 < bounds.free_memory() < 2**50
 
 
+@pytest.mark.parametrize("version", [0, 1])
+def test_files_that_a_container_has_read_are_free_memory(version, monkeypatch, tmp_path):
+    limit, used, prefix = bounds.CONTROL_GROUPS[version]
+    (tmp_path / "memory").mkdir()
+    (tmp_path / limit).write_text("10000\n")
+    (tmp_path / used).write_text("9990\n")
+    stat = f"anon 90\n{prefix}inactive_file 4000\n{prefix}active_file 500\n"
+    (tmp_path / used).with_name("memory.stat").write_text(stat)
+    monkeypatch.setattr(bounds, "CONTAINERS", tmp_path)
+    assert bounds.free_memory() == 4510
+
+
 def test_maps_are_counted_at_the_worst_moment(monkeypatch):
     needs = []
     monkeypatch.setattr("toolkit.models.darknet.network.check_memory", lambda *need: needs.append(need))

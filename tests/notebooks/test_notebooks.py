@@ -34,8 +34,6 @@ def outputs_of(path: Path, work: Path) -> list[dict]:
 def clean(monkeypatch, tmp_path):
     """Fast mode and this copy of the package."""
     monkeypatch.setenv("TOOLKIT_FAST", "1")
-    # threads that spin while they wait slow each other down tenfold where other tests run beside
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     return monkeypatch

@@ -22,6 +22,7 @@ from toolkit.runtime import InputError
 from toolkit.training.assign import yolo_layers
 from toolkit.training.checkpoint import load_checkpoint, start_from, transfer
 from toolkit.training.config import read_config, write_config
+from toolkit.training.detection import DetectionTask
 from toolkit.training.loop import train
 from toolkit.training.losses.darknet import darknet_loss
 from toolkit.training.losses.modern import modern_loss
@@ -96,6 +97,15 @@ def test_a_loss_that_grows_is_told(toy, tmp_path):
     except InputError as error:
         diverged = str(error)
     assert "learning_rate" in diverged
+
+
+def test_a_score_that_is_no_number_stops_the_run(toy, tmp_path, monkeypatch):
+    """As of landmarks none of which is found: half of the weights are NaN, and no loss has told it yet."""
+    monkeypatch.setattr(DetectionTask, "validate", lambda self, network, val_set: float("nan"))
+    with pytest.raises(InputError, match="map50 is no longer a finite number at step 4"):
+        train(settings(), tmp_path / "run", dataset=toy)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == ""
+    assert not (tmp_path / "run" / "best.pt").exists()
 
 
 def test_accumulating_changes_the_steps_and_ema_the_best(toy, tmp_path):

@@ -14,6 +14,7 @@ from toolkit.models import create_model
 from toolkit.models.cost import Cost, measure
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError
+from toolkit.text import one_line
 from toolkit.training.config import Config, read_config
 from toolkit.training.recipe import recipe
 from toolkit.training.splits import splits
@@ -92,7 +93,8 @@ def network_cost(model: Detector, name: str = "the network") -> Cost:
 
 
 def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of a message, as it may be printed."""
+    return one_line((str(error).splitlines() or [type(error).__name__])[0], 400)
 
 
 def matched_width(model: str, changes: dict[str, Any], bflops: float) -> float:

@@ -8,7 +8,6 @@ No finished cell runs twice.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -30,10 +29,9 @@ from toolkit.ablation.search import run_search
 from toolkit.ablation.store import HEARTBEAT, Store
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
-from toolkit.files import locked, no_place, os_sentence, write_json
+from toolkit.files import locked, no_place, write_json
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError, require
-from toolkit.signals import end_with_parent, exit_code, interrupting
 
 PATIENCE = 60  # seconds that a worker has to save what it has
 
@@ -142,12 +140,13 @@ def run_study(
     elif workers <= 1:
         work(plan, url, folder)
     else:
-        command = [sys.executable, "-m", "toolkit.ablation.study", str(folder), url, str(threads)]
+        command = [sys.executable, "-m", "toolkit.cli.worker", str(os.getpid()), str(folder), url]
         # threads that spin while they wait would occupy the cores of the other workers
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "OMP_NUM_THREADS": str(threads)}
         with (folder / "workers.log").open("ab") if quiet else nullcontext() as log:
             processes = [
-                subprocess.Popen([*command, str(i)], env=environment, stderr=log) for i in range(workers)
+                subprocess.Popen([*command, str(threads), str(i)], env=environment, stderr=log)
+                for i in range(workers)
             ]
         try:
             codes = [process.wait() for process in processes]
@@ -182,7 +181,7 @@ def _work_on_ray(plan: Plan, url: str, folder: Path, threads: int, workers: int)
     own = not ray.is_initialized()
     if own:
         _start_ray(ray, workers)
-    task = ray.remote(num_cpus=1)(_work_from_folder)
+    task = ray.remote(num_cpus=1)(work_from_folder)
     try:
         ray.get([task.remote(str(folder), url, threads, i) for i in range(workers)])
     except ray.exceptions.RayTaskError as error:
@@ -212,31 +211,10 @@ def _start_ray(ray: ModuleType, workers: int) -> None:
         ) from None
 
 
-def _work_from_folder(folder: str, url: str, threads: int, worker: int) -> None:
+def work_from_folder(folder: str, url: str, threads: int, worker: int) -> None:
+    """What a worker process does: `work` on the study that `run_study` has begun in a folder."""
     work(stored_plan(folder), url, Path(folder), threads, worker)
 
 
 if not TYPE_CHECKING:
     __getattr__ = at_old_place(__name__)
-
-
-def _worker_process(folder: str, url: str, threads: str, worker: str) -> int:
-    """A worker that `run_study` started: ends with it, on its SIGTERM; Ctrl-C at the terminal is for it."""
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with interrupting():
-            _work_from_folder(folder, url, int(threads), int(worker))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {os_sentence(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return exit_code()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_worker_process(*sys.argv[1:]))

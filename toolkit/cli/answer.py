@@ -63,11 +63,13 @@ def _end(sentence: str) -> NoReturn:
 
 def _end_without_memory(error: Exception) -> NoReturn:
     reason = (str(error).splitlines() or [""])[0][:200]
-    _end(f"the memory does not suffice{reason and f' ({reason})'}: use a smaller batch, size or input")
+    _end(f"there is not enough memory{reason and f' ({reason})'}: use a smaller batch, size or input")
 
 
 def _end_unread() -> None:
     """End the process where standard output or standard error is a pipe that nobody reads any more."""
+    if not hasattr(select, "poll"):  # on Windows
+        return
     streams = select.poll()
     for stream in (1, 2):
         streams.register(stream, 0)
@@ -78,11 +80,20 @@ def _end_unread() -> None:
         sys.exit(141)  # as a shell tells of SIGPIPE
 
 
+def json_line(data: Any) -> str:
+    """One line of JSON, which has no NaN and no infinity: InputError for these."""
+    try:
+        return json.dumps(data, allow_nan=False)
+    except ValueError:
+        raise InputError(
+            "the results hold a number that is not finite: the network's weights or its export are broken"
+        ) from None
+
+
 def print_answer(data: dict[str, Any], as_json: bool, table: Table | str = "") -> None:
-    """Print a table for people, or with `as_json` one JSON object. Raises ValueError for NaN and infinity,
-    which JSON does not have."""
+    """Print a table for people, or with `as_json` one JSON object; InputError as in `json_line`."""
     if as_json:
-        print(json.dumps(data, allow_nan=False))
+        print(json_line(data))
     elif isinstance(table, str):
         print(printable(table))
     else:  # without markup: names of files and extras have brackets and colons too

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.answer import as_json_list, end_in_part, print_answer, print_message, table
+from toolkit.cli.answer import as_json_list, end_in_part, json_line, print_answer, print_message, table
 from toolkit.cli.options import (
     Conf,
     Fit,
@@ -150,7 +149,7 @@ def detect(
     if coco is not None:
         rows = [row for i, boxes in zip(readable, results, strict=True) for row in as_coco(boxes, i + 1)]
         with whole_file(coco) as temporary:
-            temporary.write_text(json.dumps(rows))
+            temporary.write_text(json_line(rows))
     records = [(name, as_records(boxes, network.io)) for name, boxes in zip(labels, results, strict=True)]
     lines = [
         [name, d["class"], f"{d['score']:.3f}", " ".join(f"{v:.0f}" for v in d["box"])]

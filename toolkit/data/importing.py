@@ -6,6 +6,7 @@ import lzma
 import re
 import shutil
 import stat
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import boxes as box_formats
+from toolkit.archives import directory_bytes
 from toolkit.data import catalog
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset, match_classes
@@ -27,9 +29,8 @@ from toolkit.data.intake import Faults, Intake
 from toolkit.data.readable import skipped_pictures
 from toolkit.files import locked, no_place, scratch_folder
 from toolkit.pictures import picture_size
-from toolkit.regular import why_not_regular
 from toolkit.runtime import InputError, progress
-from toolkit.text import decode_text, one_line, short
+from toolkit.text import decode_text, file_bytes, one_line, short
 
 
 def import_dataset(
@@ -114,10 +115,10 @@ def unpack(archive: Path, folder: Path) -> None:
             out of it or is neither file nor folder, too many entries, unpacks to more than `RATIO` times its
             size, or to more than the disk holds.
     """
-    if reason := why_not_regular(archive):
-        raise InputError(f"{archive} {reason}")
-    size = archive.stat().st_size
-    if _directory_bytes(archive, size) > DIRECTORY:
+    size = file_bytes(archive, sys.maxsize)
+    with archive.open("rb") as file:
+        length = directory_bytes(file, size)
+    if length > DIRECTORY:
         raise InputError(f"{archive} is refused: it has more entries than a data set has")
     try:
         with zipfile.ZipFile(archive, metadata_encoding=_name_encoding(archive)) as packed:
@@ -136,7 +137,8 @@ def unpack(archive: Path, folder: Path) -> None:
             total = sum(entry.file_size for entry in entries)  # zipfile reads no more of an entry
             if total > max(LEAST, RATIO * size):
                 raise InputError(
-                    f"{archive} is refused: its {size:,} bytes unpack to {total:,}, which no data set does"
+                    f"{archive} is refused: its {size:,} bytes unpack to {total:,}: expected at most {RATIO} "
+                    "times its size"
                 )
             if total > shutil.disk_usage(folder).free:
                 raise InputError(f"{archive} unpacks to more than the disk of {folder} has free")
@@ -152,17 +154,6 @@ def unpack(archive: Path, folder: Path) -> None:
         if no_place(error):
             raise
         raise InputError(f"{archive} cannot be unpacked: {one_line(str(error))}") from None
-
-
-def _directory_bytes(archive: Path, size: int) -> int:
-    """The length of a .zip's list of entries, of which the library makes objects of several times that."""
-    with archive.open("rb") as file:
-        file.seek(max(0, size - (1 << 16) - 100))
-        end = file.read()
-    plain, large = end.rfind(b"PK\5\6"), end.rfind(b"PK\6\6")  # the second, of zip64, is before the first
-    if 0 <= large <= len(end) - 48:
-        return int.from_bytes(end[large + 40 : large + 48], "little")
-    return int.from_bytes(end[plain + 12 : plain + 16], "little") if plain >= 0 else 0
 
 
 def _name_encoding(archive: Path) -> str:

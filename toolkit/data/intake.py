@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.text import read_bytes
+from toolkit.text import parse_json, read_bytes
 
 Faults = Literal["skip", "refuse", "keep"]  # leave out and count; raise at the first; keep for the doctor
 RECORD_BYTES = 50_000_000
@@ -106,7 +105,8 @@ class Intake:
 def kept_intake(folder: Path) -> Intake | None:
     """The intake that an earlier import has written beside a canonical folder; None where there is none."""
     try:
-        record = json.loads(read_bytes(folder / FILE_NAME, RECORD_BYTES))
+        path = folder / FILE_NAME
+        record = parse_json(read_bytes(path, RECORD_BYTES), path, lenient=True)
         return Intake.from_dict(record) if record["format"] and "left_out" in record else None
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):  # an InputError, too
+    except (ValueError, TypeError, AttributeError, KeyError):  # an InputError, too
         return None

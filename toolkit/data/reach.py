@@ -14,7 +14,7 @@ from pathlib import Path
 
 from toolkit.regular import why_not_regular
 
-OPTION = "--allow-outside (allow_outside=True)"
+OPTION = "toolkit data import --allow-outside (allow_outside=True)"
 STRAY = "is a link that leads out of the data set"
 _PAIRED = {
     "annotations",
@@ -37,7 +37,8 @@ class Reach:
 
     def __init__(self, folders: list[Path], everywhere: bool) -> None:
         self.everywhere = everywhere
-        self.strays: dict[str, str] = {}  # path -> what is wrong with it
+        self.strays: dict[str, str] = {}  # path that leads out -> how
+        self.unfit: dict[str, str] = {}  # path that is no file -> what it is
         self._roots = [os.path.realpath(folder) for folder in folders]
         self._real_folders: dict[str, str] = {}
 
@@ -65,6 +66,18 @@ class Reach:
             self.strays[link] = STRAY
         seen.add(real)
         return self.everywhere
+
+    def sentences(self) -> list[str]:
+        """What leads out, and what is no file: a sentence each, with the first; none without any."""
+        kinds = (
+            (self.strays, "lead out of it and are not read", f": {OPTION} takes them in"),
+            (self.unfit, "are not files and are not read", ""),
+        )
+        return [
+            f"{len(found)} of its files and entries {what} (first: {' '.join(min(found.items()))}){remedy}"
+            for found, what, remedy in kinds
+            if found
+        ]
 
 
 _REACH: ContextVar[Reach | None] = ContextVar("reach", default=None)
@@ -120,6 +133,6 @@ def is_readable(path: str) -> bool:
         return False
     reason = why_not_regular(path)
     if reason and reason != "is missing":
-        reach.strays[path] = reason
+        reach.unfit[path] = reason
         return False
     return True

@@ -18,7 +18,7 @@ from toolkit.device.build import NCNN_SHA256, NCNN_VERSION, RUNNER, SHARED, laye
 from toolkit.export.folder import Exported
 from toolkit.files import check_place, whole_file, whole_folder, write_json
 from toolkit.runtime import InputError
-from toolkit.text import in_markdown, short
+from toolkit.text import JOINERS, in_markdown, short
 
 # ncnn's source in the Python Package Index, which names a file's address by its BLAKE2 hash.
 NCNN_URL = (
@@ -37,8 +37,6 @@ RENDERED = (
     "app/src/main/cpp/CMakeLists.txt",
 )
 LONGEST_NAME, LONGEST_ID = 100, 200
-# What joins signs into one, in emoji and several scripts, and is not printable by itself.
-_JOINERS = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def package_android(
             f"letter, and up to {LONGEST_ID} characters, such as org.example.detector, not "
             f"{short(package_id)}"
         )
-    letters = _JOINERS.sub("", name)
+    letters = JOINERS.sub("", name)
     if not letters.strip() or not letters.isprintable() or len(name) > LONGEST_NAME:
         raise InputError(
             f"an app's name is one line of text with up to {LONGEST_NAME} characters, not {short(name)}"

@@ -11,6 +11,7 @@ import numpy as np
 from toolkit.evaluation.columns import Detections, Floats, Truth, check_columns
 from toolkit.evaluation.matching import Matches, best_object, mark_matches, match, touches
 from toolkit.runtime import InputError
+from toolkit.text import json_number
 
 
 def precision_recall(matches: Matches, class_id: int | None = None) -> tuple[Floats, Floats, Floats]:
@@ -68,7 +69,7 @@ class MapScores:
             **self.choices(),
             "pictures": self.matches.pictures,
             "per_class": {
-                c.name: {"ap": _known(c.ap), "truths": c.truths, "detections": c.detections}
+                c.name: {"ap": json_number(c.ap), "truths": c.truths, "detections": c.detections}
                 for c in self.per_class
             },
         }
@@ -76,10 +77,6 @@ class MapScores:
     def choices(self) -> dict[str, Any]:
         """What the protocol leaves open: IoU of a match, points of the curve, difficult objects."""
         return {"match_iou": self.iou, "points": self.points, "difficult": self.difficult}
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _class_scores(matches: Matches, classes: Sequence[str], levels: Floats | None) -> tuple[ClassScore, ...]:

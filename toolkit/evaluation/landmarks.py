@@ -18,6 +18,7 @@ from toolkit.faces import place_points, windows_of_points
 from toolkit.models.network import Landmarking
 from toolkit.pictures import load_readable
 from toolkit.runtime import InputError, progress
+from toolkit.text import json_number
 
 Ints = NDArray[np.int64]
 
@@ -98,7 +99,7 @@ class LandmarkScores:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: nme, auc@T and failure@T per threshold, regions, faces, missed, left_out."""
         return {
-            "nme": None if np.isnan(self.nme) else self.nme,
+            "nme": json_number(self.nme),
             **{f"auc@{t:.2f}": value for t, value in self.auc.items()},
             **{f"failure@{t:.2f}": value for t, value in self.failure_rate.items()},
             "regions": self.regions,
@@ -161,7 +162,7 @@ def evaluate(
     errors[~mask] = np.nan
     per_face = np.where(seen, _mean(errors, axis=1), np.inf)
     layout = LAYOUTS.get(real.shape[1])
-    regions = {} if layout is None else layout.regions
+    regions = {} if layout is None or not seen.any() else layout.regions
     return LandmarkScores(
         nme=float(per_face[seen].mean()) if seen.any() else float("nan"),
         # The exact integral of the cumulative curve, a step per face.

@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from toolkit import boxes as bx
 from toolkit.evaluation.average_precision import average_precision
 from toolkit.evaluation.columns import Detections, Truth
+from toolkit.evaluation.mat_file import read_mat
 from toolkit.evaluation.matching import best_object
 from toolkit.files import check_place, whole_folder
 from toolkit.runtime import InputError, progress
+from toolkit.text import read_text
 
 SETTINGS = ("easy", "medium", "hard")
 _THRESHOLDS = 1000
 _IOU = 0.5
+_TEXT_BYTES = 4_000_000  # of a picture's detections, or of the list of sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,35 +81,38 @@ class WiderScores:
 
 def read_truth(folder: str | Path) -> WiderTruth:
     """The official wider_face_val.mat and wider_{easy,medium,hard}_val.mat of a folder."""
-    from scipy.io import loadmat
 
     def column(name: str, key: str) -> list[NDArray[Any]]:
         path = Path(folder) / f"wider_{name}_val.mat"
-        if not path.is_file():
+        if not path.exists():
             raise InputError(
                 f"{path} is missing: WIDER FACE's evaluation needs the official ground-truth files"
             )
         try:
-            return [row[0] for row in loadmat(path)[key]]
-        except Exception:  # scipy's reader fails in many ways on a file that is not a .mat file
-            raise InputError(
-                f"{path} is not WIDER FACE's ground truth (no readable {key}): fetch it again"
-            ) from None
+            return [row[0] for row in read_mat(path, key)]
+        except (InputError, IndexError) as error:
+            raise InputError(f"{path} is not WIDER FACE's ground truth: {error}") from None
 
     events = column("face", "event_list")  # per event: its name
     names = column("face", "file_list")  # per event: (pictures, 1) cells of a name
     faces = column("face", "face_bbx_list")  # per event: (pictures, 1) cells of (faces, 4) x, y, w, h
     asked = [column(setting, "gt_list") for setting in SETTINGS]  # likewise of (faces, 1) numbers from 1
     files, boxes, counted = [], [], []
-    for e, event in enumerate(events):
-        for i, name in enumerate(names[e][:, 0]):
-            xywh = np.asarray(faces[e][i, 0], np.float32).reshape(-1, 4)
-            mask = np.zeros((len(SETTINGS), len(xywh)), bool)
-            for s in range(len(SETTINGS)):
-                mask[s, asked[s][e][i, 0].astype(int).ravel() - 1] = True
-            files.append(f"{event[0]}/{name[0]}.jpg")
-            boxes.append(bx.xywh_to_xyxy(xywh))
-            counted.append(mask)
+    try:
+        for e, event in enumerate(events):
+            for i, name in enumerate(names[e][:, 0]):
+                xywh = np.asarray(faces[e][i, 0], np.float32).reshape(-1, 4)
+                mask = np.zeros((len(SETTINGS), len(xywh)), bool)
+                for s in range(len(SETTINGS)):
+                    mask[s, asked[s][e][i, 0].astype(int).ravel() - 1] = True
+                files.append(f"{event[0]}/{name[0]}.jpg")
+                boxes.append(bx.xywh_to_xyxy(xywh))
+                counted.append(mask)
+    except (IndexError, ValueError, TypeError, AttributeError):
+        raise InputError(
+            f"{folder} is not WIDER FACE's ground truth: its files have other events, pictures or faces than "
+            "each other; fetch them again"
+        ) from None
     starts = np.concatenate(([0], np.cumsum([len(b) for b in boxes]))).astype(np.int64)
     return WiderTruth(tuple(files), starts, np.concatenate(boxes), np.concatenate(counted, axis=1))
 
@@ -114,15 +120,12 @@ def read_truth(folder: str | Path) -> WiderTruth:
 def original_sizes(path: str | Path, files: Sequence[str]) -> NDArray[np.float32]:
     """(n, 2) original width and height of `files`, from a CSV with columns file, orig_w, orig_h: boxes found
     on a reduced copy are brought back by original size / copy's size."""
+    lines = read_text(path, _TEXT_BYTES).splitlines()
     try:
-        with open(path, newline="") as stream:
-            table = {
-                row["file"]: (float(row["orig_w"]), float(row["orig_h"])) for row in csv.DictReader(stream)
-            }
+        rows = csv.DictReader(lines)
+        table = {row["file"]: (float(row["orig_w"]), float(row["orig_h"])) for row in rows}
         return np.array([table[name] for name in files], np.float32).reshape(-1, 2)
-    except OSError:
-        raise InputError(f"{path} cannot be read: it should list the pictures' original sizes") from None
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(
             f"{path} should have columns file, orig_w, orig_h for every picture: {error}"
         ) from None
@@ -143,15 +146,12 @@ def read_detections(folder: str | Path, truth: WiderTruth) -> Detections:
     images, rows = [], []
     for i, name in enumerate(progress(truth.files, "reading detections")):
         path = (root / name).with_suffix(".txt")
-        try:
-            lines = path.read_text().split("\n")
-        except OSError:
-            raise InputError(
-                f"{path} is missing: every picture needs its file, an empty one says 0 faces"
-            ) from None
+        if not path.exists():
+            raise InputError(f"{path} is missing: every picture needs its file, an empty one says 0 faces")
+        lines = read_text(path, _TEXT_BYTES).split("\n")
         try:
             table = np.array(" ".join(lines[2:]).split(), np.float64).reshape(-1, 5)
-            if len(table) != int(lines[1]):
+            if len(table) != int(lines[1]) or not np.isfinite(table).all():
                 raise ValueError
         except (ValueError, IndexError):
             raise InputError(

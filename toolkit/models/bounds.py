@@ -20,7 +20,12 @@ MOST_ANCHORS = 1024  # of a head
 LARGEST_ANCHOR = 65_536.0  # px, or cells of [region]
 MOST_INPUTS = 1024  # of a layer
 GIGABYTE = 1e9
-CONTAINER = Path("/sys/fs/cgroup")  # Linux: limits of the container that the process runs in
+CONTAINERS = Path("/sys/fs/cgroup")  # Linux: limits of the container that the process runs in
+# Files with a container's limit and use, and the prefix in memory.stat, of both versions of control groups.
+CONTROL_GROUPS = (
+    ("memory.max", "memory.current", ""),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_"),
+)
 
 
 def free_memory() -> int:
@@ -28,9 +33,14 @@ def free_memory() -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # no container, or one without a limit ("max")
-        limit, used = (int((CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
-        free = min(free, max(0, limit - used))
+    for limit, used, prefix in CONTROL_GROUPS:
+        with suppress(OSError, ValueError, KeyError):  # no container, or one without a limit ("max")
+            left = int((CONTAINERS / limit).read_text()) - int((CONTAINERS / used).read_text())
+            lines = (CONTAINERS / used).with_name("memory.stat").read_text().splitlines()
+            numbers = dict(line.split() for line in lines)
+            # files that were read count as used, and make room for whoever needs it
+            kept = sum(int(numbers[f"{prefix}{name}"]) for name in ("inactive_file", "active_file"))
+            free = min(free, max(0, left + kept))
     return free
 
 

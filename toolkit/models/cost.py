@@ -58,7 +58,8 @@ class Cost:
     layers: tuple[LayerCost, ...]
 
 
-_TRACING = threading.Lock()  # torch.fx changes how modules are called while it traces, in every thread
+# torch.fx changes how modules are called while it traces, in every thread: who runs networks of shapes waits
+TRACING = threading.Lock()
 
 
 # Modules that are one layer of darknet, and torch's own -> their kind.
@@ -200,7 +201,7 @@ def measure(model: TorchNetwork, input_size: tuple[int, int] | None = None) -> C
     """
     size = model.io.check_size(input_size or model.io.input_size)
     shadow = copy.deepcopy(model).eval().to("meta")
-    with _TRACING, torch.no_grad():
+    with TRACING, torch.no_grad():
         graph = _LayerTracer().trace(shadow)
         _Shapes(fx.GraphModule(shadow, graph)).run(
             torch.empty(1, model.io.channels, size[1], size[0], device="meta")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickletools
-import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from toolkit.archives import directory_bytes
 from toolkit.models.bounds import WEIGHTS_BYTES
 from toolkit.runtime import InputError
 from toolkit.text import file_bytes, short
@@ -34,8 +34,7 @@ PICKLE_BYTES = 32_000_000
 MOST_VALUES = 1_000_000
 DEPTH = 20  # lists and mappings inside each other
 LONGEST_TEXT = 4_000_000  # of a cfg
-_ZIP64 = struct.Struct("<4sQ4sI4s3Q2Q")  # end of the list, zip64: ... size of the list, its place
-_END = struct.Struct("<4s4H2IH")
+_END_BYTES = 22  # of the last record, which has a mark
 
 
 def read_pt(path: str | Path) -> Any:
@@ -73,15 +72,12 @@ def read_pt(path: str | Path) -> Any:
 def _check_zip(file: BinaryIO, size: int) -> None:
     """ValueError unless the file is a zip of files that are stored as they are, together no longer than it,
     with a pickle of plain values."""
-    if size < _END.size:
+    if size < _END_BYTES:
         raise ValueError(f"it has {size} bytes")
-    file.seek(max(0, size - _END.size - 20 - _ZIP64.size))
-    tail = file.read()
-    end = _END.unpack(tail[-_END.size :])
-    wide = _ZIP64.unpack(tail[: _ZIP64.size]) if tail[:4] == b"PK\6\6" else None
-    if end[0] != b"PK\5\6":
+    file.seek(size - _END_BYTES)
+    if file.read(4) != b"PK\5\6":
         raise ValueError("it is not a zip, as torch writes since version 1.6, or is cut")
-    if max(end[5] if end[5] < 0xFFFFFFFF else 0, wide[8] if wide else 0) > DIRECTORY_BYTES:
+    if directory_bytes(file, size) > DIRECTORY_BYTES:
         raise ValueError("its list of files is too long")
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.bounds import MOST_VALUES, MOST_WEIGHTS, check_memory
+from toolkit.models.cost import TRACING
 from toolkit.models.darknet.stored import is_partial
 from toolkit.models.darknet.weights import load_weights
 from toolkit.models.detector import SpecDetector
@@ -372,7 +373,7 @@ def network_cost(shadow: SpecDetector | LandmarkNet) -> tuple[int, int]:
     for module in shadow.modules():
         module.register_forward_hook(note)
     width, height = shadow.io.input_size
-    with torch.no_grad():
+    with TRACING, torch.no_grad():
         shadow.eval()(torch.empty(1, shadow.io.channels, height, width))
     if values > 2 * MOST_VALUES:
         raise InputError(

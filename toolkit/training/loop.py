@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Show = Callable[[History], None]
+Parts = tuple[Dataset, Dataset]  # what to train on, what to validate with
 
 GROWN = 3.0  # times the loss of the first validation, from which a training has diverged
 SAVE_EVERY = 300  # seconds between two checkpoints, if no validation comes first
+REMEDY = "lower learning_rate or set clip, both levers of the recipe"
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -143,13 +145,12 @@ def _launch(
     show: Show | None,
 ) -> Result:
     """Write the run's settings, or read them, and train in as many processes as they say."""
-    if resume:
-        config = _resumed(config, output)
-    else:
-        config = task_of(config).complete(config, dataset)
+    config = _resumed(config, output) if resume else task_of(config).complete(config, dataset)
+    parts = task_of(config).parts(config, dataset)
+    if not resume:
         if accelerator == "cpu":
             check_memory(config)
-        config = autotuned(config, _steps(config, len(task_of(config).parts(config, dataset)[0])))
+        config = autotuned(config, _steps(config, len(parts[0])))
         output.mkdir(parents=True, exist_ok=True)
         write_config(output / "config.yaml", config)
         write_json(output / "environment.json", environment())
@@ -165,7 +166,7 @@ def _launch(
     )
     show = show if config.devices == 1 else None
     # as a partial: Fabric looks into arguments, and may not into frozen dataclasses
-    work = partial(_run, config=config, output=output, resume=resume, dataset=dataset, show=show)
+    work = partial(_run, config=config, output=output, resume=resume, parts=parts, show=show)
     try:
         fabric.launch(work)
     except ProcessRaisedException as error:
@@ -206,11 +207,9 @@ def _steps(config: Config, pictures: int) -> int:
     return max(1, round(levers.epochs * per_epoch))
 
 
-def _run(
-    fabric: Fabric, config: Config, output: Path, resume: bool, dataset: Dataset, show: Show | None
-) -> None:
+def _run(fabric: Fabric, config: Config, output: Path, resume: bool, parts: Parts, show: Show | None) -> None:
     """The training itself, in every process; the first one writes."""
-    run = Run(fabric, config, output, resume, dataset)
+    run = Run(fabric, config, output, resume, parts)
     state, first, validating = run.state, run.state.step, 0.0
     validations = {round(run.steps * (i + 1) / config.validations) for i in range(config.validations)}
     todo = range(first, run.steps)
@@ -260,10 +259,10 @@ def _run(
 class Run:
     """A training in one process: what stays the same from step to step, and the state that does not."""
 
-    def __init__(self, fabric: Fabric, config: Config, output: Path, resume: bool, dataset: Dataset):
+    def __init__(self, fabric: Fabric, config: Config, output: Path, resume: bool, parts: Parts):
         self.fabric, self.config, self.output = fabric, config, output
         task, levers = task_of(config), config.recipe
-        train_set, self.val_set = task.parts(config, dataset)
+        train_set, self.val_set = parts
         begun = resume and (output / "last.pt").exists()
         # the weights to start from are in last.pt by then, and their file may be gone
         model: TorchNetwork = task.build(config.model_copy(update={"weights": None}) if begun else config)
@@ -353,7 +352,7 @@ class Run:
             save_checkpoint(file, vars(batch))
         raise InputError(
             f"the loss is no longer a finite number at step {self.state.step + 1} (learning rate "
-            f"{rate:.2g}): lower learning_rate or set clip, both levers of the recipe; the batch is in {file}"
+            f"{rate:.2g}): {REMEDY}; the batch is in {file}"
         )
 
     def validate(self) -> None:
@@ -364,6 +363,8 @@ class Run:
         state.losses.clear()
         network = state.network()
         score = round(task.validate(network.to(self.fabric.device), self.val_set), 5)
+        if not math.isfinite(score):
+            raise InputError(f"{task.metric} is no longer a finite number at step {state.step}: {REMEDY}")
         state.history.append(entry | {task.metric: score})
         _record(self.output, state.history)
         if state.best is None or task.sign * score > task.sign * state.best:
@@ -381,13 +382,12 @@ def _diverged(task: TrainingTask[Any, Any], history: History) -> str:
     if not history:
         return ""
     first, last = history[0], history[-1]
-    remedy = "lower learning_rate or set clip, both levers of the recipe"
     if last["loss"] > GROWN * first["loss"]:
-        return f"the loss grew from {first['loss']:.3g} to {last['loss']:.3g}: {remedy}"
+        return f"the loss grew from {first['loss']:.3g} to {last['loss']:.3g}: {REMEDY}"
     if all(task.sign * entry[task.metric] <= task.sign * task.useless for entry in history):
         return (
             f"{task.metric} was never better than {task.useless:.3g}: train longer, look at the labels "
-            f"(toolkit data doctor), or {remedy}"
+            f"(toolkit data doctor), or {REMEDY}"
         )
     return ""
 
@@ -417,7 +417,7 @@ def _show(run: Run, board: SummaryWriter, show: Show | None) -> None:
 
 def _record(output: Path, history: History) -> None:
     with whole_file(output / "metrics.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in history))
+        temporary.write_text("".join(json.dumps(entry, allow_nan=False) + "\n" for entry in history))
 
 
 if not TYPE_CHECKING:

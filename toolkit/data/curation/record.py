@@ -26,7 +26,7 @@ from toolkit.text import check_record, read_json, short
 
 Record = dict[str, Any]
 Tags = Mapping[int, Sequence[str]]  # by the identifier of a picture or of a box
-RECORD_BYTES = 1 << 30  # of 100,000 pictures whose million boxes have all changed
+RECORD_BYTES = 200_000_000  # of a few hundred thousand boxes that have changed
 _BOX_COLUMNS = ("box_ids", "boxes", "labels", "crowd", "ignore", "keypoints", "areas")
 
 

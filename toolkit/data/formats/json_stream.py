@@ -9,8 +9,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from toolkit.data.formats.text import DEPTH, TEXT_BYTES, check_depth, check_weight, encoding_of
+from toolkit.data.formats.text import DEPTH, TEXT_BYTES, check_depth, encoding_of
 from toolkit.runtime import InputError, progress
+from toolkit.text import check_weight
 
 T = TypeVar("T")
 _BLANK = re.compile(r"[ \t\r\n]*")

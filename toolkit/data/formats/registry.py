@@ -40,8 +40,8 @@ from toolkit.data.formats.via import read_via
 from toolkit.data.formats.voc import read_voc, write_voc
 from toolkit.data.formats.widerface import read_widerface, write_widerface
 from toolkit.data.formats.yolo import read_yolo, write_yolo
-from toolkit.data.intake import Candidate, Faults, Skipped, kept_intake
-from toolkit.data.reach import OPTION, STRAY, Reach, reaching, takes_neighbour, top_of
+from toolkit.data.intake import Candidate, Faults, Intake, Skipped, kept_intake
+from toolkit.data.reach import STRAY, Reach, reaching, takes_neighbour, top_of
 from toolkit.runtime import InputError
 
 
@@ -234,7 +234,8 @@ def read(
             examines: missing and unreadable pictures, labels without a name (beyond the names in YOLO files;
             -1 where classes were given, and in COCO files).
         allow_outside: also read what links, lists and settings name outside `path` and `images`. Otherwise
-            it is left out and listed in the intake.
+            it is left out and listed in the intake. Where `path` is YOLO's settings, the folders of its
+            splits count as the set's own, wherever they are, with the folders of labels beside them.
         options: further options of the format's reader (`one_based`, `lists`, `points`).
 
     Returns:
@@ -250,43 +251,33 @@ def read(
         try:
             dataset = _read(top, format, classes, images, faults, options)
         except InputError as error:
-            if (strays := _strays(reach)) and OPTION not in str(error):
-                raise InputError(f"{error}; {_outside(strays)}") from None
-            raise
+            raise InputError("; ".join([str(error), *reach.sentences()])) from None
         return _without_strays(dataset, reach, faults)
 
 
-def _strays(reach: Reach) -> list[Skipped]:
-    """What was found to lead out of a data set, or is no file, and its reason."""
-    return [Skipped(path, reason) for path, reason in sorted(reach.strays.items())]
-
-
-def _outside(strays: Sequence[Skipped]) -> str:
-    first = strays[0]
-    return (
-        f"{len(strays)} of its files and entries are not read, as they lead out of it or are not files (the "
-        f"first: {first.file} {first.reason}); {OPTION} reads what is outside"
-    )
-
-
 def _without_strays(dataset: Dataset, reach: Reach, faults: Faults) -> Dataset:
-    """The pictures that are in the set's folders; the others are listed as skipped."""
+    """The pictures that are in the set's folders; the others are listed as skipped. What an earlier import
+    has recorded is left out of the intake then, so that these are said."""
     for name in dataset.files if not reach.everywhere else ():
         path = os.path.join(dataset.root, name)
         if not reach.holds(path):
             reach.strays.setdefault(path, STRAY)
-    strays = _strays(reach)
+    found = {**reach.strays, **reach.unfit}
+    strays = [Skipped(*item) for item in sorted(found.items())]
+    sentences = reach.sentences()
     if not strays:
         return dataset
     if faults == "refuse":
-        raise InputError(_outside(strays))
-    lost = [i for i, name in enumerate(dataset.files) if os.path.join(dataset.root, name) in reach.strays]
+        raise InputError(f"{dataset.root}: {'; '.join(sentences)}")
+    lost = [i for i, name in enumerate(dataset.files) if os.path.join(dataset.root, name) in found]
     kept = np.setdiff1d(np.arange(len(dataset)), lost)
     if not len(kept):
-        raise InputError(f"{dataset.root} has no picture of its own: {_outside(strays)}")
+        raise InputError(f"{dataset.root} has no picture of its own: {'; '.join(sentences)}")
     intake, part = dataset.intake, dataset.subset(kept) if lost else dataset
+    if intake.source:
+        intake = Intake(intake.format, intake.why)
     listed = {skipped.file for skipped in intake.skipped}
-    notes = (*intake.notes, _outside(strays))
+    notes = (*intake.notes, *sentences)
     skipped = (*intake.skipped, *(each for each in strays if each.file not in listed))
     return replace(part, intake=replace(intake, skipped=skipped, notes=notes))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from toolkit.data.builder import Columns
@@ -19,7 +19,7 @@ from toolkit.data.formats.shapes import Box
 from toolkit.data.formats.survey import files_of_kind
 from toolkit.data.formats.table_classes import ClassNames, class_names
 from toolkit.data.formats.table_header import Layout, delimiter_of, layout
-from toolkit.data.formats.text import NUMBER, Note, read_text
+from toolkit.data.formats.text import NUMBER, ROW, Note, encoding_of, stream_lines
 from toolkit.data.intake import Faults
 from toolkit.data.splitting import SPLIT_WORDS, split_of_folders, split_of_list, split_order
 from toolkit.runtime import InputError, progress
@@ -65,8 +65,10 @@ class _Table:
 
     def __init__(self, file: Path, note: Note, split: str, near: str) -> None:
         self.file, self.split, self.near = file, split, near
-        self.text = read_text(file, note)
-        self.is_lines = any(map(box_line, self.text.splitlines()[:200]))
+        self.encoding = encoding_of(file)
+        if not self.encoding.startswith("utf"):
+            note(f"files that are not UTF-8 were read as {self.encoding.upper()}", str(file))
+        self.is_lines = any(map(box_line, islice(self._lines(), 200)))
         _, first = next(self._raw_rows(), (0, []))
         chosen = _LINES if self.is_lines else layout(first)
         if chosen is None:
@@ -83,17 +85,31 @@ class _Table:
             next(rows)
         return rows
 
+    def _lines(self) -> Iterator[str]:
+        return stream_lines(self.file, self.encoding)
+
     def _raw_rows(self) -> Iterator[tuple[int, list[str]]]:
         if self.is_lines:
-            for count, line in enumerate(self.text.splitlines(), 1):
+            for count, line in enumerate(self._lines(), 1):
                 yield from ((count, row) for row in _line_rows(line.strip()))
             return
-        start = next((line for line in self.text.splitlines() if line.strip() and line[:4] != "sep="), "")
+        start = next((line for line in self._lines() if line.strip() and line[:4] != "sep="), "")
+        length = 0  # of the row
+
+        def lines() -> Iterator[str]:
+            nonlocal length
+            for line in self._lines():
+                length += len(line)
+                if length > ROW:
+                    raise InputError(f"{self.file} has a row of more than {ROW:,} characters: divide it")
+                yield line
+
         table = csv.reader(  # strict: a quotation mark without its second would swallow rows
-            io.StringIO(self.text, ""), delimiter=delimiter_of(start), skipinitialspace=True, strict=True
+            lines(), delimiter=delimiter_of(start), skipinitialspace=True, strict=True
         )
         try:
             for row in table:
+                length = 0
                 fields = [value.strip() for value in row]
                 if any(fields) and not fields[0].startswith("sep="):
                     yield table.line_num, fields

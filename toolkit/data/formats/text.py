@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import codecs
 import csv
-import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,20 @@ from numpy.typing import NDArray
 
 from toolkit.data.reach import OPTION, is_inside
 from toolkit.runtime import InputError
-from toolkit.text import decode_text, file_bytes, read_bytes
+from toolkit.text import decode_text, file_bytes, parse_json, read_bytes
 
 TEXT_BYTES = 100_000_000  # of a text that is read as a whole
 LINES, LONGEST = 3_000_000, 2_000_000  # number of lines, characters of one
-WEIGHT = 300_000_000  # bytes of memory that lists, mappings or elements of one text may take
+WEIGHT = 300_000_000  # bytes of memory that the elements of one XML may take
 DEPTH = 100  # lists and mappings, or elements, inside each other
 Note = Callable[[str, str], None]  # a sentence, an example
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"  # as text files have them
 _NUMBER = re.compile(NUMBER)
 _ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # where str.splitlines cuts
 
-csv.field_size_limit(10_000_000)  # masks in fields are longer than the library's 131,072 characters
+_CHUNK = 1 << 20  # bytes
+ROW = 10_000_000  # characters of a table's row: masks in fields are longer than the library's 131,072
+csv.field_size_limit(ROW)
 
 
 def are_numbers(fields: Iterable[str]) -> bool:
@@ -52,14 +53,7 @@ def check_label_file(path: Path) -> None:
 
 def _check_inside(path: Path) -> None:
     if not is_inside(path):
-        raise InputError(f"{path} is outside the data set: {OPTION} reads it")
-
-
-def check_weight(text: str, source: str | Path) -> None:
-    """Raises InputError for a JSON text that would fill the memory: every list, mapping and value in it is an
-    object of many times its length."""
-    if len(text) > WEIGHT // 100 and 80 * (text.count("[") + text.count("{")) + 50 * text.count(",") > WEIGHT:
-        raise InputError(f"{source} holds more values than can be read at once: divide it into several files")
+        raise InputError(f"{path} is outside the data set: {OPTION} takes it in")
 
 
 def check_depth(value: Any, source: str | Path) -> None:
@@ -82,20 +76,20 @@ def encoding_of(path: Path) -> str:
     check_label_file(path)
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
-        head = file.read(4)
-        if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        chunk = file.read(_CHUNK)
+        if chunk.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "utf-16"
-        if b"\0" in head:
-            return "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
-        chunk = head
+        if b"\0" in chunk[:4]:
+            return "utf-16-be" if chunk[:1] == b"\0" else "utf-16-le"
         while chunk:
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError:
+                whole = chunk if len(chunk) < _CHUNK else chunk[: chunk.rfind(b"\n") + 1] or chunk
                 with suppress(UnicodeError):
-                    return decode_text(chunk[: chunk.rfind(b"\n") + 1] or chunk)[1]
+                    return decode_text(whole)[1]
                 break
-            chunk = file.read(1 << 20)
+            chunk = file.read(_CHUNK)
     return "utf-8-sig"
 
 
@@ -114,17 +108,22 @@ def read_text(path: Path, note: Note | None = None, declared: str = "") -> str:
     return text
 
 
+def stream_lines(path: Path, encoding: str) -> Iterator[str]:
+    """The lines of a text file of any length, with their ends; one at a time is held. InputError for a line
+    longer than any, and where the text is not of that encoding."""
+    with path.open(encoding=encoding, newline="") as file:
+        try:
+            while line := file.readline(ROW + 1):
+                if len(line) > ROW:
+                    raise InputError(f"{path} has a line of more than {ROW:,} characters: divide it")
+                yield line
+        except UnicodeError:
+            raise InputError(f"{path} is not a text file in {encoding.upper()}: save it as UTF-8") from None
+
+
 def read_json(path: Path, note: Note | None = None) -> Any:
-    """What a JSON file holds, in whatever encoding it is; InputError where it is missing or damaged."""
-    text = read_text(path, note)
-    check_weight(text, path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:  # also numbers of too many digits
-        raise InputError(f"{path} is not valid JSON: {error}") from None
-    if isinstance(content, (dict, list)):
-        check_depth(content, path)
-    return content
+    """What a JSON file holds, in whatever encoding it is; InputError as `read_text` and `parse_json`."""
+    return parse_json(read_text(path, note), path, lenient=True)
 
 
 def xml_root(path: Path, note: Note | None = None) -> Element:

@@ -31,7 +31,7 @@ from toolkit.data.formats.text import numbered_lines
 from toolkit.data.formats.yolo_lines import LineReader, hold_key_points
 from toolkit.data.formats.yolo_settings import YoloSettings, resolved, yolo_settings
 from toolkit.data.intake import Faults
-from toolkit.data.reach import current, is_inside
+from toolkit.data.reach import current, is_inside, takes_neighbour
 from toolkit.data.splitting import split_of_folders, split_order
 from toolkit.pictures import Unreadable
 from toolkit.runtime import InputError, progress
@@ -54,7 +54,8 @@ def read_yolo(
 
     Args:
         path: darknet's `.data`, a data.yaml, or a folder; names of classes are searched in it and above it
-            (`yolo_settings`).
+            (`yolo_settings`). Settings that are given as the path may name lists and folders of pictures
+            elsewhere; those of a folder may not.
         images: folder of the pictures, where they are apart from the labels.
         faults: "keep" keeps class numbers beyond the names, and pictures that are missing or unreadable.
         classes: the names, where no file has them.
@@ -110,7 +111,7 @@ def _pictures(
     repeated: dict[str, list[str]] = {}
     listed = False
     for split, entry in settings.entries:
-        target = _target(entry, settings)
+        target = _target(entry, settings, chosen=path.is_file())
         if target is None:
             _absent_split(split, entry, files.top, columns)
             continue
@@ -132,9 +133,18 @@ def _pictures(
     return sorted(splits.items(), key=lambda item: order.index(item[1]))
 
 
-def _target(entry: str, settings: YoloSettings) -> Path | None:
-    """The list or folder of a split; None where it is not there, or outside of what may be read."""
-    return resolved(entry.partition("*")[0], settings.base, settings.folder)  # * begins a pattern
+def _target(entry: str, settings: YoloSettings, chosen: bool) -> Path | None:
+    """The list or folder of a split; None where it is not there, or outside of what may be read. In settings
+    that the user has chosen it may be anywhere: its folder, and that of the labels, then count as the set's
+    own."""
+    entry = entry.partition("*")[0]  # of a pattern
+    place = settings.folder / settings.base / entry.strip()
+    if chosen and "\0" not in str(place) and os.path.exists(place) and not is_inside(place):
+        folder = os.path.abspath(place if place.is_dir() else place.parent)
+        current().add(folder)
+        for labels in _mirrors(os.path.join(folder, "")):
+            takes_neighbour(Path(labels))
+    return resolved(entry, settings.base, settings.folder)
 
 
 def _absent_split(split: str, entry: str, top: Path, columns: Columns) -> None:
@@ -225,11 +235,15 @@ class _LabelFiles:
 
 def _mirrored(beside: str) -> str | None:
     """The file in `labels` for one in `images`."""
+    return next(filter(os.path.isfile, _mirrors(beside)), None)
+
+
+def _mirrors(path: str) -> Iterator[str]:
+    """The paths in `labels` that may be for one in `images`."""
     for folder in ("images", "JPEGImages"):
-        head, middle, tail = beside.rpartition(f"{os.sep}{folder}{os.sep}")
-        if middle and os.path.isfile(file := f"{head}{os.sep}labels{os.sep}{tail}"):
-            return file
-    return None
+        head, middle, tail = path.rpartition(f"{os.sep}{folder}{os.sep}")
+        if middle:
+            yield f"{head}{os.sep}labels{os.sep}{tail}"
 
 
 def _stem(path: str) -> str:

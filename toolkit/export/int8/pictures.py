@@ -15,8 +15,10 @@ from toolkit.models.io import NetworkIO
 from toolkit.models.ncnn_file import Floats
 from toolkit.pictures import Unreadable, find_images, load_image
 from toolkit.runtime import InputError, progress
+from toolkit.text import read_text
 
 MINIMUM = 8  # calibration pictures
+LIST_BYTES = 16_000_000  # of a list of pictures
 
 
 def calibration_inputs(
@@ -40,10 +42,7 @@ def calibration_inputs(
     if not isinstance(pictures, (str, Path)):
         paths = list(pictures)
     elif Path(pictures).suffix == ".txt":
-        try:
-            lines = Path(pictures).read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the list of pictures {pictures}: {error}") from None
+        lines = read_text(pictures, LIST_BYTES).splitlines()
         paths = [Path(pictures).parent / line.strip() for line in lines if line.strip()]
     else:
         paths = list(find_images(pictures))
