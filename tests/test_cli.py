@@ -294,7 +294,7 @@ BAD = {
         ("train", "--model", "run/best.pt", "--data", "toy", "--output", "o"),
         "to go on from a run: --model NETWORK --weights run/best.pt",
     ),
-    "two references": (("parity", "compare", "a.npz", "b.npz"), "cannot read the darknet reference"),
+    "two references": (("parity", "compare", "a.npz", "b.npz"), "a.npz is missing"),
     "threads": (("time", "empty", "--device", "local", "--threads", "²"), "whole numbers from 1 to 64"),
     "large size": (("export", "--model", "yoloface-50k", "--size", "99992", "--output", "o"), "16,?384"),
     "large batch": (("train", "--lever", "batch=99999999", "--output", "o"), "batch = 99999999"),

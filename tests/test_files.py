@@ -99,10 +99,16 @@ def test_a_process_that_waits_comes_next(tmp_path):
     assert second.communicate(timeout=30)[0] == b"in\n"
 
 
+def let_others_in(folder):
+    """pytest's folders are closed to other users, up to the system's own."""
+    for path in (folder, *folder.parents):
+        if path.stat().st_mode & 0o055 != 0o055:
+            path.chmod(0o755)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 def test_a_folder_in_a_place_that_is_not_ours_has_its_lock_inside(tmp_path):
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
+    let_others_in(tmp_path)
     folder = tmp_path / "mine"
     folder.mkdir()
     os.chown(folder, 65534, 65534)
@@ -211,8 +217,7 @@ def test_the_next_writer_keeps_its_file(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 @pytest.mark.parametrize("mode", [0o644, 0o600])
 def test_what_another_user_left_is_in_nobodys_way(tmp_path, mode):
-    for path in (tmp_path.parent.parent, tmp_path.parent):
-        path.chmod(0o755)
+    let_others_in(tmp_path)
     tmp_path.chmod(0o777)
     for name in (".a.new.txt", ".run.lock"):
         (tmp_path / name).touch()

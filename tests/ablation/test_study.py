@@ -251,7 +251,7 @@ def quick(monkeypatch):
         made.at_once = max(made.at_once, made.now)
         time.sleep(0.05)
         made.now -= 1
-        return {"bflops": 0.1, "network": folder.name}
+        return {"params": 1, "macs": 1, "bflops": 0.1, "kilobytes": 0.1, "network": folder.name}
 
     for module in ("study", "search"):
         monkeypatch.setattr(f"toolkit.ablation.{module}.run_cell", run_cell)
@@ -505,7 +505,7 @@ def test_a_budget_of_seconds_sets_the_steps(toy, tmp_path, monkeypatch):
         ({"spp": [3, 5]}, "spp takes a list of pooling windows.*not 3"),
         ({"input_size": [[128], 160]}, r"input_size takes one side or .*not \[128\]"),
         ({"input_size": ["128", 160]}, "input_size takes one side or .*not '128'"),
-        ({"mosaic": ["a", 0.5]}, "mosaic takes values such as 0.6, not 'a'"),
+        ({"mosaic": ["a", 0.5]}, "the factor mosaic cannot be 'a'"),
         ({"learning_rate": ["a", 0.5]}, "the factor learning_rate cannot be 'a'"),
         ({"order": ["a", 1]}, "the factor order cannot be 'a'"),
     ],
@@ -519,7 +519,7 @@ def test_levels_that_no_cell_can_have_are_one_sentence(factors, words, toy, tmp_
 def test_a_network_that_cannot_run_is_its_cells_fault(toy, tmp_path, quick):
     plan = read_plan(stated(toy, factors={"spp": [[3], [0]]}, seeds=[0]))
     rows = {str(row["levels"]["spp"]): row for row in runs(run_study(plan, tmp_path / "study"))}
-    assert "cannot be run with these changes" in rows["[0]"]["fault"]
+    assert "spp is 0" in rows["[0]"]["fault"]
     assert "fault" not in rows["[3]"]
 
 

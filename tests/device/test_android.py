@@ -134,14 +134,15 @@ def test_a_layer_that_no_network_of_the_zoo_has_is_built_too(exports, tmp_path):
         param = tmp_path / "export" / "model-fp32.param"
         magic, counts, first, *rest = param.read_text().splitlines()
         layers, blobs = (int(count) + 1 for count in counts.split())
-        rest = ["Noop noop 1 1 in0 same", *(re.sub(r"\bin0\b", "same", line) for line in rest)]
+        rest = ["Dropout drop 1 1 in0 same", *(re.sub(r"\bin0\b", "same", line) for line in rest)]
         param.write_text("\n".join([magic, f"{layers} {blobs}", first, *rest]) + "\n")
-        digest = hashlib.sha256(param.read_bytes()).hexdigest()
-        spec["formats"]["ncnn"]["files"][param.name]["sha256"] = digest
+        content = param.read_bytes()
+        facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        spec["formats"]["ncnn"]["files"][param.name] = facts
 
     package_android([edited(exports, tmp_path / "export", lengthen)], tmp_path / "app")
     layers = (tmp_path / "app" / package.CPP / "layers.cmake").read_text()
-    assert set(re.findall(r"^  (\w+)", layers, re.M)) == {*build.LAYERS, "Noop"}
+    assert set(re.findall(r"^  (\w+)", layers, re.M)) == {*build.LAYERS, "Dropout"}
 
 
 def test_no_placeholder_is_left(project):
@@ -274,10 +275,10 @@ def test_bad_folders_are_one_sentence_and_nothing_is_written(exports, tmp_path):
         ([], "at least one exported network"),
         ([tmp_path / "nowhere"], "has no spec.json"),
         ([edited(exports, tmp_path / "a", only_onnx)], "has no ncnn files.*--to ncnn"),
-        ([edited(exports, tmp_path / "b", lead_outside)], "is damaged: export the network again"),
+        ([edited(exports, tmp_path / "b", lead_outside)], "is damaged: .*export the network again"),
         (
             [edited(exports, tmp_path / "c", lambda spec: spec.pop("io"))],
-            "is damaged: export the network again",
+            "is damaged: .*export the network again",
         ),
         ([damaged], r"model-fp32\.bin is missing or differs from spec\.json \(sha256\)"),
         (

@@ -191,11 +191,11 @@ def test_a_damaged_export_is_refused(exported, tmp_path):
     faults += [{**spec, "io": {**spec["io"], "input_size": [100, None]}}, {**spec, "formats": ["ncnn"]}, []]
     for fault in faults:
         (copy / "spec.json").write_text(json.dumps(fault))
-        with pytest.raises(InputError, match="spec.json is damaged"):
+        with pytest.raises(InputError, match=r"spec\.json"):
             open_export(copy, "ncnn")
     strange = {**spec["formats"], "tflite": {"file": "a", "files": {"a": {}}}}
     (copy / "spec.json").write_text(json.dumps({**spec, "formats": strange}))
-    with pytest.raises(InputError, match="holds the format tflite, which this version does not know"):
+    with pytest.raises(InputError, match="holds the format 'tflite', which this version does not know"):
         open_export(copy, "ncnn")
 
 

@@ -150,7 +150,7 @@ def test_a_rate_that_diverges_stops_and_keeps_the_last_good_state(toy, tmp_path)
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_goes_on_to_the_same_weights(kind, toy, tmp_path):
     toy_folder = toy.path(0).parents[1]
-    config = settings(data=str(toy_folder), validations=4, levers={"epochs": 5})
+    config = settings(data=str(toy_folder), validations=12, levers={"epochs": 15})
     write_config(tmp_path / "config.yaml", config)
     command = [Path(sys.executable).with_name("toolkit"), "train", "--config", tmp_path / "config.yaml"]
     run = subprocess.Popen([*command, "--output", tmp_path / "killed"], stderr=subprocess.DEVNULL)

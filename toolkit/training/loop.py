@@ -156,8 +156,8 @@ def _launch(
         write_json(output / "environment.json", environment())
         for note in config.notes.values():
             print(f"note: {note}", file=sys.stderr)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads or before)
     fabric = fabric_module.Fabric(
         accelerator=accelerator,
         devices=config.devices,
@@ -175,6 +175,8 @@ def _launch(
         if not message.startswith(kind):
             raise
         raise InputError(message.removeprefix(kind)) from None
+    finally:
+        torch.set_num_threads(before)
     result = read_json(output / "result.json")
     return Result(**{**result, "notes": tuple(result["notes"])})
 
