@@ -134,7 +134,7 @@ def test_a_layer_that_no_network_of_the_zoo_has_is_built_too(exports, tmp_path):
         param = tmp_path / "export" / "model-fp32.param"
         magic, counts, first, *rest = param.read_text().splitlines()
         layers, blobs = (int(count) + 1 for count in counts.split())
-        rest = ["Dropout drop 1 1 in0 same", *(re.sub(r"\bin0\b", "same", line) for line in rest)]
+        rest = ["Permute same 1 1 in0 same 0=0", *(re.sub(r"\bin0\b", "same", line) for line in rest)]
         param.write_text("\n".join([magic, f"{layers} {blobs}", first, *rest]) + "\n")
         content = param.read_bytes()
         facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -142,7 +142,7 @@ def test_a_layer_that_no_network_of_the_zoo_has_is_built_too(exports, tmp_path):
 
     package_android([edited(exports, tmp_path / "export", lengthen)], tmp_path / "app")
     layers = (tmp_path / "app" / package.CPP / "layers.cmake").read_text()
-    assert set(re.findall(r"^  (\w+)", layers, re.M)) == {*build.LAYERS, "Dropout"}
+    assert set(re.findall(r"^  (\w+)", layers, re.M)) == {*build.LAYERS, "Permute"}
 
 
 def test_no_placeholder_is_left(project):
