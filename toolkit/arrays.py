@@ -18,9 +18,10 @@ from toolkit.text import file_bytes, one_line
 
 ARRAYS_BYTES = 1 << 29  # of a file, unpacked
 DIRECTORY_BYTES = 4_000_000  # of an .npz's list of arrays, some 50,000
-# what numpy raises for damage: in its header, which is a Python literal, in a zip, and in what that packs
+# what numpy raises for damage: in its header, which is a Python literal, in a zip, and in what that packs (a
+# password, an unknown compression and nesting too deep are all RuntimeErrors)
 _DAMAGE = (OSError, ValueError, TypeError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile)
-_PACKED = (zlib.error, NotImplementedError, RuntimeError, RecursionError, MemoryError)
+_PACKED = (zlib.error, RuntimeError, MemoryError)
 
 
 def read_array(path: str | Path) -> NDArray[Any]:

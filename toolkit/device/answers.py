@@ -104,8 +104,8 @@ def made_folder(answer: str, name: str) -> str:
     safe = re.fullmatch(r"(/[\w.+@=-]+)*/toolkit-\w+", path, re.ASCII) and ".." not in folder.parts
     if not safe or not _TEMPORARY & set(folder.parent.parts):
         raise InputError(
-            f"{name} gives {short(answer)} as its temporary folder: expected a path such as "
-            "/tmp/toolkit-XXXXXX; see what TMPDIR and mktemp are there"
+            f"{name} gives {short(answer)} as its temporary folder: expected toolkit-... in a "
+            "folder such as /tmp; see what TMPDIR and mktemp are there"
         )
     return path
 
