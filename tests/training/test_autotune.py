@@ -96,6 +96,9 @@ def test_threads_are_chosen_by_the_free_cores(config, steps, monkeypatch):
     assert "others keep 1 of 2 cores busy" in short.notes["machine"]
     assert steps == []
     before = torch.get_num_threads()
+    autotune.autotuned(config, 400)
+    assert 0 < len(steps) <= 400 * autotune.SHARE, "threads and the rest share one budget"
+    steps.clear()
     autotune.autotuned(config, 10_000)
     assert {threads for threads, _, _ in steps} >= {1, 2}
     assert torch.get_num_threads() == before

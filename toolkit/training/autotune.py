@@ -43,9 +43,9 @@ def autotuned(config: Config, steps: int) -> Config:
 
     Threads are as many as the process may use, or fewer where others keep cores busy and that is faster by
     FEWER_GAIN. Half precision must be faster by HALF_GAIN, and is tried only where the processor has it.
-    Timing takes at most SHARE of the run's steps and about LIMIT seconds; a run too short for it takes as
-    many threads as there are free cores, channels_last and fp32. Memory format and precision are remembered
-    for each machine, network, size and batch.
+    Timing takes at most SHARE of the run's steps, and begins no step after LIMIT seconds; a run too short for
+    it takes as many threads as there are free cores, channels_last and fp32. Memory format and precision are
+    remembered for each machine, network, size and batch.
 
     Args:
         config: as `complete` returns it; what it states is kept.
@@ -70,17 +70,18 @@ def autotuned(config: Config, steps: int) -> Config:
     choice = Choice(counts[0], formats[0], precisions[0])
     threads = [replace(choice, threads=count) for count in counts]
     kinds = [replace(choice, memory_format=a, precision=b) for a, b in itertools.product(formats, precisions)]
+    begin, budget = time.perf_counter(), int(SHARE * steps)
     with announced("choosing threads, memory format and precision"):
-        best, seconds = _fastest(config, device, threads, steps)
+        best, spent = _fastest(config, device, threads, budget, begin + LIMIT)
         kinds = [replace(kind, threads=best.threads) for kind in kinds]
-        best, more = _fastest(config, device, kinds, steps)
+        best, more = _fastest(config, device, kinds, budget - spent, begin + LIMIT)
     if more:
         write_json(file, {"memory_format": best.memory_format, "precision": best.precision})
-    how = f"timed in {seconds + more:.1f} s" if seconds + more else ""
+    how = f"timed in {time.perf_counter() - begin:.1f} s" if spent + more else ""
     if stored:
         how = f"{how}; " * bool(how) + "memory format and precision as timed before"
     elif len(kinds) > 1 and not more:
-        how = "not timed, as the run is short"
+        how = "not timed: the run is short, or its steps are long"
     busy = f"; others keep {cap - counts[0]} of {cap} cores busy" if len(counts) > 1 else ""
     notes = {**config.notes, "machine": f"steps run with {best}{f' ({how})' * bool(how)}{busy}"}
     return config.model_copy(update={**asdict(best), "notes": notes})
@@ -112,13 +113,12 @@ def _remembered(file: Path, formats: Sequence[str], precisions: Sequence[str]) -
 
 
 def _fastest(
-    config: Config, device: torch.device, choices: Sequence[Choice], steps: int
-) -> tuple[Choice, float]:
-    """The choice with the fastest step, and the seconds that timing took: the first one and 0 where a run of
-    `steps` is too short for that, or a step too long."""
-    if len(choices) == 1 or len(choices) * (ROUNDS + 1) > SHARE * steps:
-        return choices[0], 0.0
-    begin = time.perf_counter()
+    config: Config, device: torch.device, choices: Sequence[Choice], budget: int, deadline: float
+) -> tuple[Choice, int]:
+    """The choice with the fastest step, and the steps that timing took: the first one and 0 where there is no
+    choice, or it would take more than `budget` steps or longer than until `deadline`."""
+    if len(choices) == 1 or len(choices) * (ROUNDS + 1) > budget:
+        return choices[0], 0
     costs: dict[Choice, list[float]] = {choice: [] for choice in choices}
     most = max(choice.threads for choice in choices)
     before = torch.get_num_threads()
@@ -126,7 +126,7 @@ def _fastest(
     try:
         for _ in range(ROUNDS + 1):
             for choice in choices:
-                if time.perf_counter() - begin > LIMIT:
+                if time.perf_counter() > deadline:
                     break
                 torch.set_num_threads(choice.threads)
                 if choice not in timed:
@@ -141,8 +141,8 @@ def _fastest(
     finally:
         torch.set_num_threads(before)
     if min(map(len, costs.values())) < 2:
-        return choices[0], 0.0
-    return min(choices, key=lambda choice: min(costs[choice][1:])), time.perf_counter() - begin
+        return choices[0], 0
+    return min(choices, key=lambda choice: min(costs[choice][1:])), sum(map(len, costs.values()))
 
 
 def bare_step(
