@@ -255,8 +255,8 @@ def test_a_folder_that_is_no_demo_is_left_alone(kind, tmp_path, environment):
         out.mkdir()
         (out / ("demo.json" if kind == "damaged" else "mine.txt")).write_text("mine")
     message = {
-        "file": "out is a file",
-        "folder": "out is neither empty nor a demo",
+        "file": "out exists and is not a demo",
+        "folder": "out exists and is not a demo",
         "damaged": "out/demo.json is damaged",
     }[kind]
     run = toolkit("demo", "--output", "out", cwd=tmp_path, **environment)

@@ -164,6 +164,18 @@ def test_files_that_are_not_read(tmp_path):
     assert read_bytes(tmp_path / "long", 100) == b"[]" * 50
 
 
+def test_a_folder_on_the_way_that_is_closed_to_us_is_named_as_such(tmp_path, monkeypatch):
+    """As for another user than root, who may enter every folder."""
+
+    def stat(path, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", stat)
+        with pytest.raises(InputError, match="cannot be read: Permission denied"):
+            read_bytes(tmp_path / "a", 10)
+
+
 def test_a_yaml_file_holds_a_mapping_of_names(tmp_path):
     with pytest.raises(InputError, match="name a file"):
         read_yaml(tmp_path / "a.yaml", "name a file")

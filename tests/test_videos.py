@@ -1,5 +1,7 @@
 """Videos, cameras and streams."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -34,6 +36,16 @@ def test_videos_are_known_by_what_they_hold(suffix, tmp_path):
     ):
         (tmp_path / name).write_bytes(data)
         assert open_video(str(tmp_path / name)) is None
+
+
+def test_a_playlist_is_not_a_video(tmp_path):
+    """FFmpeg would open what it names."""
+    (tmp_path / "a.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/secret.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(InputError, match="is a text file"):
+        open_video(str(tmp_path / "a.mp4"))
+    os.mkfifo(tmp_path / "b.mp4")
+    with pytest.raises(InputError, match="pipe"):
+        open_video(str(tmp_path / "b.mp4"))
 
 
 def test_streams(tmp_path):

@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from toolkit.archives import directory_bytes
+from toolkit.regular import opened
 from toolkit.runtime import InputError
 from toolkit.text import file_bytes, one_line
 
@@ -38,7 +39,7 @@ def read_array(path: str | Path) -> NDArray[Any]:
     """
     size = file_bytes(path, ARRAYS_BYTES)
     try:
-        with Path(path).open("rb") as file:
+        with opened(path) as file:
             return _array(file, size)
     except (*_DAMAGE, *_PACKED) as error:
         raise InputError(f"cannot read {path} as .npy: {one_line(str(error))}") from None
@@ -48,7 +49,7 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file by name; InputError as `read_array`."""
     size = file_bytes(path, ARRAYS_BYTES)
     try:
-        with Path(path).open("rb") as stream:
+        with opened(path) as stream:
             if directory_bytes(stream, size) > DIRECTORY_BYTES:
                 raise ValueError("its list of arrays is too long")
             packed = zipfile.ZipFile(stream)

@@ -23,15 +23,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from toolkit.runtime import InputError
+from toolkit.runtime import InputError, announced
 
-# What ends any writing, whatever is written: there is no place for files.
+# Errors that end any writing, whatever is written: files find no place.
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 INSIDE = ".toolkit.lock"  # lock of a folder whose parent cannot be written
 WORK = "toolkit-work-"  # how temporary folders begin
-SAID_AFTER = 2.0  # seconds of waiting for a lock, after which it is said
 
-_HELD: dict[tuple[Path, int], int] = {}  # (folder, thread) -> how often it is locked here
+_HELD: set[tuple[Path, int]] = set()  # (folder, thread) that are inside `locked`
 
 
 class Occupied(InputError):
@@ -76,7 +75,7 @@ def os_sentence(error: OSError) -> str:
 
 
 def no_place(error: BaseException) -> bool:
-    """Whether an error says that no more files can be written, which is no fault of what was at hand."""
+    """Whether an error says that no more files can be written: a fault of the machine, not of the input."""
     return isinstance(error, OSError) and error.errno in NO_PLACE
 
 
@@ -159,20 +158,19 @@ def locked(folder: str | Path, wait: bool = False) -> Iterator[None]:
     if key in _HELD:
         yield
         return
-    begin, said = time.monotonic(), False
     file = _lock_file(folder)
-    while (handle := _grabbed_lock(file, folder)) is None:
-        if not wait:
-            raise Occupied(f"another process works in {folder}: wait until it ends, or name another folder")
-        if not said and time.monotonic() - begin > SAID_AFTER:
-            print(f"waiting for another process that works in {folder}", file=sys.stderr)
-            said = True
-        time.sleep(0.05)
-    _HELD[key] = handle
+    handle = _grabbed_lock(file, folder)
+    if handle is None and not wait:
+        raise Occupied(f"another process works in {folder}: wait until it ends, or name another folder")
+    if handle is None:
+        with announced(f"another process works in {folder}"):
+            while (handle := _grabbed_lock(file, folder)) is None:
+                time.sleep(0.05)
+    _HELD.add(key)
     try:
         yield
     finally:
-        del _HELD[key]
+        _HELD.remove(key)
         with suppress(OSError):  # on Windows an open file stays
             file.unlink()
         os.close(handle)
@@ -239,7 +237,7 @@ def temporary_folder() -> Iterator[Path]:
     folder = made.with_name(made.name[1:])  # only now is it one that others may remove
     os.replace(made, folder)
     try:
-        with naming(folder):
+        with naming(f"{place} (TMPDIR)"):  # the folder itself is gone when that is read
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -39,9 +39,9 @@ PREFERRED = (
         "Arial Unicode MS",
     ),
 )
-# Boxes for every character, or coloured bitmaps, which are not drawn in one colour at any size.
 LONG, LONGEST = 32, 300  # characters of a name, and of a line of any text
 POWER = re.compile(r"\$\\mathdefault\{[-−]?\d+(\.\d+)?(\\times10)?\^\{[-−]?\d+\}\}\$")  # along an axis
+# Boxes for every character, or coloured bitmaps, which are not drawn in one colour at any size.
 UNFIT = ("Last Resort", ".LastResort", "Adobe Blank", "Noto Color Emoji", "Apple Color Emoji", "Twemoji")
 PACKAGES = {  # where a character's name begins so: Debian's and Ubuntu's package with a font
     "CJK": "fonts-wqy-microhei or fonts-noto-cjk",

@@ -1,4 +1,4 @@
-"""What a picture's header says of its size, before anything is decoded: of the types that OpenCV decodes."""
+"""A picture's size by its header, before anything is decoded, for the types that OpenCV decodes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_TIFF_MARKS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
+TIFF_MARKS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}  # whole numbers
 _TIFF_TAGS = 1000  # of one picture; more are not looked at
 _WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323
-_CHUNK = 1 << 26  # bytes of a PNG's part that may be longer than what there is of the file
-_SIZE_OF_JPEG = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the markers that have it
+_CHUNK = 1 << 26  # bytes that a chunk of a PNG may claim, however short the file is
+_JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of the segments that have the size
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
-_JPEG_PARTS = 20_000  # before the size, of up to 64 KB
-# As libjpeg does, what is between the parts is passed over, and so are marks that have no part.
-_JPEG_MARK = re.compile(rb"\xff[^\xff\x00\x01\xd0-\xd8]")
+_JPEG_SEGMENTS = 20_000  # before the one with the size; each has up to 64 KB
+# As in libjpeg, bytes between segments are passed over, and so are markers without a segment.
+_JPEG_MARKER = re.compile(rb"\xff[^\xff\x00\x01\xd0-\xd8]")
 _NETPBM = re.compile(rb"P[1-6]((?:\s|#[^\n]*\n)+)(\d{1,9})((?:\s|#[^\n]*\n)+)(\d{1,9})\s")
 
 
@@ -58,20 +58,20 @@ def header_of(data: bytes | memoryview) -> Header | None:
 
 def _jpeg(data: bytes | memoryview) -> Header | None:
     at = 2
-    for _ in range(_JPEG_PARTS):
-        found = _JPEG_MARK.search(data, at)
+    for _ in range(_JPEG_SEGMENTS):
+        found = _JPEG_MARKER.search(data, at)
         if found is None:
             return None
         at = found.end() - 1
         marker = data[at]
-        if marker in _SIZE_OF_JPEG:
+        if marker in _JPEG_FRAMES:
             height, width, components = struct.unpack_from(">HHB", data, at + 4)
             if marker not in _PROGRESSIVE:
                 return Header(width, height)
             # Held as coefficients of 16 bits until its last scan.
             factors = [data[at + 10 + 3 * i] for i in range(components)]
             areas = [(factor >> 4) * (factor & 15) for factor in factors]
-            coefficients = 2 * sum(areas) / max(1, *areas)
+            coefficients = 2 * sum(areas) / max([1, *areas])
             return Header(width, height, 6.0 if coefficients <= 3 else 3.0 + coefficients)
         if marker in (0xD9, 0xDA):
             return None
@@ -134,7 +134,7 @@ def _jpeg2000(data: bytes | memoryview) -> Header | None:
 
 def _tiff(data: bytes | memoryview) -> Header | None:
     """Of the first picture; a tile that is larger than the picture counts."""
-    order, big = _TIFF_MARKS[bytes(data[:4])], bytes(data[2:4]) in (b"+\0", b"\0+")
+    order, big = TIFF_MARKS[bytes(data[:4])], bytes(data[2:4]) in (b"+\0", b"\0+")
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
     values = {}
@@ -146,9 +146,9 @@ def _tiff(data: bytes | memoryview) -> Header | None:
     width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
     samples = values.get(_SAMPLES, 1)
     tile = values.get(_TILE_WIDTH, 0) * values.get(_TILE_HEIGHT, 0)
-    # The number of bits stands in the tag for up to two samples, elsewhere for more: 16 are assumed then.
+    # The tag has the number of bits for up to two samples; for more it is elsewhere, and 16 are assumed.
     depth = values.get(_BITS, 1) if samples <= 2 else 16
-    strips = 3.0 + samples * max(1, depth / 8)  # there may be but one of the height of the picture
+    strips = 3.0 + samples * max(1, depth / 8)  # one may be as high as the picture
     return Header(width, height, max(6.0, strips * max(1.0, tile / max(1, width * height))))
 
 
@@ -157,7 +157,7 @@ _READERS: tuple[tuple[bytes, Callable[[bytes | memoryview], Header | None]], ...
     (b"\x89PNG\r\n\x1a\n", _png),
     (b"BM", _bmp),
     (b"RIFF", _webp),
-    *((mark, _tiff) for mark in _TIFF_MARKS),
+    *((mark, _tiff) for mark in TIFF_MARKS),
     (b"\0\0\0\x0cjP", _jpeg2000),
     (b"\xff\x4f\xff\x51", _jpeg2000),
     *((f"P{digit}".encode(), _netpbm) for digit in range(1, 7)),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.files import whole_file
-from toolkit.headers import Header, header_of
+from toolkit.headers import TIFF_MARKS, Header, header_of
 from toolkit.regular import opened, why_not_regular
 from toolkit.runtime import InputError, MissingExtra, require
 
@@ -33,16 +33,8 @@ OTHER_PICTURE_SUFFIXES = {  # pictures that are not read, and are named where th
     *(".jxl", ".jxr", ".svg", ".psd", ".xcf", ".ico", ".tga", ".pcx", ".dds", ".eps", ".hdr", ".exr", ".pfm"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".dcm", ".nii"),
 }
-COPY_SUFFIXES = {
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".png",
-    ".bmp",
-    ".webp",
-    ".tif",
-    ".tiff",
-}  # OpenCV writes these well
+# OpenCV writes these well.
+COPY_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 MAX_PIXELS = 200_000_000  # of a picture that is read; TOOLKIT_MAX_PIXELS names another number
 _BYTES_PER_PIXEL = 6.5  # of memory that decoding may take, for a picture of so many pixels
 _PILLOW_BYTES = 20.0  # that pillow takes for a pixel, with all copies
@@ -134,7 +126,7 @@ def image_bytes(path: str | Path) -> NDArray[np.uint8]:
             size = os.fstat(file.fileno()).st_size
             data = np.fromfile(file, np.uint8, size) if size <= limit else None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise Unreadable(path, why_unreadable(path, error)) from None
     if data is None:
         raise Unreadable(
             path, f"is longer than {limit / 1e9:.1f} GB, the most that is read: cut it, {_RAISE}"
@@ -142,13 +134,13 @@ def image_bytes(path: str | Path) -> NDArray[np.uint8]:
     return data
 
 
-def _unreadable(path: str | Path, error: OSError) -> Unreadable:
-    return Unreadable(path, why_not_regular(path) or f"cannot be read ({error.strerror or error})")
+def why_unreadable(path: str | Path, error: OSError) -> str:
+    """What is wrong with a file that did not open, to follow its name in a sentence."""
+    return why_not_regular(path) or f"cannot be read ({error.strerror or error})"
 
 
-def is_text(name: str | Path) -> bool:
-    """Whether a name is text, of which OpenCV can open a file: at others, bytes of another system, it
-    crashes."""
+def is_encodable(name: str | Path) -> bool:
+    """Whether a name can be encoded in UTF-8: at others, bytes of another system, OpenCV crashes."""
     try:
         str(name).encode()
     except UnicodeEncodeError:
@@ -158,7 +150,7 @@ def is_text(name: str | Path) -> bool:
 
 def _decode_file(path: str | Path) -> Image | None:
     """A picture by OpenCV from its file, which takes a copy less than from memory; None where it cannot."""
-    if not is_text(path):
+    if not is_encodable(path):
         return None
     try:
         return cv2.imread(str(path), None, cv2.IMREAD_COLOR_RGB)  # type: ignore[return-value]
@@ -203,7 +195,7 @@ def _decoded(data: NDArray[np.uint8], header: Header | None, name: str, turned: 
 
 def _check_depth(data: NDArray[np.uint8], name: str) -> None:
     """Unreadable for numbers that have no range which could be taken as 0..255."""
-    if data[:4].tobytes() in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if data[:4].tobytes() in TIFF_MARKS:
         image = None
         with suppress(cv2.error):
             image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -254,7 +246,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     except Unreadable:
         raise
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise Unreadable(path, why_unreadable(path, error)) from None
     except Exception as error:  # whatever damage makes the library raise
         raise Unreadable(path, f"cannot be read ({error})") from None
 

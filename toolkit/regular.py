@@ -17,6 +17,8 @@ def why_not_regular(path: str | Path) -> str:
     """
     try:
         return _why_not(os.stat(path).st_mode)
+    except PermissionError as error:  # of a folder on the way to it
+        return f"cannot be read: {error.strerror}"
     except (OSError, ValueError):  # also a name that no file can have
         return "is missing"
 

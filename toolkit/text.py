@@ -30,13 +30,12 @@ JSON_WEIGHT = 500 * MEGABYTE  # of memory that the values of one JSON text may t
 DEPTH = 100  # lists and mappings inside each other
 YAML_VALUES = 50_000  # with those that aliases repeat
 DIGITS = 100  # of a number
-# ASCII of JSON and YAML: what opens and closes a list or a mapping counts 1 and -1
-_NOT_BRACKETS = bytes(code for code in range(256) if code not in b'"[]{}')
 # What joins signs into one, in emoji and several scripts, and is not printable by itself.
 JOINERS = re.compile("[\u200c\u200d\U000e0020-\U000e007f]")
 # half of a pair \ud83d\ude00 without the other
 _HALF = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]", re.DOTALL)
-_STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
+_NOT_BRACKETS = bytes(code for code in range(256) if code not in b'"[]{}')
+_STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")  # what opens a list or a mapping counts 1, its end -1
 
 
 def decode_text(data: bytes, declared: str = "") -> tuple[str, str]:
@@ -48,7 +47,7 @@ def decode_text(data: bytes, declared: str = "") -> tuple[str, str]:
     ('螺母', 'gb2312')
 
     Raises:
-        UnicodeError: it is no text.
+        UnicodeError: it is not text.
     """
     marks = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
     encoding = next((name for mark, name in marks.items() if data.startswith(mark)), "")
@@ -95,7 +94,7 @@ def json_number(value: float) -> float | None:
 
 
 def short(value: Any) -> str:
-    """A value of a stranger's file as it stands in a sentence: on one line, and cut where it is long.
+    """A value of a stranger's file for a sentence: on one line, and cut where it is long.
 
     >>> short("a" * 100)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaa...aaaaaaaaaaaaaaaaaaaaaaaaaaaa'"
@@ -195,7 +194,7 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
 
 def read_text(path: str | Path, limit: int) -> str:
     """The text of a file of at most `limit` bytes, in whatever encoding; InputError as in `file_bytes`, or
-    where it is no text."""
+    where it is not text."""
     try:
         return decode_text(read_bytes(path, limit))[0]
     except UnicodeError:

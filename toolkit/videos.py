@@ -23,8 +23,8 @@ from toolkit.pictures import (
     Image,
     check_pixels,
     hint_of_backslashes,
+    is_encodable,
     is_pattern,
-    is_text,
 )
 from toolkit.regular import opened, why_not_regular
 from toolkit.runtime import InputError, progress
@@ -115,22 +115,25 @@ def is_stream(source: str | Path | int) -> bool:
 
 def _check_file(path: str | Path) -> None:
     """InputError for what is not a file, and for a text: a playlist would have FFmpeg open what it names."""
-    if not is_text(path):
+    if not is_encodable(path):
         raise InputError(f"cannot open the video {path}: its name is not text in UTF-8; rename it")
     if reason := why_not_regular(path):
         raise InputError(f"cannot open the video {path}: it {reason}{hint_of_backslashes(str(path))}")
     try:
-        text = _is_text(path)
+        head = _head(path)
     except OSError as error:
         raise InputError(f"cannot open the video {path}: {error.strerror or error}") from None
-    if text:
-        raise InputError(f"cannot open the video {path}: it is a text, and not a video")
+    if _is_text(head):
+        raise InputError(f"cannot open the video {path}: it is a text file, not a video")
 
 
-def _is_text(path: str | Path) -> bool:
-    """Whether a file has no zero byte at its beginning, as every video but those of .y4m has."""
+def _head(path: str | Path) -> bytes:
     with opened(path) as file:
-        head = file.read(4096)
+        return file.read(4096)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether there is no zero byte at the beginning of a file, as in every video but those of .y4m."""
     return b"\0" not in head and not head.startswith(b"YUV4MPEG2")
 
 
@@ -196,12 +199,11 @@ def is_video(path: str | Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return not is_pattern(path)
-    if suffix in OTHER_PICTURE_SUFFIXES or not path.is_file() or not is_text(path):
+    if suffix in OTHER_PICTURE_SUFFIXES or not path.is_file() or not is_encodable(path):
         return False
-    with opened(path) as file:
-        head = file.read(4096)
+    head = _head(path)
     # What OpenCV makes of a text (its decoder of text art) is not a video.
-    if _PICTURE_MAGIC.match(head) or _is_text(path):
+    if _PICTURE_MAGIC.match(head) or _is_text(head):
         return False
     with _quiet():
         capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -273,7 +275,7 @@ def write_video(
 
 
 def _video_writer(temporary: Path, path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    if not is_text(temporary):
+    if not is_encodable(temporary):
         raise InputError(f"cannot write the video {path}: its name is not text in UTF-8; name another file")
     writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
     if not writer.isOpened():

@@ -1,11 +1,14 @@
 """Plans that a stranger wrote: every field is checked and the cells are counted before any is made."""
 
+import random
 import time
 
 import pytest
 
+from toolkit.ablation.cells import Cell
 from toolkit.ablation.costs import read_costs
 from toolkit.ablation.plan import MOST_CELLS, read_plan, stored_plan
+from toolkit.ablation.search import nearest_left
 from toolkit.runtime import InputError
 
 STATED = {"name": "tiny", "factors": {"learning_rate": [0.001, 0.01]}, "budget": {"steps": 3}}
@@ -34,11 +37,23 @@ def test_a_study_has_a_bound_on_cells(change):
 
 
 def test_a_search_makes_no_product():
-    factors = {
-        name: [0, 0.1, 0.2, 0.3]
-        for name in ("ema", "warmup", "hue", "flip", "mosaic", "momentum", "last_rate")
-    }
-    assert read_plan({**STATED, "factors": factors, "search": {"trials": 5}}).search.trials == 5
+    factors = {name: [i / 1000 for i in range(1000)] for name in LEVERS}
+    plan = read_plan({**STATED, "factors": factors, "search": {"trials": 5}})
+    first = Cell(dict.fromkeys(LEVERS, 0.0), "as-is", 0)
+    nearest = nearest_left(first, plan.factors, {first.key}, random.Random(0))
+    assert sorted(nearest.levels.values()) == [0.0] * 6 + [0.001]
+
+
+def test_the_nearest_cell_that_is_left():
+    """One step is the next of ordered levels, or any other of those without an order; at the end none."""
+    factors = {"a": [1, 2, 3, 4], "b": ["x", "y", "z"], "c": [True, False]}
+    start = {"a": 1, "b": "z", "c": False}
+    rng, tried, steps = random.Random(0), set(), []
+    while (cell := nearest_left(Cell(start, "as-is", 0), factors, tried, rng)) is not None:
+        tried.add(cell.key)
+        steps.append(cell.levels["a"] - 1 + (cell.levels["b"] != "z") + cell.levels["c"])
+    assert len(tried) == len(steps) == 4 * 3 * 2
+    assert steps == sorted(steps)
 
 
 @pytest.mark.parametrize(

@@ -348,6 +348,7 @@ def test_a_search_times_its_networks_on_a_device(toy, tmp_path, quick, monkeypat
             export_model(create_model("yoloface-50k"), folder, ["ncnn"])
         return {"network": folder.name}
 
+    monkeypatch.delenv("TOOLKIT_CACHE")  # the user's, which has the runner: building it takes minutes
     monkeypatch.setattr("toolkit.ablation.search.costs", costs)
     rows = runs(run_study(searching(toy, 2, latency_ms=1e3, device="local"), tmp_path / "study"))
     ((_, reading),) = [

@@ -3,8 +3,8 @@
 Each job is first run undisturbed, for its result and its length. Then the same job is started, killed at a
 random moment, and so on; at last it is called once more and left alone. It must then end with exit code 0
 and the result of the undisturbed run. After every kill each result that is there must be a whole one, and
-the processes that the command had started must be gone; in the end no file may be left that the undisturbed
-run does not have, in the job's folder and in that of temporary files.
+the processes that the command had started must be gone; in the end no file may be left in the job's folder
+that the undisturbed run does not have. What is left in the folder of temporary files is listed.
 
     python -m tests.benchmarks.kills [--job train] [--kills 42] [--seed 0]
 """
@@ -49,9 +49,8 @@ class Job:
     """A command in a folder of its own.
 
     `prepare` writes its input there, or an earlier result that it will replace; `call` is the command as it
-    stands then, `--resume` or not; `whole` raises where a result that is there is not whole, at any moment;
-    `result` is what
-    must not depend on kills.
+    is then, with `--resume` or not; `whole` raises where a result that is there is not whole, at any moment;
+    `result` is what must not depend on kills.
     """
 
     prepare: Callable[[Path], None]

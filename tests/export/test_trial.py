@@ -1,6 +1,7 @@
 """Exported files of strangers that crash an engine or fill the memory, with a spec.json that agrees."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,8 +22,9 @@ def exported(tmp_path_factory):
     return folder
 
 
-def damaged(folder, name, data):
-    """The folder with another content of a file, whose sha256 spec.json has."""
+def damaged(exported, folder, name, data):
+    """A copy of the exported folder with another content of a file, whose sha256 spec.json has."""
+    shutil.copytree(exported, folder, dirs_exist_ok=True)
     (folder / name).write_bytes(data)
     read = Exported.read(folder)
     files = {fmt: {file: FileFacts.of(folder / file) for file in facts} for fmt, facts in read.files.items()}
@@ -41,22 +43,18 @@ OPTIONS = {
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_a_hostile_param_is_one_sentence(exported, tmp_path, kind):
     name = "model-fp32.param"
-    for path in exported.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
     text = (exported / name).read_text()
     assert OPTIONS[kind][0] in text
-    damaged(tmp_path, name, text.replace(*OPTIONS[kind], 1).encode())
+    damaged(exported, tmp_path, name, text.replace(*OPTIONS[kind], 1).encode())
     with pytest.raises(InputError, match=r"model-fp32"):
         Exported.read(tmp_path).open("ncnn")
 
 
 def test_a_damaged_mnn_file_does_not_end_the_process(exported, tmp_path):
     name = next(path.name for path in exported.iterdir() if path.suffix == ".mnn")
-    for path in exported.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
     whole = bytearray((exported / name).read_bytes())
     whole[8:400] = b"\xff" * 392
-    damaged(tmp_path, name, bytes(whole))
+    damaged(exported, tmp_path, name, bytes(whole))
     with pytest.raises(InputError, match=name):
         Exported.read(tmp_path).open("mnn")
 
@@ -67,8 +65,6 @@ def test_whole_files_open(exported):
 
 
 def test_a_small_onnx_file_does_not_fill_the_memory(exported, tmp_path):
-    for path in exported.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
     kind, sides = onnx.TensorProto.FLOAT, [1, 3, 56, 56]
     node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
@@ -83,7 +79,7 @@ def test_a_small_onnx_file_does_not_fill_the_memory(exported, tmp_path):
         [onnx.helper.make_tensor("count", onnx.TensorProto.INT64, [1], [2_000_000_000])],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    damaged(tmp_path, "model.onnx", model.SerializeToString())
+    damaged(exported, tmp_path, "model.onnx", model.SerializeToString())
     with pytest.raises(InputError, match="onnxruntime cannot open .*model.onnx"):
         Exported.read(tmp_path).open("onnx")
 

@@ -6,21 +6,19 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 from tests.data import labelling
-from tests.fuzz.places import Place, case, jpeg
+from tests.fuzz.places import Build, Place, case, jpeg, noise, swapped
 from tests.fuzz.readers import flood
 
 IMPORT = "data import set out"
 BOX = ("nut", 10.0, 20.0, 60.0, 70.0)
 DEEP = 100_000
-Build = Callable[[Place], Any]
+LABEL = "0 .5 .5 .2 .2\n"  # of YOLO
 
 
 def _with(name: str, data: bytes | str, picture: str = "a.jpg") -> Build:
@@ -85,29 +83,29 @@ LABELS: dict[str, Build] = {
     "COCO: an identifier that is a list": _json("x.json", _coco_picture(id=[[]])),
     "COCO: 50 GB": lambda p: (p.put("set/a.jpg", jpeg()), p.sparse("set/x.json", start=b'{"images": [')),
     "COCO: a FIFO": lambda p: (p.put("set/a.jpg", jpeg()), p.fifo("set/x.json")),
-    "VOC: a billion laughs": _with("a.xml", _xml(VOC.replace("nut", "&a11;"), LAUGHS)),
-    "VOC: an entity outside": _with("a.xml", _xml(VOC.replace("nut", "&s;"), OUTSIDE)),
+    "VOC: a billion laughs": _with("a.xml", _xml(swapped(VOC, "nut", "&a11;"), LAUGHS)),
+    "VOC: an entity outside": _with("a.xml", _xml(swapped(VOC, "nut", "&s;"), OUTSIDE)),
     "VOC: 100,000 tags in each other": _with("a.xml", "<annotation>" + "<a>" * DEEP),
-    "VOC: a name of 10 MB": _with("a.xml", VOC.replace("nut", "x" * 10_000_000)),
-    "VOC: NaN": _with("a.xml", VOC.replace("10.0", "nan").replace("60.0", "1e400")),
+    "VOC: a name of 10 MB": _with("a.xml", swapped(VOC, "nut", "x" * 10_000_000)),
+    "VOC: NaN": _with("a.xml", swapped(swapped(VOC, "10.0", "nan"), "60.0", "1e400")),
     "VOC: 50 GB": lambda p: (p.put("set/a.jpg", jpeg()), p.sparse("set/a.xml", start=b"<annotation>")),
-    "CVAT: a billion laughs": _with("x.xml", _xml(CVAT.split("?>", 1)[1].replace("nut", "&a11;"), LAUGHS)),
-    "CVAT: an entity outside": _with("x.xml", _xml(CVAT.split("?>", 1)[1].replace('label="nut"', 'label="&s;"'), OUTSIDE)),
+    "CVAT: a billion laughs": _with("x.xml", _xml(swapped(CVAT.split("?>", 1)[1], "nut", "&a11;"), LAUGHS)),
+    "CVAT: an entity outside": _with("x.xml", _xml(swapped(CVAT.split("?>", 1)[1], 'label="nut"', 'label="&s;"'), OUTSIDE)),
     "CVAT: a track of 10^9 frames": _with("x.xml", f"<annotations><version>1.1</version>{TRACK}</annotations>", "frame_000000.jpg"),
-    "CVAT: a mask of 10^9 x 10^9": _with("x.xml", CVAT.replace("</image>", '<mask label="nut" rle="1000000000000" left="0" top="0" width="1000000000" height="1000000000"></mask></image>')),
+    "CVAT: a mask of 10^9 x 10^9": _with("x.xml", swapped(CVAT, "</image>", '<mask label="nut" rle="1000000000000" left="0" top="0" width="1000000000" height="1000000000"></mask></image>')),
     "YOLO: a class of 10^9": _with("a.txt", "1000000000 .5 .5 .2 .2\n"),
     "YOLO: a class of 10^9 and names": lambda p: (_with("a.txt", "1000000000 .5 .5 .2 .2\n")(p), p.put("set/data.yaml", "names: {1000000000: nut}\n")),
-    "YOLO: nc of 10^9": lambda p: (_with("a.txt", "0 .5 .5 .2 .2\n")(p), p.put("set/data.yaml", "nc: 1000000000\n")),
+    "YOLO: nc of 10^9": lambda p: _yolo(p, "nc: 1000000000\n"),
     "YOLO: a line of 20 MB": _with("a.txt", "0 " + ".5 " * 7_000_000),
-    "YOLO: 10^6 boxes": _with("a.txt", "0 .5 .5 .2 .2\n" * 1_000_000),
+    "YOLO: 10^6 boxes": _with("a.txt", LABEL * 1_000_000),
     "YOLO: zeros": _with("a.txt", bytes(100_000)),
-    "YOLO: a data.yaml of a billion laughs": lambda p: (_with("a.txt", "0 .5 .5 .2 .2\n")(p), p.put("set/data.yaml", yaml_bomb("names"))),
-    "YOLO: a data.yaml with Python in it": lambda p: (_with("a.txt", "0 .5 .5 .2 .2\n")(p), p.put("set/data.yaml", 'names: !!python/object/apply:os.system ["touch \\"$MARKER\\""]\n')),
-    "YOLO: a data.yaml in a circle": lambda p: (_with("a.txt", "0 .5 .5 .2 .2\n")(p), p.put("set/data.yaml", "names: &a [*a]\n")),
-    "YOLO: a data.yaml with odd keys": lambda p: (_with("a.txt", "0 .5 .5 .2 .2\n")(p), p.put("set/data.yaml", "names: {? [1, 2] : x}\n? {a: b}\n: 3\n")),
-    "YOLO: a data.yaml of 100,000 brackets": lambda p: (_with("a.txt", "0 .5 .5 .2 .2\n")(p), p.put("set/data.yaml", "names: " + "[" * DEEP)),
-    "YOLO: a data.yaml of 50 GB": lambda p: (_with("a.txt", "0 .5 .5 .2 .2\n")(p), p.sparse("set/data.yaml", start=b"names: [a]\n")),
-    "YOLO: labels of 50 GB": lambda p: (p.put("set/a.jpg", jpeg()), p.sparse("set/a.txt", start=b"0 .5 .5 .2 .2\n")),
+    "YOLO: a data.yaml of a billion laughs": lambda p: _yolo(p, yaml_bomb("names")),
+    "YOLO: a data.yaml with Python in it": lambda p: _yolo(p, 'names: !!python/object/apply:os.system ["touch \\"$MARKER\\""]\n'),
+    "YOLO: a data.yaml in a circle": lambda p: _yolo(p, "names: &a [*a]\n"),
+    "YOLO: a data.yaml with odd keys": lambda p: _yolo(p, "names: {? [1, 2] : x}\n? {a: b}\n: 3\n"),
+    "YOLO: a data.yaml of 100,000 brackets": lambda p: _yolo(p, "names: " + "[" * DEEP),
+    "YOLO: a data.yaml of 50 GB": lambda p: (_yolo(p), p.sparse("set/data.yaml", start=b"names: [a]\n")),
+    "YOLO: labels of 50 GB": lambda p: (p.put("set/a.jpg", jpeg()), p.sparse("set/a.txt", start=LABEL.encode())),
     "YOLO: labels that are a FIFO": lambda p: (p.put("set/a.jpg", jpeg()), p.fifo("set/a.txt")),
     "LabelMe: 10,000 brackets": _with("a.json", '{"shapes": ' + "[" * 10_000),
     "LabelMe: a picture inside of 60,000 x 60,000": _json("x.json", _labelme(imageData=base64.b64encode(flood("png", 60_000, 60_000)).decode(), imagePath="b.png")),
@@ -128,13 +126,13 @@ LABELS: dict[str, Build] = {
     "table: formulas": _with("x.csv", 'filename,class,xmin,ymin,xmax,ymax\na.jpg,"=cmd|\' /C calc\'!A0",1,2,9,9\n'),
     "KITTI: NaN": _with("a.txt", "Car nan 0 inf 10 20 30 29 1.5 1.6 3.9 1 2 30 -1.6\n"),
     "WIDER: a count of 10^9": _with("x.txt", "a.jpg\n1000000000\n1 2 9 9 0 0 0 0 0 0\n"),
-    "WIDER: a count of 1,000 digits": _with("x.txt", "a.jpg\n" + "9" * 5000 + "\n1 2 9 9 0 0 0 0 0 0\n"),
+    "WIDER: a count of 5,000 digits": _with("x.txt", "a.jpg\n" + "9" * 5000 + "\n1 2 9 9 0 0 0 0 0 0\n"),
     "RetinaFace: a box of 10^400": _with("label.txt", "# a.jpg\n1" + "0" * 400 + " 2 9 9 3 3 0 4 4 0 5 5 0 6 6 0 7 7 0 0.5\n"),
     "landmarks: 10^6 points": _with("x.txt", "1 " * 2_000_000 + "1 2 9 9 a.jpg\n"),
     "face crops: points of NaN": _json("annotations.json", [{"crop": "a.jpg", "size": 40, "landmarks98_crop": [[float("nan"), 2.0]] * 98}], "crops/a.jpg"),
     "import.json: 100,000 brackets": lambda p: (_json("annotations/train.json", _coco(), "images/a.jpg")(p), p.put("set/import.json", "[" * DEEP)),
     "import.json: odd types": lambda p: (_json("annotations/train.json", _coco(), "images/a.jpg")(p), p.json("set/import.json", {"format": [], "notes": 7, "left_out": [[]], "skipped": {"x": "y"}, "candidates": "x"})),
-    "a label file of each of ten odd encodings": lambda p: [_with(f"{i}.txt", "0 .5 .5 .2 .2\n".encode(e), f"{i}.jpg")(p) for i, e in enumerate(("utf-16", "utf-32", "utf-7", "cp037", "utf-8-sig", "shift_jis", "gb18030", "koi8_r", "cp437", "big5"))],
+    "a label file of each of ten odd encodings": lambda p: [_with(f"{i}.txt", LABEL.encode(e), f"{i}.jpg")(p) for i, e in enumerate(("utf-16", "utf-32", "utf-7", "cp037", "utf-8-sig", "shift_jis", "gb18030", "koi8_r", "cp437", "big5"))],
 }  # fmt: skip
 
 
@@ -178,7 +176,7 @@ for _name in ("COCO: NaN", "YOLO: a class of 10^9", "YOLO: labels that are a FIF
 
 def _yolo(place: Place, settings: str = "", **more: str) -> None:
     place.put("set/images/a.jpg", jpeg())
-    place.put("set/labels/a.txt", "0 .5 .5 .2 .2\n")
+    place.put("set/labels/a.txt", LABEL)
     if settings:
         place.put("set/data.yaml", settings)
     for name, text in more.items():
@@ -189,8 +187,8 @@ WAYS_OUT: dict[str, Build] = {
     "a picture that is a link": lambda p: (_yolo(p), p.link("set/images/secret.jpg", p.outside / "secret.jpg")),
     "a picture that is a relative link": lambda p: (_yolo(p), p.link("set/images/secret.jpg", "../../../outside/secret.jpg")),
     "a folder of pictures that is a link": lambda p: (_yolo(p), p.link("set/more", p.outside)),
-    "a folder of pictures called images": lambda p: (p.link("set/images", p.outside / "images"), p.put("set/labels/secret.txt", "0 .5 .5 .2 .2\n")),
-    "the folder itself is a link": lambda p: (p.put("set2/b.jpg", jpeg()), p.put("set2/b.txt", "0 .5 .5 .2 .2\n"), p.link("set2/c.jpg", p.outside / "secret.jpg"), p.link("set", "set2")),
+    "a folder of pictures called images": lambda p: (p.link("set/images", p.outside / "images"), p.put("set/labels/secret.txt", LABEL)),
+    "the folder itself is a link": lambda p: (p.put("set2/b.jpg", jpeg()), p.put("set2/b.txt", LABEL), p.link("set2/c.jpg", p.outside / "secret.jpg"), p.link("set", "set2")),
     "names of classes that are a link": lambda p: (_yolo(p), p.link("set/classes.txt", p.outside / "secret.txt")),
     "labels that are a link": lambda p: (_yolo(p), p.link("set/labels/b.txt", p.outside / "secret.txt"), p.put("set/images/b.jpg", jpeg())),
     "data.yaml with a path outside": lambda p: _yolo(p, f"path: {p.outside}\ntrain: images\nnames: [a]\n"),
@@ -203,9 +201,9 @@ WAYS_OUT: dict[str, Build] = {
     "COCO: file_name with an absolute path": lambda p: _json("x.json", _coco_picture(file_name=str(p.outside / "secret.jpg")))(p),
     "COCO: file_name through a link": lambda p: (_json("x.json", _coco_picture(file_name="deep/secret.jpg"))(p), p.link("set/deep", p.outside)),
     "COCO: labels that are a link": lambda p: (p.put("set/a.jpg", jpeg()), p.link("set/x.json", p.outside / "secret.json")),
-    "VOC: filename with ../": _with("a.xml", VOC.replace("a.jpg", "../outside/secret.jpg")),
-    "VOC: a path outside": lambda p: _with("b.xml", VOC.replace("<filename>", f"<path>{p.outside}/secret.jpg</path><filename>"))(p),
-    "CVAT: a name with ../": _with("x.xml", CVAT.replace('name="a.jpg"', 'name="../outside/secret.jpg"')),
+    "VOC: filename with ../": _with("a.xml", swapped(VOC, "a.jpg", "../outside/secret.jpg")),
+    "VOC: a path outside": lambda p: _with("b.xml", swapped(VOC, "<filename>", f"<path>{p.outside}/secret.jpg</path><filename>"))(p),
+    "CVAT: a name with ../": _with("x.xml", swapped(CVAT, 'name="a.jpg"', 'name="../outside/secret.jpg"')),
     "LabelMe: imagePath with ../": _json("x.json", _labelme(imagePath="../outside/secret.jpg")),
     "Label Studio: a local file": lambda p: _json("x.json", [{**_task({"x": 1, "y": 1, "width": 9, "height": 9})[0], "data": {"image": f"/data/local-files/?d={p.outside}/secret.jpg"}}])(p),
     "Label Studio: a file address": lambda p: _json("x.json", [{**_task({"x": 1, "y": 1, "width": 9, "height": 9})[0], "data": {"image": f"file://{p.outside}/secret.jpg"}}])(p),
@@ -233,7 +231,7 @@ def _zip(*entries: tuple[Any, bytes | str], packed: int = zipfile.ZIP_DEFLATED, 
     def build(place: Place) -> None:
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", packed) as archive:
-            for entry, data in (("set/a.jpg", jpeg()), ("set/a.txt", "0 .5 .5 .2 .2\n"), *entries):
+            for entry, data in (("set/a.jpg", jpeg()), ("set/a.txt", LABEL), *entries):
                 archive.writestr(entry, data, packed)
         place.put("x.zip", stream.getvalue())
 
@@ -251,7 +249,7 @@ def _bomb(size_mb: int, name: str = "set/b.txt") -> Build:
     def build(place: Place) -> None:
         with zipfile.ZipFile(place.folder / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("set/a.jpg", jpeg())
-            archive.writestr("set/a.txt", "0 .5 .5 .2 .2\n")
+            archive.writestr("set/a.txt", LABEL)
             with archive.open(name, "w", force_zip64=True) as out:
                 for _ in range(size_mb):
                     out.write(bytes(1 << 20))
@@ -326,7 +324,7 @@ for _name, _file in {"a tar": "x.tar", "a gz": "x.json.gz", "a 7z": "x.7z"}.item
         "archives",
         _name,
         f"data import {_file} out",
-        lambda p, file=_file: p.put(file, b"\x1f\x8b" + os.urandom(500)),
+        lambda p, file=_file: p.put(file, b"\x1f\x8b" + noise(500)),
     )
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tests import cfgs
-from tests.fuzz.places import NAMES, Place, case
+from tests.fuzz.places import NAMES, Build, Place, case, noise, swapped
+from tests.fuzz.readers import field, varint
 
 
 class Marked:
@@ -31,7 +32,7 @@ class Marked:
 WITH_WEIGHTS = "detect a.jpg --model {base}/net.cfg --weights x.weights"
 
 
-def _floats(value: float) -> Callable[[Place], Any]:
+def _floats(value: float) -> Build:
     return lambda place: place.put(
         "x.weights",
         struct.pack("<iiiQ", 0, 2, 5, 0)
@@ -39,7 +40,7 @@ def _floats(value: float) -> Callable[[Place], Any]:
     )
 
 
-WEIGHTS: dict[str, Callable[[Place], Any]] = {
+WEIGHTS: dict[str, Build] = {
     "empty": lambda p: p.put("x.weights", b""),
     "three bytes": lambda p: p.put("x.weights", b"abc"),
     "19 bytes": lambda p: p.put("x.weights", bytes(19)),
@@ -69,10 +70,11 @@ for _name in ("50 GB", "a FIFO", "NaN", "cut", "empty"):
         "train --data {base}/set --model {base}/net.cfg --weights x.weights --epochs 1 --output out",
         WEIGHTS[_name],
     )
-CAFFE: dict[str, Callable[[Place], Any]] = {
+CAFFE: dict[str, Build] = {
     "empty": lambda p: p.put("x.caffemodel", b""),
     "a blob of 2^60 numbers": lambda p: p.put(
-        "x.caffemodel", b"\xa2\x06\x0e\x0a\x01a\x12\x01b\x3a\x06\x3a\x04\x0a\x02\xff\x7f"
+        "x.caffemodel",
+        field(100, field(1, b"a") + field(2, b"b") + field(7, field(7, field(1, varint(2**60))))),
     ),
     "a number without end": lambda p: p.put("x.caffemodel", b"\xff" * 2_000_000),
     "50 GB": lambda p: p.sparse("x.caffemodel"),
@@ -82,7 +84,7 @@ for _name, _build in CAFFE.items():
     case(
         "weights",
         f"of Caffe, {_name}",
-        "landmarks a.jpg --detector {base}/net.cfg --model landmark106 --weights x.caffemodel",
+        "landmarks a.jpg --detector {base}/net.cfg --points landmark106 --weights x.caffemodel",
         _build,
     )
 
@@ -92,20 +94,23 @@ for _name, _build in CAFFE.items():
 ON_CFG = "data anchors {base}/set --model x.cfg"
 
 
-def _cfg(text: str | bytes) -> Callable[[Place], Any]:
+def _cfg(text: str | bytes) -> Build:
     return lambda place: place.put("x.cfg", text)
 
 
 def _first(old: str, new: str) -> str:
-    assert old in cfgs.TINY, old
-    return cfgs.TINY.replace(old, new, 1)
+    return swapped(cfgs.TINY, old, new, 1)
+
+
+def _every(old: str, new: str) -> str:
+    return swapped(cfgs.TINY, old, new)
 
 
 BIG = "1000000000"
 CFGS = {
     "10^9 filters": _first("filters=8", f"filters={BIG}"),
-    "100,000 filters in each of two layers": cfgs.TINY.replace("filters=8", "filters=100000").replace(
-        "filters=16", "filters=100000"
+    "100,000 filters in each of four layers": swapped(
+        _first("filters=8", "filters=100000"), "filters=16", "filters=100000"
     ),
     "a kernel of 10^9": _first("size=3", f"size={BIG}"),
     "a kernel of 20,001": _first("size=3", "size=20001"),
@@ -116,20 +121,20 @@ CFGS = {
     "10^9 groups": _first("pad=1", f"pad=1\ngroups={BIG}"),
     "0 groups": _first("pad=1", "pad=1\ngroups=0"),
     "an input of 10^9 px": _first("width=64", f"width={BIG}"),
-    "an input of 100,000 x 100,000": _first("width=64", "width=99968").replace("height=64", "height=99968"),
+    "an input of 100,000 x 100,000": swapped(_first("width=64", "width=99968"), "height=64", "height=99968"),
     "a height of 0": _first("height=64", "height=0"),
     "10^9 channels": _first("channels=3", f"channels={BIG}"),
-    "10^9 classes": cfgs.TINY.replace("classes=2", f"classes={BIG}"),
+    "10^9 classes": _every("classes=2", f"classes={BIG}"),
     "10^7 classes and their filters": cfgs.tiny(10**7),
-    "10^9 anchors": cfgs.TINY.replace("num=4", f"num={BIG}"),
-    "anchors that are NaN": cfgs.TINY.replace(cfgs.ANCHORS, "nan,nan, inf,inf, 1e400,1, -1,0"),
-    "a mask of 10^9": cfgs.TINY.replace("mask=2,3", f"mask={BIG},-1"),
-    "a mask of 10^6 numbers": cfgs.TINY.replace("mask=2,3", "mask=" + "2," * 10**6),
-    "a route of 10^6 layers": cfgs.TINY.replace("layers=-3", "layers=" + "-3," * 10**6),
-    "a route to 10^9": cfgs.TINY.replace("layers=-3", f"layers=-{BIG}"),
-    "a route to itself": cfgs.TINY.replace("layers=-3", "layers=0,6"),
-    "an upsampling of 10^9": cfgs.TINY.replace("[upsample]\nstride=2", f"[upsample]\nstride={BIG}"),
-    "an upsampling of 1,000": cfgs.TINY.replace("[upsample]\nstride=2", "[upsample]\nstride=1000"),
+    "10^9 anchors": _every("num=4", f"num={BIG}"),
+    "anchors that are NaN": _every(cfgs.ANCHORS, "nan,nan, inf,inf, 1e400,1, -1,0"),
+    "a mask of 10^9": _every("mask=2,3", f"mask={BIG},-1"),
+    "a mask of 10^6 numbers": _every("mask=2,3", "mask=" + "2," * 10**6),
+    "a route of 10^6 layers": _every("layers=-3", "layers=" + "-3," * 10**6),
+    "a route to 10^9": _every("layers=-3", f"layers=-{BIG}"),
+    "a route to itself": _every("layers=-3", "layers=0,6"),
+    "an upsampling of 10^9": _every("[upsample]\nstride=2", f"[upsample]\nstride={BIG}"),
+    "an upsampling of 1,000": _every("[upsample]\nstride=2", "[upsample]\nstride=1000"),
     "ten upsamplings of 16": cfgs.NET + cfgs.conv(8) + "[upsample]\nstride=16\n" * 10,
     "a maxpool of 10^9": cfgs.NET + f"[maxpool]\nsize={BIG}\nstride=1\n" + cfgs.tiny(start=""),
     "a reorg of 0": cfgs.NET + "[reorg]\nstride=0\n" + cfgs.tiny(start=""),
@@ -141,7 +146,7 @@ CFGS = {
     "NaN as the learning rate": _first("learning_rate=0.00261", "learning_rate=nan"),
     "an unknown section with escape sequences": cfgs.NET + "[\x1b[2J\x1b]0;x\x07]\n",
     "no section": "x" * 100,
-    "no [net]": cfgs.TINY.replace("[net]", "[network]"),
+    "no [net]": _every("[net]", "[network]"),
     "a head alone": cfgs.NET + cfgs.head(2, "0,1"),
     "no head": cfgs.NET + cfgs.conv(8),
     "nothing": "",
@@ -170,7 +175,7 @@ for _name in (
         "export --model x.cfg --weights {base}/net.weights --output out",
         _cfg(CFGS[_name]),
     )
-CFG_FILES: dict[str, Callable[[Place], Any]] = {
+CFG_FILES: dict[str, Build] = {
     "a FIFO": lambda p: p.fifo("x.cfg"),
     "50 GB": lambda p: p.sparse("x.cfg", start=cfgs.TINY.encode()),
     "a folder": lambda p: (p.folder / "x.cfg").mkdir(),
@@ -193,18 +198,13 @@ CFG_FILES: dict[str, Callable[[Place], Any]] = {
 }
 for _name, _build in CFG_FILES.items():
     case("cfg", f"a cfg with {_name}" if "name" in _name else f"a cfg that is {_name}", ON_CFG, _build)
-case(
-    "cfg",
-    "names outside its folder, detections",
-    "detect a.jpg --model x.cfg --weights {base}/net.weights --conf 0.01 --json",
-    CFG_FILES["names outside its folder"],
-)
-case(
-    "cfg",
-    "names that are a link to outside, detections",
-    "detect a.jpg --model x.cfg --weights {base}/net.weights --conf 0.01 --json",
-    CFG_FILES["names that are a link to outside"],
-)
+for _name in ("names outside its folder", "names that are a link to outside"):
+    case(
+        "cfg",
+        f"{_name}, detections",
+        "detect a.jpg --model x.cfg --weights {base}/net.weights --conf 0.01 --json",
+        CFG_FILES[_name],
+    )
 
 
 # ---- checkpoints ----
@@ -212,7 +212,7 @@ case(
 ON_CHECKPOINT = "detect a.jpg --model x.pt"
 
 
-def _state(change: Callable[[dict[str, Any]], Any]) -> Callable[[Place], Any]:
+def _state(change: Callable[[dict[str, Any]], Any]) -> Build:
     """The good checkpoint with a change."""
 
     def build(place: Place) -> None:
@@ -227,7 +227,7 @@ def _state(change: Callable[[dict[str, Any]], Any]) -> Callable[[Place], Any]:
     return build
 
 
-def _with_entry(name: str, data: bytes, times: int = 1) -> Callable[[Place], Any]:
+def _with_entry(name: str, data: bytes, times: int = 1) -> Build:
     """The good checkpoint with one file in its zip replaced."""
 
     def build(place: Place) -> None:
@@ -269,7 +269,7 @@ def _each(call: Callable[[Any], Any]) -> Callable[[dict[str, Any]], Any]:
     return change
 
 
-CHECKPOINTS: dict[str, Callable[[Place], Any]] = {
+CHECKPOINTS: dict[str, Build] = {
     "a pickle that runs a program": lambda p: p.put("x.pt", pickle.dumps(Marked())),
     "a program in the weights": _state(lambda s: {**s, "model": Marked()}),
     "a program in the zip": _with_entry("data.pkl", pickle.dumps({"model": Marked(), "step": 1})),
@@ -287,7 +287,7 @@ CHECKPOINTS: dict[str, Callable[[Place], Any]] = {
     "tensors that are numbers": _state(_tensors(1.0)),
     "NaN weights": _state(_each(lambda t: t * float("nan"))),
     "flat tensors": _state(_each(lambda t: t.reshape(-1))),
-    "complex tensors": _state(_each(lambda t: t.to(dtype=__import__("torch").complex64))),
+    "complex tensors": _state(_each(lambda t: t.cfloat())),
     "sparse tensors": _state(_each(lambda t: t.to_sparse() if t.ndim else t)),
     "keys that are numbers": _state(lambda s: s.update(model=dict(enumerate(s["model"].values())))),
     "no weights": _state(lambda s: s.update(model={})),
@@ -335,7 +335,7 @@ for _name in (
     )
 
 
-def _run_with(name: str) -> Callable[[Place], Any]:
+def _run_with(name: str) -> Build:
     """The folder of a run, whose last.pt is bad."""
 
     def build(place: Place) -> None:
@@ -361,7 +361,7 @@ ON_EXPORT = "detect a.jpg --model net"
 HERE = "../outside/secret.txt"
 
 
-def _spec(change: Callable[[Any], Any]) -> Callable[[Place], Any]:
+def _spec(change: Callable[[Any], Any]) -> Build:
     def build(place: Place) -> None:
         place.copy("net")
         place.changed("net/spec.json", change)
@@ -369,7 +369,7 @@ def _spec(change: Callable[[Any], Any]) -> Callable[[Place], Any]:
     return build
 
 
-def _file(name: str, data: bytes) -> Callable[[Place], Any]:
+def _file(name: str, data: bytes) -> Build:
     """A file of a format replaced, with the right sha256."""
 
     def build(place: Place) -> None:
@@ -393,22 +393,37 @@ def _rename(spec: Any, name: str) -> None:
     entry["file"] = name
 
 
-def _param(old: str, new: str) -> Callable[[Place], Any]:
+def _param(old: str, new: str) -> Build:
     return lambda place: _file(
-        "model-fp32.param", (place.base / "net/model-fp32.param").read_text().replace(old, new, 1).encode()
+        "model-fp32.param", swapped((place.base / "net/model-fp32.param").read_text(), old, new, 1).encode()
     )(place)
 
 
-SPECS: dict[str, Callable[[Place], Any]] = {
-    "nothing": lambda p: (p.copy("net"), p.put("net/spec.json", b"")),
-    "100,000 brackets": lambda p: (p.copy("net"), p.put("net/spec.json", b"[" * 100_000)),
-    "50 GB": lambda p: (p.copy("net"), p.sparse("net/spec.json", start=b"{")),
-    "a FIFO": lambda p: (p.copy("net"), (p.folder / "net/spec.json").unlink(), p.fifo("net/spec.json")),
-    "a link to outside": lambda p: (
-        p.copy("net"),
-        (p.folder / "net/spec.json").unlink(),
-        p.link("net/spec.json", p.outside / "secret.json"),
-    ),
+def _instead(name: str, make: Callable[[Place, str], Any]) -> Build:
+    """The exported folder with something else in place of a file."""
+
+    def build(place: Place) -> None:
+        place.copy("net")
+        (place.folder / name).unlink()
+        make(place, name)
+
+    return build
+
+
+def _io(**more: Any) -> Build:
+    return _spec(lambda spec: spec["io"].update(more))
+
+
+def _heads(**more: Any) -> Build:
+    return _spec(lambda spec: [head.update(more) for head in spec["io"]["heads"]] and None)
+
+
+SPECS: dict[str, Build] = {
+    "nothing": _instead("net/spec.json", lambda p, name: p.put(name, b"")),
+    "100,000 brackets": _instead("net/spec.json", lambda p, name: p.put(name, b"[" * 100_000)),
+    "50 GB": _instead("net/spec.json", lambda p, name: p.sparse(name, start=b"{")),
+    "a FIFO": _instead("net/spec.json", Place.fifo),
+    "a link to outside": _instead("net/spec.json", lambda p, name: p.link(name, p.outside / "secret.json")),
     "a list": _spec(lambda s: [s]),
     "a name with a path": _spec(lambda s: s.update(name="../../x")),
     "a threshold that is NaN": _spec(lambda s: s.update(threshold=float("nan"))),
@@ -416,23 +431,21 @@ SPECS: dict[str, Callable[[Place], Any]] = {
     "a file outside": _spec(lambda s: _rename(s, HERE)),
     "a file by an absolute path": _spec(lambda s: _rename(s, "/etc/passwd")),
     "a file called ''": _spec(lambda s: _rename(s, "")),
-    "an input of 10^9 px": _spec(lambda s: s["io"].update(input_size=[10**9, 10**9])),
-    "an input of 100,000 px": _spec(lambda s: s["io"].update(input_size=[99_968, 99_968])),
-    "an input of -64 px": _spec(lambda s: s["io"].update(input_size=[-64, -64])),
-    "an input that is a word": _spec(lambda s: s["io"].update(input_size="64x64")),
-    "10^6 classes": _spec(lambda s: s["io"].update(classes=[str(i) for i in range(10**6)])),
-    "no classes": _spec(lambda s: s["io"].update(classes=[])),
-    "classes that are numbers": _spec(lambda s: s["io"].update(classes=[1, 2])),
-    "a stride of 0": _spec(lambda s: [h.update(stride=0) for h in s["io"]["heads"]] and None),
-    "a stride of 10^9": _spec(lambda s: [h.update(stride=10**9) for h in s["io"]["heads"]] and None),
-    "anchors that are NaN": _spec(
-        lambda s: [h.update(anchors=[[float("nan"), 1]] * 2) for h in s["io"]["heads"]] and None
-    ),
-    "no anchors": _spec(lambda s: [h.update(anchors=[]) for h in s["io"]["heads"]] and None),
+    "an input of 10^9 px": _io(input_size=[10**9, 10**9]),
+    "an input of 100,000 px": _io(input_size=[99_968, 99_968]),
+    "an input of -64 px": _io(input_size=[-64, -64]),
+    "an input that is a word": _io(input_size="64x64"),
+    "10^6 classes": _io(classes=[str(i) for i in range(10**6)]),
+    "no classes": _io(classes=[]),
+    "classes that are numbers": _io(classes=[1, 2]),
+    "a stride of 0": _heads(stride=0),
+    "a stride of 10^9": _heads(stride=10**9),
+    "anchors that are NaN": _heads(anchors=[[float("nan"), 1]] * 2),
+    "no anchors": _heads(anchors=[]),
     "10^6 heads": _spec(lambda s: s["io"].update(heads=s["io"]["heads"] * 500_000)),
-    "no heads": _spec(lambda s: s["io"].update(heads=[])),
-    "a scale that is infinite": _spec(lambda s: s["io"].update(scale=float("inf"))),
-    "a mean that is a list": _spec(lambda s: s["io"].update(mean=[[1]])),
+    "no heads": _io(heads=[]),
+    "a scale that is infinite": _io(scale=float("inf")),
+    "a mean that is a list": _io(mean=[[1]]),
     "10^9 points": _spec(lambda s: s.update(io={"input_size": [96, 96], "points": 10**9})),
     "an unknown key": _spec(lambda s: s["io"].update({"x" * 70_000: 1})),
     "formats that are a list": _spec(lambda s: s.update(formats=["ncnn"])),
@@ -451,26 +464,20 @@ for _name in (
     "a stride of 0",
 ):
     case("spec.json", f"{_name}, packaged", "package --android --model net --output app", SPECS[_name])
-FILES: dict[str, Callable[[Place], Any]] = {
+FILES: dict[str, Build] = {
     "an ncnn .param of 10^9 layers": _param("7767517\n", "7767517\n1000000000 1000000000\n"),
     "an ncnn layer of 10^9 filters": _param("0=8", "0=1000000000"),
     "an ncnn kernel of 10^9": _param("1=3", "1=1000000000"),
-    "an ncnn .param of random bytes": _file("model-fp32.param", os.urandom(3000)),
+    "an ncnn .param of random bytes": _file("model-fp32.param", noise(3000)),
     "an empty ncnn .param": _file("model-fp32.param", b""),
     "a cut ncnn .bin": _file("model-fp32.bin", bytes(100)),
-    "an ONNX file of random bytes": _file("model.onnx", os.urandom(3000)),
+    "an ONNX file of random bytes": _file("model.onnx", noise(3000)),
     "an empty ONNX file": _file("model.onnx", b""),
-    "an ncnn .bin that is a link to outside": lambda p: (
-        p.copy("net"),
-        (p.folder / "net/model-fp32.bin").unlink(),
-        p.link("net/model-fp32.bin", p.outside / "secret.txt"),
+    "an ncnn .bin that is a link to outside": _instead(
+        "net/model-fp32.bin", lambda p, name: p.link(name, p.outside / "secret.txt")
     ),
-    "an ncnn .bin of 50 GB": lambda p: (p.copy("net"), p.sparse("net/model-fp32.bin")),
-    "an ncnn .param that is a FIFO": lambda p: (
-        p.copy("net"),
-        (p.folder / "net/model-fp32.param").unlink(),
-        p.fifo("net/model-fp32.param"),
-    ),
+    "an ncnn .bin of 50 GB": _instead("net/model-fp32.bin", Place.sparse),
+    "an ncnn .param that is a FIFO": _instead("net/model-fp32.param", Place.fifo),
 }
 for _name, _build in FILES.items():
     case("exported files", _name, f"detect a.jpg --model net:{'onnx' if 'ONNX' in _name else 'ncnn'}", _build)
@@ -479,7 +486,6 @@ for _name, _build in FILES.items():
 
 def _onnx_outside(place: Place) -> None:
     """An ONNX file whose weights are said to be outside."""
-    import onnx
     from onnx import TensorProto, helper
 
     tensor = TensorProto(name="w", data_type=1, dims=[8], data_location=TensorProto.EXTERNAL)
@@ -492,7 +498,6 @@ def _onnx_outside(place: Place) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     _file("model.onnx", model.SerializeToString())(place)
-    assert onnx.__version__
 
 
 case(
@@ -500,11 +505,10 @@ case(
 )
 
 
-def _record(name: str, data: bytes | str) -> Callable[[Place], Any]:
+def _record(name: str, data: bytes | str) -> Build:
     return lambda place: (place.copy("net"), place.put(f"net/{name}", data))
 
 
-LADDER = "parity ladder --model {base}/net.cfg --folder net --rungs onnx --rounds 1"
 PARITIES = {
     "100,000 brackets": "[" * 100_000,
     "a list": "[1, 2]",

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable
 from typing import Any
 
 from tests import cfgs
 from tests.fuzz.cases_data import yaml_bomb
-from tests.fuzz.places import Place, case, jpeg
+from tests.fuzz.places import ASCII, Build, Place, case, jpeg, noise, swapped
 
-Build = Callable[[Place], Any]
 SHORT = "name: modern, batch: 2, epochs: 0.2"  # where the rest is accepted
 SET = f"data: {{base}}/set\nmodel: yoloface-50k\nsize: [64, 64]\nrecipe: {{{SHORT}}}\n"
 
@@ -42,7 +40,7 @@ YAML = {
     "merges of merges": MERGES,
     "100,000 brackets": "seed: " + "[" * 100_000,
     "100,000 closed brackets": "seed: " + "[" * 100_000 + "]" * 100_000,
-    "10,000 levels of lines": "\n".join(" " * i + "a:" for i in range(3000)),
+    "3,000 levels of lines": "\n".join(" " * i + "a:" for i in range(3000)),
     "a circle": "seed: &a [*a]\n",
     "a program": 'seed: !!python/object/apply:os.system [touch "$MARKER"]\n',
     "a program in a class": 'seed: !!python/name:os.system\nrecipe: !!python/object/new:os.system ["touch $MARKER"]\n',
@@ -115,6 +113,11 @@ for _name, _build in FILES.items():
 
 # ---- values of settings ----
 
+
+def _recipe(lever: str) -> str:
+    return f"recipe: {{{SHORT}, {lever}}}"
+
+
 SETTINGS = {
     "a seed of 10^30": "seed: 1" + "0" * 30,
     "a seed of -1": "seed: -1",
@@ -135,18 +138,17 @@ SETTINGS = {
     "10^300 epochs": "recipe: {name: modern, batch: 2, epochs: 1.0e+300}",
     "a budget of NaN": "recipe: {name: modern, batch: 2, epochs: .nan}",
     "a batch of 10^9": "recipe: {name: modern, epochs: 0.2, batch: 1000000000}",
-    "accumulation of 10^12": "recipe: {name: modern, batch: 2, epochs: 0.2, accumulate: 1000000000000}",
-    "a learning rate of 10^300": "recipe: {name: modern, batch: 2, epochs: 0.2, learning_rate: 1.0e+300}",
-    "a scale of 10^9": "recipe: {name: modern, batch: 2, epochs: 0.2, augmentation: {scale: [1.0e-9, 1.0e+9]}}",
-    "a scale of NaN": "recipe: {name: modern, batch: 2, epochs: 0.2, augmentation: {scale: [.nan, .inf]}}",
-    "a flip of 7": "recipe: {name: modern, batch: 2, epochs: 0.2, augmentation: {flip: 7}}",
-    "a mosaic of NaN": "recipe: {name: modern, batch: 2, epochs: 0.2, augmentation: {mosaic: .nan}}",
-    "multi-scale of 10^9": "recipe: {name: modern, batch: 2, epochs: 0.2, multi_scale: 1.0e+9}",
-    "a data set outside by a link": "data: x",
+    "accumulation of 10^12": _recipe("accumulate: 1000000000000"),
+    "a learning rate of 10^300": _recipe("learning_rate: 1.0e+300"),
+    "a scale of 10^9": _recipe("augmentation: {scale: [1.0e-9, 1.0e+9]}"),
+    "a scale of NaN": _recipe("augmentation: {scale: [.nan, .inf]}"),
+    "a flip of 7": _recipe("augmentation: {flip: 7}"),
+    "a mosaic of NaN": _recipe("augmentation: {mosaic: .nan}"),
+    "multi-scale of 10^9": _recipe("multi_scale: 1.0e+9"),
     "weights outside": "weights: {outside}/secret.txt",
     "names outside": "names: {outside}/secret.txt",
     "a teacher that is a file": "teacher: {outside}/secret.txt",
-    "a cfg of 10^9 filters": "model: x.cfg\ncfg: |\n" + "".join(f"  {line}\n" for line in cfgs.TINY.replace("filters=8", "filters=1000000000").splitlines()),
+    "a cfg of 10^9 filters": "model: x.cfg\ncfg: |\n" + "".join(f"  {line}\n" for line in swapped(cfgs.TINY, "filters=8", "filters=1000000000").splitlines()),
     "a device with escape sequences": 'device: "\\e[2J"',
     "splits with ../": "train_split: ../../x\nval_split: ../y",
     "an unknown field of 1 MB": "x" * 1_000_000 + ": 1",
@@ -163,6 +165,12 @@ for _name, _text in SETTINGS.items():
             else f"data: {{base}}/set\n{_text}\n",
         ),
     )
+case(
+    "settings",
+    "a data set that is a link to outside",
+    "train --config x.yaml --output out",
+    lambda p: (_put("x.yaml", f"{SET}data: x\n")(p), p.link("x", p.outside)),
+)
 STUDIES = {
     "2^40 cells": "factors: {" + ", ".join(f"{f}: [1.0e-3, 2.0e-3]" for f in ("learning_rate", "weight_decay", "warmup", "last_rate", "ema", "label_smoothing", "clip", "momentum", "freeze", "box_weight", "obj_weight", "cls_weight", "plain_share", "multi_scale")) + "}\nbudget: {seconds: 1}",
     "10^6 seeds": "factors: {ema: [0, .9]}\nbudget: {steps: 1}\nseeds: [" + "0, " * 10**6 + "1]",
@@ -184,18 +192,11 @@ STUDIES = {
     "a factor called name": "factors: {name: [a, b]}\nbudget: {steps: 1}",
 }  # fmt: skip
 for _name, _text in STUDIES.items():
-    case(
-        "studies",
-        _name,
-        "ablate run x.yaml --output out",
-        _put("x.yaml", ("" if _text.startswith("name") else "name: x\n") + f"data: {{base}}/set\n{_text}\n"),
+    _build = _put(
+        "x.yaml", ("" if _text.startswith("name") else "name: x\n") + f"data: {{base}}/set\n{_text}\n"
     )
-    case(
-        "studies",
-        f"{_name}, without a folder",
-        "ablate run x.yaml",
-        _put("x.yaml", ("" if _text.startswith("name") else "name: x\n") + f"data: {{base}}/set\n{_text}\n"),
-    )
+    case("studies", _name, "ablate run x.yaml --output out", _build)
+    case("studies", f"{_name}, without a folder", "ablate run x.yaml", _build)
 PLAN = {"name": "x", "data": "toy", "factors": {"ema": [0, 0.9]}, "budget": {"steps": 1}}
 
 
@@ -213,7 +214,7 @@ REPORTS: dict[str, Build] = {
     "a plan that is a FIFO": lambda p: p.fifo("study/plan.json"),
     "a database of random bytes": lambda p: (
         p.json("study/plan.json", PLAN),
-        p.put("study/study.db", os.urandom(5000)),
+        p.put("study/study.db", noise(5000)),
     ),
     "a database of another program": _database,
     "a database that is a FIFO": lambda p: (p.json("study/plan.json", PLAN), p.fifo("study/study.db")),
@@ -277,8 +278,8 @@ READINGS: dict[str, Build] = {
     "100,000 readings": _read(lambda r: [r] * 100_000),
     "a score that is NaN": _read(lambda r: r.update(detections=[{"class": "a", "score": float("nan"), "box": [1, 2, 3, float("inf")]}])),
     "10^6 detections": _read(lambda r: r.update(detections=[{"class": "a", "score": 0.5, "box": [1, 2, 3, 4]}] * 10**6)),
-    "a runtime of 100,000 brackets": lambda p: (p.copy("net"), p.put("x.json", json.dumps(_reading(p)).replace('"1.0"', "[" * 100_000 + "]" * 100_000))),
-    "a runtime of 900 brackets": lambda p: (p.copy("net"), p.put("x.json", json.dumps(_reading(p)).replace('"1.0"', "[" * 900 + "]" * 900))),
+    "a runtime of 100,000 brackets": lambda p: (p.copy("net"), p.put("x.json", swapped(json.dumps(_reading(p)), '"1.0"', "[" * 100_000 + "]" * 100_000))),
+    "a runtime of 900 brackets": lambda p: (p.copy("net"), p.put("x.json", swapped(json.dumps(_reading(p)), '"1.0"', "[" * 900 + "]" * 900))),
     "a runtime that is NaN": _read(lambda r: r["runtime"].update(x=float("nan"))),
     "10^400 threads": _read(lambda r: r["settings"].update(threads=10**400)),
     "a picture of 10^18 px": _read(lambda r: r["input"].update(width=10**18)),
@@ -287,7 +288,7 @@ READINGS: dict[str, Build] = {
     "cores that are a word": _read(lambda r: r.update(cpu={"cores": "x", "features": 3}, device={"kind": "local"})),
     "a date of another calendar": _read(lambda r: r.update(date="99999-99-99")),
     "nothing": lambda p: (p.copy("net"), p.put("x.json", b"")),
-    "random bytes": lambda p: (p.copy("net"), p.put("x.json", os.urandom(4000))),
+    "random bytes": lambda p: (p.copy("net"), p.put("x.json", noise(4000))),
     "50 GB": lambda p: (p.copy("net"), p.sparse("x.json", start=b"[")),
     "a FIFO": lambda p: (p.copy("net"), p.fifo("x.json")),
     "a link to outside": lambda p: (p.copy("net"), p.link("x.json", p.outside / "secret.json")),
@@ -348,7 +349,7 @@ OPTIONS = {
     "data import over the folder itself": "data import {base}/set . --overwrite",
     "data import over /": "data import {base}/set / --overwrite",
     "data import of an unknown format": "data import {base}/set out --format '$(id)'",
-    "data import of 10^5 classes": "data import {base}/set out --classes " + ",".join(f"c{i}" for i in range(20_000)),
+    "data import of 20,000 classes": "data import {base}/set out --classes " + ",".join(f"c{i}" for i in range(20_000)),
     "data curate of -1 pictures": f"data curate {{base}}/set out {NET} --count -1",
     "evaluate --max-detections 10^12": f"evaluate coco {NET} --data {{base}}/set --max-detections 1000000000000",
     "evaluate --max-detections -1": f"evaluate coco {NET} --data {{base}}/set --max-detections -1",
@@ -425,7 +426,6 @@ case(
     plain_user=True,
 )
 
-ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 for _name, _command in {
     "models": "models",
     "the list of commands": "--help",

@@ -16,7 +16,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +24,11 @@ from typing import Any
 
 from tests.fuzz import cases_data, cases_networks, cases_pictures, cases_settings  # noqa: F401 (fill CASES)
 from tests.fuzz.places import CASES, SECRET, Case, Place, make_base, make_outside
-from tests.fuzz.watched import CONTEXT
+from tests.fuzz.watched import CONTEXT, LONGEST_SENTENCE
 
 SECONDS = 30.0
 MEMORY_MB = 1500.0
-GOOD = ("exit 0", "exit 1", "exit 2", "exit 3")
+GOOD = (0, 1, 2, 3)  # exit codes
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,20 @@ class Trial:
     @property
     def faults(self) -> list[str]:
         """What is wrong; empty where it went as it should."""
-        judged = {
-            "traceback": self.traceback,
-            "hang": self.hang,
-            "memory": self.megabytes > MEMORY_MB,
-            "outside bytes": bool(self.outside),
-            "code run": self.executed,
-            "crash": not self.hang and self.megabytes <= MEMORY_MB and self.exit not in (0, 1, 2, 3),
-            "left behind": bool(self.left),
-            "no sentence": self.exit == 2 and not self.said.strip(),
-            "long sentence": len(self.said) > 2000,
-        }
-        return [name for name, found in judged.items() if found]
+        return [name for name, found in FAULTS.items() if found(self)]
+
+
+FAULTS: dict[str, Callable[[Trial], bool]] = {
+    "traceback": lambda trial: trial.traceback,
+    "hang": lambda trial: trial.hang,
+    "memory": lambda trial: trial.megabytes > MEMORY_MB,
+    "outside bytes": lambda trial: bool(trial.outside),
+    "code run": lambda trial: trial.executed,
+    "crash": lambda trial: not trial.hang and trial.megabytes <= MEMORY_MB and trial.exit not in GOOD,
+    "left behind": lambda trial: bool(trial.left),
+    "no sentence": lambda trial: trial.exit == 2 and not trial.said.strip(),
+    "long sentence": lambda trial: len(trial.said) > LONGEST_SENTENCE,
+}
 
 
 def run_command(words: Sequence[str], folder: Path, environment: dict[str, str], plain_user: bool) -> None:
@@ -111,7 +113,6 @@ class _Started:
 
     def __init__(self, case: Case, place: Place, environment: dict[str, str], real: bool):
         words, top = case.words(place), place.folder.parent
-        self.child: Any = None
         if real:
             with (top / "stdout").open("wb") as out, (top / "stderr").open("wb") as err:
                 self.process: Any = subprocess.Popen(
@@ -132,11 +133,9 @@ class _Started:
     def ended(self) -> int | None:
         """The exit code, None while it runs."""
         if isinstance(self.process, subprocess.Popen):
-            code: int | None = self.process.poll()
-            return code
+            return self.process.poll()
         self.process.join(0.02)
-        code = self.process.exitcode
-        return code
+        return self.process.exitcode
 
     def kill(self) -> None:
         try:
@@ -286,23 +285,12 @@ def _keep(case: Case, trial: Trial, top: Path, keep: Path) -> None:
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """How many went which way."""
-    ways = Counter(f"exit {trial.exit}" for trial in trials if not trial.faults)
+    exits = Counter(trial.exit for trial in trials if not trial.faults)
     faults = Counter(fault for trial in trials for fault in trial.faults)
-    names = (
-        "traceback",
-        "hang",
-        "memory",
-        "outside bytes",
-        "code run",
-        "crash",
-        "left behind",
-        "no sentence",
-        "long sentence",
-    )
     return {
         "inputs": len(trials),
-        **{name: ways[name] for name in GOOD},
-        **{name: faults[name] for name in names},
+        **{f"exit {code}": exits[code] for code in GOOD},
+        **{name: faults[name] for name in FAULTS},
     }
 
 

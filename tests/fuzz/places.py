@@ -1,4 +1,4 @@
-"""Hostile inputs as they lie on a disk: a folder of the stranger's, secrets outside it, and the command."""
+"""Hostile inputs as they are on a disk: a folder of the stranger's, secrets outside it, and the command."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numpy as np
 from tests import cfgs
 
 SECRET = "do-not-copy-3f9a1c"  # a string that no output may have
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 NAMES = ("nut", "bolt")
 
 
@@ -27,9 +28,14 @@ def jpeg(width: int = 160, height: int = 120, shade: int = 99) -> bytes:
     return data
 
 
+def noise(count: int) -> bytes:
+    """Random bytes, the same in every run."""
+    return np.random.default_rng(0).bytes(count)
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where an input lies.
+    """Where an input is.
 
     Attributes:
         folder: the stranger's, in which the command runs.
@@ -79,6 +85,19 @@ class Place:
         path.write_text(json.dumps(tree if result is None else result))
 
 
+Build = Callable[[Place], Any]
+
+
+def swapped(text: str, old: str, new: str, count: int = -1) -> str:
+    """`text` with `new` in place of `old`, which it must have: else a case would be as harmless as `text`."""
+    assert old in text, old
+    return text.replace(old, new, count)
+
+
+def nothing(place: Place) -> None:
+    """For a case whose command is all."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A hostile input.
@@ -96,7 +115,7 @@ class Case:
     name: str
     kind: str
     command: str
-    build: Callable[[Place], Any] = lambda place: None
+    build: Build = nothing
     environment: dict[str, str] = field(default_factory=dict)
     real: bool = False
     plain_user: bool = False
@@ -109,9 +128,7 @@ class Case:
 CASES: list[Case] = []
 
 
-def case(
-    kind: str, name: str, command: str, build: Callable[[Place], Any] = lambda place: None, **more: Any
-) -> None:
+def case(kind: str, name: str, command: str, build: Build = nothing, **more: Any) -> None:
     """Enter a case into the list."""
     CASES.append(Case(name, kind, command, build, **more))
 

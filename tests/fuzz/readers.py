@@ -71,12 +71,9 @@ def put(path: Path, data: bytes) -> Path:
 # ---- encoders of trees ----
 
 
-def _deepened(text: str, opening: str = "[", closing: str = "]") -> bytes:
-    return text.replace(f'"{DEEP}"', opening * 20_000 + closing * 20_000).encode("utf-8", "surrogatepass")
-
-
 def json_bytes(tree: Any) -> bytes:
-    return _deepened(json.dumps(tree))
+    text = json.dumps(tree).replace(f'"{DEEP}"', "[" * 20_000 + "]" * 20_000)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def yaml_bytes(tree: Any) -> bytes:
@@ -202,11 +199,10 @@ def _weights() -> Seeds:
 def _read_weights(folder: Path, data: bytes) -> Any:
     from toolkit.models.darknet.network import load_darknet
     from toolkit.models.darknet.weights import load_weights
+    from toolkit.runtime import InputError
 
     model = load_darknet(put(folder / "net.cfg", cfgs.TINY.encode()))
     path = put(folder / "net.weights", data)
-    from toolkit.runtime import InputError
-
     try:
         load_weights(model, path)
     except InputError:
@@ -219,11 +215,10 @@ def _read_weights(folder: Path, data: bytes) -> Any:
 @cache
 def _states() -> Sequence[Any]:
     from toolkit.models.darknet.cfg import cfg_text, parse_cfg_text
+    from toolkit.models.network import TorchNetwork
     from toolkit.training.origin import Origin
 
     origin = Origin("net.cfg", cfg_text(parse_cfg_text(cfgs.TINY, "net.cfg")))
-    from toolkit.models.network import TorchNetwork
-
     state = dict(origin.build(TorchNetwork).state_dict())
     return ({**origin.record({"classes": ["a", "b"]}), "model": state, "step": 3, "map50": 0.5},)
 
@@ -272,7 +267,7 @@ def _read_checkpoint(folder: Path, data: bytes) -> Any:
     return trained(put(folder / "best.pt", data))
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     out = b""
     while True:
         value, byte = value >> 7, value & 127
@@ -281,21 +276,21 @@ def _varint(value: int) -> bytes:
             return out
 
 
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def _caffemodels() -> Seeds:
     def blob(*dims: int) -> bytes:
         values = np.ones(int(np.prod(dims)), "<f4").tobytes()
-        return _field(7, _field(7, _field(1, b"".join(map(_varint, dims)))) + _field(5, values))
+        return field(7, field(7, field(1, b"".join(map(varint, dims)))) + field(5, values))
 
     layers = [
-        _field(100, _field(1, b"conv1") + _field(2, b"Convolution") + blob(4, 3, 3, 3) + blob(4)),
-        _field(100, _field(1, b"relu1") + _field(2, b"ReLU")),
-        _field(100, _field(1, b"fc") + _field(2, b"InnerProduct") + blob(2, 4) + blob(2)),
+        field(100, field(1, b"conv1") + field(2, b"Convolution") + blob(4, 3, 3, 3) + blob(4)),
+        field(100, field(1, b"relu1") + field(2, b"ReLU")),
+        field(100, field(1, b"fc") + field(2, b"InnerProduct") + blob(2, 4) + blob(2)),
     ]
-    return [_field(1, b"net") + b"".join(layers)]
+    return [field(1, b"net") + b"".join(layers)]
 
 
 def _read_caffemodel(folder: Path, data: bytes) -> Any:
@@ -408,14 +403,9 @@ def _read_stored_plan(folder: Path, data: bytes) -> Any:
 
 def _recipes() -> Sequence[Any]:
     return (
-        {"name": "modern", "ema": 0.9, "mosaic": 0.3, "augmentation": {"scale": [0.9, 1.1], "flip": 0.5}},
+        {"name": "modern", "ema": 0.9, "augmentation": {"scale": [0.9, 1.1], "flip": 0.5}},
         {"name": "mine", "loss": "darknet", "batch": 8, "learning_rate": 0.1, "schedule": "steps"},
     )
-
-
-def _recipe_trees() -> Sequence[Any]:
-    first, second = _recipes()
-    return ({key: value for key, value in first.items() if key != "mosaic"}, second)
 
 
 def _read_recipe(folder: Path, data: bytes) -> Any:
@@ -815,16 +805,13 @@ def flood(kind: str, width: int, height: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
-FLOODS = [
-    [kind, side, other]
-    for kind in ("png", "ppm", "bmp", "gif", "tif")
-    for side, other in ((12, 9), (60_000, 60_000), (1 << 30, 1))
-]
+KINDS = ("png", "ppm", "bmp", "gif", "tif")  # of `flood`
+FLOODS = [[kind, side, other] for kind in KINDS for side, other in ((12, 9), (60_000, 60_000), (1 << 30, 1))]
 
 
 def _flood_bytes(tree: Any) -> bytes:
     values = tree if isinstance(tree, list) and len(tree) == 3 else ["png", 5, 5]
-    kind = values[0] if values[0] in ("png", "ppm", "bmp", "gif", "tif") else "png"
+    kind = values[0] if values[0] in KINDS else "png"
     sides = [int(v) & 0x7FFFFFFF if isinstance(v, int) else 40_000 for v in values[1:]]
     return flood(kind, *sides)
 
@@ -978,7 +965,7 @@ READERS: dict[str, Reader] = {
     "ncnn bin": Reader(_bins, _read_ncnn_bin, text=False),
     "settings": _yaml_reader(_settings, _read_settings),
     "study": _yaml_reader(_studies, _read_study),
-    "recipe": _yaml_reader(_recipe_trees, _read_recipe),
+    "recipe": _yaml_reader(_recipes, _read_recipe),
     "card": _yaml_reader(_cards, _read_card),
     "plan.json": _tree_reader(_studies, _read_stored_plan),
     "spec.json": _tree_reader(_specs, _read_spec),

@@ -161,7 +161,7 @@ def test_maps_are_counted_at_the_worst_moment(monkeypatch):
     needs = []
     monkeypatch.setattr("toolkit.models.darknet.network.check_memory", lambda *need: needs.append(need))
     CfgDetector(parse_cfg_text(f"{NET}{conv(8)}{output(7)}{head(2, '0')}", "a.cfg"))
-    assert needs[-1][2] == 64 * 64 * (3 + 8) or needs[-1][2] == 64 * 64 * (8 + 7)
+    assert needs[-1][2] == 64 * 64 * (8 + 7)
 
 
 def test_weights_of_another_network_are_refused_before_there_is_memory_for_this_one(tmp_path):

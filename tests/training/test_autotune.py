@@ -69,6 +69,18 @@ def test_timing_costs_a_twentieth_of_the_steps_and_is_remembered(config, steps, 
     assert steps, "another input size is timed anew"
 
 
+def test_what_was_stated_is_not_remembered_as_a_choice(config, steps, monkeypatch):
+    free(monkeypatch, 2.0)
+    stated = config.model_copy(update={"memory_format": "contiguous", "precision": "auto"})
+    monkeypatch.setattr(autotune, "has_bf16", lambda device: True)
+    autotune.autotuned(stated, 10_000)
+    steps.clear()
+    autotune.autotuned(config, 10_000)
+    assert {memory_format for _, memory_format, _ in steps} == {"channels_last", "contiguous"}
+    fixed = config.model_copy(update={"memory_format": "contiguous", "precision": "fp32"})
+    assert "timed" not in autotune.autotuned(fixed, 10_000).notes["machine"]
+
+
 def test_a_damaged_memory_is_timed_again(config, steps, monkeypatch):
     free(monkeypatch, 2.0)
     autotune.autotuned(config, 10_000)

@@ -10,7 +10,7 @@ from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.zoo import ZOO
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import load_checkpoint, open_teacher, save_checkpoint, trained
-from toolkit.training.config import check_memory, merged_config, read_config, read_levers, write_config
+from toolkit.training.config import check_step_memory, merged_config, read_config, read_levers, write_config
 from toolkit.training.recipe import RECIPES, DetectionRecipe, LandmarkRecipe, default_recipe, recipe
 from toolkit.training.state import RunState
 from toolkit.training.tasks import TASKS, build, task_of
@@ -175,10 +175,10 @@ def test_levers_have_bounds(name):
 
 def test_a_batch_fits_into_the_memory():
     stated = {"data": "toy", "model": "yoloface-50k"}
-    check_memory(read_config(stated))
+    check_step_memory(read_config(stated))
     large = {**stated, "size": [4096, 4096], "recipe": {"name": "modern", "batch": 16384}}
     with pytest.raises(InputError, match=r"batch = 16384 at 4096x4096.*smaller batch"):
-        check_memory(read_config(large))
+        check_step_memory(read_config(large))
 
 
 @pytest.mark.parametrize(

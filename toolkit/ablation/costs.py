@@ -16,7 +16,7 @@ from toolkit.ablation.cells import cell_config, cells, network_cost
 from toolkit.ablation.plan import Plan
 from toolkit.data.dataset import Dataset
 from toolkit.device import report, timing
-from toolkit.export.folder import FileName, open_export
+from toolkit.export.folder import Distance, FileName, open_export
 from toolkit.export.write import export_model
 from toolkit.files import write_json
 from toolkit.models.detector import Detector
@@ -29,18 +29,17 @@ REMEDY = "remove it, and it is measured again"
 
 
 class _Latency(BaseModel):
-    latency_ms: float = Field(ge=0, allow_inf_nan=False)
+    latency_ms: Distance
 
 
-class NetworkCosts(BaseModel):
+class NetworkCosts(_Latency):
     """What costs.json has of a network; `latency_ms` is of this machine."""
 
     params: int = Field(ge=0)
-    macs: int = Field(ge=0, allow_inf_nan=False)
-    bflops: float = Field(ge=0, allow_inf_nan=False)
-    kilobytes: float = Field(ge=0, allow_inf_nan=False)
+    macs: int = Field(ge=0)
+    bflops: Distance
+    kilobytes: Distance
     network: FileName
-    latency_ms: float = Field(ge=0, allow_inf_nan=False)
 
 
 def network_key(config: Config) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +43,34 @@ def _suggest(trial: optuna.Trial, name: str, levels: Sequence[Any]) -> Any:
     return json.loads(str(trial.suggest_categorical(name, [json.dumps(level) for level in levels])))
 
 
-def _steps(a: dict[str, Any], b: dict[str, Any], factors: dict[str, Any]) -> int:
-    """Distance of two cells: steps between ordered levels, plus one for every other factor that differs."""
-    total = 0
-    for name, levels in factors.items():
-        distance = abs(list(levels).index(a[name]) - list(levels).index(b[name]))
-        total += distance if _in_order(levels) else min(distance, 1)
-    return total
+def _neighbours(indices: tuple[int, ...], factors: Mapping[str, Sequence[Any]]) -> Iterator[tuple[int, ...]]:
+    """The cells, as indices of levels, that are one step away: to the next level where a factor's levels are
+    ordered, to any other level where they are not."""
+    for place, (here, levels) in enumerate(zip(indices, factors.values(), strict=True)):
+        others = (here - 1, here + 1) if _in_order(levels) else range(len(levels))
+        for other in others:
+            if other != here and 0 <= other < len(levels):
+                yield (*indices[:place], other, *indices[place + 1 :])
+
+
+def nearest_left(
+    cell: Cell, factors: Mapping[str, Sequence[Any]], tried: AbstractSet[str], rng: random.Random
+) -> Cell | None:
+    """One of the cells with the fewest steps to `cell` whose keys are not `tried`; None where all are. Goes
+    outward from the cell: the combinations may be too many to list."""
+    ring = [tuple(levels.index(cell.levels[name]) for name, levels in factors.items())]
+    seen = set(ring)
+    while ring:
+        cells = (
+            replace(cell, levels={name: factors[name][i] for name, i in zip(factors, indices, strict=True)})
+            for indices in ring
+        )
+        if left := [other for other in cells if other.key not in tried]:
+            return rng.choice(left)
+        around = (other for indices in ring for other in _neighbours(indices, factors))
+        ring = list(dict.fromkeys(other for other in around if other not in seen))
+        seen.update(ring)
+    return None
 
 
 class _NoTrial(Exception):
@@ -64,10 +86,7 @@ def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
     rng = random.Random(store.seed)
     for part in ("cells", "networks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    factorial = [
-        Cell(dict(zip(plan.factors, levels, strict=True)), "as-is", plan.seeds[0])
-        for levels in itertools.product(*plan.factors.values())
-    ]
+    combinations = math.prod(map(len, plan.factors.values()))
 
     def trials_in(*states: optuna.trial.TrialState) -> list[optuna.trial.FrozenTrial]:
         trials: list[optuna.trial.FrozenTrial] = store.study.get_trials(deepcopy=False, states=states)
@@ -96,10 +115,8 @@ def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
         except Occupied:  # another worker was faster
             raise _NoTrial from None
         # the result would be the same: try the nearest cell that is left instead
-        left = [other for other in factorial if other.key not in tried]
-        if left:
-            rng.shuffle(left)
-            nearest = min(left, key=lambda other: _steps(levels, other.levels, plan.factors))
+        nearest = nearest_left(cell, plan.factors, tried, rng)
+        if nearest is not None:
             store.study.enqueue_trial(
                 {name: _parameter(level, plan.factors[name]) for name, level in nearest.levels.items()}
             )
@@ -107,7 +124,7 @@ def run_search(store: Store, dataset: Dataset, folder: Path) -> None:
             time.sleep(HEARTBEAT)  # other workers run the last cells; a cell whose worker dies comes back
         raise _NoTrial
 
-    while len(trials_in(*ended)) < min(len(factorial), TRIES * search.trials) and trained() < search.trials:
+    while len(trials_in(*ended)) < min(combinations, TRIES * search.trials) and trained() < search.trials:
         store.free_dead()
         if full(math.inf):
             time.sleep(HEARTBEAT / 10)

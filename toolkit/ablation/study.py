@@ -141,8 +141,7 @@ def run_study(
         work(plan, url, folder)
     else:
         command = [sys.executable, "-m", "toolkit.cli.worker", str(os.getpid()), str(folder), url]
-        # threads that spin while they wait would occupy the cores of the other workers
-        environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with (folder / "workers.log").open("ab") if quiet else nullcontext() as log:
             processes = [
                 subprocess.Popen([*command, str(threads), str(i)], env=environment, stderr=log)
@@ -153,7 +152,9 @@ def run_study(
         except BaseException:
             _end(processes)
             raise
-        if any(codes) and (plan.search is not None or store.unfinished()):
+        with store.reachable():
+            ended_early = any(codes) and (plan.search is not None or store.unfinished())
+        if ended_early:
             raise InputError(f"{sum(map(bool, codes))} of {workers} workers ended early: run the study again")
     with store.reachable():
         left = store.missing(factorial)

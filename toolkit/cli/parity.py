@@ -42,10 +42,10 @@ def parity_ladder(
 ) -> None:
     """Compare all formats of an exported network with torch: outputs, detections, score, size, time.
 
-    With --data every rung is scored as well. For ncnn it also shows the instructions that an emulated arm64
-    processor executes, where qemu and a runner (toolkit device build) are at hand: the count is the same each
-    time, but instructions are not milliseconds, which a device tells (toolkit time). Exit code 1 if a rung
-    fails; the table shows where the difference begins.
+    With --data every rung is scored as well. For ncnn the table also has the instructions that an emulated
+    arm64 processor executes, if qemu is installed and a runner built (toolkit device build). Their number
+    hardly varies, but says little of milliseconds: for those time a device (toolkit time). Exit code 1 if a
+    rung fails; the table shows where the difference begins.
     """
     from toolkit.device.instructions import count_formats
     from toolkit.export import ladder

@@ -233,8 +233,8 @@ class Columns:
             raise InputError(f"{source} has {len(classes):,} classes: expected {CLASSES:,} at most")
         if m * self._points * 12 > POINT_BYTES:
             raise InputError(
-                f"{source}: {self._points} key points for each of {m:,} boxes take more memory than there "
-                "may be: divide the labels into several files"
+                f"{source}: {self._points} key points for each of {m:,} boxes take more memory than is "
+                "allowed: divide the labels into several files"
             )
         pictures = np.frombuffer(self._box_pictures, np.int64) if m else np.zeros(0, np.int64)
         boxes = np.array(self._boxes, np.float32).reshape(m, 4)

@@ -108,5 +108,5 @@ def kept_intake(folder: Path) -> Intake | None:
         path = folder / FILE_NAME
         record = parse_json(read_bytes(path, RECORD_BYTES), path, lenient=True)
         return Intake.from_dict(record) if record["format"] and "left_out" in record else None
-    except (ValueError, TypeError, AttributeError, KeyError):  # an InputError, too
+    except (ValueError, OverflowError, TypeError, AttributeError, KeyError):  # an InputError, too
         return None

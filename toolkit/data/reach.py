@@ -16,15 +16,8 @@ from toolkit.regular import why_not_regular
 
 OPTION = "toolkit data import --allow-outside (allow_outside=True)"
 STRAY = "is a link that leads out of the data set"
-_PAIRED = {
-    "annotations",
-    "annotation",
-    "labels",
-    "label",
-    "imagesets",
-    "main",
-    "wider_face_split",
-}  # beside folders of pictures
+# Folders of labels, next to those of pictures.
+_PAIRED = {"annotations", "annotation", "labels", "label", "imagesets", "main", "wider_face_split"}
 
 
 class Reach:
@@ -38,7 +31,7 @@ class Reach:
     def __init__(self, folders: list[Path], everywhere: bool) -> None:
         self.everywhere = everywhere
         self.strays: dict[str, str] = {}  # path that leads out -> how
-        self.unfit: dict[str, str] = {}  # path that is no file -> what it is
+        self.unfit: dict[str, str] = {}  # path that is not a file -> what it is
         self._roots = [os.path.realpath(folder) for folder in folders]
         self._real_folders: dict[str, str] = {}
 
@@ -68,7 +61,7 @@ class Reach:
         return self.everywhere
 
     def sentences(self) -> list[str]:
-        """What leads out, and what is no file: a sentence each, with the first; none without any."""
+        """What leads out, and what is not a file: a sentence each, with the first; none without any."""
         kinds = (
             (self.strays, "lead out of it and are not read", f": {OPTION} takes them in"),
             (self.unfit, "are not files and are not read", ""),
@@ -125,7 +118,7 @@ def is_inside(path: str | Path) -> bool:
 
 
 def is_readable(path: str) -> bool:
-    """Whether a link, or what is no file, counts as a file that may be read; one that leads nowhere does.
+    """Whether a link, or what is not a file, counts as a file that may be read; one that leads nowhere does.
     What is wrong with others is noted in the reach."""
     reach = current()
     if not (reach.everywhere or reach.holds(path)):

@@ -17,7 +17,7 @@ from typing import Any
 from toolkit.demo.page import write_demo_page
 from toolkit.demo.screen import RULE, output_into, progress_view
 from toolkit.demo.stages import STAGES, DemoStage
-from toolkit.files import is_empty, locked, write_json
+from toolkit.files import check_place, locked, write_json
 from toolkit.runtime import InputError, MissingExtra, environment, fast
 from toolkit.text import read_json
 
@@ -107,10 +107,7 @@ def _forget(output: Path, entries: dict[str, dict[str, Any]], stages: Iterable[D
 def _begin(output: Path) -> dict[str, Any]:
     """demo.json of the folder as an earlier call left it, or a new one."""
     file = output / "demo.json"
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: name a folder for the demo")
-    if output.exists() and not is_empty(output) and not file.exists():
-        raise InputError(f"{output} is neither empty nor a demo: name a new folder, or remove it")
+    check_place(output, file.name, "a demo")
     state = {"fast": fast(), "stages": {}}
     if file.exists():
         try:

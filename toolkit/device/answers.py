@@ -22,7 +22,7 @@ _TEMPORARY = {"tmp", "temp", "shm"}
 
 
 def too_long(name: str) -> InputError:
-    return InputError(f"{name} answers more than {LIMIT >> 20} MB: see whether it works as it should")
+    return InputError(f"{name} answers more than {LIMIT >> 20} MB: check what runs there")
 
 
 def run_bounded(

@@ -1,6 +1,8 @@
-"""Executed instructions of an exported network on an ARM processor, counted under qemu: the same each time,
-and on other machines but for some hundred, as memory lies. They are not milliseconds: a processor takes
-several at once and waits for data."""
+"""Executed instructions of an exported network on an ARM processor, counted under qemu.
+
+The number is the same each time but for some hundred, which vary with the layout of memory. It does not tell
+milliseconds: a processor executes several instructions at once, and waits for data.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,16 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from toolkit.device.answers import last_line
 from toolkit.device.build import RUNNER, build_runner, cache, layers_of
 from toolkit.device.settings import TOLERANCES, load_picture, timed_formats
-from toolkit.files import whole_file
+from toolkit.files import temporary_folder, whole_file
 from toolkit.runtime import InputError, progress, require
+from toolkit.text import one_line
 
 EMULATORS = {"arm64-v8a": "qemu-aarch64", "armeabi-v7a": "qemu-arm"}
 COUNTER = RUNNER / "emulator" / "counter.c"
@@ -56,8 +59,8 @@ def count_instructions(folder: str | Path, fmt: str = "ncnn", abi: str = "arm64-
     emulator, counter = _emulator(abi), _counter()
     runner = build_runner(abi, layers_of([folder]), ndk=False)
     image, name = load_picture()
-    with tempfile.TemporaryDirectory() as work:
-        raw, marks = Path(work, f"{name}.rgb"), Path(work, "marks")
+    with temporary_folder() as work:
+        raw, marks = work / f"{name}.rgb", work / "marks"
         raw.write_bytes(image.tobytes())
         plugin = ",out=".join(str(path).replace(",", ",,") for path in (counter, marks))
         size = f"{image.shape[1]}x{image.shape[0]}"
@@ -70,8 +73,8 @@ def count_instructions(folder: str | Path, fmt: str = "ncnn", abi: str = "arm64-
         except subprocess.TimeoutExpired:
             raise InputError(f"{folder} did not run within {LONGEST} s under {emulator}") from None
         if done.returncode:
-            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise InputError(f"{folder} does not run under {emulator}: {reason}")
+            message = last_line(done.stderr, f"exit code {done.returncode}")
+            raise InputError(f"{folder} does not run under {emulator}: {message}")
         counts = [int(line) for line in marks.read_text().split()]
     total, _, *spans = (after - before for before, after in itertools.pairwise(counts))
     return Instructions(total, dict(zip(json.loads(done.stdout)["layers"], spans, strict=True)))
@@ -112,5 +115,5 @@ def _counter() -> Path:
             environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache() / "zig")}
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
             if done.returncode:
-                raise InputError(f"{COUNTER.name} does not compile: {done.stderr.strip().splitlines()[0]}")
+                raise InputError(f"{COUNTER.name} does not compile: {one_line(done.stderr, 400)}")
     return library

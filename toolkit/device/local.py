@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from toolkit.device.answers import decoded, run_bounded
+from toolkit.files import temporary_folder
 from toolkit.runtime import InputError
 
 
@@ -18,7 +19,8 @@ class LocalDevice:
     name = "local"
 
     def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="toolkit-")
+        self.stack = ExitStack()
+        self.folder = str(self.stack.enter_context(temporary_folder()))
 
     def push(self, files: Sequence[Path], folder: str = ".") -> None:
         target = Path(self.folder, folder)
@@ -37,4 +39,4 @@ class LocalDevice:
         return Path(self.folder, file).read_bytes()
 
     def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.stack.close()

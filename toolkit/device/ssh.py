@@ -10,11 +10,12 @@ import shlex
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from toolkit.device.answers import decoded, last_line, made_folder, run_bounded
+from toolkit.files import temporary_folder
 from toolkit.runtime import InputError
 
 LOST = 255  # ssh's own exit code for anything that is not the command's
@@ -37,8 +38,9 @@ class SshDevice:
         program = shutil.which("ssh")
         if program is None:
             raise InputError("there is no ssh on this machine: install an OpenSSH client")
-        self.sockets = tempfile.mkdtemp(prefix="toolkit-ssh-")  # one connection for all steps
-        self.base = [program, "-o", f"ControlPath={self.sockets}/%C"]
+        self.stack = ExitStack()
+        sockets = self.stack.enter_context(temporary_folder())  # one connection for all steps
+        self.base = [program, "-o", f"ControlPath={sockets}/%C"]
         self.base += [word for option in OPTIONS for word in ("-o", option)]
         self.base += ["-F", str(config)] * (config is not None) + ["-p", port] * bool(port)
         self.host, self.folder = host, ""
@@ -74,7 +76,7 @@ class SshDevice:
             pass  # it is gone, which an earlier step has reported
         finally:
             subprocess.run([*self.base, "-O", "exit", self.host], capture_output=True)
-            shutil.rmtree(self.sockets, ignore_errors=True)
+            self.stack.close()
 
     def _call(
         self, command: str, doing: str, data: bytes = b"", timeout: float = 60

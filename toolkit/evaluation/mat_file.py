@@ -51,7 +51,7 @@ def _check(data: bytes) -> None:
     order = "<" if data[_HEAD - 2 : _HEAD] == b"IM" else ">"
     at, room = _HEAD, MAT_BYTES
     if len(data) < _HEAD or not any(data[:4]):  # as in version 4
-        raise ValueError("it is no .mat file of version 5")
+        raise ValueError("it is not a .mat file of version 5")
     while at < len(data):
         kind, length = struct.unpack_from(order + "II", data, at)
         part = data[at : at + 8 + length]
@@ -71,7 +71,7 @@ def _check_part(part: bytes, order: str) -> None:
     def element() -> bytes:
         nonlocal at
         kind, length = struct.unpack_from(order + "II", part, at)
-        begin, short = at + 8, kind >> 16  # up to four bytes stand in the place of the length
+        begin, short = at + 8, kind >> 16  # up to four bytes are in the place of the length
         at = begin if short else begin + length + -length % 8
         return part[begin - 4 : begin - 4 + short] if short else part[begin : begin + length]
 
@@ -83,7 +83,7 @@ def _check_part(part: bytes, order: str) -> None:
         expected[-1] -= 1
         kind, length = struct.unpack_from(order + "II", part, at)
         if kind != _MATRIX:
-            raise ValueError("it has a part of another kind than matrices")
+            raise ValueError("it has a part that is not a matrix")
         at += 8
         if not length:
             continue
@@ -100,4 +100,4 @@ def _check_part(part: bytes, order: str) -> None:
             for _ in range(2 if flags & _IS_COMPLEX else 1):
                 element()
         else:
-            raise ValueError("it holds something else than numbers, characters and cells")
+            raise ValueError("it holds other things than numbers, characters and cells")

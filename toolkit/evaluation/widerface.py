@@ -108,13 +108,13 @@ def read_truth(folder: str | Path) -> WiderTruth:
                 files.append(f"{event[0]}/{name[0]}.jpg")
                 boxes.append(bx.xywh_to_xyxy(xywh))
                 counted.append(mask)
-    except (IndexError, ValueError, TypeError, AttributeError):
+        starts = np.concatenate(([0], np.cumsum([len(b) for b in boxes]))).astype(np.int64)
+        return WiderTruth(tuple(files), starts, np.concatenate(boxes), np.concatenate(counted, axis=1))
+    except (IndexError, ValueError, OverflowError, TypeError, AttributeError):
         raise InputError(
-            f"{folder} is not WIDER FACE's ground truth: its files have other events, pictures or faces than "
-            "each other; fetch them again"
+            f"{folder} is not WIDER FACE's ground truth: its files have no pictures, or other events, "
+            "pictures or faces than each other; fetch them again"
         ) from None
-    starts = np.concatenate(([0], np.cumsum([len(b) for b in boxes]))).astype(np.int64)
-    return WiderTruth(tuple(files), starts, np.concatenate(boxes), np.concatenate(counted, axis=1))
 
 
 def original_sizes(path: str | Path, files: Sequence[str]) -> NDArray[np.float32]:
@@ -124,7 +124,10 @@ def original_sizes(path: str | Path, files: Sequence[str]) -> NDArray[np.float32
     try:
         rows = csv.DictReader(lines)
         table = {row["file"]: (float(row["orig_w"]), float(row["orig_h"])) for row in rows}
-        return np.array([table[name] for name in files], np.float32).reshape(-1, 2)
+        sizes = np.array([table[name] for name in files], np.float32).reshape(-1, 2)
+        if not ((sizes > 0) & (sizes < np.inf)).all():
+            raise ValueError("a side is not a positive number of pixels")
+        return sizes
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(
             f"{path} should have columns file, orig_w, orig_h for every picture: {error}"

@@ -107,13 +107,9 @@ def _check_newer(folder: Path, data: Any) -> None:
             f"{folder} holds the format {short(unknown[0])}, which this version does not know: update it"
         )
     io = _part(data, "io")
-    heads = io.get("heads")
-    parts: list[tuple[str, dict[str, Any], type]] = [("io", io, LandmarkIO if "points" in io else ModelIO)]
-    parts += (
-        [("a head", each, HeadIO) for each in heads if isinstance(each, dict)]
-        if isinstance(heads, list)
-        else []
-    )
+    heads = io["heads"] if isinstance(io.get("heads"), list) else []
+    parts: list[tuple[str, Any, type]] = [("io", io, LandmarkIO if "points" in io else ModelIO)]
+    parts += [("a head", each, HeadIO) for each in heads if isinstance(each, dict)]
     for place, part, kind in parts:
         unknown = sorted(set(part) - {each.name for each in fields(kind)})
         if unknown:

@@ -19,6 +19,9 @@ MOST_CLASSES = 65_536
 MOST_ANCHORS = 1024  # of a head
 LARGEST_ANCHOR = 65_536.0  # px, or cells of [region]
 MOST_INPUTS = 1024  # of a layer
+LARGEST_WINDOW = 1024  # px, with its step and padding; the largest squeeze ratio too
+MOST_POINTS = 10_000  # of a face
+LONGEST_NAME = 1_000  # characters of a class
 GIGABYTE = 1e9
 CONTAINERS = Path("/sys/fs/cgroup")  # Linux: limits of the container that the process runs in
 # Files with a container's limit and use, and the prefix in memory.stat, of both versions of control groups.

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from toolkit.boxes import FITS
-from toolkit.models.bounds import LARGEST_ANCHOR, LONGEST_SIDE, MOST_ANCHORS, MOST_CLASSES
+from toolkit.models.bounds import (
+    LARGEST_ANCHOR,
+    LONGEST_NAME,
+    LONGEST_SIDE,
+    MOST_ANCHORS,
+    MOST_CLASSES,
+    MOST_POINTS,
+)
 from toolkit.models.decode import Floats, box_numbers, confidences
 from toolkit.runtime import InputError
 from toolkit.text import first_fault, short
@@ -27,7 +34,7 @@ MOST_OUTPUTS = 2**26  # numbers of all maps of one picture
 Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 Anchor = Annotated[float, Field(ge=0, le=LARGEST_ANCHOR)]
 Factor = Annotated[float, Field(ge=-1e6, le=1e6)]
-Name = Annotated[str, Field(max_length=1000)]
+Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 Outputs = Sequence[Floats]  # of one picture, in the order of the network, without the batch dimension
 
 
@@ -240,7 +247,7 @@ class LandmarkIO:
     """
 
     input_size: tuple[Side, Side]  # width, height
-    points: Annotated[int, Field(ge=1, le=10_000)]
+    points: Annotated[int, Field(ge=1, le=MOST_POINTS)]
     crop: tuple[Factor, Factor, Factor] = (0.55, 0.35, 0.55)
     channel_order: str = "BGR"
     mean: Factor = 127.5

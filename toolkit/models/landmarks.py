@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.models.blocks import ConvBNAct, InvertedResidual, LinearBN
+from toolkit.models.bounds import MOST_POINTS
 from toolkit.models.caffe_file import read_caffemodel
 from toolkit.models.io import LandmarkIO
 from toolkit.models.ncnn_file import Floats, Layer, read_model
@@ -23,7 +24,6 @@ from toolkit.models.network import TorchNetwork, fold
 from toolkit.models.spec import WIDTHS, check_number, sides_of
 from toolkit.runtime import InputError
 
-MOST_POINTS = 10_000
 STRIDE = 16  # of the last feature map, which the final convolution covers whole
 
 # Channels and residual blocks of each stage; a depthwise convolution of stride 2 leads to the next stage.

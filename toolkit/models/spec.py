@@ -14,13 +14,12 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from toolkit.models.blocks import ACTIVATIONS
-from toolkit.models.bounds import LARGEST_ANCHOR, LONGEST_SIDE, MOST_CLASSES
+from toolkit.models.bounds import LARGEST_ANCHOR, LARGEST_WINDOW, LONGEST_SIDE, MOST_CLASSES
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError
 from toolkit.text import short
 
 WIDTHS = (0.001, 16.0)  # factor on channels
-LARGEST_WINDOW = 1024  # of a pool, and the largest squeeze ratio
 MOST_POOLS = 16
 
 

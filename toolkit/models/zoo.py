@@ -342,7 +342,7 @@ def _changed(
                 if isinstance(spec, LandmarkSpec)
                 else SpecDetector(change(spec, **changes))
             )
-            cost = network_cost(shadow)
+            numbers = _numbers(shadow)
     except InputError:
         raise
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
@@ -350,11 +350,11 @@ def _changed(
         raise WrongKind(
             f"the changes {stated} do not fit {spec.name}: {type(error).__name__} {short(str(error))}"
         ) from error
-    check_memory(spec.name, *cost)
+    check_memory(spec.name, *numbers)
     return shadow.spec
 
 
-def network_cost(shadow: SpecDetector | LandmarkNet) -> tuple[int, int]:
+def _numbers(shadow: SpecDetector | LandmarkNet) -> tuple[int, int]:
     """Numbers of the weights, and of the largest feature map with what it is made from, for a picture.
     InputError where there are too many. `shadow` is on torch's device "meta"."""
     weights = sum(tensor.numel() for tensor in shadow.state_dict().values())

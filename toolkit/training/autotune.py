@@ -63,8 +63,9 @@ def autotuned(config: Config, steps: int) -> Config:
         counts = sorted({cap, max(1, min(cap, round(free_cores())))})
     formats = [config.memory_format] if config.memory_format != "auto" else ["channels_last", "contiguous"]
     precisions = [config.precision] if config.precision != "auto" else ["fp32"] + ["bf16"] * has_bf16(device)
-    file = cache_folder() / "choices" / f"{_key(config, device)}.json"
-    stored = _remembered(file, formats, precisions)
+    file = cache_folder() / "choices" / f"{_key(config, device, formats, precisions)}.json"
+    several = len(formats) * len(precisions) > 1
+    stored = _remembered(file, formats, precisions) if several else None
     if stored:
         formats, precisions = [stored[0]], [stored[1]]
     choice = Choice(counts[0], formats[0], precisions[0])
@@ -80,7 +81,7 @@ def autotuned(config: Config, steps: int) -> Config:
     how = f"timed in {time.perf_counter() - begin:.1f} s" if spent + more else ""
     if stored:
         how = f"{how}; " * bool(how) + "memory format and precision as timed before"
-    elif len(kinds) > 1 and not more:
+    elif several and not more:
         how = "not timed: the run is short, or its steps are long"
     busy = f"; others keep {cap - counts[0]} of {cap} cores busy" if len(counts) > 1 else ""
     notes = {**config.notes, "machine": f"steps run with {best}{f' ({how})' * bool(how)}{busy}"}
@@ -96,9 +97,9 @@ def has_bf16(device: torch.device) -> bool:
     return any(facts.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 
 
-def _key(config: Config, device: torch.device) -> str:
+def _key(config: Config, device: torch.device, *choices: Sequence[str]) -> str:
     facts = [config.origin.record(config.changes), config.recipe.batch, str(device), cpu_name()]
-    text = json.dumps([*facts, torch.__version__], sort_keys=True, default=str)
+    text = json.dumps([*facts, torch.__version__, *choices], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

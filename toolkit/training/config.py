@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
 
 from toolkit.files import whole_file
-from toolkit.models.bounds import LONGEST_SIDE, free_memory
+from toolkit.models.bounds import GIGABYTE, LONGEST_SIDE, free_memory
 from toolkit.models.cost import measure
 from toolkit.models.network import TorchNetwork
 from toolkit.runtime import InputError
@@ -181,7 +181,7 @@ def cfg_levers(name: str, origin: Origin) -> dict[str, Any]:
     return {"loss": "darknet", "jitter": origin.sections[-1].real("jitter", 0.2)}
 
 
-def check_memory(config: Config) -> None:
+def check_step_memory(config: Config) -> None:
     """Raises InputError where one step cannot fit into the memory that is free: its feature maps alone, in
     the smallest precision, are larger. Of a run on a CPU whose size is known."""
     network = config.origin.shadow(TorchNetwork, **config.changes)
@@ -191,8 +191,8 @@ def check_memory(config: Config) -> None:
     if need > free:
         raise InputError(
             f"a step with batch = {config.recipe.batch} at {cost.input_size[0]}x{cost.input_size[1]} needs "
-            f"over {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: use a smaller batch, "
-            "with accumulate as many times larger, or a smaller size"
+            f"over {need / GIGABYTE:,.1f} GB, and {free / GIGABYTE:,.1f} GB of memory are free: use a "
+            "smaller batch, with accumulate as many times larger, or a smaller size"
         )
 
 

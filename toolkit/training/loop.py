@@ -33,7 +33,7 @@ from toolkit.signals import leaving
 from toolkit.text import read_json
 from toolkit.training.autotune import autotuned
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
-from toolkit.training.config import Config, check_memory, check_resumed, read_config, write_config
+from toolkit.training.config import Config, check_resumed, check_step_memory, read_config, write_config
 from toolkit.training.loader import TrainingBatch, batches, network_input, steps_per_epoch
 from toolkit.training.show import History
 from toolkit.training.state import RunState
@@ -59,8 +59,8 @@ class Result:
     `score`: the best validation's `metric`: mAP50 (0..1) of a detector, the mean error of landmarks (nme);
     None where a run was stopped before its first validation. `best_weights` are those of that validation;
     `pictures_per_second` leaves out the validations. `notes` say how the validation pictures and the anchors
-    were chosen where the data left it open. `diverged` says why the weights are of no
-    use; "" where they may be.
+    were chosen where the data left it open. `diverged` says why the weights are of no use; "" where they
+    may be.
     """
 
     folder: str
@@ -149,7 +149,7 @@ def _launch(
     parts = task_of(config).parts(config, dataset)
     if not resume:
         if accelerator == "cpu":
-            check_memory(config)
+            check_step_memory(config)
         config = autotuned(config, _steps(config, len(parts[0])))
         output.mkdir(parents=True, exist_ok=True)
         write_config(output / "config.yaml", config)

@@ -19,10 +19,11 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from toolkit import text
 from toolkit.data.dataset import Dataset
 from toolkit.files import write_json
 from toolkit.runtime import InputError
-from toolkit.text import check_record, read_json, short
+from toolkit.text import short
 
 Record = dict[str, Any]
 Tags = Mapping[int, Sequence[str]]  # by the identifier of a picture or of a box
@@ -200,7 +201,7 @@ def _check_fit(boxes: list[dict[str, Any]], classes: list[str], dataset: Dataset
             raise InputError(f"the record does not fit {dataset.root}: it has no class {short(name)}")
     points = 0 if dataset.keypoints is None else dataset.keypoints.shape[1]
     for box in boxes:
-        if len(box.get("keypoints") or ()) not in (0, points):
+        if len(box.get("keypoints", ())) not in (0, points):
             raise InputError(f"the record does not fit {dataset.root}, whose boxes have {points} key points")
 
 
@@ -222,7 +223,7 @@ def _patch_columns(boxes: list[dict[str, Any]], classes: list[str], like: Datase
         "keypoints": np.array([box.get("keypoints") or blank for box in boxes], np.float32).reshape(
             len(boxes), k, 3
         ),
-        "areas": np.array([box.get("area") or 0.0 for box in boxes], np.float32),
+        "areas": np.array([box.get("area", 0.0) for box in boxes], np.float32),
     }
 
 
@@ -291,6 +292,5 @@ class _Content(_Part):
 
 def read_record(path: str | Path) -> Record:
     """A record from `export_record` or `saving`. InputError where the file is something else."""
-    record: Record = read_json(path, RECORD_BYTES)
-    check_record(record, _Content, path, "expected a record of curation")
-    return record
+    content = text.read_record(path, _Content, "expected a record of curation", RECORD_BYTES)
+    return content.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)

@@ -20,7 +20,7 @@ from toolkit.pictures import Unreadable, image_bytes, load_image
 
 _LISTED = 200  # sentences per fault beyond those with pictures
 _CLASSES = 500  # in the table of classes
-_NOTES = 100
+_NOTES = 100  # also kinds of labels that were left out
 _LONGEST = 1000  # characters of a sentence
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
@@ -68,10 +68,13 @@ def write_page(dataset: Dataset, report: Report, path: str | Path, per_fault: in
 
 
 def _items(sentences: Sequence[str], most: int = _NOTES) -> str:
-    lines = [f"<li>{html.escape(_cut(sentence))}</li>" for sentence in sentences[:most]]
-    if len(sentences) > most:
-        lines.append(f"<li>and {len(sentences) - most} more, which the JSON report lists</li>")
-    return "".join(lines)
+    lines = [*map(_cut, sentences[:most]), *_rest(sentences, most)]
+    return "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+
+
+def _rest(entries: Sequence[Any], most: int) -> list[str]:
+    """A line about the entries after the first `most`; none where there are no more."""
+    return [f"and {len(entries) - most} more, which the JSON report lists"] if len(entries) > most else []
 
 
 def _cut(text: str) -> str:
@@ -84,12 +87,13 @@ def _intake(intake: Intake, boxes: int) -> str:
     if not intake.format:  # the data set was made in memory
         return ""
     rows = [("left out", "count", "first")] if not intake.whole else []
-    rows += [(part.kind, str(part.count), part.example) for part in intake.left_out]
+    rows += [(part.kind, str(part.count), part.example) for part in intake.left_out[:_NOTES]]
+    rows += [(line, "", "") for line in _rest(intake.left_out, _NOTES)]
     if intake.skipped:
         first = intake.skipped[0]
         rows.append(("pictures", str(len(intake.skipped)), f"{first.file}: {first.reason}"))
     table = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(_cut(cell))}</td>' for cell in row)}</tr>" for row in rows[:_NOTES]
+        f"<tr>{''.join(f'<td>{html.escape(_cut(cell))}</td>' for cell in row)}</tr>" for row in rows
     )
     sentence = f"<p>{WHOLE.capitalize()}.</p>" if intake.whole and boxes else ""
     how = html.escape(f"{intake.format}: {intake.why}" if intake.why else intake.format)
@@ -108,12 +112,13 @@ def _section(
 
 def _class_bars(classes: list[dict[str, Any]]) -> str:
     most = max([entry["boxes"] for entry in classes], default=0) or 1
-    return "".join(
+    bars = [
         f"<tr><td>{html.escape(_cut(entry['name']))}</td><td>{entry['boxes']} boxes</td>"
         f"<td>{entry['pictures']} pictures</td>"
         f'<td><div class="bar" style="width:{300 * entry["boxes"] / most:.0f}px"></div></td></tr>'
         for entry in classes[:_CLASSES]
-    )
+    ]
+    return "".join([*bars, *(f"<tr><td>{line}</td></tr>" for line in _rest(classes, _CLASSES))])
 
 
 def _figure(dataset: Dataset, finding: Finding, as_stored: Set[int]) -> str:
@@ -155,7 +160,7 @@ def _thumbnail(path: Path, as_stored: bool = False, side: int = 320) -> tuple[An
             pixels = pixels_as_stored(data, str(path), header(data)[1])
         else:
             pixels = load_image(path)
-    except (OSError, Unreadable):
+    except Unreadable:
         return None, 1.0
     scale = min(1.0, side / max(pixels.shape[:2]))
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))

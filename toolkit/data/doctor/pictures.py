@@ -21,6 +21,8 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.findings import Finding, of_picture
 from toolkit.data.doctor.orientation import Scores, score_readings, stored_pixels
 from toolkit.data.splitting import split_order
+from toolkit.headers import TIFF_MARKS
+from toolkit.machine import allowed_cores
 from toolkit.pictures import Unreadable, decode, image_bytes, stored_header
 from toolkit.runtime import progress
 
@@ -67,11 +69,11 @@ def look_at(dataset: Dataset) -> Pictures:
     damage, digests = [""] * n, [b""] * n
     sizes, turns = np.zeros((n, 2), np.int32), np.ones(n, np.int8)
     looks, scores = np.zeros((n, *_LOOK), np.float32), [_NO_SCORES] * n
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     loader = torch.utils.data.DataLoader(
         _Files(dataset),
         batch_size=32,
-        num_workers=max(1, min(cores, n // 64)),  # never none: a worker's decoder is heard on its stderr
+        # never none: a worker's decoder is heard on its stderr
+        num_workers=max(1, min(allowed_cores(), n // 64)),
         collate_fn=list,
         worker_init_fn=_one_thread,
     )
@@ -98,9 +100,8 @@ def header(data: bytes) -> tuple[tuple[int, int], int]:
 
 def pixels_as_stored(data: bytes, name: str, turn: int) -> NDArray[np.uint8]:
     """(H, W, 3) RGB before the rotation `turn` of EXIF. Raises Unreadable for what does not decode."""
-    tiff = data[:4] in (b"II*\0", b"MM\0*")  # which OpenCV turns always
     pixels = decode(np.frombuffer(data, np.uint8), name, turned=False)
-    return stored_pixels(pixels, turn) if tiff else pixels
+    return stored_pixels(pixels, turn) if data[:4] in TIFF_MARKS else pixels  # which OpenCV turns always
 
 
 def _see(path: str, boxes: NDArray[np.float32], recorded: tuple[int, int]) -> Seen:

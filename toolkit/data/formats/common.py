@@ -19,9 +19,9 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.intake import FILE_NAME, kept_intake
 from toolkit.data.reach import current, is_inside, is_readable
 from toolkit.headers import header_of
-from toolkit.pictures import IMAGE_SUFFIXES, Unreadable, max_pixels
+from toolkit.pictures import IMAGE_SUFFIXES, Unreadable, max_pixels, why_unreadable
 from toolkit.pictures import picture_size as picture_size
-from toolkit.regular import why_not_regular
+from toolkit.regular import opened
 
 T = TypeVar("T")
 
@@ -78,25 +78,18 @@ def _entries(folder: str, seen: set[str]) -> tuple[list[str], list[str]]:
 
 
 _HEAD = 64  # bytes in which PNG, BMP and WebP have their size
-_BEGINNINGS = (
-    b"\xff\xd8\xff",
-    b"GIF87a",
-    b"GIF89a",
-    b"\0\0\0\x0cjP",
-    b"\xff\x4f\xff\x51",
-)  # enough by itself
+# Each is enough by itself: JPEG, GIF, JPEG 2000.
+_BEGINNINGS = (b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
 
 
 def fault_of(path: str | Path) -> str:
     """What is wrong with a picture's file by its first bytes: "is missing", "is empty", or why its header
     cannot be read; "" where it begins as a picture. Much faster than `picture_size`."""
-    if reason := why_not_regular(path):
-        return reason
     try:
-        with open(path, "rb", buffering=0) as file:
+        with opened(path) as file:
             head = file.read(_HEAD)
-    except OSError:
-        return "is missing"
+    except OSError as error:
+        return why_unreadable(path, error)
     if not head:
         return "is empty"
     if head.startswith(_BEGINNINGS):

@@ -9,9 +9,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from toolkit.data.formats.text import DEPTH, TEXT_BYTES, check_depth, encoding_of
+from toolkit.data.formats.text import TEXT_BYTES, check_depth, encoding_of
 from toolkit.runtime import InputError, progress
-from toolkit.text import check_weight
+from toolkit.text import DEPTH, check_weight
 
 T = TypeVar("T")
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -62,7 +62,7 @@ def stream_json(path: Path, chunk: int = 1 << 20) -> Iterator[tuple[str, Any]]:
             return character
 
         def check_long() -> None:
-            """Before more of a value is read: what there is of it was read in vain."""
+            """Raises InputError where the part of a value that has been read is too long already."""
             if len(buffer) - at > TEXT_BYTES:
                 fail("an entry is too long to be read", at)
             check_weight(buffer[at:], path)

@@ -94,16 +94,12 @@ def _unread(intake: Intake, files: Survey) -> list[str]:
 
 def _unlisted(dataset: Dataset, files: Survey) -> list[str]:
     """Pictures of the folder that the data set neither has nor has skipped."""
-    prefix = _prefix(dataset, files)
-    taken = {prefix + name for name in dataset.files}
-    taken |= {name for each in dataset.intake.skipped for name in (each.file, prefix + each.file)}
+    root, top = (
+        os.path.join(os.path.abspath(folder), "").replace(os.sep, "/") for folder in (dataset.root, files.top)
+    )
+    skipped = [each.file for each in dataset.intake.skipped]
+    taken = {*skipped, *((root + name).removeprefix(top) for name in (*dataset.files, *skipped))}
     return [name for name in files.pictures if name not in taken]
-
-
-def _prefix(dataset: Dataset, files: Survey) -> str:
-    """What stands before the data set's names in those of the survey."""
-    inside = os.path.relpath(os.path.abspath(dataset.root), os.path.abspath(files.top)).replace(os.sep, "/")
-    return "" if inside == "." else f"{inside}/"
 
 
 def _labels_of_other_formats(dataset: Dataset, files: Survey) -> list[LeftOut]:

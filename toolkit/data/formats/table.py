@@ -19,7 +19,7 @@ from toolkit.data.formats.shapes import Box
 from toolkit.data.formats.survey import files_of_kind
 from toolkit.data.formats.table_classes import ClassNames, class_names
 from toolkit.data.formats.table_header import Layout, delimiter_of, layout
-from toolkit.data.formats.text import NUMBER, ROW, Note, encoding_of, stream_lines
+from toolkit.data.formats.text import NUMBER, ROW, Note, encoding_of, note_guess, stream_lines
 from toolkit.data.intake import Faults
 from toolkit.data.splitting import SPLIT_WORDS, split_of_folders, split_of_list, split_order
 from toolkit.runtime import InputError, progress
@@ -66,8 +66,7 @@ class _Table:
     def __init__(self, file: Path, note: Note, split: str, near: str) -> None:
         self.file, self.split, self.near = file, split, near
         self.encoding = encoding_of(file)
-        if not self.encoding.startswith("utf"):
-            note(f"files that are not UTF-8 were read as {self.encoding.upper()}", str(file))
+        note_guess(self.encoding, file, note)
         self.is_lines = any(map(box_line, islice(self._lines(), 200)))
         _, first = next(self._raw_rows(), (0, []))
         chosen = _LINES if self.is_lines else layout(first)

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from toolkit.data.reach import OPTION, is_inside
 from toolkit.runtime import InputError
-from toolkit.text import decode_text, file_bytes, parse_json, read_bytes
+from toolkit.text import DEPTH, decode_text, file_bytes, parse_json, read_bytes
 
 TEXT_BYTES = 100_000_000  # of a text that is read as a whole
 LINES, LONGEST = 3_000_000, 2_000_000  # number of lines, characters of one
-WEIGHT = 300_000_000  # bytes of memory that the elements of one XML may take
-DEPTH = 100  # lists and mappings, or elements, inside each other
+WEIGHT = 600_000_000  # bytes of memory that the elements of one XML may take
 Note = Callable[[str, str], None]  # a sentence, an example
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"  # as text files have them
 _NUMBER = re.compile(NUMBER)
@@ -103,9 +102,15 @@ def read_text(path: Path, note: Note | None = None, declared: str = "") -> str:
         raise InputError(f"{path} is not a text file: expected UTF-8 text") from None
     if sum(map(text.count, _ENDS)) > LINES:
         raise InputError(f"{path} has more than {LINES:,} lines: divide it into several files")
-    if note and not encoding.startswith("utf"):
-        note(f"files that are not UTF-8 were read as {encoding.upper()}", str(path))
+    if note:
+        note_guess(encoding, path, note)
     return text
+
+
+def note_guess(encoding: str, path: Path, note: Note) -> None:
+    """`note` is told of an encoding that no mark in the file says, and which is not UTF-8."""
+    if not encoding.startswith("utf"):
+        note(f"files that are not UTF-8 were read as {encoding.upper()}", str(path))
 
 
 def stream_lines(path: Path, encoding: str) -> Iterator[str]:
@@ -136,7 +141,7 @@ def xml_root(path: Path, note: Note | None = None) -> Element:
     data = read_bytes(path, TEXT_BYTES)
     if not data.strip():
         raise InputError(f"{path} is empty: expected XML")
-    if 150 * data.count(b"<") + 120 * data.count(b"=") > 2 * WEIGHT:  # objects of Python for each
+    if 150 * data.count(b"<") + 120 * data.count(b"=") > WEIGHT:  # objects of Python for each
         raise InputError(f"{path} holds more elements than can be read at once: divide it into several files")
     try:
         try:

@@ -139,7 +139,7 @@ def _target(entry: str, settings: YoloSettings, chosen: bool) -> Path | None:
     own."""
     entry = entry.partition("*")[0]  # of a pattern
     place = settings.folder / settings.base / entry.strip()
-    if chosen and "\0" not in str(place) and os.path.exists(place) and not is_inside(place):
+    if chosen and os.path.exists(place) and not is_inside(place):
         folder = os.path.abspath(place if place.is_dir() else place.parent)
         current().add(folder)
         for labels in _mirrors(os.path.join(folder, "")):

@@ -190,7 +190,7 @@ def resolved(entry: str, base: str, top: Path) -> Path | None:
     written = Path(base, entry.strip())
     place = top / written
     outside = ""
-    if "\0" not in entry and os.path.exists(place):
+    if os.path.exists(place):  # not Path.exists, which raises for too long a name
         if is_inside(place):
             return Path(os.path.normpath(place))
         if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(top)):
@@ -198,7 +198,7 @@ def resolved(entry: str, base: str, top: Path) -> Path | None:
     parts = [*path_parts(base), *path_parts(entry)]
     for first, part in enumerate(parts):
         place = top.joinpath(*parts[first:])
-        if os.path.exists(place) and is_inside(place):  # not Path.exists, which raises for too long a name
+        if os.path.exists(place) and is_inside(place):
             return place
         if part.lower() in SPLIT_WORDS:
             break  # the pictures of another split are not these

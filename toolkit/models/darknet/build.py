@@ -8,11 +8,11 @@ from fractions import Fraction
 from torch import nn
 
 from toolkit.models.blocks import ACTIVATIONS, Shortcut
-from toolkit.models.bounds import MOST_VALUES
+from toolkit.models.bounds import LARGEST_WINDOW, MOST_VALUES
 from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.heads import HEADS
 from toolkit.models.darknet.layers import Concat, Reorg, Sam, ScaleChannels, WeightedShortcut
-from toolkit.models.darknet.windows import MOST_PIXELS, convolutional, local_avgpool, maxpool
+from toolkit.models.darknet.windows import convolutional, local_avgpool, maxpool
 from toolkit.models.darknet.wiring import Built, Layers, activation_of, layers_named, plain_activation_of
 
 # Kinds that stay refused, and why.
@@ -121,7 +121,7 @@ def _sam(section: Section, layers: Layers) -> Built:
 
 def _reorg(section: Section, layers: Layers) -> Built:
     c, h, w = layers.last
-    stride = section.integer("stride", 1, low=1, high=MOST_PIXELS)
+    stride = section.integer("stride", 1, low=1, high=LARGEST_WINDOW)
     cubic, reverse = section.kind == "reorg3d", bool(section.integer("reverse", 0))
     # what the channels must be a multiple of in the order of reorg_cpu
     divisor = (stride**4 if cubic else stride**2) if reverse else (1 if cubic else stride**2)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from toolkit.models.bounds import MOST_CLASSES
+from toolkit.models.bounds import LONGEST_NAME, MOST_CLASSES
 from toolkit.models.darknet.keys import ACTIVATION_NAMES, KEYS, KIND_NAMES
 from toolkit.runtime import InputError
 from toolkit.text import decode_text, read_bytes, short
@@ -19,7 +19,6 @@ Number = TypeVar("Number", int, float)
 MOST_LAYERS = 10_000
 TEXT_BYTES = 4_000_000  # of a cfg or a names file; the longest known cfg has 40,000
 LONGEST_LINE = 20_000  # characters of a cfg's line
-LONGEST_NAME = 1_000  # characters of a class name
 _LISTED = 5  # unused fields that a warning names
 
 

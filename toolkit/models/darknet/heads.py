@@ -73,9 +73,7 @@ def _yolo(section: Section, stride: int) -> HeadIO:
 def _gaussian(section: Section, stride: int) -> HeadIO:
     if section.options.get("yolo_point", "center") != "center":
         raise section.fail(f"{section.shown('yolo_point')} is not supported: expected center")
-    return HeadIO(
-        stride, tuple(_masked(section)), section.real("scale_x_y", 1.0, high=_LARGEST_SCALE), gaussian=True
-    )
+    return HeadIO(stride, tuple(_masked(section)), _scale(section), gaussian=True)
 
 
 def _region(section: Section, stride: int) -> HeadIO:

@@ -15,7 +15,7 @@ from toolkit.models.cost import counts
 from toolkit.models.darknet.build import RECURRENT, REFUSED, build_layer
 from toolkit.models.darknet.cfg import Section, cut, parse_cfg, read_names
 from toolkit.models.darknet.heads import HEADS, Shape, check_cells, class_count, head_io
-from toolkit.models.darknet.weights import load_weights, read_weights
+from toolkit.models.darknet.weights import read_weights
 from toolkit.models.darknet.wiring import Built, Layers
 from toolkit.models.detector import Detector
 from toolkit.models.io import HeadIO, ModelIO
@@ -223,10 +223,10 @@ def load_darknet(
     [(1, 7, 2, 2)]
     """
     sections, classes = parse_cfg(cfg), read_names(names) if names else None
-    if weights is not None:
-        with torch.device("meta"):  # a file of another network is refused before there is memory for this one
-            read_weights(CfgDetector(sections, classes), weights, partial)
+    if weights is None:
+        return CfgDetector(sections, classes).eval()
+    with torch.device("meta"):  # a file of another network is refused before there is memory for this one
+        stored = read_weights(CfgDetector(sections, classes), weights, partial)
     model = CfgDetector(sections, classes)
-    if weights is not None:
-        load_weights(model, weights, partial)
+    stored.fill(model)
     return model.eval()

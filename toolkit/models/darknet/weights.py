@@ -70,12 +70,7 @@ def load_weights(model: nn.Module, path: str | Path, partial: bool = False) -> H
     True
     """
     weights = read_weights(model, path, partial)
-    with torch.no_grad():
-        for layer, tensors in zip(stored_layers(model), weights.parts, strict=False):
-            for tensor, part in zip(layer.tensors, tensors, strict=True):
-                tensor.copy_(part.view_as(tensor))
-    model.header = weights.header  # type: ignore[assignment]
-    model.loaded = weights.loaded  # type: ignore[assignment]
+    weights.fill(model)
     return weights.header
 
 
@@ -86,6 +81,15 @@ class Weights:
     header: Header
     loaded: Loaded
     parts: list[tuple[Tensor, ...]]
+
+    def fill(self, model: nn.Module) -> None:
+        """Put them into the network that they were read for, as `load_weights` says."""
+        with torch.no_grad():
+            for layer, tensors in zip(stored_layers(model), self.parts, strict=False):
+                for tensor, part in zip(layer.tensors, tensors, strict=True):
+                    tensor.copy_(part.view_as(tensor))
+        model.header = self.header  # type: ignore[assignment]
+        model.loaded = self.loaded  # type: ignore[assignment]
 
 
 def read_weights(model: nn.Module, path: str | Path, partial: bool = False) -> Weights:

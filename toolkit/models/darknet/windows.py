@@ -6,20 +6,19 @@ from __future__ import annotations
 from torch import nn
 
 from toolkit.models.blocks import ConvBNAct, MaxPool
-from toolkit.models.bounds import MOST_WEIGHTS
+from toolkit.models.bounds import LARGEST_WINDOW, MOST_WEIGHTS
 from toolkit.models.darknet.cfg import Section
 from toolkit.models.darknet.heads import Shape
 from toolkit.models.darknet.layers import Blur, DepthMaxPool, LocalAvgPool, SharedConv
 from toolkit.models.darknet.wiring import Built, Layers, activation_of, layer_named
 
 MOST_FILTERS = 65_536
-MOST_PIXELS = 1024  # of a window, its step and its padding
 
 
 def _strides(section: Section) -> tuple[int, int]:
     """Strides down and across."""
-    stride = section.integer("stride", 1, low=1, high=MOST_PIXELS)
-    x, y = (section.integer(key, -1, high=MOST_PIXELS) for key in ("stride_x", "stride_y"))
+    stride = section.integer("stride", 1, low=1, high=LARGEST_WINDOW)
+    x, y = (section.integer(key, -1, high=LARGEST_WINDOW) for key in ("stride_x", "stride_y"))
     return (y if y > 0 else stride), (x if x > 0 else stride)
 
 
@@ -44,11 +43,11 @@ def _blurred(section: Section, shape: Shape, strides: tuple[int, int]) -> tuple[
 
 def convolutional(section: Section, layers: Layers) -> Built:
     c, h, w = layers.last
-    size = section.integer("size", 1, low=1, high=MOST_PIXELS)
+    size = section.integer("size", 1, low=1, high=LARGEST_WINDOW)
     filters = section.integer("filters", 1, low=1, high=MOST_FILTERS)
     groups, strides = section.integer("groups", 1, low=1), _strides(section)
-    dilation = section.integer("dilation", 1, low=1, high=MOST_PIXELS) if size > 1 else 1
-    padding = section.integer("padding", 0, low=0, high=MOST_PIXELS)
+    dilation = section.integer("dilation", 1, low=1, high=LARGEST_WINDOW) if size > 1 else 1
+    padding = section.integer("padding", 0, low=0, high=LARGEST_WINDOW)
     pad = size // 2 if section.integer("pad", 0) else padding
     if c % groups or filters % groups:
         raise section.fail(f"filters={filters} groups={groups} size={size} do not fit {c} input channels")
@@ -122,8 +121,8 @@ def _window(section: Section) -> tuple[int, int, int]:
     down, across = _strides(section)
     if down != across:
         raise section.fail(f"stride_x={across} stride_y={down}: pooling with two strides is not supported")
-    size = section.integer("size", section.integer("stride", 1), low=1, high=MOST_PIXELS)
-    padding = section.integer("padding", size - 1, low=0, high=MOST_PIXELS)
+    size = section.integer("size", section.integer("stride", 1), low=1, high=LARGEST_WINDOW)
+    padding = section.integer("padding", size - 1, low=0, high=LARGEST_WINDOW)
     if padding - padding // 2 >= size > 1 or (size == 1 and padding):
         raise section.fail(f"padding={padding} is too large for size={size}: some windows would be empty")
     return size, down, padding
