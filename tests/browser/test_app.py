@@ -4,9 +4,11 @@ import json
 import shlex
 import socket
 import time
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
+import pytest
 
 from tests.test_readme import WITH_APP
 from toolkit.data.catalog import load
@@ -89,3 +91,33 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
     splits = dict(zip(toy.files, toy.splits, strict=True)) | {toy.files[2]: "val"}
     assert dict(zip(curated.files, curated.splits, strict=True)) == splits
     assert len(curated.boxes) == len(toy.boxes)
+
+
+def connected(address):
+    """A connection that asks for the App's events, as its page does."""
+    initializer = {"events": ["state_update"], "initializer": {"dataset": "curation"}, "subscription": "a"}
+    body, url = json.dumps(initializer), urlsplit(address)
+    head = f"POST /events HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: application/json\r\n"
+    connection = socket.create_connection((url.hostname, url.port))
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    return connection
+
+
+def test_a_page_that_goes_before_it_is_answered_does_not_count_as_open(start, address, tmp_path):
+    pytest.importorskip("fiftyone", reason="the extra curation is not installed")
+    make_toy(tmp_path / "mine", count=4, classes=4)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ("toolkit.cli", "data", "curate", "mine", "curated", "--app", "--json")
+    process = start(*words, FIFTYONE_DEFAULT_APP_PORT=str(port), BROWSER="true")
+    app = address(process)
+    for i in range(20):
+        connection = connected(app)
+        time.sleep(0.002 * i)
+        connection.close()
+    last = connected(app)
+    assert last.recv(100)
+    time.sleep(1)
+    assert process.poll() is None
+    last.close()
+    assert process.wait(timeout=60) == 0

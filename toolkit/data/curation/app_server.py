@@ -1,7 +1,8 @@
 """The server of FiftyOne's App, as a script: it listens on 127.0.0.1 and sends the pictures of its datasets.
 
 FiftyOne's own server listens on every address in a container, answers pages from elsewhere that give this
-machine a name of theirs, and sends any file that the user may read.
+machine a name of theirs, and sends any file that the user may read. It also counts a page that is gone before
+it was answered as open for ever, so that nobody learns when the last one closes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def serve_app(port: int) -> None:
     os.environ["FIFTYONE_SERVER"] = "1"
     from fiftyone.core.odm import get_db_conn
     from fiftyone.server.app import app
-    from fiftyone.server.events import set_port
+    from fiftyone.server.events import listener, set_port
+    from fiftyone.server.events.state import decrement_app_count, get_listeners
     from fiftyone.server.routes.media import Media
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
@@ -41,6 +43,23 @@ def serve_app(port: int) -> None:
             response: Response = await super().get(request)
             return response
 
+    initialize = listener.initialize_listener
+
+    async def initialized(payload: Any) -> Any:
+        task = asyncio.ensure_future(initialize(payload))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:  # the page is gone
+            task.add_done_callback(forget)
+            raise
+
+    def forget(task: Any) -> None:
+        for name, each in task.result().request_listeners:
+            get_listeners()[name].discard(each)
+        if task.result().is_app:
+            decrement_app_count()
+
+    listener.initialize_listener = initialized
     routes = app.router.routes
     (media,) = (route for route in routes if getattr(route, "endpoint", None) is Media)
     routes[routes.index(media)] = Route(media.path, Pictures)
