@@ -25,6 +25,7 @@ from toolkit.export.folder import open_export
 from toolkit.export.registry import formats_of
 from toolkit.export.write import export_model
 from toolkit.faces import FACES, Faces, FaceTracker, Tracking, face_sizes, windows_of_points
+from toolkit.models.network import FromMaps
 from toolkit.models.published import fetch
 from toolkit.pictures import load_image
 from toolkit.samples import pan_and_zoom
@@ -149,7 +150,7 @@ def accuracy(work: Path) -> dict[str, Any]:
 # --- speed -------------------------------------------------------------------------------------------
 
 
-class Timed:
+class Timed(FromMaps):
     """A network that adds up the seconds of its inference."""
 
     def __init__(self, network: Any):
