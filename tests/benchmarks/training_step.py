@@ -21,7 +21,7 @@ from toolkit.training.config import read_config
 from toolkit.training.loop import train
 from toolkit.training.recipe import recipe
 
-BATCH, SIDE, STEPS = 32, 320, 12
+BATCH, SIDE, STEPS = 32, 320, 24
 
 
 def overhead(rounds: int, folder: Path) -> dict[str, Any]:
