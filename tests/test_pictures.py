@@ -336,6 +336,18 @@ def test_names_that_are_no_text(tmp_path):
         open_video(str(path.with_suffix(".mp4")))
 
 
+def test_a_large_picture_is_written_as_a_small_one(tmp_path, monkeypatch):
+    """Without a copy, and it is as it was afterwards."""
+    save_image(tmp_path / "a.png", UPRIGHT)
+    monkeypatch.setattr(pictures, "LARGE", 0)
+    image = UPRIGHT.copy()
+    save_image(tmp_path / "b.png", image)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with pytest.raises(InputError, match="cannot write the picture"):
+        save_image(tmp_path / "c.none", image)
+    assert np.array_equal(image, UPRIGHT)
+
+
 def test_a_large_picture_is_read_as_a_small_one(tmp_path, monkeypatch):
     """It is decoded from the file, with a copy less."""
     for kind in (*AS_IT_IS.values(), *TURNED.values()):

@@ -29,6 +29,15 @@ def test_boxes_are_drawn_where_they_are_in_their_class_colour():
     assert (GREY == 128).all()
 
 
+def test_boxes_and_points_are_drawn_in_place_where_that_is_asked_for():
+    own, boxes, points = GREY.copy(), np.array([[16, 16, 64, 64]]), np.array([[[30.0, 30.0]]])
+    wanted = viz.draw_points(viz.draw_boxes(GREY, boxes, long_side=0), points)
+    found = viz.draw_points(viz.draw_boxes(own, boxes, long_side=0, in_place=True), points, in_place=True)
+    assert found is own
+    assert np.array_equal(found, wanted)
+    assert (GREY == 128).all()
+
+
 def test_small_pictures_are_enlarged_by_a_whole_factor():
     picture = viz.draw_boxes(GREY, np.array([[16, 16, 64, 64]]))
     assert picture.shape == (480, 640, 3)

@@ -281,12 +281,13 @@ def correlation(first: Floats, second: Floats) -> Floats:
 # --- pictures and records ----------------------------------------------------------------------------
 
 
-def annotate_faces(image: Image, faces: Faces) -> Image:
-    """A copy of the picture, at its own size, with boxes, scores and points."""
+def annotate_faces(image: Image, faces: Faces, in_place: bool = False) -> Image:
+    """A copy of the picture, at its own size, with boxes, scores and points; with `in_place` the picture
+    itself."""
     from toolkit import viz
 
-    boxed = viz.draw_boxes(image, faces.boxes, None, faces.scores, long_side=0)
-    return viz.draw_points(boxed, faces.points)
+    boxed = viz.draw_boxes(image, faces.boxes, None, faces.scores, long_side=0, in_place=in_place)
+    return viz.draw_points(boxed, faces.points, in_place=True)
 
 
 def as_records(faces: Faces) -> list[dict[str, Any]]:

@@ -98,11 +98,12 @@ def draw_boxes(
     classes: Sequence[str] = (),
     long_side: int = 640,
     scale: float = 1.0,
+    in_place: bool = False,
 ) -> NDArray[np.uint8]:
     """Draw boxes with their class names and scores.
 
     Args:
-        image: RGB uint8 (H, W, 3); it is not changed.
+        image: RGB uint8 (H, W, 3); it is not changed unless `in_place` is given.
         boxes: (N, 4) xyxy px.
         class_ids: (N,) choose the colours; by default all 0.
         scores: (N,) written after the class name.
@@ -110,9 +111,10 @@ def draw_boxes(
         long_side: a picture with a shorter long side (px) is enlarged by a whole factor first, so that lines
             and letters stay sharp.
         scale: of lines and letters; 2 suits a cell of `image_grid`.
+        in_place: draw into `image` where it is not enlarged: a copy of a large picture takes 600 MB.
 
     Returns:
-        A copy, RGB uint8, enlarged or not. A box smaller than its letters has no text.
+        The drawing, RGB uint8, enlarged or not. A box smaller than its letters has no text.
 
     >>> draw_boxes(np.zeros((96, 128, 3), np.uint8), np.array([[16, 16, 64, 64]])).shape
     (480, 640, 3)
@@ -120,7 +122,9 @@ def draw_boxes(
     import supervision as sv
 
     factor = max(1, round(long_side / max(image.shape[:2])))
-    picture: Any = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)  # a copy
+    picture: Any = image
+    if factor > 1 or not in_place:  # also a copy
+        picture = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * factor
     ids = np.zeros(len(boxes), int) if class_ids is None else np.asarray(class_ids, int)
     side = max(picture.shape[:2])
@@ -172,19 +176,22 @@ def _write_label(picture: NDArray[np.uint8], x: float, y: float, text: str, colo
 
 
 def draw_points(
-    image: NDArray[np.uint8], points: NDArray[np.floating], colour: str = "#F0E442"
+    image: NDArray[np.uint8],
+    points: NDArray[np.floating],
+    colour: str = "#F0E442",
+    in_place: bool = False,
 ) -> NDArray[np.uint8]:
     """Draw landmarks as dots, whose diameter is about a hundredth of the face.
 
     Args:
-        image: RGB uint8 (H, W, 3); it is not changed.
+        image: RGB uint8 (H, W, 3); it is not changed unless `in_place` is given.
         points: (K, P, 2) px of K faces; points outside the picture, or not finite, are left out.
         colour: "#RRGGBB".
 
     Returns:
-        A copy, RGB uint8 (H, W, 3).
+        The drawing, RGB uint8 (H, W, 3): a copy unless `in_place` is given.
     """
-    drawing = image.copy()
+    drawing = image if in_place else image.copy()
     ink = _rgb(colour)
     for face in np.asarray(points, float):
         inside = np.isfinite(face).all(1) & (face >= 0).all(1) & (face < image.shape[1::-1]).all(1)

@@ -595,6 +595,13 @@ def test_the_page_counts_what_it_has_no_place_for(tmp_path):
     assert "b.gif: is damaged" in page
 
 
+def test_a_picture_with_very_many_boxes_is_named(monkeypatch):
+    """They are not compared with each other: that takes minutes from some hundred thousand on."""
+    monkeypatch.setattr("toolkit.data.doctor.boxes.MOST_COMPARED", 2)
+    (finding,) = doctor.examine(made([[10, 10, 90, 90]] * 3), pictures=False).findings
+    assert finding.sentence == "x.jpg has more than 2 boxes, which are not compared with each other"
+
+
 def test_a_crowd_may_repeat_its_members():
     dataset = made([[10, 10, 90, 90], [10, 10, 90, 90]])
     assert doctor.examine(dataset, pictures=False).counts["duplicate-box"] == 1

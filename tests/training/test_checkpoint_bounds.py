@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from toolkit.models import create_model
+from toolkit.models.detector import Detector
 from toolkit.models.pt_file import read_pt
 from toolkit.runtime import InputError
-from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
+from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, start_from, trained
+from toolkit.training.origin import Origin
 
 NAME = "yoloface-50k"
 
@@ -182,6 +184,9 @@ def test_folders_and_pipes_are_not_waited_for(tmp_path):
     for name in ("pipe.pt", "folder.pt", "missing.pt", "zero\0.pt"):
         with pytest.raises(InputError):
             trained(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.weights")
+    with pytest.raises(InputError, match="is a pipe"):
+        start_from(Detector, Origin("yoloface-50k"), str(tmp_path / "pipe.weights"))
 
 
 def test_a_flipped_byte_is_read_or_said(tmp_path):

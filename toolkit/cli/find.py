@@ -144,7 +144,7 @@ def detect(
         results = [results[i] for i in readable]
         labels = [str(paths[i]) for i in readable]
         for i, boxes in zip(readable, results, strict=True) if copies else ():
-            save_image(copies[i], annotate(load_image(paths[i]), boxes, network.io))
+            save_image(copies[i], annotate(load_image(paths[i]), boxes, network.io, in_place=True))
     seconds = time.perf_counter() - begin
     if coco is not None:
         rows = [row for i, boxes in zip(readable, results, strict=True) for row in as_coco(boxes, i + 1)]
@@ -240,7 +240,7 @@ def landmarks(
         readable = [i for i in range(len(paths)) if i not in (unreadable or {})]
         labels = [str(paths[i]) for i in readable]
         for i, each in zip(readable, face_lists, strict=True) if copies else ():
-            save_image(copies[i], faces.annotate_faces(load_image(paths[i]), each))
+            save_image(copies[i], faces.annotate_faces(load_image(paths[i]), each, in_place=True))
     seconds = time.perf_counter() - begin
     records = [(name, faces.as_records(each)) for name, each in zip(labels, face_lists, strict=True)]
     rows = [

@@ -72,16 +72,17 @@ def as_coco(detections: Boxes, image_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def annotate(image: Image, detections: Boxes, io: ModelIO) -> Image:
+def annotate(image: Image, detections: Boxes, io: ModelIO, in_place: bool = False) -> Image:
     """Draw detections on a copy of the picture, with class names and scores.
 
     Args:
         image: RGB (H, W, 3) uint8.
         detections: boxes in pixels of the picture.
         io: names the classes.
+        in_place: draw on the picture itself.
 
     Returns:
-        A new picture of the same size.
+        The drawing, of the same size.
 
     >>> from toolkit.models.zoo import create_model
     >>> boxes = Boxes(np.array([[10, 20, 60, 80]], np.float32), np.array([0.9], np.float32), np.array([0]))
@@ -90,6 +91,5 @@ def annotate(image: Image, detections: Boxes, io: ModelIO) -> Image:
     """
     from toolkit import viz
 
-    return viz.draw_boxes(
-        image, detections.boxes, detections.class_ids, detections.scores, io.classes, long_side=0
-    )
+    found = (detections.boxes, detections.class_ids, detections.scores)
+    return viz.draw_boxes(image, *found, io.classes, long_side=0, in_place=in_place)

@@ -21,6 +21,7 @@ from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.network import TorchNetwork
 from toolkit.models.pt_file import check_fit, read_pt
 from toolkit.models.zoo import SPECS, has_published_weights
+from toolkit.regular import opened
 from toolkit.runtime import InputError
 from toolkit.text import first_fault
 from toolkit.training.origin import Origin, recorded_network
@@ -190,7 +191,7 @@ def _classes(kind: type[TorchNetwork], origin: Origin, path: Path) -> int | None
     """The number of classes with which the network has as many weights as the file, None where there is
     none: a map has so many channels for each class, so the size of the file tells."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             start, size = file.read(HEADER), path.stat().st_size
     except OSError as error:
         raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None

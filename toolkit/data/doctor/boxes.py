@@ -19,6 +19,7 @@ from toolkit.data.doctor.findings import Finding, by, of_box, of_picture, owners
 BORDER_PX = 0.5  # how far rounding may carry a box over the border
 SAME_BOX_IOU = 0.8  # two objects of one class hardly ever overlap this much
 SURE_IOU = 0.9  # and never this much: the second box can be dropped without looking
+MOST_COMPARED = 20_000  # boxes of a picture
 ODDS = 20.0  # log likelihood ratio for "all boxes are swapped"; of 4,800 good pictures the worst has 19
 
 Mask = NDArray[np.bool_]
@@ -269,7 +270,9 @@ def duplicate_boxes(dataset: Dataset, frames: NDArray[np.int32]) -> list[Finding
     owners, boxes = owners_of(dataset), dataset.boxes.astype(np.float64)
     with np.errstate(invalid="ignore"):
         proper = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] - boxes[:, :2] > 1).all(axis=1)
-    rows = np.flatnonzero(proper & ~dataset.crowd)  # a crowd's box may well repeat one of its members
+    many = np.bincount(owners, minlength=len(dataset)) > MOST_COMPARED
+    # a crowd's box may well repeat one of its members
+    rows = np.flatnonzero(proper & ~dataset.crowd & ~many[owners])
     rows = rows[np.lexsort((boxes[rows, 0], owners[rows]))]
     box, owner, label = boxes[rows], owners[rows], dataset.labels[rows]
     reach = np.maximum(1.0, (1 / SAME_BOX_IOU - 1) * (box[:, 2] - box[:, 0]))
@@ -292,7 +295,11 @@ def duplicate_boxes(dataset: Dataset, frames: NDArray[np.int32]) -> list[Finding
             if high not in first or low < first[high][0]:
                 first[high] = (low, float(value))
         step += 1
-    return [_repeat(dataset, int(owners[row]), row, earlier, iou) for row, (earlier, iou) in first.items()]
+    what = f"has more than {MOST_COMPARED:,} boxes, which are not compared with each other"
+    findings = [of_picture("duplicate-box", dataset, int(i), what) for i in np.flatnonzero(many)]
+    return findings + [
+        _repeat(dataset, int(owners[row]), row, earlier, iou) for row, (earlier, iou) in first.items()
+    ]
 
 
 def _repeat(dataset: Dataset, i: int, row: int, earlier: int, iou: float) -> Finding:
