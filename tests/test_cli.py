@@ -119,6 +119,14 @@ def test_an_option_has_one_meaning():
         assert len(next(iter(meanings[option, ""].values()))) > 3, option
 
 
+def test_a_long_line_is_cut_in_its_middle(capsys):
+    print_message(f"error: {'x' * 5000} is missing\nshort")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: xxx")
+    assert first.endswith("xxx is missing")
+    assert (len(first) < 2000, second) == (True, "short")
+
+
 def test_who_takes_a_cfg_takes_its_names():
     options = {}
     for option, command, _, _ in every_option():

@@ -267,3 +267,12 @@ def test_writing_where_open_files_and_folders_cannot_be_used(tmp_path, monkeypat
         "out/inner",
         "out/inner/a.json",
     ]
+
+
+def test_the_working_directory_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".", tmp_path, f"../{tmp_path.name}"):
+        with pytest.raises(InputError, match="is the working directory"), files.whole_folder(name):
+            pass
+        files.check_place(name, "mark", "a result")
+    assert list(tmp_path.iterdir()) == []

@@ -263,7 +263,7 @@ def scratch_folder(path: str | Path, mark: str) -> Iterator[Path]:
 
 def put_back(path: str | Path) -> None:
     """Where a call was killed between the two renames that replace a folder, its only copy comes back."""
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     old = _old(path)
     if old.exists() and not path.exists():
         with locked(path):
@@ -284,8 +284,11 @@ def whole_folder(path: str | Path, durable: bool = False) -> Iterator[Path]:
 
     Raises:
         Occupied: another process writes the same folder.
+        InputError: it is the working directory, which would be lost to the shell.
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))
+    if path == Path.cwd():
+        raise InputError(f"{path} is the working directory, which cannot be replaced: name another folder")
     old = _old(path)
     with locked(path):
         put_back(path)

@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -630,3 +632,14 @@ def test_the_command_ends_with_exit_code_3_where_a_cell_failed(toy, tmp_path):
     assert json.loads(run.stdout) == {"folder": str(tmp_path / "out"), "cells": 2, "failed": 1}
     assert "failed" in run.stderr
     assert "1000000000.0" in run.stderr
+
+
+def test_the_database_of_another_program_is_not_written_into(toy, tmp_path):
+    file = tmp_path / "a.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("create table studies (name text)")
+        database.commit()
+    before = file.read_bytes()
+    with pytest.raises(InputError, match="is the database of another program"):
+        Store(read_plan(stated(toy)), f"sqlite:///{file}")
+    assert file.read_bytes() == before

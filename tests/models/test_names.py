@@ -54,3 +54,17 @@ def test_only_the_chosen_file_is_warned_of(tmp_path):
         assert find_names(tmp_path / "net.cfg", 2).names == ("cat", "dog")
     with pytest.warns(UserWarning, match=r"other\.names: line 2 is blank"):
         assert find_names(tmp_path / "net.cfg", 3).names == ("a", "class1", "b")
+
+
+def test_a_link_that_leads_out_is_named_and_not_read(tmp_path):
+    (tmp_path / "secret.txt").write_text(TWO)
+    (tmp_path / "net").mkdir()
+    link = tmp_path / "net" / "x.names"
+    link.symlink_to("../secret.txt")
+    found = find_names(tmp_path / "net" / "x.cfg", 2)
+    assert found.names == ()
+    assert f"{link} is a link that leads out of its folder: name it with --names" in found.sentence
+    link.unlink()
+    (tmp_path / "net" / "own.txt").write_text(TWO)
+    link.symlink_to("own.txt")
+    assert find_names(tmp_path / "net" / "x.cfg", 2).names == ("cat", "dog")

@@ -26,6 +26,22 @@ RETRIES = 5  # of a cell whose worker dies, within one run of the study
 CRASHES = 3  # unexpected errors of a cell, after which it counts as failed
 
 
+def _check_tables(url: str) -> None:
+    """InputError for the database of another program, into which Optuna would write its tables."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(url)
+    try:
+        tables = set(sqlalchemy.inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+    if tables and not tables >= {"studies", "trials", "version_info"}:
+        raise InputError(
+            f"{url.split('@')[-1]} is the database of another program: its tables are not those of a study; "
+            "name another one"
+        )
+
+
 class Store:
     """The store of a study: its cells, which worker runs them, and their results.
 
@@ -43,6 +59,7 @@ class Store:
         self.optuna.logging.set_verbosity(self.optuna.logging.ERROR)
         self.plan, self.url = plan, url
         with quiet_optuna(), self.reachable(RuntimeError):
+            _check_tables(url)
             callback = self.optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
             self.storage = self.optuna.storages.RDBStorage(
                 url,

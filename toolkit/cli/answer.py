@@ -21,9 +21,16 @@ if TYPE_CHECKING:
 
     from toolkit.data.intake import Intake, Skipped
 
+LONGEST = 1500  # characters of a line for people
+
 
 def print_message(text: str) -> None:
-    print(printable(text), file=sys.stderr)
+    """On stderr; the middle of a line that is very long is left out."""
+    lines = [
+        line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 4 :]}"
+        for line in printable(text).split("\n")
+    ]
+    print("\n".join(lines), file=sys.stderr)
 
 
 @contextmanager

@@ -30,7 +30,8 @@ def find_names(cfg: str | Path, count: int) -> FoundNames:
 
     The file of the cfg's own name counts first, then all others that darknet's layout has: the `names =` of a
     .data file next to the cfg, the .names files next to it, and those in a folder `data` in its folder or
-    next to that. A file fits whose number of names is that of the classes.
+    next to that. A file fits whose number of names is that of the classes. Links that lead out of their
+    folder do not count.
 
     Args:
         cfg: the .cfg file.
@@ -43,7 +44,9 @@ def find_names(cfg: str | Path, count: int) -> FoundNames:
     own = cfg.with_suffix(".names")
     files = _names_files(cfg)
     if not files:
-        return FoundNames((), "no file of class names was found")
+        stray = own.is_file()
+        why = f" ({own} is a link that leads out of its folder: name it with --names)" * stray
+        return FoundNames((), f"no file of class names was found{why}")
     contents = {file: _read(file) for file in files}
     fitting = {file: names for file, names in contents.items() if len(names) == count}
     if own in fitting:
@@ -61,14 +64,18 @@ def find_names(cfg: str | Path, count: int) -> FoundNames:
 def _names_files(cfg: Path) -> list[Path]:
     """Candidates, each once: the cfg's own, those of .data files, those next to it, darknet's `data`."""
     folder = cfg.parent
-    files = [cfg.with_suffix(".names")]
+    files = _own([cfg.with_suffix(".names")], folder)
     for data in sorted(folder.glob("*.data")):
         files += _named_by(data)
-    files += sorted(folder.glob("*.names"))
-    for root in (folder, _above(folder)):
-        files += sorted((root / "data").glob("*.names"))
+    for root in (folder, folder / "data", _above(folder) / "data"):
+        files += _own(sorted(root.glob("*.names")), root)
     unique = {file.resolve(): file for file in reversed(files) if file.is_file()}
     return list(reversed(unique.values()))
+
+
+def _own(files: list[Path], folder: Path) -> list[Path]:
+    """The files of a folder that are no links out of it."""
+    return [file for file in files if file.resolve().is_relative_to(folder.resolve())]
 
 
 def _named_by(data: Path) -> list[Path]:
