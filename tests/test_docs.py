@@ -20,6 +20,7 @@ WHOLE = (
     "toolkit.data.curation",
     "toolkit.training.losses",
     "toolkit.export.int8",
+    "toolkit.export.litert",
     "toolkit.demo",
 )
 # Commands have help texts; the others hand on names of version 0.1.

@@ -38,7 +38,9 @@ from toolkit.samples import untrained
 from toolkit.stopwatch import interleave
 
 PICTURES = 200
-ENGINES = ("ncnn", "ncnn-fp16", "ncnn-int8", "mnn", "onnx", "openvino", "caffe", "torch")
+ENGINES = (
+    *("ncnn", "ncnn-fp16", "ncnn-int8", "mnn", "litert", "litert-int8", "onnx", "openvino", "caffe", "torch"),
+)
 
 
 def network(name: str) -> Detector:

@@ -126,7 +126,8 @@ def sizes() -> str:
     kept = {name: row for name, row in result("exports-files").items() if name in SPECS}
     if not kept:
         return ""
-    formats = ("onnx", "ncnn", "ncnn-fp16", "ncnn-int8", "mnn-int8-weights", "caffe", "darknet")
+    formats = ("onnx", "ncnn", "ncnn-fp16", "ncnn-int8", "mnn-int8-weights")
+    formats += ("litert", "litert-fp16", "litert-int8", "caffe", "darknet")
     rows = ((name, *(f"{row['bytes'][f] / 1000:.0f}" for f in formats)) for name, row in kept.items())
     return table(("files, kB", *formats), rows, figures="---:")
 

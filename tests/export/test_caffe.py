@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from tests.cfgs import conv, net, output, plain_head
+from tests.export.layers import Branches, layers_beyond_the_zoo
 from toolkit import create_model, list_models
 from toolkit.export import caffe, mnn
 from toolkit.export.parity import output_difference, probe_input
-from toolkit.models.blocks import ConvBNAct, MaxPool, Shortcut
-from toolkit.models.darknet.layers import Concat, ScaleChannels
+from toolkit.models.blocks import ConvBNAct
 from toolkit.models.darknet.network import load_darknet
 from toolkit.models.io import HeadIO, ModelIO, read_io
 from toolkit.models.network import fold
@@ -60,44 +60,10 @@ def test_another_size_than_the_networks_own(tmp_path):
     assert cv2.getNumThreads() == before
 
 
-class Branches(nn.Module):
-    """Layers side by side, each an output."""
-
-    def __init__(self, *layers):
-        super().__init__()
-        self.io = ModelIO((32, 32), ("thing",), (HeadIO(1, ((1.0, 1.0),)),) * len(layers), 1)
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x):
-        return [layer(x) for layer in self.layers]
-
-
-class Few(nn.Module):
-    """Layers of several inputs: maps of 3 channels with some of 2, and a factor and a shift for each."""
-
-    def __init__(self):
-        super().__init__()
-        self.narrow, self.add = nn.Conv2d(3, 2, 1), Shortcut("mish")
-        self.mean, self.scale, self.groups = nn.AdaptiveAvgPool2d(1), ScaleChannels(), Concat(3, 1)
-
-    def forward(self, x):
-        few = self.narrow(x)
-        wide = self.add(few, x)
-        scaled = self.scale(self.mean(x), x) + self.mean(x)
-        return torch.cat((self.add(x, few, wide), scaled, self.groups(x, scaled)), 1)
-
-
-POOLS = [(2, 2), (3, 2), (4, 2), (5, 2), (8, 2), (2, 1), (3, 1), (4, 1), (9, 1), (3, 3)]
-POOLS += [(2, 2, 0), (3, 2, 0), (3, 2, 1), (2, 1, 0), (4, 4, 1), (4, 4), (4, 1, 6), (3, 1, 1), (2, 1, 2)]
-
-
 @pytest.mark.parametrize("size", [(24, 32), (23, 19), (22, 25)])
 def test_operators_beyond_the_zoo(size, tmp_path):
     """darknet's pooling with any padding, at even and odd sides, and what other cfg files use."""
-    torch.manual_seed(0)
-    layers = [MaxPool(*pool) for pool in POOLS]
-    layers += [nn.SiLU(), nn.Mish(), nn.LeakyReLU(0.1), nn.Upsample(scale_factor=3.0), Few()]
-    layers += [nn.Sequential(nn.Conv2d(3, 4, 5, 3, 1, bias=False), nn.Dropout())]
+    layers = layers_beyond_the_zoo()
     model = Branches(*layers).eval()
     caffe.export(model, tmp_path, size)
     io = ModelIO(size, ("thing",), (HeadIO(1, ((1.0, 1.0),)),) * len(layers), 1)

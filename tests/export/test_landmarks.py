@@ -16,7 +16,7 @@ from toolkit.networks import open_landmarks, open_model, open_network
 from toolkit.pictures import save_image
 from toolkit.runtime import InputError
 
-EXACT = ("onnx", "ncnn", "mnn", "caffe", "openvino")
+EXACT = ("onnx", "ncnn", "mnn", "litert", "caffe", "openvino")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,14 @@ def test_outputs_as_the_reference_has_them(fmt, exported, reference):
 # largest difference of a point, in sides of the cut
 @pytest.mark.parametrize(
     ("fmt", "most"),
-    [("ncnn-fp16", 2e-3), ("mnn-fp16", 2e-3), ("mnn-int8-weights", 0.03), ("ncnn-int8", 0.06)],
+    [
+        ("ncnn-fp16", 2e-3),
+        ("mnn-fp16", 2e-3),
+        ("mnn-int8-weights", 0.03),
+        ("ncnn-int8", 0.06),
+        ("litert-fp16", 2e-3),
+        ("litert-int8", 0.1),
+    ],
 )
 def test_smaller_formats_stay_near(fmt, most, exported, reference):
     known = np.load(reference / "landmark106.ncnn.npz")

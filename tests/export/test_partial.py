@@ -119,7 +119,11 @@ def test_what_cannot_succeed_is_said_before_work(cfg, tmp_path):
     for formats, more, message in (
         (["ncnn-int8"], {}, "ncnn-int8 is calibrated on pictures"),
         (["onnx", "ncnn-int8"], {"strict": True}, "ncnn-int8 is calibrated on pictures"),
-        ("all", {"strict": True}, "each of onnx-int8, ncnn-int8, mnn-int8 is calibrated on pictures"),
+        (
+            "all",
+            {"strict": True},
+            "each of onnx-int8, ncnn-int8, mnn-int8, litert-int8 is calibrated on pictures",
+        ),
         (["ncnn-int8"], {"method": "guess", "calibration": tmp_path}, "unknown method 'guess'"),
         ("tflite", {}, "unknown format tflite"),
     ):
@@ -178,6 +182,7 @@ def test_the_command_lists_what_it_left_out(cfg, tmp_path):
         "onnx-int8",
         "ncnn-int8",
         "mnn-int8",
+        "litert-int8",
     }
     assert all(fault == answer["parity"][fmt]["fault"] for fmt, fault in answer["left_out"].items())
     assert set(answer["bytes"]) == set(answer["parity"]) - set(answer["left_out"])

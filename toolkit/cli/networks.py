@@ -70,7 +70,8 @@ def export(
         str,
         typer.Option(
             help="Formats, separated by commas: onnx, onnx-end2end, onnx-int8, ncnn, ncnn-fp16, ncnn-int8, "
-            "mnn, mnn-fp16, mnn-int8-weights, mnn-int8, caffe, darknet; or all."
+            "mnn, mnn-fp16, mnn-int8-weights, mnn-int8, litert, litert-fp16, litert-int8, caffe, darknet; "
+            "or all."
         ),
     ] = "onnx,ncnn,ncnn-fp16",
     end2end: Annotated[
@@ -209,6 +210,7 @@ def package(
     android: Annotated[
         bool, typer.Option("--android", help="Write a Gradle project for an Android app.")
     ] = False,
+    web: Annotated[bool, typer.Option("--web", help="Write a page for browsers.")] = False,
     name: Annotated[str, typer.Option(help="App name shown on the screen.")] = "Detector",
     package_id: Annotated[
         str, typer.Option(help="Android application ID; must be unique.")
@@ -217,22 +219,29 @@ def package(
     build: Annotated[bool, typer.Option("--build", help="Build the APK (needs an Android SDK).")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write an Android app around exported networks: camera, gallery, sliders, timing on the phone.
+    """Write an app around exported networks: camera, pictures, sliders, timing. For Android or a browser.
 
-    Each --model is an exported folder with ncnn files; one of them may be a landmark network.
+    Each --model is an exported folder, with ncnn files for --android and with an ONNX file for --web; one of
+    them may be a landmark network. The page is static files, which any host serves: browsers give a camera
+    to pages from localhost or by https.
     """
     from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
+    from toolkit.device.web import package_web
 
-    if not android:
-        raise InputError("the target is missing: add --android, the only target so far")
+    if android == web:
+        raise InputError("name one target: --android or --web")
+    if build and web:
+        raise InputError("--build makes an APK, which needs --android")
     if build:
         find_sdk()  # before anything is written
-    networks = package_android(model, output, name, package_id)
-    answer: dict[str, Any] = {"project": str(output), "models": [vars(network) for network in networks]}
+    packaged = package_web(model, output, name) if web else package_android(model, output, name, package_id)
+    answer: dict[str, Any] = {"project": str(output), "models": [vars(network) for network in packaged]}
     if as_zip:
         answer["zip"] = str(zip_project(output))
     if build:
         answer["apk"] = str(build_apk(output))
+    elif web:
+        print_message(f"to look at it here: python -m http.server --directory {output}")
     else:
         print_message(f"to build: open {output} in Android Studio, or see its README.md for the commands")
     rows = [
@@ -243,7 +252,7 @@ def package(
             ", ".join(n.formats),
             str(n.kilobytes),
         ]
-        for n in networks
+        for n in packaged
     ]
     title = ", ".join(str(answer[key]) for key in ("project", "zip", "apk") if key in answer)
     print_answer(answer, as_json, table(title, ["network", "classes", "input", "formats", "kB"], rows))

@@ -84,8 +84,6 @@ def package_android(
             not take the name, or `output` is something else.
     """
     output = Path(output)
-    if not folders:
-        raise InputError("an app needs at least one exported network: name its folder (--model)")
     check_place(output, MARK, "a packaged app")
     if not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", package_id) or len(package_id) > LONGEST_ID:
         raise InputError(
@@ -93,19 +91,8 @@ def package_android(
             f"letter, and up to {LONGEST_ID} characters, such as org.example.detector, not "
             f"{short(package_id)}"
         )
-    letters = JOINERS.sub("", name)
-    if not letters.strip() or not letters.isprintable() or len(name) > LONGEST_NAME:
-        raise InputError(
-            f"an app's name is one line of text with up to {LONGEST_NAME} characters, not {short(name)}"
-        )
-    networks = [_checked(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)]
-    placing = [network.folder for network in networks if network.io.task == "landmarks"]
-    if len(placing) == len(networks):
-        raise InputError(f"{placing[0]} places landmarks and finds no objects: name a detector too (--model)")
-    if len(placing) > 1:
-        raise InputError(
-            f"an app takes one landmark network, not both {placing[0]} and {placing[1]}: leave one out"
-        )
+    check_name(name)
+    networks = open_networks(folders, "ncnn")
     layers = "\n  ".join(sorted(layers_of(network.folder for network in networks)))
     values = {
         "APP_NAME": _resource_text(name),
@@ -119,36 +106,72 @@ def package_android(
     }
     with whole_folder(output) as project:
         _copy_template(project, values)
-        packaged = tuple(_add_model(project, network) for network in networks)
-        directories = [entry.folder for entry in packaged]
-        for directory in directories:
-            if directories.count(directory) > 1:
-                raise InputError(
-                    f"two networks are called {directory}: export one of them under another name"
-                )
-        index: dict[str, Any] = {"models": []}
-        for p in packaged:
-            row = {"folder": p.folder, "name": p.name, "formats": p.formats}
-            if p.task == "landmarks":
-                index["landmarks"] = row
-            else:
-                index["models"].append(row)
-        write_json(project / MARK, index)
+        packaged = add_networks(networks, project / MODELS)
+        rows = [{"folder": p.folder, "name": p.name, "formats": p.formats} for p in packaged]
+        write_json(project / MARK, index_of(packaged, rows))
         (project / CPP / "layers.cmake").write_text(f"set(LAYERS\n  {layers})\n")
     return packaged
 
 
-def _checked(folder: Path) -> Exported:
-    """An export with its ncnn formats alone, all of which open."""
+def check_name(name: str) -> None:
+    """InputError for what is no name of an app: one line of text, not too long."""
+    letters = JOINERS.sub("", name)
+    if not letters.strip() or not letters.isprintable() or len(name) > LONGEST_NAME:
+        raise InputError(
+            f"an app's name is one line of text with up to {LONGEST_NAME} characters, not {short(name)}"
+        )
+
+
+def open_networks(folders: Sequence[str | Path], engine: str, formats: Sequence[str] = ()) -> list[Exported]:
+    """Exported networks with the formats of an engine alone, or those of them that are named, all of which
+    open; one of the networks may place landmarks.
+
+    Raises:
+        InputError: a folder is not an export or has no such format, a file differs from its sha256, or there
+            is no detector, or more than one landmark network.
+    """
+    if not folders:
+        raise InputError("an app needs at least one exported network: name its folder (--model)")
+    unique = dict.fromkeys(Path(folder) for folder in folders)
+    networks = [_checked(folder, engine, formats) for folder in unique]
+    placing = [network.folder for network in networks if network.io.task == "landmarks"]
+    if len(placing) == len(networks):
+        raise InputError(f"{placing[0]} places landmarks and finds no objects: name a detector too (--model)")
+    if len(placing) > 1:
+        raise InputError(
+            f"an app takes one landmark network, not both {placing[0]} and {placing[1]}: leave one out"
+        )
+    return networks
+
+
+def _checked(folder: Path, engine: str, wanted: Sequence[str]) -> Exported:
     exported = Exported.read(folder)
-    formats = exported.of_engine("ncnn")
+    formats = [fmt for fmt in exported.of_engine(engine) if fmt in (wanted or (fmt,))]
     if not formats:
-        raise InputError(f"{folder} has no ncnn files, which the app runs: export the network with --to ncnn")
+        raise InputError(
+            f"{folder} has no {engine} files, which the app runs: export the network with --to {engine}"
+        )
     for fmt in formats:
-        if any(Path(file).name != file for file in exported.facts(fmt)):
-            raise InputError(f"{folder / 'spec.json'} is damaged: export the network again")
         exported.open(fmt, threads=1)
     return exported.only(formats)
+
+
+def add_networks(networks: Sequence[Exported], folder: Path) -> tuple[Packaged, ...]:
+    """Copy networks into folders of their own. InputError where two have one name."""
+    packaged = tuple(_add_model(folder, network) for network in networks)
+    directories = [entry.folder for entry in packaged]
+    for directory in directories:
+        if directories.count(directory) > 1:
+            raise InputError(f"two networks are called {directory}: export one of them under another name")
+    return packaged
+
+
+def index_of(packaged: Sequence[Packaged], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What an app reads first: a row for each detector, and that of the landmark network."""
+    kinds = [entry.task for entry in packaged]
+    detectors = [row for row, kind in zip(rows, kinds, strict=True) if kind != "landmarks"]
+    placing = [row for row, kind in zip(rows, kinds, strict=True) if kind == "landmarks"]
+    return {"models": detectors, **({"landmarks": placing[0]} if placing else {})}
 
 
 def _copy_template(project: Path, values: dict[str, str]) -> None:
@@ -165,10 +188,10 @@ def _copy_template(project: Path, values: dict[str, str]) -> None:
     shutil.copyfile(RUNNER / "machine.hpp", project / CPP / "machine.hpp")
 
 
-def _add_model(project: Path, network: Exported) -> Packaged:
+def _add_model(folder: Path, network: Exported) -> Packaged:
     # aapt leaves out what begins with a dot or an underscore, and not every tool takes other letters
     directory = re.sub(r"[^\w.-]+", "-", network.name, flags=re.ASCII).strip("-._")[:60] or "model"
-    target = project / MODELS / directory
+    target = folder / directory
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted({path for fmt in network.formats for path in network.paths(fmt)}):
         shutil.copyfile(path, target / path.name)

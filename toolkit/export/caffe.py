@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import Node
 
+from toolkit.export.traced import Names, Traced, arguments_of, shape_of, unsupported
 from toolkit.models.io import NetworkIO
 from toolkit.models.network import FromMaps, TorchNetwork
 from toolkit.runtime import InputError, require
@@ -122,26 +122,16 @@ def export(model: TorchNetwork, folder: Path, size: tuple[int, int]) -> list[Pat
 
 def build(model: TorchNetwork, size: tuple[int, int]) -> Any:
     """The caffe.NetParameter of the model, with its weights, from the graph that torch.export traces."""
-    shape = [1, model.io.channels, size[1], size[0]]
-    program = torch.export.export(model, (torch.zeros(shape),))
+    traced = Traced(model, size)
     net = net_parameter()(name=type(model).__name__)
+    shape = list(shape_of(traced.entry))
     net.layer.add(name=INPUT, type="Input", top=[INPUT], input_param={"shape": [{"dim": shape}]})
-    *nodes, output = program.graph.nodes
-    signature = program.graph_signature
-    registered = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    tensors = {**program.constants, **program.state_dict}
     # A parameter's or buffer's tensor; a node's blob, or blobs where it gives several.
-    values: dict[Any, Any] = {}
-    seen: Counter[str] = Counter()
-    for node in nodes:
-        if node.op == "placeholder":
-            values[node] = tensors[registered[node.name]] if node.name in registered else INPUT
-            continue
-        path, _ = _module(node)
-        seen[path] += 1
-        top = path if seen[path] == 1 else f"{path}/{seen[path]}"
-        values[node] = _add_node(net, node, values, top)
-    names = {values[node]: f"map{i}" for i, node in enumerate(output.args[0])}
+    values: dict[Any, Any] = {**traced.constants, traced.entry: INPUT}
+    blobs = Names()
+    for node in traced.nodes:
+        values[node] = _add_node(net, node, values, blobs.of(node))
+    names = {values[node]: f"map{i}" for i, node in enumerate(traced.outputs)}
     for layer in net.layer:  # layers as well as blobs: OpenCV asks for outputs by the layer's name
         layer.name = names.get(layer.name, layer.name)
         layer.bottom[:] = [names.get(blob, blob) for blob in layer.bottom]
@@ -149,34 +139,10 @@ def build(model: TorchNetwork, size: tuple[int, int]) -> Any:
     return net
 
 
-def _module(node: Node) -> tuple[str, str]:
-    """Path and class of the torch module that a node comes from."""
-    path, kind = list(node.meta["nn_module_stack"].values())[-1]
-    return path or node.name, str(kind).rsplit(".", 1)[-1]
-
-
-def _shape(node: Any) -> tuple[int, ...]:
-    return tuple(node.meta["val"].shape)
-
-
-def _unsupported(node: Node) -> InputError:
-    name, (path, kind) = str(node.target).removeprefix("aten.").split(".")[0], _module(node)
-    return InputError(
-        f"{name} as {path} ({kind}) uses it is not written for Caffe here: "
-        "export this network to ONNX or NCNN"
-    )
-
-
-def _arguments(node: Any) -> list[Any]:
-    """All arguments in the operator's order; torch leaves those out that have their default."""
-    rest = node.target._schema.arguments[len(node.args) :]
-    return [*node.args, *(node.kwargs.get(a.name, a.default_value) for a in rest)]
-
-
 def _one(node: Node, numbers: list[int]) -> int:
     """The number that holds for both axes."""
     if len(set(numbers)) != 1:
-        raise _unsupported(node)
+        raise unsupported(node, "Caffe")
     return numbers[0]
 
 
@@ -218,15 +184,15 @@ def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
     if node.target is operator.getitem:
         source, index = node.args
         return values[source][index]
-    x, *arguments = _arguments(node)
+    x, *arguments = arguments_of(node)
     if isinstance(x, Node) and isinstance(values[x], Tensor):  # weights that are computed
-        raise _unsupported(node)
+        raise unsupported(node, "Caffe")
     match node.target:
         case aten.conv2d.default:
             weight, bias, stride, pad, dilation, group = arguments
-            _one(node, list(_shape(weight)[2:]))
+            _one(node, list(shape_of(weight)[2:]))
             if _one(node, dilation) != 1:
-                raise _unsupported(node)
+                raise unsupported(node, "Caffe")
             tensors = tuple(values[tensor] for tensor in (weight, bias) if tensor is not None)
             return _add_convolution(net, values[x], top, tensors, _one(node, stride), _one(node, pad), group)
         case aten.relu.default:
@@ -258,24 +224,24 @@ def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
             return _add_slice(net, values[x], top, axis, [part.shape[axis] for part in node.meta["val"]])
         case aten.slice.Tensor:
             axis, start, end, step = arguments
-            side = _shape(x)[axis]
+            side = shape_of(x)[axis]
             start, end = start or 0, side if end is None else min(end, side)
             if step != 1 or not 0 <= start < end:
-                raise _unsupported(node)
+                raise unsupported(node, "Caffe")
             if axis > 1 and end == side:
                 return _add_corner(net, node, values, top)
             return _add_slice(net, values[x], top, axis, [start, end - start, side - end])[1]
         case aten.add.Tensor | aten.mul.Tensor:
             other, *alpha = arguments
             if not isinstance(other, Node) or alpha not in ([], [1]):
-                raise _unsupported(node)
+                raise unsupported(node, "Caffe")
             bottoms = []
             for term in (x, other):
                 blob = values[term]
-                if _shape(term) != _shape(node):
-                    if _shape(term) != (*_shape(node)[:2], 1, 1):
-                        raise _unsupported(node)
-                    blob = _add_spread(net, blob, f"{top}/spread", _shape(node)[2:])
+                if shape_of(term) != shape_of(node):
+                    if shape_of(term) != (*shape_of(node)[:2], 1, 1):
+                        raise unsupported(node, "Caffe")
+                    blob = _add_spread(net, blob, f"{top}/spread", shape_of(node)[2:])
                 bottoms.append(blob)
             operation = "SUM" if node.target is aten.add.Tensor else "PROD"
             return _add(net, "Eltwise", bottoms, top, eltwise_param={"operation": operation})
@@ -283,35 +249,35 @@ def _add_node(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
             options = {"pool": "AVE", "global_pooling": True}
             return _add(net, "Pooling", [values[x]], top, pooling_param=options)
         case aten.upsample_nearest2d.vec:
-            _, channels, height, width = _shape(x)
-            factor = _shape(node)[2] // height
-            if _shape(node)[2:] != (factor * height, factor * width):
-                raise _unsupported(node)
+            _, channels, height, width = shape_of(x)
+            factor = shape_of(node)[2] // height
+            if shape_of(node)[2:] != (factor * height, factor * width):
+                raise unsupported(node, "Caffe")
             ones = torch.ones(channels, 1, factor, factor)
             return _add_convolution(net, values[x], top, (ones,), factor, 0, channels, "Deconvolution")
         case aten.pad.default if all(user.target is aten.max_pool2d.default for user in node.users):
             return None  # the pooling takes it in
         case aten.max_pool2d.default:
             return _add_max_pool(net, node, values, top)
-    raise _unsupported(node)
+    raise unsupported(node, "Caffe")
 
 
 def _add_corner(net: Any, node: Node, values: dict[Any, Any], top: str) -> Any:
     """A map without its first rows and as many columns: two slices in torch, here a depthwise convolution
     whose filters hold a single 1 (the piece that a Slice leaves over would be one more output)."""
-    x, axis, start, *_ = _arguments(node)
+    x, axis, start, *_ = arguments_of(node)
     if axis == 2 and all(_cuts_columns(user, start) for user in node.users):
         return None  # the second slice takes it in
     if not _cuts_columns(node, start) or x.target is not aten.slice.Tensor:
-        raise _unsupported(node)
-    source, first_axis, first, *_ = _arguments(x)
+        raise unsupported(node, "Caffe")
+    source, first_axis, first, *_ = arguments_of(x)
     if (first_axis, first) != (2, start):
-        raise _unsupported(node)
-    return _add_pick(net, values[source], top, _shape(source)[1], start, 1)
+        raise unsupported(node, "Caffe")
+    return _add_pick(net, values[source], top, shape_of(source)[1], start, 1)
 
 
 def _cuts_columns(node: Any, start: int) -> bool:
-    return node.target is aten.slice.Tensor and _arguments(node)[1:3] == [3, start]
+    return node.target is aten.slice.Tensor and arguments_of(node)[1:3] == [3, start]
 
 
 def _add_pick(net: Any, bottom: str, top: str, channels: int, first: int, stride: int) -> str:
@@ -352,23 +318,23 @@ def _add_max_pool(net: Any, node: Node, values: dict[Any, Any], top: str) -> str
     (stride 1), and a depthwise convolution whose filters hold a single 1 picks the wanted ones. The same is
     done where the last window would hold nothing but padding: Caffe drops it, MNN does not.
     """
-    x, kernel, stride, pad, dilation, _ = _arguments(node)
+    x, kernel, stride, pad, dilation, _ = arguments_of(node)
     kernel, stride = _one(node, kernel), _one(node, stride)
     left = right = _one(node, pad)
     if x.target is aten.pad.default:
-        x, extra, mode, value = _arguments(x)
+        x, extra, mode, value = arguments_of(x)
         if extra[:2] != extra[2:] or (mode != "replicate" and (mode, value) != ("constant", -torch.inf)):
-            raise _unsupported(node)
+            raise unsupported(node, "Caffe")
         left, right = left + extra[0], right + extra[1]
     if _one(node, dilation) != 1 or not left <= right < kernel:
-        raise _unsupported(node)
+        raise unsupported(node, "Caffe")
     options = {"pool": "MAX", "kernel_size": kernel, "stride": stride, "pad": left}
-    sides = [1 + math.ceil((side + 2 * left - kernel) / stride) for side in _shape(x)[2:]]
-    if tuple(sides) == _shape(node)[2:]:
+    sides = [1 + math.ceil((side + 2 * left - kernel) / stride) for side in shape_of(x)[2:]]
+    if tuple(sides) == shape_of(node)[2:]:
         return _add(net, "Pooling", [values[x]], top, pooling_param=options)
     options |= {"stride": 1, "pad": right}
     every = _add(net, "Pooling", [values[x]], f"{top}/every", pooling_param=options)
-    return _add_pick(net, every, top, _shape(x)[1], right - left, stride)
+    return _add_pick(net, every, top, shape_of(x)[1], right - left, stride)
 
 
 class CaffeModel(FromMaps):

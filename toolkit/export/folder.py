@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from toolkit.export.registry import FORMATS
+from toolkit.export.registry import FORMATS, Numbers
 from toolkit.export.trial import try_out
 from toolkit.files import write_json
 from toolkit.models.io import HeadIO, LandmarkIO, ModelIO, NetworkIO, read_io
@@ -50,6 +50,7 @@ def _sha256(path: Path) -> str:
 class _Format(BaseModel):
     file: FileName
     files: dict[FileName, FileFacts] = Field(max_length=1000)
+    tensors: dict[Word, Numbers] = Field({}, max_length=1000)
 
     @model_validator(mode="after")
     def _has_its_file(self) -> _Format:
@@ -134,7 +135,8 @@ class Exported:
     """An exported folder, as its spec.json describes it.
 
     `files`: format -> file name -> facts. `threshold`: the score from which an object counts; None where
-    there is no score. `versions` and `environment`: of the machine that wrote it.
+    there is no score. `versions` and `environment`: of the machine that wrote it. `tensors`: format -> what
+    the numbers of its inputs and outputs mean, where they are whole ones.
     """
 
     folder: Path
@@ -144,6 +146,7 @@ class Exported:
     threshold: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Mapping[str, Numbers]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> Exported:
@@ -159,7 +162,8 @@ class Exported:
         spec = check_record(data, _Spec, file, REMEDY)
         io = read_io(spec.io, str(file))
         files = {fmt: entry.files for fmt, entry in spec.formats.items()}
-        return cls(folder, spec.name, io, files, spec.threshold, spec.versions, spec.environment)
+        tensors = {fmt: entry.tensors for fmt, entry in spec.formats.items() if entry.tensors}
+        return cls(folder, spec.name, io, files, spec.threshold, spec.versions, spec.environment, tensors)
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -244,6 +248,7 @@ class Exported:
                 fmt: {
                     "file": FORMATS[fmt].file,
                     "files": {name: vars(facts) for name, facts in files.items()},
+                    **self._tensors_of(fmt),
                 }
                 for fmt, files in self.files.items()
             },
@@ -251,13 +256,18 @@ class Exported:
             "environment": dict(self.environment),
         }
 
+    def _tensors_of(self, fmt: str) -> dict[str, Any]:
+        tensors = self.tensors.get(fmt, {})
+        return {"tensors": {name: vars(numbers) for name, numbers in tensors.items()}} if tensors else {}
+
     def save(self, folder: Path | None = None) -> None:
         """Writes spec.json, into another folder where one is given."""
         write_json((folder or self.folder) / "spec.json", self.as_dict())
 
     def only(self, formats: Sequence[str]) -> Exported:
         """The same network with these formats alone."""
-        return replace(self, files={fmt: self.files[fmt] for fmt in formats})
+        tensors = {fmt: part for fmt, part in self.tensors.items() if fmt in formats}
+        return replace(self, files={fmt: self.files[fmt] for fmt in formats}, tensors=tensors)
 
 
 def split_format(source: str) -> tuple[str, str]:

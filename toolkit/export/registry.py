@@ -10,15 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from toolkit.export import caffe, mnn, ncnn, onnx, openvino
 from toolkit.export.fidelity import PICTURES, Fidelity, fidelity, sample_inputs
 from toolkit.export.int8 import judge, quantize
 from toolkit.export.int8.pictures import MINIMUM
+from toolkit.export.litert.graph import INPUT as LITERT_INPUT
+from toolkit.export.litert.model import LiteRtModel, whole_numbers
+from toolkit.export.litert.write import export as export_litert
 from toolkit.export.parity import Comparison, detection_parity, map_parity
 from toolkit.models.cost import measure
 from toolkit.models.darknet.network import load_darknet
@@ -89,6 +93,19 @@ def _opens_another(job: WriteJob, folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """What the whole numbers of an input or output mean: value = scale * (number - zero_point)."""
+
+    dtype: Literal["uint8", "int8"]
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    zero_point: Annotated[int, Field(ge=-128, le=255)]
+
+
+def _values_themselves(path: Path) -> dict[str, Numbers]:
+    return {}
+
+
+@dataclass(frozen=True)
 class EngineFormat:
     """How a format is written, opened and compared.
 
@@ -108,6 +125,8 @@ class EngineFormat:
         opens: the format whose file it opens; it writes none of its own.
         instead: what to use where the file loses too much.
         hints: settings of the engine without which the file is less exact; spec.json keeps them.
+        tensors: file -> what the numbers of its inputs and outputs mean, for spec.json; {} where they are the
+            values themselves.
         compare: (torch network, the opened one, input, tolerance) -> how far they are apart.
     """
 
@@ -126,6 +145,7 @@ class EngineFormat:
     opens: str = ""
     instead: str = ""
     hints: Mapping[str, int] = field(default_factory=dict)
+    tensors: Callable[[Path], dict[str, Numbers]] = _values_themselves
     compare: Callable[[TorchNetwork, Network, NDArray[np.float32], float | None], Comparison] = map_parity
 
     def missing_package(self) -> str:
@@ -177,6 +197,17 @@ def _write_darknet(job: WriteJob, folder: Path) -> list[Path]:
     return save_darknet(job.detector(job.model), folder, size=job.io.input_size)
 
 
+def _write_litert(precision: str, job: WriteJob, folder: Path) -> list[Path]:
+    return export_litert(job.folded, folder, job.io, precision, job.affordable(60e9, len(job.samples)))
+
+
+def _litert_tensors(path: Path) -> dict[str, Numbers]:
+    return {
+        name: Numbers("uint8" if dtype == "uint8" else "int8", scale, zero_point)
+        for name, (dtype, scale, zero_point) in whole_numbers(path).items()
+    }
+
+
 def _open_ncnn(precision: str, path: Path, io: NetworkIO, threads: int) -> Network:
     return ncnn.NcnnModel(path, io, precision, threads)
 
@@ -196,6 +227,9 @@ _MNN = partial(
     output="map",
     packages=("onnx", "onnxscript", "MNN"),
     hints=mnn.HINTS,
+)
+_LITERT = partial(
+    EngineFormat, "litert", open=LiteRtModel, input=LITERT_INPUT, output="map", packages=("ai_edge_litert",)
 )
 
 # fmt: off
@@ -220,6 +254,12 @@ FORMATS: dict[str, EngineFormat] = {
                      calibrated=True, instead="ncnn-int8, mnn-int8-weights, or more calibration pictures"),
     "caffe": EngineFormat("caffe", "model.prototxt", caffe.CaffeModel, _write_caffe, input=caffe.INPUT,
                           output="map", tolerance=2e-5),
+    "litert": _LITERT("model-fp32.tflite", write=partial(_write_litert, "fp32"), tolerance=1e-5),
+    "litert-fp16": _LITERT("model-fp16.tflite", write=partial(_write_litert, "fp16"), precision="fp16",
+                           instead="litert"),
+    "litert-int8": _LITERT("model-int8.tflite", write=partial(_write_litert, "int8"), precision="int8",
+                           calibrated=True, tensors=_litert_tensors,
+                           instead="litert-fp16, or more calibration pictures"),
     "darknet": EngineFormat("darknet", "model.cfg", _open_darknet, _write_darknet, tolerance=1e-5,
                             tasks=("detection",)),
     "openvino": EngineFormat("openvino", "model.onnx", openvino.OpenVinoModel, opens="onnx"),

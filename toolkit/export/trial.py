@@ -98,6 +98,21 @@ for raw in module.forward([x]):
     MNN.expr.convert(raw, MNN.expr.NCHW).read()
 """,
     ),
+    "litert": Trial(
+        "ai_edge_litert",
+        """
+from ai_edge_litert.interpreter import Interpreter
+try:
+    interpreter = Interpreter(path, num_threads=1)
+    interpreter.allocate_tensors()
+    for each in interpreter.get_input_details():
+        interpreter.set_tensor(each["index"], numpy.zeros(each["shape"], each["dtype"]))
+    interpreter.invoke()
+except (ValueError, RuntimeError) as error:
+    print(error)
+    sys.exit(3)
+""",
+    ),
     "onnx": _ONNX,
     "openvino": _ONNX,  # it opens the same files
 }

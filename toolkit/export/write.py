@@ -126,6 +126,7 @@ def export_model(
             io.threshold,
             {package: importlib.metadata.version(package) for package in sorted(packages)},
             environment(),
+            {fmt: tensors for fmt in files if (tensors := FORMATS[fmt].tensors(folder / FORMATS[fmt].file))},
         )
         _carry_over(output, exported).save()
         parity = {fmt: parity[fmt] for fmt in FORMATS if fmt in parity}

@@ -1,0 +1,1 @@
+"""LiteRT (TensorFlow Lite): files for phones and microcontrollers, channels last."""
