@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -165,6 +166,41 @@ def test_a_picture_is_looked_at_and_timed(page, served, pictures, tmp_path):
     assert (reading["model"]["name"], reading["settings"]["run_as"]) == ("yoloface-500k-v2", "browser")
     assert len(reading["samples"]["inference_ms"]) >= 30
     assert faults == []
+
+
+def test_a_camera_is_looked_at_frame_by_frame(served, networks, pictures, tmp_path):
+    """Chromium's camera is a film of one frame, as YUV like a real one's."""
+    api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed: see `make debian`")
+    image = cv2.resize(pictures["astronaut"], (640, 480))
+    planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
+    film = tmp_path / "a.y4m"
+    film.write_bytes(b"YUV4MPEG2 W640 H480 F25:1 Ip C420jpeg\n" + 25 * (b"FRAME\n" + planes.tobytes()))
+    seen = cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)
+    (wanted,) = run(open_network(str(networks / "yoloface-500k-v2")), [seen], DetectSettings(conf=0.3))
+    camera = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    options = {
+        "executable_path": chromium,
+        "args": ["--no-sandbox", *camera, f"--use-file-for-fake-video-capture={film}"],
+    }
+    with api.sync_playwright() as playwright, playwright.chromium.launch(**options) as browser:
+        page = browser.new_page()
+        page.goto(served[0])
+        ready(page)
+        page.select_option("#model", "yoloface-500k-v2")
+        ready(page)
+        page.locator("#results summary").click()
+        page.locator("#camera").click()
+        page.wait_for_function("document.querySelectorAll('#rows tr').length > 0")
+        page.wait_for_timeout(500)
+        label, score, box = page.locator("#rows tr").first.locator("td").all_inner_texts()
+        page.locator("#camera").click()
+        page.wait_for_function("document.getElementById('status').textContent === 'Camera is off.'")
+    assert label == "face"
+    assert float(score) == pytest.approx(float(wanted.scores[0]), abs=0.02)  # colours at half the resolution
+    assert np.abs(np.array(box.split(), float) - wanted.boxes[0]).max() < 2.5
 
 
 def test_it_works_offline_after_the_first_visit(page, served, pictures, tmp_path):

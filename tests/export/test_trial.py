@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from toolkit.export.folder import Exported, FileFacts
+from toolkit.export.registry import FORMATS
 from toolkit.export.write import export_model
 from toolkit.models import create_model
 from toolkit.runtime import InputError
@@ -18,7 +19,7 @@ from toolkit.runtime import InputError
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("net")
-    export_model(create_model("yoloface-50k"), folder, ["onnx", "ncnn", "mnn"], accept_loss=True)
+    export_model(create_model("yoloface-50k"), folder, ["onnx", "ncnn", "mnn", "litert"], accept_loss=True)
     return folder
 
 
@@ -50,17 +51,18 @@ def test_a_hostile_param_is_one_sentence(exported, tmp_path, kind):
         Exported.read(tmp_path).open("ncnn")
 
 
-def test_a_damaged_mnn_file_does_not_end_the_process(exported, tmp_path):
-    name = next(path.name for path in exported.iterdir() if path.suffix == ".mnn")
+@pytest.mark.parametrize("fmt", ["mnn", "litert"])
+def test_a_damaged_file_does_not_end_the_process(fmt, exported, tmp_path):
+    name = FORMATS[fmt].file
     whole = bytearray((exported / name).read_bytes())
     whole[8:400] = b"\xff" * 392
     damaged(exported, tmp_path, name, bytes(whole))
     with pytest.raises(InputError, match=name):
-        Exported.read(tmp_path).open("mnn")
+        Exported.read(tmp_path).open(fmt)
 
 
 def test_whole_files_open(exported):
-    for fmt in ("onnx", "ncnn", "mnn"):
+    for fmt in ("onnx", "ncnn", "mnn", "litert"):
         assert Exported.read(exported).open(fmt).io.input_size == (56, 56)
 
 

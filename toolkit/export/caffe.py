@@ -20,7 +20,7 @@ from torch.fx import Node
 
 from toolkit.export.traced import Names, Traced, arguments_of, shape_of, unsupported
 from toolkit.models.io import NetworkIO
-from toolkit.models.network import FromMaps, TorchNetwork
+from toolkit.models.network import FromMaps, TorchNetwork, check_exported_size
 from toolkit.runtime import InputError, require
 
 INPUT = "images"
@@ -363,12 +363,7 @@ class CaffeModel(FromMaps):
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """(N, 3, H, W) at the exported size -> raw head maps. Pictures run one after the other."""
-        width, height = self.io.input_size
-        if x.shape[2:] != (height, width):
-            raise InputError(
-                f"{self.path.name} takes {width}x{height}, not {x.shape[3]}x{x.shape[2]}: "
-                "export it again with --size"
-            )
+        check_exported_size(x, self.io, self.path.name)
         before = cv2.getNumThreads()
         cv2.setNumThreads(self.threads)
         try:

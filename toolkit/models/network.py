@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from toolkit.models.blocks import ConvBNAct, LinearBN
 from toolkit.models.decode import Boxes, Floats, Suppression, decode, suppress
 from toolkit.models.io import LandmarkIO, ModelIO, NetworkIO
+from toolkit.runtime import InputError
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -141,6 +142,15 @@ class TorchNetwork(nn.Module):
     def layer_outputs(self, x: Floats) -> list[Floats]:
         """Output of every convolution after its activation, in running order."""
         return list(self.named_layers(x).values())
+
+
+def check_exported_size(x: Floats, io: NetworkIO, file: str) -> None:
+    """InputError where inputs (N, C, H, W) are not of the one size that a file takes."""
+    width, height = io.input_size
+    if x.shape[2:] != (height, width):
+        raise InputError(
+            f"{file} takes {width}x{height}, not {x.shape[3]}x{x.shape[2]}: export it again with --size"
+        )
 
 
 @contextmanager

@@ -52,13 +52,9 @@ def equalise(layers: Sequence[Layer], peaks: Mapping[str, Floats]) -> tuple[list
         # (outputs, channels, kernel), or (channels, 1, kernel)
         weight = after.weight.reshape(len(after.weight), 1 if depthwise else len(peak), -1)
         reads = np.abs(weight).max((1, 2) if depthwise else (0, 2))
-        live = (peak > 1e-6 * peak.max()) & (reads > 0)
-        if not live.any():
+        s = channel_factors(peak, reads, depthwise)
+        if s is None:
             continue
-        s = np.ones_like(peak)
-        s[live] = peak.max() / peak[live] if depthwise else np.sqrt(reads[live] / peak[live])
-        s[live] /= np.exp(np.log(s[live]).mean())
-        s = s.clip(1e-3, 1e3)
         divided = weight / (s[:, None, None] if depthwise else s[None, :, None])
         grid, *_ = on_grid(divided.reshape(after.weight.shape), after.bias, float((peak * s).max()))
         # where float16 has room for the weights, such that whole numbers are the grid
@@ -70,6 +66,23 @@ def equalise(layers: Sequence[Layer], peaks: Mapping[str, Floats]) -> tuple[list
         changed[after.name] = replace(after, weight=divided.reshape(after.weight.shape))
         peaks[blob] = peak * s
     return [changed[layer.name] for layer in layers], peaks
+
+
+def channel_factors(peak: Floats, reads: Floats, depthwise: bool) -> Floats | None:
+    """What each channel is multiplied with to be equalised; None where no channel is alive.
+
+    Args:
+        peak: (C,) largest absolute value of each.
+        reads: (C,) largest weight that reads it.
+        depthwise: whether a depthwise convolution reads them.
+    """
+    live = (peak > 1e-6 * peak.max()) & (reads > 0)
+    if not live.any():
+        return None
+    s = np.ones_like(peak)
+    s[live] = peak.max() / peak[live] if depthwise else np.sqrt(reads[live] / peak[live])
+    s[live] /= np.exp(np.log(s[live]).mean())
+    return s.clip(1e-3, 1e3)
 
 
 def threshold(histogram: NDArray[np.integer], peak: float, method: str) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.export.int8.ranges import channel_factors
 from toolkit.export.litert.file import Graph, Operator, Scale, Tensor
 from toolkit.runtime import InputError, progress
 
@@ -139,8 +140,7 @@ def equalise(graph: Graph, found: Mapping[Tensor, Statistics]) -> None:
     """The same function with channels of like size, where one convolution alone reads another's output.
 
     A channel times s behind a ReLU is the filter and the bias before it times s, and what reads it divided
-    by s. A depthwise reader has a scale for each channel, so s makes all channels equally large; for any
-    other s = sqrt(largest weight that reads the channel / its peak) shares the spread between both.
+    by s (`channel_factors`), as in `toolkit.export.int8.ranges.equalise`.
     """
     readers: dict[Tensor, list[Operator]] = defaultdict(list)
     for each in graph.operators:
@@ -166,13 +166,9 @@ def equalise(graph: Graph, found: Mapping[Tensor, Statistics]) -> None:
         if weight.shape[3] != len(peaks):  # groups, or several filters for a channel
             continue
         reads = np.abs(weight.known).max((0, 1, 2))
-        live = (peaks > 1e-6 * peaks.max()) & (reads > 0)
-        if not live.any():
+        s = channel_factors(peaks, reads, depthwise)
+        if s is None:
             continue
-        s = np.ones_like(peaks)
-        s[live] = peaks.max() / peaks[live] if depthwise else np.sqrt(reads[live] / peaks[live])
-        s[live] /= np.exp(np.log(s[live]).mean())
-        s = s.clip(1e-3, 1e3)
         filters, shift = before.inputs[1:]
         along = s if before.kind == "DEPTHWISE_CONV_2D" else s.reshape(-1, *[1] * (len(filters.shape) - 1))
         filters.values, shift.values, weight.values = filters.known * along, shift.known * s, weight.known / s

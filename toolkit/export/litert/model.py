@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toolkit.export.litert.file import read_operators
 from toolkit.machine import allowed_cores
 from toolkit.models.io import NetworkIO
-from toolkit.models.network import FromMaps
+from toolkit.models.network import FromMaps, check_exported_size
 from toolkit.runtime import InputError, engine_lines, require
 from toolkit.text import one_line
 
@@ -62,12 +62,7 @@ class LiteRtModel(FromMaps):
 
     def predict(self, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """(N, C, H, W) at the exported size -> raw head maps. Pictures run one after the other."""
-        width, height = self.io.input_size
-        if x.shape[2:] != (height, width):
-            raise InputError(
-                f"{self.path.name} takes {width}x{height}, not {x.shape[3]}x{x.shape[2]}: "
-                "export it again with --size"
-            )
+        check_exported_size(x, self.io, self.path.name)
         rows = [self._run(self.interpreter, chw, self.outputs) for chw in x]
         return [np.concatenate(maps) for maps in zip(*rows, strict=True)]
 
