@@ -98,3 +98,11 @@ def test_engines_may_speak_where_nobody_listens():
     code = "from toolkit.runtime import engine_lines\nwith engine_lines():\n    print('heard by nobody')\n"
     run = subprocess.run(["bash", "-c", f'exec "{sys.executable}" -c "$0" >&-', code], stderr=subprocess.PIPE)
     assert (run.returncode, run.stderr) == (0, b"")
+
+
+def test_a_very_long_sentence_is_cut_in_its_middle():
+    error = runtime.InputError(f"a.txt has a picture {'x' * 5000}, which is missing")
+    assert str(error).startswith("a.txt has a picture xxx")
+    assert str(error).endswith("xxx, which is missing")
+    assert len(str(error)) < 2000
+    assert str(runtime.InputError("short")) == "short"

@@ -38,11 +38,23 @@ EXTRAS = {  # extra -> its main package
 }
 
 
+LONGEST = 1500  # characters of a sentence for people
+
+
+def cut_middle(text: str) -> str:
+    """A text of at most `LONGEST` characters and some: the middle of a longer one is left out."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 4 :]}"
+
+
 class InputError(ValueError):
     """Bad input: one sentence with what was expected, what was found and what to do.
 
-    The command line prints it and exits with code 2; in a notebook it is an ordinary ValueError.
+    The command line prints it and exits with code 2; in a notebook it is an ordinary ValueError. The middle
+    of a very long one, which a stranger's names can make, is left out.
     """
+
+    def __init__(self, *parts: str) -> None:
+        super().__init__(*map(cut_middle, parts))
 
 
 class MissingExtra(InputError):

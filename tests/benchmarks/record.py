@@ -73,9 +73,15 @@ def peak_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 1)  # macOS counts bytes
 
 
-def write(module: str, given: Namespace, packages: list[str], figures: dict[str, Any]) -> None:
-    """Write the result file whole, and show it."""
-    command = " ".join(["python -m", f"tests.benchmarks.{module}", *sys.argv[1:]])
+def write(
+    module: str,
+    given: Namespace,
+    packages: list[str],
+    figures: dict[str, Any],
+    package: str = "tests.benchmarks",
+) -> None:
+    """Write the result file whole, and show it. `package` is that of the module."""
+    command = " ".join(["python -m", f"{package}.{module}", *sys.argv[1:]])
     stamp = {**environment(), **{name: version(name) for name in packages}}
     result = {
         "command": command,

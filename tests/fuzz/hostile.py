@@ -321,7 +321,7 @@ def main() -> None:
         slowest, largest = max(t.seconds for t in trials), max(t.megabytes for t in trials)
         failing = [{**asdict(t), "said": t.said[:300], "faults": t.faults} for t in trials if t.faults]
         figures = {"counts": rows, "slowest_s": slowest, "largest_mb": largest, "failing": failing}
-        write("hostile", given, [], figures)
+        write("hostile", given, [], figures, "tests.fuzz")
 
 
 if __name__ == "__main__":

@@ -558,9 +558,10 @@ def _label_reader(name: str, format: str) -> Callable[[Path, bytes], Any]:
                     datasets.append(registry.read(folder))  # as what it looks like
             except InputError as error:
                 faults.append(error)
-        for dataset in datasets:
-            assert np.isfinite(dataset.boxes).all()
-            assert all(".." not in file for file in dataset.files)
+                continue
+            # "keep" is for the doctor, who tells of numbers that are not finite
+            assert given == "keep" or np.isfinite(datasets[-1].boxes).all()
+            assert all(".." not in Path(file).parts for file in datasets[-1].files)
         longest = max(faults, key=lambda error: len(str(error)), default=None)
         if longest is not None and (not datasets or len(str(longest)) > LONGEST_SENTENCE):
             raise longest

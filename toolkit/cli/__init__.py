@@ -22,7 +22,7 @@ COMMANDS = {
     "package": (
         "networks",
         "app",
-        "Write an Android app around exported networks: camera, gallery, sliders, timing on the phone.",
+        "Write an app around exported networks: camera, pictures, sliders, timing. For Android or a browser.",
     ),
     "detect": ("find", "app", "Detect objects in a picture, a folder, a video, a camera or a stream."),
     "landmarks": (

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from toolkit.files import os_sentence
-from toolkit.runtime import InputError
+from toolkit.runtime import InputError, cut_middle
 from toolkit.signals import exit_code, interrupting
 from toolkit.text import printable
 
@@ -21,16 +21,10 @@ if TYPE_CHECKING:
 
     from toolkit.data.intake import Intake, Skipped
 
-LONGEST = 1500  # characters of a line for people
-
 
 def print_message(text: str) -> None:
     """On stderr; the middle of a line that is very long is left out."""
-    lines = [
-        line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 4 :]}"
-        for line in printable(text).split("\n")
-    ]
-    print("\n".join(lines), file=sys.stderr)
+    print("\n".join(map(cut_middle, printable(text).split("\n"))), file=sys.stderr)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def _named_by(data: Path) -> list[Path]:
         return []
     lines = (line.partition("=") for line in text.splitlines())
     value = {key.strip(): value.strip() for key, _, value in lines}.get("names", "")
-    if not value:
+    if not value or "\0" in value:
         return []
     roots = (data.parent, _above(data.parent))
     files = [root / value for root in roots if (root / value).resolve().is_relative_to(root.resolve())]
