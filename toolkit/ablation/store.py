@@ -92,7 +92,7 @@ class Store:
         try:
             yield
         except ImportError as error:
-            module = str(getattr(error.__cause__, "name", None) or error)
+            module = str(getattr(error.__cause__, "name", None) or error.name or error)
             package = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
             raise InputError(
                 f"a {kind} database needs the Python package {module}, which is not installed: "

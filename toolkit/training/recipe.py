@@ -40,7 +40,7 @@ class Recipe(BaseModel):
     loss: str
     # optimiser and schedule
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: float = Field(gt=0, le=100)
+    learning_rate: float = Field(gt=0, le=1e30)
     momentum: float = Field(0.9, ge=0, lt=1)  # AdamW's first beta
     weight_decay: float = Field(ge=0)  # on the weights of convolutions
     schedule: Literal["cosine", "steps"] = "cosine"
