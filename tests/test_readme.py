@@ -105,6 +105,8 @@ def test_command(command, shell, place):
     words = shlex.split(command, comments=True)
     assert words[0] == "toolkit"
     run = shell("bash", "-c", command)
+    if "--web" in words and "cannot download" in run.stderr:
+        pytest.skip("the engine of the page cannot be downloaded here")
     # a network trained for a moment may lose too much in some format of all: done in part
     assert run.returncode in ((0, 3) if "--to all" in command else (0,)), run.stderr
     assert "Traceback" not in run.stderr
