@@ -97,6 +97,24 @@ def test_operators_beyond_the_zoo(size, tmp_path):
         np.testing.assert_allclose(a, b, atol=2e-5, err_msg=str(layer))
 
 
+def versions(path):
+    made = content(path)
+    kinds = {number: kind for kind, number in vars(schema().BuiltinOperator).items()}
+    return {(kinds[code.builtinCode], code.version) for code in made.operatorCodes}
+
+
+def test_versions_are_those_that_an_older_interpreter_knows(tmp_path):
+    plain, grouped = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 6, 1, groups=3)
+    dilated = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, dilation=2, padding=2, groups=4))
+    model = Branches(plain, nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1, groups=2)), dilated).eval()
+    path = written(model, tmp_path)
+    assert versions(path) == {("CONV_2D", 1), ("CONV_2D", 6), ("DEPTHWISE_CONV_2D", 2)}
+    assert ("DEQUANTIZE", 3) in versions(written(model, tmp_path, "fp16"))
+    x = np.random.default_rng(0).random((8, 3, 32, 32), np.float32)
+    whole = written(Branches(nn.Sequential(plain, nn.LeakyReLU(0.1)), grouped).eval(), tmp_path, "int8", x)
+    assert versions(whole) == {("QUANTIZE", 1), ("CONV_2D", 3), ("LEAKY_RELU", 1), ("DEPTHWISE_CONV_2D", 3)}
+
+
 class Maps(nn.Module):
     """Both ways of each [reorg], and a weighted sum."""
 

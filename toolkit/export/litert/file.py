@@ -101,34 +101,16 @@ OPTIONS = {
     "SUB": "Sub",
     "TRANSPOSE": "Transpose",
 }
-# Version of an operator on float32, and on int8; 1 where it is not here. Of the interpreter's table
-# (tensorflow/lite/tools/versioning/op_version.cc): older programs refuse what they do not know.
-VERSIONS = {
-    "ADD": (1, 2),
-    "AVERAGE_POOL_2D": (1, 2),
-    "CONCATENATION": (1, 2),
-    "CONV_2D": (1, 3),
-    "DEPTHWISE_CONV_2D": (1, 3),
-    "DEQUANTIZE": (3, 2),
-    "FULLY_CONNECTED": (1, 4),
-    "LEAKY_RELU": (1, 2),
-    "LOGISTIC": (1, 2),
-    "MAXIMUM": (1, 2),
-    "MAX_POOL_2D": (1, 2),
-    "MEAN": (1, 2),
-    "MINIMUM": (1, 2),
-    "MUL": (1, 2),
-    "PAD": (1, 2),
-    "PADV2": (1, 2),
-    "QUANTIZE": (1, 2),
-    "RELU": (1, 2),
-    "RESHAPE": (1, 1),
-    "RESIZE_NEAREST_NEIGHBOR": (1, 2),
-    "SLICE": (1, 2),
-    "SUB": (1, 2),
-    "TANH": (1, 2),
-    "TRANSPOSE": (1, 2),
+# Versions of operators on int8 that differ from those on float32, and of those on more than four axes; all
+# others are 1. An interpreter refuses versions that it does not know (tensorflow/lite/tools/versioning).
+INT8_VERSIONS = {
+    **dict.fromkeys(("ADD", "AVERAGE_POOL_2D", "CONCATENATION", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D"), 2),
+    **dict.fromkeys(("MEAN", "MINIMUM", "MUL", "PAD", "PADV2", "RELU", "RELU6", "SLICE", "SUB", "TANH"), 2),
+    **dict.fromkeys(("RESIZE_NEAREST_NEIGHBOR", "TRANSPOSE"), 2),
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), 3),
+    "FULLY_CONNECTED": 4,
 }
+WIDE_VERSIONS = {"SLICE": 5, "TRANSPOSE": 4}
 
 
 @cache
@@ -162,9 +144,7 @@ def save(graph: Graph, path: Path, metadata: Mapping[str, bytes], description: s
     codes: dict[tuple[str, int], int] = {}
     operators = []
     for each in graph.operators:
-        whole = each.inputs[0].dtype != "float32"
-        version = VERSIONS.get(each.kind, (1, 1))[whole]
-        code = codes.setdefault((each.kind, version), len(codes))
+        code = codes.setdefault((each.kind, _version(each)), len(codes))
         operators.append(_operator(each, code, index))
     subgraph = s.SubGraphT(
         tensors=[_tensor(tensor, buffer, quantization) for tensor in index],
@@ -257,6 +237,29 @@ def _operator(operator: Operator, code: int, index: Mapping[Tensor, int]) -> Any
         made.builtinOptionsType = getattr(s.BuiltinOptions, f"{table}Options")
         made.builtinOptions = getattr(s, f"{table}OptionsT")(**operator.options)
     return made
+
+
+def _version(operator: Operator) -> int:
+    kind, (first, *rest) = operator.kind, operator.inputs
+    if kind == "DEQUANTIZE":  # here of float16
+        return 3
+    if kind == "CONV_2D" and rest[0].shape[3] != first.shape[3]:  # groups
+        return 6
+    if len(first.shape) > 4:
+        return WIDE_VERSIONS.get(kind, 1)
+    if first.dtype == "int8":
+        return 3 if kind == "MUL" and _grows(operator) else INT8_VERSIONS.get(kind, 1)
+    dilated = any(operator.options.get(f"dilation{axis}Factor", 1) > 1 for axis in "HW")
+    return 2 if kind == "DEPTHWISE_CONV_2D" and dilated else 1
+
+
+def _grows(product: Operator) -> bool:
+    """Whether a unit of the numbers' product is at least one of the output's."""
+    first, second, output = (tensor.scale for tensor in (*product.inputs, *product.outputs))
+    assert first is not None
+    assert second is not None
+    assert output is not None
+    return bool(first.scale[0] * second.scale[0] >= output.scale[0])
 
 
 def _code(kind: str, version: int) -> Any:
