@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from toolkit.export.registry import FORMATS, Numbers
+from toolkit.export.litert.model import Numbers
+from toolkit.export.registry import FORMATS
 from toolkit.export.trial import try_out
 from toolkit.files import write_json
 from toolkit.models.io import HeadIO, LandmarkIO, ModelIO, NetworkIO, read_io

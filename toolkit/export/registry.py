@@ -10,18 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from toolkit.export import caffe, mnn, ncnn, onnx, openvino
 from toolkit.export.fidelity import PICTURES, Fidelity, fidelity, sample_inputs
 from toolkit.export.int8 import judge, quantize
 from toolkit.export.int8.pictures import MINIMUM
 from toolkit.export.litert.graph import INPUT as LITERT_INPUT
-from toolkit.export.litert.model import LiteRtModel, whole_numbers
+from toolkit.export.litert.model import LiteRtModel, Numbers, whole_numbers
 from toolkit.export.litert.write import export as export_litert
 from toolkit.export.parity import Comparison, detection_parity, map_parity
 from toolkit.models.cost import measure
@@ -90,15 +89,6 @@ class WriteJob:
 
 def _opens_another(job: WriteJob, folder: Path) -> list[Path]:
     raise ValueError("this format opens another one's files and has none to write")
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """What the whole numbers of an input or output mean: value = scale * (number - zero_point)."""
-
-    dtype: Literal["uint8", "int8"]
-    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    zero_point: Annotated[int, Field(ge=-128, le=255)]
 
 
 def _values_themselves(path: Path) -> dict[str, Numbers]:
@@ -201,13 +191,6 @@ def _write_litert(precision: str, job: WriteJob, folder: Path) -> list[Path]:
     return export_litert(job.folded, folder, job.io, precision, job.affordable(60e9, len(job.samples)))
 
 
-def _litert_tensors(path: Path) -> dict[str, Numbers]:
-    return {
-        name: Numbers("uint8" if dtype == "uint8" else "int8", scale, zero_point)
-        for name, (dtype, scale, zero_point) in whole_numbers(path).items()
-    }
-
-
 def _open_ncnn(precision: str, path: Path, io: NetworkIO, threads: int) -> Network:
     return ncnn.NcnnModel(path, io, precision, threads)
 
@@ -258,7 +241,7 @@ FORMATS: dict[str, EngineFormat] = {
     "litert-fp16": _LITERT("model-fp16.tflite", write=partial(_write_litert, "fp16"), precision="fp16",
                            instead="litert"),
     "litert-int8": _LITERT("model-int8.tflite", write=partial(_write_litert, "int8"), precision="int8",
-                           calibrated=True, tensors=_litert_tensors,
+                           calibrated=True, tensors=whole_numbers,
                            instead="litert-fp16, or more calibration pictures"),
     "darknet": EngineFormat("darknet", "model.cfg", _open_darknet, _write_darknet, tolerance=1e-5,
                             tasks=("detection",)),

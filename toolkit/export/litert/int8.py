@@ -7,7 +7,7 @@ have it. Channels are equalised and biases corrected as Nagel et al., arXiv:1906
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,43 +64,49 @@ class Statistics:
         self.peaks, self.means = np.maximum(self.peaks, other.peaks), self.means + other.means
 
 
-def measure(
-    interpreter: Any, graph: Graph, order: Mapping[Tensor, int], samples: Floats
-) -> dict[Tensor, Statistics]:
-    """Statistics of every tensor that depends on the picture.
+class Observer:
+    """LiteRT's interpreter with a float32 file, whose tensors are looked at while it runs.
 
     Args:
-        interpreter: LiteRT's, with the file of `graph`, that keeps all tensors.
-        graph: in float32.
+        interpreter: that keeps all tensors.
+        graph: of the file.
         order: index of each tensor in the file.
-        samples: network inputs (N, C, H, W).
     """
-    (entry,) = graph.inputs
-    tensors = [entry, *(tensor for each in graph.operators for tensor in each.outputs)]
 
-    def values_of(x: Floats) -> dict[Tensor, Floats]:
-        interpreter.set_tensor(order[entry], np.ascontiguousarray(x.transpose(1, 2, 0)[None]))
-        interpreter.invoke()
-        return {tensor: interpreter.get_tensor(order[tensor]) for tensor in tensors}
+    def __init__(self, interpreter: Any, graph: Graph, order: Mapping[Tensor, int]) -> None:
+        self.interpreter, self.order = interpreter, order
+        (self.entry,) = graph.inputs
+        self.tensors = [self.entry, *(tensor for each in graph.operators for tensor in each.outputs)]
 
-    found: dict[Tensor, Statistics] = {}
-    for x in progress(samples, "calibration: channels"):
-        for tensor, values in values_of(x).items():
-            flat = values.reshape(-1, values.shape[-1])
-            one = Statistics(
-                float(flat.min()), float(flat.max()), np.abs(flat).max(0), flat.mean(0) / len(samples)
-            )
-            if tensor in found:
-                found[tensor].add(one)
-            else:
-                found[tensor] = one
-    for x in progress(samples, "calibration: ranges"):
-        for tensor, values in values_of(x).items():
-            stat = found[tensor]
-            width = max(stat.high - stat.low, 1e-12)
-            bins = ((values.ravel() - stat.low) * (BINS / width)).astype(np.int32).clip(0, BINS - 1)
-            stat.counts += np.bincount(bins, minlength=BINS)
-    return found
+    def measure(self, samples: Floats) -> dict[Tensor, Statistics]:
+        """Statistics, without counts, of every tensor that depends on the picture, over network inputs
+        (N, C, H, W)."""
+        found: dict[Tensor, Statistics] = {}
+        for x in progress(samples, "calibration: channels"):
+            for tensor, values in self._run(x):
+                flat = values.reshape(-1, values.shape[-1])
+                peaks, means = np.abs(flat).max(0), flat.mean(0) / len(samples)
+                one = Statistics(float(flat.min()), float(flat.max()), peaks, means)
+                if tensor in found:
+                    found[tensor].add(one)
+                else:
+                    found[tensor] = one
+        return found
+
+    def count(self, samples: Floats, found: Mapping[Tensor, Statistics]) -> None:
+        """Fill in the counts of statistics over the same inputs."""
+        for x in progress(samples, "calibration: ranges"):
+            for tensor, values in self._run(x):
+                stat = found[tensor]
+                width = max(stat.high - stat.low, 1e-12)
+                bins = ((values.ravel() - stat.low) * (BINS / width)).astype(np.int32).clip(0, BINS - 1)
+                stat.counts += np.bincount(bins, minlength=BINS)
+
+    def _run(self, x: Floats) -> Iterator[tuple[Tensor, Floats]]:
+        self.interpreter.set_tensor(self.order[self.entry], np.ascontiguousarray(x.transpose(1, 2, 0)[None]))
+        self.interpreter.invoke()
+        for tensor in self.tensors:
+            yield tensor, self.interpreter.get_tensor(self.order[tensor])
 
 
 def limits(stat: Statistics, method: str) -> tuple[float, float]:

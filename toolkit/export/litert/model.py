@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from toolkit.export.litert.file import read_operators
 from toolkit.machine import allowed_cores
@@ -108,12 +110,22 @@ def _values(numbers: NDArray[Any], tensor: Any) -> NDArray[np.float32]:
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if values.ndim == 4 else values
 
 
-def whole_numbers(path: Path) -> dict[str, tuple[str, float, int]]:
-    """dtype, scale and zero point of the inputs and outputs that are whole numbers, by name."""
+@dataclass(frozen=True)
+class Numbers:
+    """What the whole numbers of an input or output mean: value = scale * (number - zero_point)."""
+
+    dtype: Literal["uint8", "int8"]
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    zero_point: Annotated[int, Field(ge=-128, le=255)]
+
+
+def whole_numbers(path: Path) -> dict[str, Numbers]:
+    """Of the inputs and outputs of a file that are whole numbers, by name."""
     interpreter = open_interpreter(path)
     tensors = [*interpreter.get_input_details(), *interpreter.get_output_details()]
+    kinds: dict[Any, Literal["uint8", "int8"]] = {np.uint8: "uint8", np.int8: "int8"}
     return {
-        each["name"]: (np.dtype(each["dtype"]).name, *each["quantization"])
+        each["name"]: Numbers(kinds[each["dtype"]], *each["quantization"])
         for each in tensors
         if each["quantization"][0]
     }

@@ -81,9 +81,9 @@ def _quantised(graph: Graph, io: NetworkIO, samples: NDArray[np.float32]) -> Gra
     with temporary_folder() as work:
         path = work / "trial.tflite"
 
-        def statistics() -> dict[Tensor, int8.Statistics]:
+        def observer() -> int8.Observer:
             _save(graph, path, io)
-            return int8.measure(open_interpreter(path, keep=True), graph, tensor_order(graph), samples)
+            return int8.Observer(open_interpreter(path, keep=True), graph, tensor_order(graph))
 
         def outputs(candidate: Graph) -> Sequence[Sequence[NDArray[np.float32]]]:
             _save(candidate, path, io)
@@ -91,8 +91,10 @@ def _quantised(graph: Graph, io: NetworkIO, samples: NDArray[np.float32]) -> Gra
             return [opened.predict(x[None]) for x in judges]
 
         expected = outputs(graph)
-        int8.equalise(graph, statistics())
-        found = statistics()
+        int8.equalise(graph, observer().measure(samples))
+        equal = observer()
+        found = equal.measure(samples)
+        equal.count(samples, found)
         margin = MARGIN if io.task == "landmarks" else 0.0
         candidates = [int8.quantised(graph, found, method, entry, margin) for method in int8.METHODS]
         errors = [io.output_error(expected, outputs(candidate)) for candidate in candidates]
