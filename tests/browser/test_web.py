@@ -13,6 +13,8 @@ import pytest
 
 from toolkit import create_model
 from toolkit.device import web
+from toolkit.device.readings import import_readings, read_timings
+from toolkit.device.report import table
 from toolkit.export.write import export_model
 from toolkit.faces import place_points, windows_of_boxes
 from toolkit.inference.backend import DetectSettings
@@ -64,9 +66,7 @@ def folder(networks, tmp_path_factory):
     return output
 
 
-class Handler(SimpleHTTPRequestHandler):
-    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
-
+class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *words):
         pass
 
@@ -74,7 +74,7 @@ class Handler(SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(folder):
     """(address, stop) of a plain server for the folder."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
 
@@ -136,7 +136,7 @@ def test_objects_and_points_are_those_of_python(name, page, served, folder, netw
     assert total >= 6
 
 
-def test_a_picture_is_looked_at_and_timed(page, served, pictures, tmp_path):
+def test_a_picture_is_looked_at_and_timed(page, served, networks, pictures, tmp_path):
     save_image(tmp_path / "a.png", pictures["astronaut"])
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -166,6 +166,12 @@ def test_a_picture_is_looked_at_and_timed(page, served, pictures, tmp_path):
     assert (reading["model"]["name"], reading["settings"]["run_as"]) == ("yoloface-500k-v2", "browser")
     assert len(reading["samples"]["inference_ms"]) >= 30
     assert faults == []
+    exports = tmp_path / "exports"
+    shutil.copytree(networks, exports)
+    assert import_readings([download.value.path()], exports) == {exports / "yoloface-500k-v2": 1}
+    (kept,) = read_timings(exports / "yoloface-500k-v2")
+    (machine,) = table([(exports / "yoloface-500k-v2", kept)])["device"]
+    assert re.fullmatch(r"browser \(wasm\), not native: Chrome \d+, X11", machine)
 
 
 def test_a_camera_is_looked_at_frame_by_frame(served, networks, pictures, tmp_path):

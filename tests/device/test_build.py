@@ -108,7 +108,7 @@ def test_the_source_from_an_index(index, empty_cache, monkeypatch):
 
 def test_an_archive_that_differs(index, empty_cache):
     serve(index, {f"ncnn-{build.NCNN_VERSION}/src/net.cpp": b"other"})
-    with pytest.raises(InputError, match="is not the expected one"):
+    with pytest.raises(InputError, match="is not the expected file"):
         ncnn_source()
     assert left_over(empty_cache) == []
 
@@ -190,12 +190,12 @@ def test_a_build_that_fails(empty_cache, tmp_path, monkeypatch):
 def test_several_processes_make_it_once(tmp_path, empty_cache):
     program = (
         "import sys, time\n"
-        "from toolkit.device.build import _kept\n"
+        "from toolkit.device.build import kept\n"
         "def make(folder, work):\n"
         "    with open(sys.argv[1], 'a') as log: log.write('made ')\n"
         "    time.sleep(0.5)\n"
         "    (folder / 'runner').write_text('whole')\n"
-        "print((_kept('thing', make) / 'runner').read_text())\n"
+        "print((kept('thing', make) / 'runner').read_text())\n"
     )
     command = [sys.executable, "-c", program, tmp_path / "log"]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlparse
 
 from toolkit.export.folder import Exported
 from toolkit.export.registry import FORMATS
@@ -109,36 +109,42 @@ def ncnn_source() -> Path:
         for path in (work / name).iterdir():
             shutil.move(path, folder / path.name)
 
-    return _kept(f"{name}-mended", make)
+    return kept(f"{name}-mended", make)
 
 
 def _download(file: str, folder: Path) -> Path:
     """`file`, which the package index lists on ncnn's page. Raises InputError where it cannot be had."""
-    import pooch
     import requests
 
     page = urljoin(package_index(), "ncnn/")
+    remedy = "connect to a network, or let NCNN_SOURCE name a folder that has it"
     try:
         answer = requests.get(page, timeout=30, headers={"Accept": "text/html"})
         answer.raise_for_status()
-        link = re.search(rf'href="([^"#]*{re.escape(file)})["#]', answer.text)
-        path = link and pooch.retrieve(
-            urljoin(answer.url, link[1]),
-            known_hash=f"sha256:{NCNN_SHA256}",
-            fname=file,
-            path=folder,
-            downloader=pooch.HTTPDownloader(timeout=30),
-        )
-    except (requests.exceptions.RequestException, OSError) as error:
-        raise InputError(
-            f"cannot download ncnn's source from {page} ({type(error).__name__}): connect to a network, or "
-            "let NCNN_SOURCE name a folder that has it"
-        ) from None
-    except ValueError:
-        raise InputError(f"the {file} of {page} is not the expected one (sha256): try again") from None
-    if not path:
+    except requests.exceptions.RequestException as error:
+        raise InputError(f"cannot download {page} ({type(error).__name__}): {remedy}") from None
+    link = re.search(rf'href="([^"#]*{re.escape(file)})["#]', answer.text)
+    if not link:
         raise InputError(f"{page} has no {file}: name another index by PIP_INDEX_URL, or set NCNN_SOURCE")
-    return Path(path)
+    return downloaded(urljoin(answer.url, link[1]), NCNN_SHA256, folder, remedy)
+
+
+def downloaded(url: str, sha256: str, folder: Path, remedy: str) -> Path:
+    """The file at an address, in a folder. InputError, with what to do, where it cannot be had or has another
+    sha256."""
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")  # what is downloaded is said here
+    print(f"downloading {url}", file=sys.stderr)
+    name = Path(urlparse(url).path).name
+    get = pooch.HTTPDownloader(timeout=30)
+    try:
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", name, folder, downloader=get))
+    except (requests.exceptions.RequestException, OSError) as error:
+        raise InputError(f"cannot download {url} ({type(error).__name__}): {remedy}") from None
+    except ValueError:
+        raise InputError(f"{url} is not the expected file (sha256): try again") from None
 
 
 @dataclass(frozen=True)
@@ -223,7 +229,7 @@ def _installed(
     def make(folder: Path, work: Path) -> None:
         _build(name, project, work, (*options, f"-DCMAKE_INSTALL_PREFIX={folder}"))
 
-    return _kept(f"{name}-{key.hexdigest()[:16]}", make)
+    return kept(f"{name}-{key.hexdigest()[:16]}", make)
 
 
 def _build(name: str, project: Path, work: Path, options: tuple[str, ...]) -> None:
@@ -276,7 +282,7 @@ def _tool(name: str) -> str:
     return program
 
 
-def _kept(name: str, make: Callable[[Path, Path], None]) -> Path:
+def kept(name: str, make: Callable[[Path, Path], None]) -> Path:
     """The folder `name` of the cache. Where it is missing, `make` fills it, with a second folder to work in;
     of several processes that want it one makes it, and the others wait."""
     folder = cache() / name

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 from toolkit.device.answers import last_line
 from toolkit.device.build import NCNN_SHA256, NCNN_VERSION, RUNNER, SHARED, layers_of
 from toolkit.export.folder import Exported
+from toolkit.export.registry import FORMATS
 from toolkit.files import check_place, whole_file, whole_folder, write_json
 from toolkit.runtime import InputError
 from toolkit.text import JOINERS, in_markdown, short
@@ -92,7 +93,7 @@ def package_android(
             f"{short(package_id)}"
         )
     check_name(name)
-    networks = open_networks(folders, "ncnn")
+    networks = open_networks(folders, [fmt for fmt, row in FORMATS.items() if row.engine == "ncnn"])
     layers = "\n  ".join(sorted(layers_of(network.folder for network in networks)))
     values = {
         "APP_NAME": _resource_text(name),
@@ -122,9 +123,8 @@ def check_name(name: str) -> None:
         )
 
 
-def open_networks(folders: Sequence[str | Path], engine: str, formats: Sequence[str] = ()) -> list[Exported]:
-    """Exported networks with the formats of an engine alone, or those of them that are named, all of which
-    open; one of the networks may place landmarks.
+def open_networks(folders: Sequence[str | Path], formats: Sequence[str]) -> list[Exported]:
+    """Exported networks with these formats alone, all of which open; one of the networks may place landmarks.
 
     Raises:
         InputError: a folder is not an export or has no such format, a file differs from its sha256, or there
@@ -133,7 +133,7 @@ def open_networks(folders: Sequence[str | Path], engine: str, formats: Sequence[
     if not folders:
         raise InputError("an app needs at least one exported network: name its folder (--model)")
     unique = dict.fromkeys(Path(folder) for folder in folders)
-    networks = [_checked(folder, engine, formats) for folder in unique]
+    networks = [_checked(folder, formats) for folder in unique]
     placing = [network.folder for network in networks if network.io.task == "landmarks"]
     if len(placing) == len(networks):
         raise InputError(f"{placing[0]} places landmarks and finds no objects: name a detector too (--model)")
@@ -144,16 +144,17 @@ def open_networks(folders: Sequence[str | Path], engine: str, formats: Sequence[
     return networks
 
 
-def _checked(folder: Path, engine: str, wanted: Sequence[str]) -> Exported:
+def _checked(folder: Path, formats: Sequence[str]) -> Exported:
     exported = Exported.read(folder)
-    formats = [fmt for fmt in exported.of_engine(engine) if fmt in (wanted or (fmt,))]
-    if not formats:
+    there = [fmt for fmt in formats if fmt in exported.formats]
+    if not there:
         raise InputError(
-            f"{folder} has no {engine} files, which the app runs: export the network with --to {engine}"
+            f"{folder} has no {formats[0]} files, which the app runs: export the network with --to "
+            f"{formats[0]}"
         )
-    for fmt in formats:
+    for fmt in there:
         exported.open(fmt, threads=1)
-    return exported.only(formats)
+    return exported.only(there)
 
 
 def add_networks(networks: Sequence[Exported], folder: Path) -> tuple[Packaged, ...]:

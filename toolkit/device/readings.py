@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,7 +38,7 @@ class _Part(BaseModel):
 
 class Model(_Part):
     name: Word
-    format: Literal["ncnn", "ncnn-fp16", "ncnn-int8"]
+    format: Literal["ncnn", "ncnn-fp16", "ncnn-int8", "onnx"]
     sha256: dict[FileName, Sha256] = Field(min_length=1, max_length=100)
 
 
@@ -53,7 +54,8 @@ class RunnerSettings(_Part):
     precision: Literal["fp32", "fp16", "int8"]
     vulkan: bool = False
     conf: float = Field(ge=0, le=1)
-    run_as: Literal["program", "app"]
+    run_as: Literal["program", "app", "browser"]
+    backend: Literal["", "wasm", "webgpu"] = ""  # of a browser
 
 
 class Samples(_Part):
@@ -138,8 +140,20 @@ class Reading(_Part):
         """Where it was made, in words for tables and figures."""
         if self.device.get("kind") == "local":
             return f"this machine: {one_line(str(self.device.get('cpu')))}, not a phone"
+        if self.settings.run_as == "browser":
+            return f"browser ({self.settings.backend}), not native: {_browser(self.device)}"
         words = [one_line(str(self.device[key])) for key in ("manufacturer", "model") if self.device.get(key)]
         return " ".join(dict.fromkeys(words)) or "unknown device"
+
+
+def _browser(device: Mapping[str, Any]) -> str:
+    """Name and system of a browser, from what it says of itself."""
+    agent = one_line(str(device.get("user_agent", "")), 300)
+    system = re.search(r"\(([^;)]+)", agent)
+    # the last of them that is named: the others are there for the sake of old pages
+    names = re.findall(r"(Chrome|Firefox|Edg|OPR|Version)/(\d+)", agent)
+    name = f"{names[-1][0]} {names[-1][1]}".replace("Version", "Safari") if names else "unknown"
+    return f"{name}, {system[1]}" if system else name
 
 
 def read_reading(data: Any, source: str) -> Reading:

@@ -11,11 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from toolkit.device.build import cache
+from toolkit.device.build import downloaded, kept
 from toolkit.device.package import Packaged, add_networks, check_name, index_of, open_networks
 from toolkit.export.folder import Exported
-from toolkit.files import check_place, temporary_folder, whole_folder, write_json
-from toolkit.runtime import InputError, announced
+from toolkit.files import check_place, whole_folder, write_json
 
 TEMPLATE = Path(__file__).parent / "web"
 FORMAT = "onnx"
@@ -59,7 +58,7 @@ def package_web(
     output = Path(output)
     check_place(output, MARK, "a packaged page")
     check_name(name)
-    networks = open_networks(folders, "onnx", [FORMAT])
+    networks = open_networks(folders, [FORMAT])
     engine = engine_files()
     with whole_folder(output) as page:
         shutil.copytree(TEMPLATE, page, dirs_exist_ok=True)
@@ -97,33 +96,15 @@ def _render(page: Path, name: str) -> None:
 
 
 def engine_files() -> Path:
-    """The folder with onnxruntime-web's files, downloaded once and checked by its sha256. Raises InputError
-    where it cannot be had."""
-    import pooch
-    import requests
+    """The folder with onnxruntime-web's files, downloaded once. Raises InputError where it cannot be had."""
 
-    folder = cache() / f"onnxruntime-web-{ENGINE_VERSION}"
-    if folder.is_dir():
-        return folder
-    with temporary_folder() as work, announced("downloading onnxruntime-web, 33 MB, once"):
-        try:
-            archive = pooch.retrieve(
-                ENGINE_URL,
-                known_hash=f"sha256:{ENGINE_SHA256}",
-                path=work,
-                downloader=pooch.HTTPDownloader(timeout=30),
-            )
-        except (requests.exceptions.RequestException, OSError) as error:
-            raise InputError(
-                f"cannot download onnxruntime-web from {ENGINE_URL} ({type(error).__name__}): connect to a "
-                "network; it is kept for later"
-            ) from None
-        except ValueError:
-            raise InputError(f"{ENGINE_URL} is not the expected file (sha256): try again") from None
-        with whole_folder(folder) as made, tarfile.open(archive) as packed:
+    def make(folder: Path, work: Path) -> None:
+        archive = downloaded(ENGINE_URL, ENGINE_SHA256, work, "connect to a network; it is kept for later")
+        with tarfile.open(archive) as packed:
             for file in (*WASM_FILES, *WEBGPU_FILES):
                 source = packed.extractfile(f"package/dist/{file}")
                 assert source is not None
-                (made / file).write_bytes(source.read())
-            (made / "LICENCE.txt").write_text(LICENCE)
-    return folder
+                (folder / file).write_bytes(source.read())
+        (folder / "LICENCE.txt").write_text(LICENCE)
+
+    return kept(f"onnxruntime-web-{ENGINE_VERSION}", make)

@@ -265,25 +265,12 @@ async function bench() {
     lastReading = await reading(network, placing, source?.name ?? "picture", image, settings().conf, loadMs, measured);
     $("save").disabled = false;
     tell(`${measured.samples.start.length} pictures timed.`);
-    await send(tell);
   } catch (error) {
     tell(String(error?.message ?? error));
   } finally {
     busy = false;
     enable(true);
   }
-}
-
-// To toolkit serve, where the page came from it: its address then holds a token.
-async function send(tell) {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!token) return;
-  const response = await fetch("readings", {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-Token": token },
-    body: JSON.stringify(lastReading),
-  });
-  tell(response.ok ? "Sent to the notebook." : `Not taken: ${await response.text()}`);
 }
 
 function save() {
