@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -430,7 +430,7 @@ def save_image(path: Path, image: Image) -> None:
     there is replaced, not written into: it may be a hard link to someone's original."""
     large = image.nbytes > 3 * LARGE and image.flags.writeable
     with whole_file(path) as temporary:
-        bgr = _exchanged(image) if large else np.ascontiguousarray(image[..., ::-1])
+        bgr: NDArray[Any] = _exchanged(image) if large else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         try:
             data = cv2.imencode(path.suffix, bgr)[1]
         except cv2.error:

@@ -68,3 +68,8 @@ def test_a_link_that_leads_out_is_named_and_not_read(tmp_path):
     (tmp_path / "net" / "own.txt").write_text(TWO)
     link.symlink_to("own.txt")
     assert find_names(tmp_path / "net" / "x.cfg", 2).names == ("cat", "dog")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.names").write_text(TWO)
+    link.unlink()
+    link.symlink_to("../data/a.names")  # which counts by itself
+    assert find_names(tmp_path / "net" / "x.cfg", 2).names == ("cat", "dog")

@@ -27,9 +27,12 @@ CRASHES = 3  # unexpected errors of a cell, after which it counts as failed
 
 
 def _check_tables(url: str) -> None:
-    """InputError for the database of another program, into which Optuna would write its tables."""
+    """InputError for a file, as of a stranger's study, that is the database of another program: Optuna would
+    write its tables into it. A server's database is the user's choice."""
     import sqlalchemy
 
+    if not url.startswith("sqlite"):
+        return
     engine = sqlalchemy.create_engine(url)
     try:
         tables = set(sqlalchemy.inspect(engine).get_table_names())
@@ -92,7 +95,7 @@ class Store:
         try:
             yield
         except ImportError as error:
-            module = str(getattr(error.__cause__, "name", None) or error.name or error)
+            module = str(getattr(error.__cause__, "name", None) or error)
             package = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
             raise InputError(
                 f"a {kind} database needs the Python package {module}, which is not installed: "

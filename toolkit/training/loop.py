@@ -252,20 +252,10 @@ def _run(fabric: Fabric, config: Config, output: Path, resume: bool, parts: Part
     if result.diverged:
         print(f"warning: {result.diverged}", file=sys.stderr)
     write_json(output / "result.json", asdict(result))
-    if state.history and (best := _readable(output / "best.pt", result.diverged)):
-        run.task.draw(output, state.history, best, run.val_set)
+    if state.history:
+        run.task.draw(output, state.history, trained(output / "best.pt"), run.val_set)
         board.add_image("pictures", load_image(output / "pictures.png"), state.step, dataformats="HWC")
     board.close()
-
-
-def _readable(best: Path, diverged: str) -> TorchNetwork | None:
-    """The network of best.pt; None where the weights of a run that diverged are no numbers."""
-    try:
-        return trained(best)
-    except InputError:
-        if diverged:
-            return None
-        raise
 
 
 class Run:

@@ -42,11 +42,11 @@ def find_names(cfg: str | Path, count: int) -> FoundNames:
     """
     cfg = Path(cfg)
     own = cfg.with_suffix(".names")
-    files = _names_files(cfg)
+    files, strays = _names_files(cfg)
+    first = str(next(iter(strays), ""))
+    stray = f"; {first} is a link that leads out of its folder: name it with --names" * bool(strays)
     if not files:
-        stray = own.is_file()
-        why = f" ({own} is a link that leads out of its folder: name it with --names)" * stray
-        return FoundNames((), f"no file of class names was found{why}")
+        return FoundNames((), f"no file of class names was found{stray}")
     contents = {file: _read(file) for file in files}
     fitting = {file: names for file, names in contents.items() if len(names) == count}
     if own in fitting:
@@ -58,24 +58,30 @@ def find_names(cfg: str | Path, count: int) -> FoundNames:
         found = ", ".join(str(file) for file in fitting)
         return FoundNames((), f"{len(fitting)} files have {count} class names, {found}, and none is used")
     counts = ", ".join(f"{file} has {len(names)}" for file, names in list(contents.items())[:3])
-    return FoundNames((), f"no file of {count} class names was found ({counts})")
+    return FoundNames((), f"no file of {count} class names was found ({counts}){stray}")
 
 
-def _names_files(cfg: Path) -> list[Path]:
-    """Candidates, each once: the cfg's own, those of .data files, those next to it, darknet's `data`."""
+def _names_files(cfg: Path) -> tuple[list[Path], list[Path]]:
+    """Candidates, each once: the cfg's own, those of .data files, those next to it, darknet's `data`; and the
+    links among them that lead out of their folder, which are none."""
     folder = cfg.parent
-    files = _own([cfg.with_suffix(".names")], folder)
-    for data in sorted(folder.glob("*.data")):
-        files += _named_by(data)
-    for root in (folder, folder / "data", _above(folder) / "data"):
-        files += _own(sorted(root.glob("*.names")), root)
-    unique = {file.resolve(): file for file in reversed(files) if file.is_file()}
-    return list(reversed(unique.values()))
+    named = [file for data in sorted(folder.glob("*.data")) for file in _named_by(data)]
+    beside = [cfg.with_suffix(".names"), *sorted(folder.glob("*.names"))]
+    roots = (folder / "data", _above(folder) / "data")
+    files = [
+        *beside[:1],
+        *named,
+        *beside[1:],
+        *(file for root in roots for file in sorted(root.glob("*.names"))),
+    ]
+    there = [file for file in files if file.is_file()]
+    strays = [file for file in there if file not in named and _leads_out(file)]
+    unique = {file.resolve(): file for file in reversed(there) if file not in strays}
+    return list(reversed(unique.values())), strays
 
 
-def _own(files: list[Path], folder: Path) -> list[Path]:
-    """The files of a folder that are no links out of it."""
-    return [file for file in files if file.resolve().is_relative_to(folder.resolve())]
+def _leads_out(file: Path) -> bool:
+    return not file.resolve().is_relative_to(file.parent.resolve())
 
 
 def _named_by(data: Path) -> list[Path]:
