@@ -43,7 +43,7 @@ REFUSED = [
     ("model", None),
     ("model.name", "a" * 1001),
     ("model.name", "\x1b[31mred"),
-    ("model.format", "onnx"),
+    ("model.format", "caffe"),
     ("model.sha256", {}),
     ("model.sha256", {"a.bin": "0" * 63}),
     ("model.sha256", {"a.bin": "Z" * 64}),

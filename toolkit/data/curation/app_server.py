@@ -1,13 +1,14 @@
 """The server of FiftyOne's App, as a script: it listens on 127.0.0.1 and sends the pictures of its datasets.
 
 FiftyOne's own server listens on every address in a container, answers pages from elsewhere that give this
-machine a name of theirs, and sends any file that the user may read. It also counts a page that is gone before
-it was answered as open for ever, so that nobody learns when the last one closes.
+machine a name of theirs, and sends any file that the user may read. It also counts a page that goes before or
+while it is answered as open for ever, so that nobody learns when the last one closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from typing import Any
@@ -23,6 +24,7 @@ def serve_app(port: int) -> None:
     from fiftyone.server.app import app
     from fiftyone.server.events import listener, set_port
     from fiftyone.server.events.state import decrement_app_count, get_listeners
+    from fiftyone.server.routes import events as routes_of_events
     from fiftyone.server.routes.media import Media
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
@@ -59,7 +61,20 @@ def serve_app(port: int) -> None:
         if task.result().is_app:
             decrement_app_count()
 
+    answers = routes_of_events.add_event_listener
+
+    async def answered(request: Any, payload: Any) -> Any:
+        events = answers(request, payload)
+        try:
+            async for event in events:
+                yield event
+        except GeneratorExit:  # the page went while it was sent an event; FiftyOne knows of cancelling only
+            with contextlib.suppress(asyncio.CancelledError):
+                await events.athrow(asyncio.CancelledError())
+            raise
+
     listener.initialize_listener = initialized
+    routes_of_events.add_event_listener = answered
     routes = app.router.routes
     (media,) = (route for route in routes if getattr(route, "endpoint", None) is Media)
     routes[routes.index(media)] = Route(media.path, Pictures)
