@@ -60,7 +60,12 @@ HOMONYMS = {
     "--format": {"data import": "read", "data prelabel": "written", "time run": "timed"},
     "--images": {"data import": "of labels", "parity ladder": "compared"},
     "--device": {"train": "of torch"},
-    "--picture": {"time run": "input", "data anchors": "of anchors", "parity ladder": "of formats"},
+    "--picture": {
+        "time run": "input",
+        "serve": "input",
+        "data anchors": "of anchors",
+        "parity ladder": "of formats",
+    },
     "--pictures": {"data doctor": "decoded"},
     "--points": {
         "landmarks": "network",

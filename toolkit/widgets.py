@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -153,6 +154,58 @@ def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
     for switch in switches.values():
         switch.observe(update, "value")
     update()
+    return box
+
+
+def phone(
+    folders: Sequence[str | Path],
+    lan: bool = False,
+    tls: bool | None = None,
+    picture: str | Path | None = None,
+) -> VBox:
+    """A code for a phone's camera. It opens a page with exported networks, whose readings appear below the
+    code as they come, and are kept in timing.json of their folders. The page ends with the notebook.
+
+    Args:
+        folders: exported networks with ONNX files.
+        lan: for phones in this machine's network, instead of browsers on this machine alone.
+        tls: https, which cameras need; by default where `lan` is.
+        picture: what the page times; scikit-image's astronaut unless given.
+
+    Returns:
+        The widget; its `.server` has `inbox.readings` and `close()`.
+
+    Raises:
+        InputError: a folder has no ONNX files, or this machine is in no network.
+    """
+    from toolkit.device import report
+    from toolkit.device.readings import Reading
+    from toolkit.device.serve import PageServer, code_of
+
+    widgets = require("ipywidgets", "notebooks")
+    rows = widgets.HTML("<p>No reading yet.</p>")
+
+    def told(folder: Path, reading: Reading) -> None:
+        readings = [reading for _, reading in box.server.inbox.readings]
+        times = [report.summary(reading) for reading in readings]
+        columns = {
+            "network": [reading.network for reading in readings],
+            "browser": [reading.machine for reading in readings],
+            "threads": [reading.settings.threads for reading in readings],
+            "forward, ms": [f"{each['inference'].p50:.2f}" for each in times],
+            "all, ms": [f"{each['total'].p50:.2f}" for each in times],
+            "p90 of all, ms": [f"{each['total'].p90:.2f}" for each in times],
+            "the same file here": [report.parity_text(reading) for reading in readings],
+        }
+        rows.value = table(columns).data
+
+    server = PageServer(folders, lan, tls, picture=picture, told=told)
+    atexit.register(server.close)
+    link = (
+        f'<p><a href="{server.address}" target="_blank">{server.address}</a></p><p>{escape(server.note)}</p>'
+    )
+    box: VBox = widgets.VBox([widgets.HTML(code_of(server.address, "svg") + link), rows])
+    box.server = server
     return box
 
 

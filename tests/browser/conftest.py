@@ -13,6 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+def ready(page):
+    """Waits until the page of `toolkit package --web` has its network."""
+    page.locator("#file:enabled").wait_for(state="attached")
+
+
 @pytest.fixture
 def page(tmp_path):
     """A page of Debian's Chromium, for one test only: its event loop stays in this thread, and other tests

@@ -94,11 +94,14 @@ class FakePhone:
         self.survives = survives
         (root / "tmp").mkdir(parents=True)
         self.commands: list[str] = []
+        self.reversed: dict[str, socket.socket] = {}
         values = {**PROPERTIES, **(properties or {})}
         lines = "\n".join(f"{key}) echo '{value}';;" for key, value in values.items())
-        self._program("getprop", f'case "$1" in\n{lines}\nesac')
-        self._program("uname", f'case "$1" in -m) echo {machine};; *) echo Linux 6.1.0;; esac')
-        self._program("df", f"echo Filesystem 1024-blocks Used Available\necho /dev/x 9 9 {free_kb} 1% /data")
+        self.add_program("getprop", f'case "$1" in\n{lines}\nesac')
+        self.add_program("uname", f'case "$1" in -m) echo {machine};; *) echo Linux 6.1.0;; esac')
+        self.add_program(
+            "df", f"echo Filesystem 1024-blocks Used Available\necho /dev/x 9 9 {free_kb} 1% /data"
+        )
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.serial = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.connections: list[socket.socket] = []
@@ -121,7 +124,7 @@ class FakePhone:
     def path(self, remote: str) -> Path:
         return Path(remote.replace(PLACE, str(self.root / "tmp")))
 
-    def _program(self, name: str, text: str) -> None:
+    def add_program(self, name: str, text: str) -> None:
         file = self.root / "bin" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"#!/bin/sh\n{text}\n")
@@ -183,6 +186,15 @@ class Transport:
             for stream in self.streams.values():
                 stream.incoming.put(b"")
 
+    def lead(self, listener: socket.socket, target: str) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                number = len(self.streams) + 1
+                self.streams[number] = stream = Stream(self, number, 0)
+                self.send(b"OPEN", number, 0, target.encode() + b"\0")
+                threading.Thread(target=stream.pump, args=(connection,), daemon=True).start()
+
     def receive(self, command: bytes, first: int, second: int, data: bytes) -> None:
         if command in (b"CNXN", b"AUTH"):
             self.phone.step("connect")
@@ -197,6 +209,7 @@ class Transport:
             self.send(b"OKAY", number, first)
             threading.Thread(target=stream.run, args=(data.rstrip(b"\0").decode(),), daemon=True).start()
         elif command == b"OKAY":
+            self.streams[second].client = first
             self.streams[second].taken.release()
         elif command == b"WRTE":
             self.streams[second].incoming.put(data)
@@ -230,6 +243,8 @@ class Stream:
         try:
             if service.startswith("shell,v2"):
                 self.shell(service.partition(":")[2])
+            elif service.startswith("reverse:"):
+                self.reverse(service.removeprefix("reverse:"))
             elif service == "sync:":
                 self.sync()
             self.transport.send(b"CLSE", self.number, self.client)
@@ -247,6 +262,36 @@ class Stream:
         for kind, data in ((1, done.stdout), (2, done.stderr), (3, bytes([done.returncode & 255]))):
             if data:
                 self.write(struct.pack("<BI", kind, len(data)) + data)
+
+    def pump(self, connection: socket.socket) -> None:
+        """Between a connection on the phone and the computer, until either ends."""
+        self.taken.acquire()  # it is open
+
+        def forth() -> None:
+            with contextlib.suppress(OSError):
+                while data := connection.recv(64 * 1024):
+                    self.write(data)
+            self.transport.send(b"CLSE", self.number, self.client)
+
+        threading.Thread(target=forth, daemon=True).start()
+        with contextlib.suppress(OSError):
+            while data := self.incoming.get():
+                connection.sendall(data)
+            connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+
+    def reverse(self, request: str) -> None:
+        """Ports of the phone that lead to the computer: each connection is a stream that the phone opens."""
+        if request.startswith("killforward:"):
+            self.phone.reversed.pop(request.partition(":")[2]).close()
+            self.write(b"OKAY")
+            return
+        target = request.partition(";")[2]
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+        self.phone.reversed[f"tcp:{port}"] = listener
+        threading.Thread(target=self.transport.lead, args=(listener, target), daemon=True).start()
+        self.write(f"OKAY{len(port):04x}{port}".encode())
 
     def sync(self) -> None:
         while head := self.read(8):

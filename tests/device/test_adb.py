@@ -8,13 +8,16 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from tests.device.fake_adb import FakePhone, adb_server, adb_server_that_sees
+from toolkit import create_model
 from toolkit.device import adb
 from toolkit.device.readings import read_timings
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
+from toolkit.export.write import export_model
 from toolkit.runtime import InputError
 
 adbutils = pytest.importorskip("adbutils")
@@ -281,3 +284,58 @@ def test_a_server_that_ran_before_stays(server, monkeypatch):
 def answers_at(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+CHROMIUM = """
+exec >/dev/null 2>&1 </dev/null
+cd / && setsid chromium --headless=new --no-sandbox --user-data-dir={folder} "$5" & echo $! > {folder}.pid
+"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: see `make debian`")
+def test_chrome_on_a_phone_is_led_to_this_machine(phones, tmp_path):
+    """`am` of this phone opens its page in Chromium, which finds the phone's own localhost."""
+    folder = tmp_path / "net"
+    export_model(create_model("yoloface-50k"), folder, ["onnx"], name="net")
+    phone = phones()
+    phone.add_program("am", CHROMIUM.format(folder=tmp_path / "profile"))
+    try:
+        command = [
+            "time",
+            str(folder),
+            "--device",
+            f"adb:{phone.serial}",
+            "--browser",
+            "--loops",
+            "3",
+            "--json",
+        ]
+        run = subprocess.run([sys.executable, "-m", "toolkit.cli", *command], capture_output=True, text=True)
+    finally:
+        for process in psutil.Process(int((tmp_path / "profile.pid").read_text())).children(recursive=True):
+            process.kill()
+    if "cannot download" in run.stderr:
+        pytest.skip("the engine of the page cannot be downloaded here")
+    assert run.returncode == 0, run.stderr
+    (row,) = json.loads(run.stdout)["readings"]
+    assert row["settings"]["run_as"] == "browser"
+    assert row["device"]["model"] == "Imagined Phone"
+    assert row["emulated"]
+    assert row["parity"]["agrees"] is not False
+    (reading,) = read_timings(folder)
+    assert reading.machine.endswith("on Imagined Phone")
+    assert phone.reversed == {}
+    (opened,) = [command for command in phone.commands if command.startswith("am ")]
+    assert "http://localhost:" in opened
+
+
+def test_a_phone_without_chrome(phones, tmp_path):
+    folder = tmp_path / "net"
+    export_model(create_model("yoloface-50k"), folder, ["onnx"], name="net")
+    phone = phones()
+    phone.add_program("am", "echo 'Error: Activity not started, unable to resolve Intent'")
+    with pytest.raises(InputError, match="does not open a page in Chrome|cannot download") as caught:
+        measure([folder], [f"adb:{phone.serial}"], load=SHORT, browser=True)
+    if "cannot download" in str(caught.value):
+        pytest.skip("the engine of the page cannot be downloaded here")
+    assert phone.reversed == {}

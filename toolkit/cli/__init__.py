@@ -49,7 +49,12 @@ COMMANDS = {
     "evaluate": ("evaluate", "app", "Score a network by the protocols of published tables."),
     "parity": ("parity", "app", "Compare backends of one network."),
     "ablate": ("ablate", "app", "Controlled studies: factors, a budget, effects with intervals."),
-    "time": ("device", "time_app", "Time exported networks on phones, boards and this machine."),
+    "time": ("device", "time_app", "Time exported networks on phones, boards, this machine and in browsers."),
+    "serve": (
+        "device",
+        "serve_app",
+        "Serve a page with exported networks to a phone: live boxes there, its milliseconds back here.",
+    ),
     "device": ("device", "device_app", "The timing runner for phones and boards."),
 }
 

@@ -1,7 +1,8 @@
-"""`toolkit device` and `toolkit time`."""
+"""`toolkit device`, `toolkit serve` and `toolkit time`."""
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from toolkit.cli.options import (
     parse_whole_numbers,
 )
 from toolkit.runtime import InputError
+from toolkit.signals import exit_code
 
 
 class _RunFirst(typer.core.TyperGroup):
@@ -79,10 +81,16 @@ def time_run(
         bool,
         typer.Option("--sweep", help="Sweep 1, 2, 4 threads x all and big cores x formats in the folder."),
     ] = False,
+    browser: Annotated[
+        bool,
+        typer.Option("--browser", help="Time in Chrome on the phones that are named, not by the runner."),
+    ] = False,
     to: Annotated[
         str,
         typer.Option(
-            "--format", help="Formats, separated by commas: ncnn, ncnn-fp16, ncnn-int8 (default: ncnn)."
+            "--format",
+            help="Formats, separated by commas: ncnn (default), ncnn-fp16, ncnn-int8; on this machine also "
+            "onnx, mnn, litert and theirs in int8.",
         ),
     ] = "",
     threads: Annotated[str, typer.Option(help="Thread counts, separated by commas.")] = "1",
@@ -104,7 +112,9 @@ def time_run(
     as_json: Json = False,
 ) -> None:
     """Time networks on devices: one reading per setting in FOLDER/timing.json. Exit code 1 if detections
-    differ from those of ncnn on this machine."""
+    differ from those of the same file on this machine.
+
+    --device browser is Chromium on this machine; its times have a row of their own."""
     from toolkit.device import report, settings, timing
 
     readings = timing.measure(
@@ -118,16 +128,69 @@ def time_run(
         settings.Load(loops=loops, seconds=seconds, cooldown=cooldown),
         ssh_config,
         landmarks,
+        browser,
     )
     records = [report.record(*entry) for entry in readings]
     print_answer({"readings": records}, as_json, table_of_columns(report.table(readings)))
-    wrong = [reading for _, reading in readings if reading.parity["agrees"] is False]
+    wrong = [reading for _, reading in readings if reading.parity.get("agrees") is False]
     for reading in wrong:
         print_message(
             f"WRONG DETECTIONS: {reading.model.name} on {reading.machine}: {report.parity_text(reading)}"
         )
     if wrong:
         raise typer.Exit(1)
+
+
+serve_app = typer.Typer()
+
+
+@serve_app.command("serve")
+def serve(
+    folders: Annotated[list[Path], typer.Argument(help="Exported folders with ONNX files.")],
+    lan: Annotated[
+        bool, typer.Option("--lan", help="For devices in this machine's network, not this machine alone.")
+    ] = False,
+    tls: Annotated[
+        bool | None,
+        typer.Option("--tls/--no-tls", help="https, which a phone's camera needs (default: with --lan)."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 0,
+    picture: Picture = None,
+    count: Annotated[
+        int, typer.Option("--readings", min=0, max=100_000, help="End after so many; 0 for never.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Serve a page with exported networks to a phone: live boxes there, its milliseconds back here.
+
+    The page is at a fresh address, shown with a code to scan, until Ctrl-C. Readings are kept in timing.json.
+    """
+    from toolkit.device import report
+    from toolkit.device.readings import Reading
+    from toolkit.device.serve import PageServer, code_of
+
+    enough = threading.Event()
+
+    def told(folder: Path, reading: Reading) -> None:
+        print_message(f"{folder}: {report.sentence(reading)}")
+        if count and len(server.inbox.readings) >= count:
+            enough.set()
+
+    with PageServer(folders, lan, tls, port, picture, told=told) as server:
+        print_message(
+            f"{code_of(server.address, 'terminal')}\n{server.address}\n{server.note} Ctrl-C ends it."
+        )
+        try:
+            while not enough.wait(1):
+                pass
+        except KeyboardInterrupt:
+            if exit_code() != 130:  # SIGTERM is no person's wish to end
+                raise
+    entries = server.inbox.readings
+    records = [report.record(*entry) for entry in entries]
+    print_answer(
+        {"readings": records}, as_json, table_of_columns(report.table(entries)) if entries else "no readings"
+    )
 
 
 @time_app.command("import")
@@ -151,7 +214,7 @@ def time_table(
     output: Annotated[Path | None, output_option()] = None,
     as_json: Json = False,
 ) -> None:
-    """Timing table, and plots with --output: per stage, time against score, thermal behaviour."""
+    """Timing tables, by reading and by engine; with --output plots of stages, scores and heat."""
     from toolkit.device import report
     from toolkit.device.readings import read_timings
 
@@ -167,4 +230,7 @@ def time_table(
         if scores:
             report.draw_accuracy(readings, scores).savefig(output / "accuracy.png")
     records = [report.record(*entry) for entry in entries]
-    print_answer({"readings": records}, as_json, table_of_columns(report.table(entries, scores)))
+    columns, engines = report.table(entries, scores), report.table_of_engines(entries, scores)
+    print_answer({"readings": records, "engines": engines}, as_json, table_of_columns(columns))
+    if not as_json:
+        print_answer({}, False, table_of_columns(engines))

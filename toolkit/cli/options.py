@@ -70,7 +70,7 @@ Strict = Annotated[
 Split = Annotated[str, typer.Option("--split", help="One split only.")]
 Devices = Annotated[
     list[str],
-    typer.Option("--device", help="adb, adb:SERIAL, ssh:user@host[:port] or local; may be repeated."),
+    typer.Option("--device", help="adb, adb:SERIAL, ssh:user@host[:port], local or browser; repeatable."),
 ]
 Loops = Annotated[int, typer.Option(min=1, max=500_000, help="Timed loops, after 8 warm-up loops.")]
 Picture = Annotated[Path | None, typer.Option(help="Input picture (default: scikit-image's astronaut).")]

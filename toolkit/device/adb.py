@@ -15,10 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from toolkit.device.answers import LIMIT, last_line, too_long
+from toolkit.device.answers import LIMIT, last_line, too_long, whole_number
 from toolkit.runtime import InputError, require
 from toolkit.text import one_line
 
+CHROME = "com.android.chrome"
 PLACE = "/data/local/tmp"  # where the shell's user may write and execute
 
 
@@ -108,6 +109,40 @@ class AdbDevice:
     def pull(self, file: str) -> bytes:
         with self._reached("copying a result from it"):
             return bytes(self.device.sync.read_bytes(f"{self.folder}/{file}"))
+
+    @contextmanager
+    def reversed(self, port: int) -> Iterator[int]:
+        """A port of the device's own 127.0.0.1 that leads to `port` of this machine's, inside the block."""
+        chosen = whole_number(self._adb("reverse", "tcp:0", f"tcp:{port}").strip())
+        if chosen is None:
+            raise InputError(f"{self.name} gives no port back to this machine: update adb on both sides")
+        try:
+            yield chosen
+        finally:
+            with suppress(InputError):  # it is gone, and the port with it
+                self._adb("reverse", "--remove", f"tcp:{chosen}")
+
+    def open_page(self, address: str) -> None:
+        """Chrome with a page. Raises InputError where the device has no Chrome, or is locked down."""
+        command = f"am start -a android.intent.action.VIEW -d {shlex.quote(address)} {CHROME}"
+        done = self._shell(command, "opening a page on it", 30)
+        said = done.stdout + done.stderr
+        if done.returncode or "Error" in said:
+            raise InputError(
+                f"{self.name} does not open a page in Chrome ({last_line(said)}): install Chrome there, or "
+                "scan the code of toolkit serve with another browser"
+            )
+
+    def _adb(self, *words: str) -> str:
+        """What the adb program says; unlike adbutils it knows ports that the device chooses."""
+        command = [self.program, "-s", self.serial, *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        except subprocess.TimeoutExpired:
+            raise InputError(f"{self.name} did not answer for 30 s: connect it again") from None
+        if done.returncode:
+            raise InputError(self._gone(f"asking it for {words[0]}", done.stderr))
+        return done.stdout
 
     def close(self) -> None:
         with suppress(InputError):  # it is gone, which an earlier step has reported

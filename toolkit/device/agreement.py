@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from toolkit.boxes import FITS, Placement, iou, match_greedily
 from toolkit.device.readings import Reading
-from toolkit.device.settings import TOLERANCES, timed_formats
+from toolkit.device.settings import RUNNER_FORMATS, TOLERANCES, timed_formats
 from toolkit.export.folder import Exported
 from toolkit.faces import OUTSIDE, windows_of_boxes
 from toolkit.inference.backend import DetectSettings as Rules
+from toolkit.inference.preprocess import preprocess
 from toolkit.inference.run import place
 from toolkit.models.decode import Boxes, decode, suppress
 from toolkit.models.io import NetworkIO
@@ -26,7 +27,7 @@ from toolkit.runtime import require
 
 @dataclass(frozen=True)
 class TimingJob:
-    """One network at one setting, and the detections of the ncnn wheel on this machine; of a cascade both
+    """One network at one setting, and the detections of the same file on this machine; of a cascade both
     networks, and the points (K, P, 2) px of each detection."""
 
     folder: Path
@@ -38,21 +39,41 @@ class TimingJob:
     points: NDArray[np.float32] | None = None
 
 
-def timing_job(folder: Path, fmt: str, image: Image, landmarks: Path | None = None) -> TimingJob:
-    """Opens the files, which checks their sha256, and asks the ncnn wheel for its detections and their
-    points. The picture is resized by ncnn, as the runner does it."""
+def timing_job(
+    folder: Path,
+    fmt: str,
+    image: Image,
+    landmarks: Path | None = None,
+    conf: float | None = None,
+    iou: float | None = None,
+) -> TimingJob:
+    """Opens the files, which checks their sha256, and asks their engine's Python package for its detections
+    and their points. For ncnn the picture is resized by ncnn, as the runner does it.
+
+    Args:
+        folder: an exported detector.
+        fmt: one of its formats.
+        image: RGB (H, W, 3) uint8.
+        landmarks: an exported landmark network with this format.
+        conf: least score; by default that of the export.
+        iou: most overlap of two detections of one class; by default the usual one.
+
+    Raises:
+        InputError: a file is missing, or differs from its sha256.
+    """
     exported = Exported.read(folder)
     model = exported.open(fmt, 1)
     assert finds_objects(model)
     assert exported.threshold is not None
-    io, rules = model.io, Rules(conf=exported.threshold, clip=False)
-    x, placement = ncnn_input(image, io)
+    io, rules = model.io, Rules(conf=exported.threshold if conf is None else conf, clip=False)
+    rules = rules if iou is None else replace(rules, iou=iou)
+    x, placement = ncnn_input(image, io) if fmt in RUNNER_FORMATS else preprocess(image, io)
     (candidates,) = decode(model.predict(x[None]), io, rules.conf)
     wanted = place(suppress(candidates, rules), placement, rules)
     task = TimingJob(folder, fmt, wanted, tuple(io.classes), rules.conf)
     if landmarks is None:
         return task
-    timed_formats(landmarks, [fmt], sweep=False)  # that it has this one
+    timed_formats(landmarks, [fmt])  # that it has this one
     network = Exported.read(landmarks).open(fmt, 1)
     assert places_landmarks(network)
     return replace(task, landmarks=landmarks, points=_points(image, wanted.boxes, network))
@@ -102,7 +123,7 @@ def _points(image: Image, boxes: NDArray[np.float32], network: Landmarking) -> N
 
 
 def compare_detections(task: TimingJob, reading: Reading) -> dict[str, Any]:
-    """How far a reading's detections are from those of the ncnn wheel on this machine.
+    """How far a reading's detections are from those of the same file on this machine.
 
     "agrees" is None where neither side has a detection. A detection whose score is that near to the threshold
     may be on one side alone.

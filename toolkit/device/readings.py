@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from toolkit.device.settings import HERE_FORMATS, RUNNER_FORMATS
 from toolkit.export.folder import Count, Distance, Exported, FileName, Finite, Sha256, Word
 from toolkit.files import locked, write_json
 from toolkit.runtime import InputError
@@ -27,9 +29,19 @@ from toolkit.text import MEGABYTE, one_line, read_json
 STAGES = ("preprocess", "inference", "postprocess", "landmarks")  # the last one where a cascade was timed
 EMULATORS = ("goldfish", "ranchu")  # Build.HARDWARE of Android's own
 READINGS_BYTES = 64 * MEGABYTE  # of a file, and of what a device sends
+UNKNOWN = "unknown device"
 MOST_SAMPLES = 500_000  # of a reading; the runner ends there too
 Times = Annotated[list[Distance], Field(max_length=MOST_SAMPLES)]  # ms
 Point = tuple[Finite, Finite]
+
+
+def _can_be_timed(name: str) -> str:
+    if name not in (*RUNNER_FORMATS, *HERE_FORMATS):
+        raise ValueError(f"it is none of the formats that are timed ({', '.join(RUNNER_FORMATS)} and others)")
+    return name
+
+
+TimedFormat = Annotated[str, AfterValidator(_can_be_timed)]
 
 
 class _Part(BaseModel):
@@ -38,7 +50,7 @@ class _Part(BaseModel):
 
 class Model(_Part):
     name: Word
-    format: Literal["ncnn", "ncnn-fp16", "ncnn-int8", "onnx"]
+    format: TimedFormat
     sha256: dict[FileName, Sha256] = Field(min_length=1, max_length=100)
 
 
@@ -54,7 +66,8 @@ class RunnerSettings(_Part):
     precision: Literal["fp32", "fp16", "int8"]
     vulkan: bool = False
     conf: float = Field(ge=0, le=1)
-    run_as: Literal["program", "app", "browser"]
+    iou: float | None = Field(None, ge=0, le=1)  # the usual one where none is given
+    run_as: Literal["program", "app", "browser", "package"]  # package: an engine's, for Python
     backend: Literal["", "wasm", "webgpu"] = ""  # of a browser
 
 
@@ -138,12 +151,18 @@ class Reading(_Part):
     @property
     def machine(self) -> str:
         """Where it was made, in words for tables and figures."""
-        if self.device.get("kind") == "local":
+        if self.settings.run_as != "browser":
+            return self.place
+        known = f" on {self.place}" if self.place != UNKNOWN else ""
+        return f"browser ({self.settings.backend}), not native: {_browser(self.device)}{known}"
+
+    @property
+    def place(self) -> str:
+        """The machine alone, whatever ran on it; `UNKNOWN` where a browser does not tell."""
+        if self.device.get("kind") == "local" or self.device.get("address") == "browser":
             return f"this machine: {one_line(str(self.device.get('cpu')))}, not a phone"
-        if self.settings.run_as == "browser":
-            return f"browser ({self.settings.backend}), not native: {_browser(self.device)}"
         words = [one_line(str(self.device[key])) for key in ("manufacturer", "model") if self.device.get(key)]
-        return " ".join(dict.fromkeys(words)) or "unknown device"
+        return " ".join(dict.fromkeys(words)) or UNKNOWN
 
 
 def _browser(device: Mapping[str, Any]) -> str:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 # The seed's NCNN column times forward and post-processing, its MNN column the forward pass alone.
 NCNN_COLUMN, MNN_COLUMN = "inference + postprocess", "inference"
 CORES = ("all", "little", "big")  # by ncnn's number for it, "powersave"
+TITLES = {  # of formats and of a browser's engines in the table of engines, in its order
+    "ncnn": "NCNN", "ncnn-fp16": "NCNN fp16", "ncnn-int8": "NCNN int8", "mnn": "MNN", "mnn-fp16": "MNN fp16",
+    "mnn-int8": "MNN int8", "litert": "LiteRT", "litert-fp16": "LiteRT fp16", "litert-int8": "LiteRT int8",
+    "onnx": "onnxruntime", "onnx-int8": "onnxruntime int8",
+    "wasm": "browser, WASM", "webgpu": "browser, WebGPU",
+}  # fmt: skip
 NOT_A_TIMING = "emulated, not a timing"
 REPLACED = "other files"  # the folder was exported again since
 
@@ -86,12 +92,51 @@ def table(
             "threads": str(reading.settings.threads),
             "cores": CORES[reading.settings.powersave],
             **_times(reading, cascade),
-            "as ncnn here": parity_text(reading),
+            "the same file here": parity_text(reading),
             "date": reading.date[:10],
         }
         for name, cell in row.items():
             columns.setdefault(name, []).append(cell)
     return columns
+
+
+def table_of_engines(
+    readings: Sequence[tuple[str | Path, Reading]], scores: Mapping[str, float] = {}
+) -> dict[str, list[str]]:
+    """Columns of text as in the seed's table: a row for each network on one device with so many threads, a
+    column for each engine, in it the median milliseconds of the forward pass alone. The latest reading
+    counts; emulated ones have no times, and what ran in a browser is in a column of its own."""
+    timed = [entry for entry in readings if not entry[1].emulated]
+    engines = list(dict.fromkeys(_engine(reading) for _, reading in timed))
+    engines.sort(key=[*TITLES, *engines].index)
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for folder, reading in timed:
+        width, height = Exported.read(folder).io.input_size
+        score = scores.get(reading.model.name)
+        place = (reading.network, f"{width}x{height}", reading.place, str(reading.settings.threads))
+        shown = "not measured" if score is None else f"{score:.4g}"
+        row = rows.setdefault(place, dict.fromkeys(engines, "not measured") | {"score": shown})
+        row[_engine(reading)] = f"{summary(reading)['inference'].p50:.3g}"
+    return {
+        **{
+            title: [place[i] for place in rows]
+            for i, title in enumerate(("network", "input", "device", "threads"))
+        },
+        "score": [row["score"] for row in rows.values()],
+        **{f"{TITLES.get(name, name)}, ms": [row[name] for row in rows.values()] for name in engines},
+    }
+
+
+def _engine(reading: Reading) -> str:
+    return reading.settings.backend if reading.settings.run_as == "browser" else reading.model.format
+
+
+def sentence(reading: Reading) -> str:
+    """A reading in one line."""
+    total = (
+        "emulated, not a timing" if reading.emulated else f"{summary(reading)['total'].p50:.2f} ms a picture"
+    )
+    return f"{reading.network}, {_threads(reading)}, {reading.machine}: {total}; {parity_text(reading)}"
 
 
 def record(folder: str | Path, reading: Reading) -> dict[str, Any]:

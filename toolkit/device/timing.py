@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.device.agreement import TimingJob, compare_detections, timing_job
 from toolkit.device.answers import last_line
+from toolkit.device.browser import time_in_browser
 from toolkit.device.build import build_runner, layers_of
 from toolkit.device.connect import Device, open_device
+from toolkit.device.engines import time_engine
 from toolkit.device.facts import ask_device, device_facts, device_state
 from toolkit.device.readings import Reading, check_files, keep, read_reading
-from toolkit.device.settings import Load, load_picture, swept_settings, timed_formats
+from toolkit.device.settings import RUNNER_FORMATS, Load, load_picture, swept_settings, timed_formats
+from toolkit.device.web import FORMAT, check_web
 from toolkit.export.folder import Exported
 from toolkit.files import temporary_folder
 from toolkit.moved import at_old_place
@@ -44,16 +47,19 @@ def measure(
     load: Load = Load(),
     ssh_config: str | Path | None = None,
     landmarks: str | Path | None = None,
+    browser: bool = False,
 ) -> list[tuple[Path, Reading]]:
-    """Times exported networks on devices, all devices at the same time.
+    """Times exported networks on devices, all devices at the same time, and then in browsers, one after the
+    other.
 
     A reading is added to timing.json as soon as it is complete; after an interruption every device finishes
     the one it is at.
 
     Args:
         folders: exported detectors.
-        devices: addresses for `connect.open_device`.
-        formats: among "ncnn", "ncnn-fp16" and "ncnn-int8"; "ncnn" unless given.
+        devices: addresses for `connect.open_device`; "browser" is Chromium on this machine.
+        formats: "ncnn" unless given, or among `settings.RUNNER_FORMATS`; on this machine also among
+            `settings.HERE_FORMATS`. A browser has the format onnx.
         threads: numbers of threads.
         powersave: ncnn's sets of cores, 0 all, 1 little, 2 big.
         sweep: 1, 2 and 4 threads as far as there are cores, all and big cores where they differ, and all
@@ -62,6 +68,7 @@ def measure(
         load: loops, warm-up and rest.
         ssh_config: instead of ~/.ssh/config.
         landmarks: an exported landmark network that places points in every detection, in the same format.
+        browser: in Chrome on the phones that are named, instead of by the runner.
 
     Returns:
         (folder, reading) of every run.
@@ -70,40 +77,109 @@ def measure(
         InputError: bad input, before any device is touched; a device that is missing or named twice,
             before any is timed; devices that failed, at the end.
     """
-    image, name = load_picture(picture)
+    paths = [Path(folder) for folder in folders]
+    points = None if landmarks is None else Path(landmarks)
+    _check_tasks(paths, points)
+    phones = [name for name in devices if browser and name.partition(":")[0] == "adb"]
+    browsers = [name for name in devices if name == "browser" or name in phones]
+    others = [name for name in devices if name not in browsers]
+    if browser and not phones:
+        raise InputError("there is no phone to open a browser on: name one with adb; here it is browser")
+    if browsers:
+        check_web([*paths, *([points] if points else [])])
+        if not others and (set(formats) - {FORMAT} or set(powersave) - {0}):
+            raise InputError(
+                "a browser runs the format onnx, on cores that it chooses: leave formats and cores out"
+            )
+    done: list[tuple[Path, Reading]] = []
+    if others:
+        done += _measure_natively(
+            paths, others, formats, threads, powersave, sweep, picture, load, ssh_config, points
+        )
+    counts = () if sweep else threads
+    for name in progress(browsers, "browsers"):
+        done += time_in_browser(paths, name, counts, picture, load, points)
+    return done
+
+
+def _check_tasks(folders: Sequence[Path], landmarks: Path | None) -> None:
     for folder in folders:
         if Exported.read(folder).io.task != "detection":
             raise InputError(
                 f"{folder} places landmarks and finds no objects: name a detector, and this one with "
                 "--landmarks"
             )
-    points = None if landmarks is None else Path(landmarks)
-    if points is not None and Exported.read(points).io.task != "landmarks":
+    if landmarks is not None and Exported.read(landmarks).io.task != "landmarks":
         raise InputError(
-            f"{points} finds objects and places no landmarks: name it without --landmarks, and with it an "
+            f"{landmarks} finds objects and places no landmarks: name it without --landmarks, and with it an "
             "exported landmark network"
         )
-    layers = layers_of([*folders, *([points] if points else [])])
+
+
+def _check_engines(
+    formats: set[str], devices: Sequence[str], cascade: bool, powersave: Sequence[int]
+) -> None:
+    """InputError where formats of engines' Python packages are wanted of what only the runner does."""
+    named = ", ".join(sorted(formats))
+    if not formats:
+        return
+    if set(devices) != {"local"}:
+        raise InputError(
+            f"{named}: only this machine (local) times this; phones and boards take ncnn formats"
+        )
+    if cascade or set(powersave) - {0}:
+        raise InputError(f"{named}: landmarks and sets of cores are timed with ncnn formats alone")
+
+
+def _measure_natively(
+    folders: Sequence[Path],
+    devices: Sequence[str],
+    formats: Sequence[str],
+    threads: Sequence[int],
+    powersave: Sequence[int],
+    sweep: bool,
+    picture: str | Path | None,
+    load: Load,
+    ssh_config: str | Path | None,
+    landmarks: Path | None,
+) -> list[tuple[Path, Reading]]:
+    image, name = load_picture(picture)
+    chosen = {folder: timed_formats(folder, formats, sweep) for folder in folders}
+    runs = any(fmt in RUNNER_FORMATS for each in chosen.values() for fmt in each)
+    by_packages = {fmt for each in chosen.values() for fmt in each if fmt not in RUNNER_FORMATS}
+    _check_engines(by_packages, devices, landmarks is not None, powersave)
+    layers = layers_of([*folders, *([landmarks] if landmarks else [])]) if runs else set()
     tasks = [
-        timing_job(Path(folder), fmt, image, points)
+        timing_job(folder, fmt, image, landmarks)
         for folder in progress(folders, "checking")
-        for fmt in timed_formats(Path(folder), formats, sweep)
+        for fmt in chosen[folder]
     ]
     done: list[tuple[Path, Reading]] = []
     arrivals: queue.SimpleQueue[tuple[Path, Reading] | None] = queue.SimpleQueue()
     stop = threading.Event()
 
-    def work(device: Device, about: dict[str, Any], runner: Path, raw: Path) -> None:
+    def work(device: Device, about: dict[str, Any], runner: Path | None, raw: Path) -> None:
         try:
-            _push(device, about, runner, raw, tasks)
+            if runner:
+                _push(device, about, runner, raw, [task for task in tasks if task.format in RUNNER_FORMATS])
             settings = swept_settings(about) if sweep else list(product(threads, powersave))
             size = f"{image.shape[1]}x{image.shape[0]}"
             for task, (count, cores) in product(tasks, settings):
                 if stop.is_set():
                     return
-                options = ["--format", task.format, "--raw", raw.name, "--size", size]
-                options += ["--conf", f"{task.conf:.6f}", "--threads", str(count), "--powersave", str(cores)]
-                reading = _run(device, about, task, tasks, options, load)
+                if task.format in RUNNER_FORMATS:
+                    options = ["--format", task.format, "--raw", raw.name, "--size", size]
+                    options += [
+                        "--conf",
+                        f"{task.conf:.6f}",
+                        "--threads",
+                        str(count),
+                        "--powersave",
+                        str(cores),
+                    ]
+                    reading = _run(device, about, task, tasks, options, load)
+                else:
+                    reading = _dated(time_engine(task, image, name, count, load), about)
                 keep(task.folder, [reading])  # here, so that one which ends after an interruption is kept
                 arrivals.put((task.folder, reading))
                 stop.wait(load.cooldown)
@@ -122,7 +198,7 @@ def measure(
         ready = []
         for device in opened.values():
             about = device_facts(device)
-            runner = build_runner(about["abi"], layers, ndk=about["kind"] == "adb")
+            runner = build_runner(about["abi"], layers, ndk=about["kind"] == "adb") if runs else None
             ready.append((device, about, runner, raw))
         with ThreadPoolExecutor(max(1, len(ready))) as pool:
             try:
@@ -205,13 +281,15 @@ def _run(
     if task.landmarks and reading.landmarks:
         check_files(reading.landmarks, Exported.read(task.landmarks))
     state = {"before": before, "after": device_state(ask_device(device))}
+    return _dated(reading, {**about, **state}).model_copy(
+        update={"parity": compare_detections(task, reading)}
+    )
+
+
+def _dated(reading: Reading, about: Mapping[str, Any]) -> Reading:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return reading.model_copy(
-        update={
-            "device": {**about, **state},
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "emulated": bool(about["emulated"]),
-            "parity": compare_detections(task, reading),
-        }
+        update={"device": dict(about), "date": now, "emulated": bool(about["emulated"])}
     )
 
 

@@ -58,7 +58,7 @@ def package_web(
     output = Path(output)
     check_place(output, MARK, "a packaged page")
     check_name(name)
-    networks = open_networks(folders, [FORMAT])
+    networks = check_web(folders)
     engine = engine_files()
     with whole_folder(output) as page:
         shutil.copytree(TEMPLATE, page, dirs_exist_ok=True)
@@ -68,6 +68,11 @@ def package_web(
         write_json(page / MARK, index_of(packaged, rows))
         _render(page, name)
     return packaged
+
+
+def check_web(folders: Sequence[str | Path]) -> list[Exported]:
+    """The networks for a page, all of which open. Raises InputError as `package_web` does for folders."""
+    return open_networks(folders, [FORMAT])
 
 
 def _row(network: Exported, entry: Packaged) -> dict[str, Any]:

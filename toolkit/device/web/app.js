@@ -10,6 +10,7 @@ const pixels = document.createElement("canvas"); // the picture without boxes
 const context = pixels.getContext("2d", { willReadFrequently: true });
 
 let index; // models/page.json
+let session = null; // of the computer that serves the page and takes readings: {picture, file, tasks}
 let network;
 let landmarks;
 let loadMs = 0;
@@ -215,6 +216,11 @@ async function startCamera() {
   follow(source);
 }
 
+async function openPicture(blob, name) {
+  const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+  source = { kind: "picture", element: bitmap, name };
+}
+
 async function openFile(file) {
   stop();
   if (file.type.startsWith("video/")) {
@@ -235,8 +241,7 @@ async function openFile(file) {
     return;
   }
   try {
-    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-    source = { kind: "picture", element: bitmap, name: file.name };
+    await openPicture(file, file.name);
   } catch {
     say(`${file.name} is not a picture that this browser opens.`, true);
     return;
@@ -262,9 +267,11 @@ async function bench() {
       return row;
     });
     $("stages").tBodies[0].replaceChildren(...rows);
-    lastReading = await reading(network, placing, source?.name ?? "picture", image, settings().conf, loadMs, measured);
+    lastReading = await reading(network, placing, source?.name ?? "picture", image, settings(), loadMs, measured);
     $("save").disabled = false;
-    tell(`${measured.samples.start.length} pictures timed.`);
+    const timed = `${measured.samples.start.length} pictures timed`;
+    if (session) await send("readings", lastReading);
+    tell(session ? `${timed}, and sent to the computer.` : `${timed}.`);
   } catch (error) {
     tell(String(error?.message ?? error));
   } finally {
@@ -278,6 +285,52 @@ function save() {
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: "readings.json" });
   link.click();
   URL.revokeObjectURL(link.href);
+}
+
+// --- the computer that serves the page ------------------------------------------------------------------------
+
+async function send(place, data) {
+  const headers = { "Content-Type": "application/json" };
+  const response = await fetch(place, { method: "POST", headers, body: JSON.stringify(data) });
+  if (!response.ok) throw new Error((await response.json()).error);
+}
+
+// A benchmark that the computer asks for, with the network's own threshold.
+async function perform({ model, backend, threads, ...load }) {
+  if (threads > mostThreads()) throw new Error(`this browser gives the page ${mostThreads()} thread(s), not ${threads}`);
+  $("model").value = index.models.find((entry) => entry.name === model).folder;
+  $("backend").value = backend;
+  if ($("backend").value !== backend) throw new Error(`this browser has no ${backend}`);
+  $("threads").value = threads;
+  await open();
+  busy = true;
+  enable(false);
+  try {
+    const { image } = last;
+    const rules = { conf: network.spec.threshold, overlap: Number($("overlap").value) };
+    const timed = load.seconds ? { seconds: load.seconds } : { loops: load.loops };
+    const length = { warmup: { loops: load.warmup }, timed };
+    const measured = await measure(network, landmarks, image, rules, say, length);
+    await send("readings", await reading(network, landmarks, session.picture, image, rules, loadMs, measured));
+  } finally {
+    busy = false;
+    enable(true);
+  }
+}
+
+async function join(address) {
+  session = await (await fetch(address)).json();
+  $("sent").hidden = false;
+  await openPicture(await (await fetch(session.file)).blob(), session.picture);
+  await again();
+  for (const task of session.tasks) {
+    try {
+      await perform(task);
+    } catch (error) {
+      await send("faults", `${task.model}: ${error?.message ?? error}`);
+    }
+  }
+  if (session.tasks.length) say("All is timed: this page may be closed.");
 }
 
 // --- the page -------------------------------------------------------------------------------------------------
@@ -321,7 +374,9 @@ function connect() {
 }
 
 async function begin() {
-  if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {}); // offline use
+  const served = document.querySelector("meta[name=session]");
+  // for offline use; a served page has an address for once
+  if (!served && "serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {});
   index = await (await fetch("models/page.json")).json();
   $("overlap").value = 0.45;
   options($("model"), index.models.map((entry) => entry.folder), (folder) => entryOf(folder).name);
@@ -331,6 +386,7 @@ async function begin() {
   $("threads").value = Math.min(most, 4);
   connect();
   await open();
+  if (served) await join(served.content);
 }
 
 begin().catch(failed);

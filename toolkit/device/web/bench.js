@@ -1,12 +1,15 @@
 // Times the stages of a network on one picture, and puts the figures into a reading as toolkit time keeps them.
 
-const WARM_UP_MS = 1000;
-const TIMED_MS = 4000;
-const FEWEST = 30; // timed loops, however long they take
+export const USUAL = { warmup: { seconds: 1 }, timed: { seconds: 4, loops: 30 } };
 const STAGES = ["preprocess", "inference", "postprocess"];
 
-// `tell`: (text) -> shows how far it is.
-export async function measure(network, landmarks, image, settings, tell) {
+// Whether `count` loops in `ms` are as long as wanted: all of the seconds and of the loops.
+function done(count, ms, { seconds = 0, loops = 0 }) {
+  return count >= loops && ms >= 1000 * seconds;
+}
+
+// `tell`: (text) -> shows how far it is. `length`: {warmup, timed}, each {seconds, loops}.
+export async function measure(network, landmarks, image, settings, tell, length = USUAL) {
   const names = landmarks ? [...STAGES, "landmarks"] : STAGES;
   const samples = Object.fromEntries(["start", ...names].map((name) => [name, []]));
   let last;
@@ -20,10 +23,11 @@ export async function measure(network, landmarks, image, settings, tell) {
     return last.ms;
   };
   tell("Warming up.");
-  for (const begin = performance.now(); performance.now() - begin < WARM_UP_MS; ) await loop();
+  const start = performance.now();
+  for (let count = 0; !done(count, performance.now() - start, length.warmup); count += 1) await loop();
   tell("Timing.");
   const begin = performance.now();
-  while (performance.now() - begin < TIMED_MS || samples.start.length < FEWEST) {
+  while (!samples.start.length || !done(samples.start.length, performance.now() - begin, length.timed)) {
     samples.start.push(performance.now() - begin);
     const ms = await loop();
     for (const name of names) samples[name].push(ms[name]);
@@ -60,7 +64,7 @@ function model(network) {
   return { name, format, sha256 };
 }
 
-export async function reading(network, landmarks, picture, image, conf, loadMs, measured) {
+export async function reading(network, landmarks, picture, image, { conf, overlap }, loadMs, measured) {
   const { backend, threads, version } = network.facts;
   const { samples, last } = measured;
   const round = (values) => values.map((value) => Math.round(value * 1000) / 1000);
@@ -70,7 +74,7 @@ export async function reading(network, landmarks, picture, image, conf, loadMs, 
     model: model(network),
     ...(landmarks ? { landmarks: model(landmarks) } : {}),
     input: { picture, width: image.width, height: image.height },
-    settings: { threads, powersave: 0, precision: "fp32", conf, run_as: "browser", backend },
+    settings: { threads, powersave: 0, precision: "fp32", conf, iou: overlap, run_as: "browser", backend },
     runtime: { engine: "onnxruntime-web", version, isolated: Boolean(globalThis.crossOriginIsolated) },
     cpu: { cores: navigator.hardwareConcurrency ?? 0 },
     device: { kind: "browser", user_agent: navigator.userAgent, ...(await power()) },

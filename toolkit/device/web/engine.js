@@ -2,19 +2,22 @@
 
 import { cut, pointsOf, postprocess, preprocess, readSpec, windowOf } from "./detector.js";
 
-// The engine's files are read when a backend is first chosen: WebGPU's are twice as large.
+// The engine's files are read when a backend is first chosen: WebGPU's are twice as large. The number of threads
+// is fixed when the engine starts, so each number has an engine of its own.
 const BUNDLES = { wasm: "./ort/ort.wasm.min.mjs", webgpu: "./ort/ort.webgpu.min.mjs" };
 const loaded = {};
 
-async function engine(backend) {
-  if (!loaded[backend]) {
-    loaded[backend] = import(BUNDLES[backend]).then((ort) => {
+async function engine(backend, threads) {
+  const address = `${BUNDLES[backend]}?threads=${threads}`;
+  if (!loaded[address]) {
+    loaded[address] = import(address).then((ort) => {
       ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
+      ort.env.wasm.numThreads = threads;
       ort.env.logLevel = "error";
       return ort;
     });
   }
-  return loaded[backend];
+  return loaded[address];
 }
 
 // Threads that the browser gives: more than one only to pages that are isolated from others.
@@ -39,8 +42,7 @@ export class Network {
     const folder = `models/${entry.folder}/`;
     const spec = readSpec(await (await fetched(`${folder}spec.json`)).json());
     const bytes = new Uint8Array(await (await fetched(folder + entry.file)).arrayBuffer());
-    const ort = await engine(backend);
-    ort.env.wasm.numThreads = threads;
+    const ort = await engine(backend, threads);
     const session = await ort.InferenceSession.create(bytes, { executionProviders: [backend], graphOptimizationLevel: "all" });
     return new Network(ort, session, spec, entry, { backend, threads, version: ort.env.versions?.web ?? ort.env.versions?.common ?? "" });
   }
