@@ -211,6 +211,9 @@ def package(
         bool, typer.Option("--android", help="Write a Gradle project for an Android app.")
     ] = False,
     web: Annotated[bool, typer.Option("--web", help="Write a page for browsers.")] = False,
+    micro: Annotated[
+        bool, typer.Option("--micro", help="Write C++ source for TensorFlow Lite Micro.")
+    ] = False,
     name: Annotated[str, typer.Option(help="App name shown on the screen.")] = "Detector",
     package_id: Annotated[
         str, typer.Option(help="Android application ID; must be unique.")
@@ -223,17 +226,21 @@ def package(
 
     Each --model is an exported folder, with ncnn files for --android and with an ONNX file for --web; one of
     them may be a landmark network. The page is static files, which any host serves: browsers give a camera
-    to pages from localhost or by https.
+    to pages from localhost or by https. --micro writes no app: source for microcontrollers, of one folder
+    with a litert-int8 file.
     """
     from toolkit.device.package import build_apk, find_sdk, package_android, zip_project
     from toolkit.device.web import package_web
 
-    if android == web:
-        raise InputError("name one target: --android or --web")
-    if build and web:
+    if android + web + micro != 1:
+        raise InputError("name one target: --android, --web or --micro")
+    if build and not android:
         raise InputError("--build makes an APK, which needs --android")
     if build:
         find_sdk()  # before anything is written
+    if micro:
+        _package_micro(model, output, as_zip, as_json)
+        return
     packaged = package_web(model, output, name) if web else package_android(model, output, name, package_id)
     answer: dict[str, Any] = {"project": str(output), "models": [vars(network) for network in packaged]}
     if as_zip:
@@ -256,3 +263,21 @@ def package(
     ]
     title = ", ".join(str(answer[key]) for key in ("project", "zip", "apk") if key in answer)
     print_answer(answer, as_json, table(title, ["network", "classes", "input", "formats", "kB"], rows))
+
+
+def _package_micro(folders: list[Path], output: Path, as_zip: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from toolkit.device.micro import package_micro
+    from toolkit.device.package import zip_project
+
+    row = package_micro(folders, output)
+    answer: dict[str, Any] = {"project": str(output), "models": [asdict(row)]}
+    if as_zip:
+        answer["zip"] = str(zip_project(output))
+    columns = ["network", "classes", "input", "flash, kB", "activations, kB", "arena, kB", "operators"]
+    sizes = (f"{size / 1000:.1f}" for size in (row.flash, row.activations, row.arena))
+    operators = ", ".join(call.removeprefix("Add") for call in row.operators)
+    cells = [row.name, row.summary, "x".join(map(str, row.input_size)), *sizes, operators]
+    title = ", ".join(str(answer[key]) for key in ("project", "zip") if key in answer)
+    print_answer(answer, as_json, table(title, columns, [cells]))
