@@ -10,7 +10,7 @@
 # make bench-peers  the same of other trainers, in an environment of their own
 # make strangers CFGS="FOLDER=NAME@COMMIT ..." NETWORKS=FOLDER PICTURES=FOLDER  the tables of foreign darknet networks
 # make fuzz    damaged files through every reader, hostile inputs through every command; every night
-# make takers  programs that read ONNX files, tried on ours, each in an environment of its own
+# make takers  programs that read ONNX and LiteRT files, tried on ours, each in an environment of its own
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -112,3 +112,5 @@ strangers: setup
 
 takers: setup
 	$(BIN)/python -m tests.benchmarks.takers --environments .venv-takers
+	$(BIN)/python -m tests.benchmarks.micro --environments .venv-takers
+	$(BIN)/python -m tests.benchmarks.tables

@@ -198,6 +198,14 @@ def test_readme_tables_are_those_of_the_results():
     assert rewritten(text) == text
 
 
+def test_the_table_of_microcontrollers_is_that_of_the_results():
+    from tests.benchmarks.tables import EXPORT, rewritten_export
+
+    text = EXPORT.read_text()
+    assert "<!-- micro -->" in text
+    assert rewritten_export(text) == text
+
+
 def test_scores_beside_the_published_ones_are_those_of_the_results():
     from tests.benchmarks.tables import FACES, README, result
 

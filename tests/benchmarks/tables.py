@@ -1,4 +1,5 @@
-"""Writes the README's measured tables from tests/benchmarks/results; a figure nobody measured reads so.
+"""Writes the README's measured tables from tests/benchmarks/results; a figure nobody measured reads so. That
+of microcontrollers is on docs/pages/export.md.
 
 python -m tests.benchmarks.tables
 """
@@ -14,6 +15,7 @@ from toolkit.export.registry import FORMATS
 from toolkit.models.zoo import SPECS
 
 README = Path(__file__).parents[2] / "README.md"
+EXPORT = README.parent / "docs" / "pages" / "export.md"
 NOBODY = "not measured"
 FACES = {"yoloface-500k-v1": ".728 / .682 / .431", "yoloface-500k-v2": ".768 / .729 / .490"}
 
@@ -129,7 +131,68 @@ def sizes() -> str:
     formats = ("onnx", "ncnn", "ncnn-fp16", "ncnn-int8", "mnn-int8-weights")
     formats += ("litert", "litert-fp16", "litert-int8", "caffe", "darknet")
     rows = ((name, *(f"{row['bytes'][f] / 1000:.0f}" for f in formats)) for name, row in kept.items())
-    return table(("files, kB", *formats), rows, figures="---:")
+    return table(("files, kB", *formats), rows, figures="---:") + small_sizes()
+
+
+def on_micro() -> dict[str, dict[str, Any]]:
+    return {name: row for name, row in result("micro").items() if name in SPECS}
+
+
+def small_sizes() -> str:
+    """A sentence on flash and RAM of the two smallest networks."""
+    kept = on_micro()
+    parts = []
+    for name in ("yoloface-50k", "yoloface-100k"):
+        if name in kept:
+            flash, ram = (size / 1000 for size in (kept[name]["flash"], kept[name]["tflm"]["total"]))
+            parts.append(f"{name} {flash:.0f} kB of flash and {ram:.0f} kB of RAM")
+    link = "[what is counted](docs/pages/export.md)"
+    said = f"In TensorFlow Lite Micro, `litert-int8`: {', '.join(parts)} ({link})."
+    return f"\n\n{said}" if parts else ""
+
+
+def micro() -> str:
+    """Flash, RAM and operators on microcontrollers."""
+    kept = on_micro()
+    if not kept:
+        return f"{NOBODY.capitalize()}: `python -m tests.benchmarks.micro`."
+    rows = []
+    for name, row in kept.items():
+        tflm, vela = row["tflm"], row["vela"]
+        sizes = (row["flash"], row["activations"], tflm["head"], row["arena"], tflm["total"])
+        estimates = (f"{vela['flash_kB']:.1f}", f"{vela['sram_kB']:.1f}", f"{vela['milliseconds']:.2f}")
+        rows.append((name, *(f"{size / 1000:.1f}" for size in sizes), *estimates))
+    head = (
+        *(
+            "int8, kB",
+            "flash: the file",
+            "activations",
+            "the same by TFLM",
+            "arena, written",
+            "arena, TFLM took",
+        ),
+        *("Ethos-U55: flash", "Ethos-U55: RAM", "Ethos-U55: ms at 500 MHz"),
+    )
+    operators = table(
+        ("operators, with versions", ""),
+        ((name, ", ".join(row["operators"])) for name, row in kept.items()),
+    )
+    pairs = [row["tflm"] for row in kept.values()]
+    equal = min(pair["by LiteRT's reference kernels"]["equal"] for pair in pairs)
+    others = ", ".join(f"{100 * pair['by LiteRT with XNNPACK']['equal']:.0f} %" for pair in pairs)
+    errors = "; ".join(
+        f"{pair['output error by float32']:.3f} and {pair['that of LiteRT with XNNPACK']:.3f}"
+        for pair in pairs
+    )
+    left = sum(row["vela"]["cpu_operators"] for row in kept.values())
+    stamp = result("micro")["environment"]
+    return (
+        f"{table(head, rows, figures='---:')}\n\n{operators}\n\nOn 16 pictures {100 * equal:g} % of TFLM's "
+        "numbers are those of LiteRT's reference kernels. With XNNPACK, which runs the file elsewhere in the "
+        f"toolkit, LiteRT rounds otherwise: {others} are the same. Errors by float32, TFLM's and XNNPACK's: "
+        f"{errors}. Vela leaves {left or 'no'} operators to the CPU. `{result('micro')['command']}`, "
+        f"{stamp['date']}, {stamp['system']}."
+    )
 
 
 def rungs() -> str:
@@ -400,8 +463,18 @@ def measured() -> str:
 
 
 def rewritten(text: str) -> str:
-    return re.sub(r"(<!-- measured -->)(.*?)(<!-- end -->)", rf"\1\n{measured()}\n\3", text, flags=re.DOTALL)
+    return _between("measured", measured(), text)
+
+
+def rewritten_export(text: str) -> str:
+    return _between("micro", f"\n{micro()}\n", text)
+
+
+def _between(mark: str, made: str, text: str) -> str:
+    pattern = rf"(<!-- {mark} -->)(.*?)(<!-- end -->)"
+    return re.sub(pattern, lambda found: f"{found[1]}\n{made}\n{found[3]}", text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
     README.write_text(rewritten(README.read_text()))
+    EXPORT.write_text(rewritten_export(EXPORT.read_text()))

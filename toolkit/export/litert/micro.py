@@ -84,7 +84,7 @@ class Micro:
         operators: that it uses, by kind and version.
         flash: of the file. The code of the kernels comes on top.
         activations: what TFLM's GreedyMemoryPlanner takes for inputs, outputs and all tensors between them.
-        structures: room for TFLM's own structures in the arena, an upper bound. Scratch buffers, as
+        structures: room for TFLM's own structures in the arena, estimated from above. Scratch buffers, as
             optimised kernels (CMSIS-NN) ask for, come on top.
         inputs, outputs: in the order of the file, which is that of `MicroInterpreter::output`.
     """
