@@ -209,7 +209,27 @@ def _read_weights(folder: Path, data: bytes) -> Any:
         load_weights(model, path, partial=True)
 
 
-# ---- torch, Caffe, ncnn ----
+# ---- torch, Caffe, ncnn, LiteRT ----
+
+
+@cache
+def _tflites() -> Seeds:
+    from toolkit.export.litert.file import Graph, Operator, Scale, Tensor, save
+
+    scale = Scale(np.array([0.5], np.float32), -3)
+    entry, inner, output = (Tensor(name, (1, 4, 4, 2), None, "int8", scale) for name in "abc")
+    weights = Tensor("w", (2, 1, 1, 2), np.ones((2, 1, 1, 2), np.int8), "int8", scale)
+    operators = [Operator("CONV_2D", [entry, weights], [inner]), Operator("LOGISTIC", [inner], [output])]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.tflite")
+        save(Graph(operators, [entry], [output]), path, {"toolkit.io": b"{}"}, "")
+        return (path.read_bytes(),)
+
+
+def _read_tflite(folder: Path, data: bytes) -> Any:
+    from toolkit.export.litert.micro import requirements
+
+    return requirements(put(folder / "a.tflite", data))
 
 
 @cache
@@ -964,6 +984,7 @@ READERS: dict[str, Reader] = {
     "caffemodel": Reader(_caffemodels, _read_caffemodel, text=False),
     "param": Reader(_params, _read_param, prepare=_bin),
     "ncnn bin": Reader(_bins, _read_ncnn_bin, text=False),
+    "tflite": Reader(_tflites, _read_tflite, text=False),
     "settings": _yaml_reader(_settings, _read_settings),
     "study": _yaml_reader(_studies, _read_study),
     "recipe": _yaml_reader(_recipes, _read_recipe),
