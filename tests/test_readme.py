@@ -33,6 +33,7 @@ COMMANDS = [
 ]
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 WITH_APP = [command for command in COMMANDS if "--app" in command]  # tests/browser runs them
+SERVED = [command for command in COMMANDS if command.startswith("toolkit serve")]  # and these
 WITH_DEVICE = [command for command in COMMANDS if "adb" in command or "ssh:" in command]
 DEVICES = READY and find_spec("adbutils") is not None and shutil.which("qemu-aarch64-static") is not None
 
@@ -100,12 +101,16 @@ def shell(place, tmp_path_factory):
 def test_command(command, shell, place):
     if command in WITH_APP:
         pytest.skip("tests/browser opens and closes the App")
+    if command in SERVED:
+        pytest.skip("tests/browser is the phone")
+    if "--device browser" in command and shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed: see `make debian`")
     if command in WITH_DEVICE and not DEVICES:
         pytest.skip("needs adbutils, openssh-server and qemu-user-static")
     words = shlex.split(command, comments=True)
     assert words[0] == "toolkit"
     run = shell("bash", "-c", command)
-    if "--web" in words and "cannot download" in run.stderr:
+    if ("--web" in words or "browser" in words) and "cannot download" in run.stderr:
         pytest.skip("the engine of the page cannot be downloaded here")
     # a network trained for a moment may lose too much in some format of all: done in part
     assert run.returncode in ((0, 3) if "--to all" in command else (0,)), run.stderr

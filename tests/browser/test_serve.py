@@ -1,6 +1,7 @@
 """`toolkit serve` and `toolkit time --device browser`: a phone's page here, its milliseconds back."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from tests.browser.conftest import ready
+from tests.test_readme import SERVED
 from toolkit import create_model, widgets
 from toolkit.device import web
 from toolkit.device.readings import read_timings
@@ -50,8 +52,14 @@ def listeners():
 
 
 def test_a_reading_goes_from_the_page_into_timing_json(page, start, address, networks, tmp_path):
+    program, command, _, *options = shlex.split(SERVED[0], comments=True)
+    assert (program, command, options) == (
+        "toolkit",
+        "serve",
+        ["--lan"],
+    )  # which is of this machine alone here
     before = listeners()
-    process = start("toolkit.cli", "serve", *networks, "--readings", 2, "--json")
+    process = start("toolkit.cli", command, *networks, "--readings", 2, "--json")
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: message.type == "error" and faults.append(message.text))

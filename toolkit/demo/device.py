@@ -6,8 +6,8 @@ from pathlib import Path
 
 from toolkit import viz
 from toolkit.demo.shared import EXPORTED, curated_data, facts_table, picture_paths, scale
-from toolkit.device import package, timing
-from toolkit.device.report import NCNN_COLUMN, draw_stages, record, summary, table
+from toolkit.device import browser, package, timing, web
+from toolkit.device.report import NCNN_COLUMN, draw_stages, parity_text, record, summary, table
 from toolkit.device.settings import Load
 from toolkit.export.folder import Exported
 from toolkit.files import write_json
@@ -48,6 +48,41 @@ def build_app(output: Path) -> Section:
         {},
         {"app/Detector": "opens in Android Studio", "app/Detector.zip": "the same as one file"},
     )
+
+
+def build_page(output: Path) -> Section:
+    page = output / "page/Digits"
+    (network,) = web.package_web([output / EXPORTED], page, "Digits")
+    (picture,) = picture_paths(curated_data(output).split("val"), 1)
+    facts = {
+        "files": str(sum(path.is_file() for path in page.rglob("*"))),
+        "first load, kB": _first_load(page),
+    }
+    facts["network, kB"] = f"{network.kilobytes}"
+    figures = {}
+    if browser.find_browser():
+        load = Load(loops=scale().loops, cooldown=0)
+        ((_, reading),) = timing.measure([output / EXPORTED], ["browser"], picture=picture, load=load)
+        facts["ms per picture"] = f"{summary(reading)['total'].p50:.2f}, {reading.machine}"
+        facts["the same file here"] = parity_text(reading)
+        figures["ms per picture, browser"] = f"{summary(reading)['total'].p50:.2f}"
+    else:
+        facts["ms per picture"] = "not measured: no browser is installed here"
+    return Section(
+        "The same network as static files for any host: camera, pictures, videos and a benchmark in the "
+        "browser of a phone, without an app. `toolkit serve` shows it to a phone by a code to scan, and "
+        "takes its milliseconds back.",
+        {},
+        [facts_table("The page", "page/Digits/models/page.json", facts)],
+        figures,
+        {"page/Digits": "for any static host"},
+    )
+
+
+def _first_load(page: Path) -> str:
+    """What a browser reads before the first picture: all but the second engine."""
+    files = [path for path in page.rglob("*") if path.is_file() and path.name not in web.WEBGPU_FILES]
+    return f"{sum(path.stat().st_size for path in files) / 1000:,.0f}"
 
 
 def time_here(output: Path) -> Section:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.demo.data import curate, examine, fit_anchors, make_data
-from toolkit.demo.device import build_app, time_here
+from toolkit.demo.device import build_app, build_page, time_here
 from toolkit.demo.export import climb, export
 from toolkit.demo.networks import count_costs, show_published
 from toolkit.demo.study import ablate
@@ -49,6 +49,7 @@ STAGES = (
     DemoStage("export", "Export", export, ("train",), ("evaluate",)),
     DemoStage("ladder", "Parity ladder", climb, ("export",)),
     DemoStage("app", "Android project", build_app, ("export",)),
+    DemoStage("page", "Page for any phone", build_page, ("export",), fetches=True),
     DemoStage("runner", "Timing on this machine", time_here, ("export",)),
     DemoStage("published", "Published networks", show_published, fetches=True),
     DemoStage("costs", "Costs", count_costs),

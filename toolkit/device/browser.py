@@ -35,6 +35,11 @@ LAUNCH += "end_with_parent(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:]
 PATIENCE = 120.0  # s for a page to open, and for each network on top of its benchmark
 
 
+def find_browser() -> str | None:
+    """A browser of this machine that needs no window; None where there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def time_in_browser(
     folders: Sequence[Path],
     address: str,
@@ -100,7 +105,7 @@ def _next(news: queue.SimpleQueue[str], ended: Callable[[], str], seconds: float
 @contextmanager
 def _chromium(server: PageServer) -> Iterator[Callable[[], str]]:
     """A headless browser with the page, and a function that tells why it has ended; "" while it runs."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = find_browser()
     if program is None:
         raise InputError(
             f"no browser is installed: expected one of {', '.join(BROWSERS)} in PATH (Debian and Ubuntu: apt "
@@ -110,8 +115,11 @@ def _chromium(server: PageServer) -> Iterator[Callable[[], str]]:
         options = [*OPTIONS, f"--user-data-dir={folder}", *(["--no-sandbox"] if _is_root() else [])]
         command = [sys.executable, "-c", LAUNCH, str(os.getpid()), program, *options, server.address]
         log = folder / "log.txt"
-        with log.open("w") as messages:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+        with log.open("w") as messages:  # with a home of its own, where nothing stays
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=messages, env={**own, "HOME": str(folder)}
+            )
 
         def ended() -> str:
             if process.poll() is None:
