@@ -92,6 +92,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.exports engines
 	$(BIN)/python -m tests.benchmarks.exports layers
 	$(BIN)/python -m tests.benchmarks.exports stages
+	$(BIN)/python -m tests.benchmarks.browser
 	$(BIN)/python -m tests.benchmarks.runner speed
 	$(BIN)/python -m tests.benchmarks.landmarks speed
 	$(BIN)/python -m tests.benchmarks.evaluators

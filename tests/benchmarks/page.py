@@ -188,6 +188,26 @@ def desk(kept: Kept) -> str:
     return table(("network and data set", "median, ms", "worst, ms", "limit, ms"), rows)
 
 
+def browser(kept: Kept) -> str:
+    rows = [
+        (
+            name,
+            one_thread(engine.partition(", ")[2]),
+            *(interval(row[f"by {other}"]) for other in ("onnx", "ncnn")),
+        )
+        for name, engines in measured(kept).items()
+        for engine, row in engines.items()
+        if engine.startswith("browser")
+    ]
+    visit = kept["first visit"]
+    said = (
+        f"A first visit reads {visit['kB']:,} kB (yoloface-500k-v2, engine, picture), and has its first boxes "
+        f"after {visit['median_ms'] / 1000:.1f} s, from a server on the same machine."
+    )
+    head = ("forward pass in Chromium (WASM)", "threads", "by onnxruntime", "by ncnn")
+    return f"{table(head, rows)}\n\n{said}"
+
+
 # title, result, what its table does not say, the table
 THEMES: tuple[tuple[str, str, str, Callable[[Kept], str]], ...] = (
     ("Import", "import_time", "Each in a fresh interpreter.", imports),
@@ -201,6 +221,12 @@ THEMES: tuple[tuple[str, str, str, Callable[[Kept], str]], ...] = (
     ),
     ("Engines", "exports-engines", "One picture up to the raw maps, times as long as ncnn.", engines),
     ("Engines by layers", "exports-stages", "ncnn by OpenVINO, times as long.", stages),
+    (
+        "Browsers",
+        "browser",
+        "The page of `toolkit package --web` on this machine, not on a phone; it finds what Python finds.",
+        browser,
+    ),
     ("int8", "exports-layers", "Each convolution alone in ncnn, one thread; sums of medians.", layers),
     ("The seed's files", "ncnn_seed", "Up to the raw maps, and up to the boxes.", seed),
     ("Timing runner", "runner-speed", "The program that goes to phones, built for x86_64.", runner),
