@@ -201,7 +201,7 @@ def browser(kept: Kept) -> str:
     ]
     visit = kept["first visit"]
     said = (
-        f"A first visit reads {visit['kB']:,} kB (yoloface-500k-v2, engine, picture), and has its first boxes "
+        f"A first visit reads {visit['kB']:,} kB (yoloface-500k-v2, engine, picture) and has its first boxes "
         f"after {visit['median_ms'] / 1000:.1f} s, from a server on the same machine."
     )
     head = ("forward pass in Chromium (WASM)", "threads", "by onnxruntime", "by ncnn")
