@@ -6,10 +6,17 @@ import shutil
 import subprocess
 import sys
 
+import pooch
 import psutil
 import pytest
 
 from toolkit.data.mongod import check_mongod
+from toolkit.device.browser import find_browser
+from toolkit.device.readings import read_timings
+from toolkit.device.web import engine_files
+from toolkit.export.write import export_model
+from toolkit.runtime import InputError
+from toolkit.samples import untrained
 
 # Every package of others that computes, converts, stores or draws in the chain, each at its work.
 CHAIN = """
@@ -87,3 +94,25 @@ def test_the_engines_and_the_desk_talk_to_nobody(tmp_path):
     environments = [process.info["environ"] for process in psutil.process_iter(["environ"])]
     left = [environment for environment in environments if str(home) in str(environment)]
     assert left == []
+
+
+# Chromium asks the kernel whether there is a way to this address, and sends nothing there.
+PROBE = 'inet_pton(AF_INET6, "2001:4860:4860::8888"'
+
+
+@pytest.mark.skipif(find_browser() is None, reason="chromium is not installed: see `make debian`")
+def test_the_browser_talks_to_this_machine_alone(tmp_path):
+    try:
+        engine_files()
+    except InputError as error:
+        pytest.skip(str(error))
+    home, network = tmp_path / "home", tmp_path / "net"
+    (home / ".cache").mkdir(parents=True)
+    (home / ".cache" / "toolkit").symlink_to(pooch.os_cache("toolkit"))
+    export_model(untrained("yoloface-50k"), network, ["onnx"], name="net")
+    words = ("time", str(network), "--device", "browser", "--loops", "2")
+    lines = traced(home, sys.executable, "-m", "toolkit.cli", *words)
+    assert read_timings(network)
+    assert [line for line in foreign(lines) if PROBE not in line] == []
+    assert not [line for line in lines if PROBE in line and not line.split()[1].startswith("connect(")]
+    assert sorted(path.name for path in home.iterdir()) == [".cache", "trace.txt"]
