@@ -80,7 +80,7 @@ def encoding_of(path: Path) -> str:
             return "utf-16"
         if b"\0" in chunk[:4]:
             return "utf-16-be" if chunk[:1] == b"\0" else "utf-16-le"
-        while chunk:
+        while chunk and b"\0" not in chunk:  # which no text has: what reads it says so at once
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError:
