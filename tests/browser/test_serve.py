@@ -1,9 +1,11 @@
 """`toolkit serve` and `toolkit time --device browser`: a phone's page here, its milliseconds back."""
 
+import errno
 import json
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -15,6 +17,7 @@ from tests.test_readme import SERVED
 from toolkit import create_model, widgets
 from toolkit.device import web
 from toolkit.device.readings import read_timings
+from toolkit.device.serve import PageServer
 from toolkit.export.write import export_model
 from toolkit.runtime import InputError
 
@@ -47,8 +50,16 @@ def run_benchmark(page, threads):
     page.get_by_text("pictures timed, and sent to the computer.").wait_for()
 
 
-def listeners():
-    return {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+def listening(process):
+    """(address, port) of what a process and those that it started listen at."""
+    family = [process, *process.children(recursive=True)]
+    found = [connection for each in family for connection in each.net_connections("tcp")]
+    return [tuple(c.laddr) for c in found if c.status == psutil.CONN_LISTEN]
+
+
+def refuses(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def test_a_reading_goes_from_the_page_into_timing_json(page, start, address, networks, tmp_path):
@@ -58,12 +69,13 @@ def test_a_reading_goes_from_the_page_into_timing_json(page, start, address, net
         "serve",
         ["--lan"],
     )  # which is of this machine alone here
-    before = listeners()
     process = start("toolkit.cli", command, *networks, "--readings", 2, "--json")
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: message.type == "error" and faults.append(message.text))
     page.goto(address(process) + "/")
+    ((host, port),) = listening(psutil.Process(process.pid))
+    assert host == "127.0.0.1"
     ready(page)
     # the picture is there before anybody has chosen one
     page.locator("#count", has_text="1").wait_for()
@@ -79,7 +91,7 @@ def test_a_reading_goes_from_the_page_into_timing_json(page, start, address, net
     assert [reading.landmarks.name for reading in kept] == ["landmark106"] * 2
     assert kept[0].device["user_agent"].startswith("Mozilla")
     assert all(row["parity"]["points"] < 0.005 for row in rows)
-    assert listeners() <= before
+    assert refuses(port)
     log = (tmp_path / "log.txt").read_text()
     assert log.count("browser (wasm), not native") == 2
     assert "\u2588" in log
@@ -87,13 +99,12 @@ def test_a_reading_goes_from_the_page_into_timing_json(page, start, address, net
 
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_it_ends_and_nothing_listens(kind, code, start, address, networks):
-    before = listeners()
     process = start("toolkit.cli", "serve", networks[0])
     address(process)
-    assert len(listeners() - before) == 1
+    ((_, port),) = listening(psutil.Process(process.pid))
     process.send_signal(kind)
     assert process.wait(timeout=30) == code
-    assert listeners() <= before
+    assert refuses(port)
 
 
 def test_the_notebooks_code(page, networks):
@@ -159,3 +170,20 @@ def test_what_a_browser_cannot_do(networks, tmp_path):
         assert run.returncode == 2, run.stderr
         assert said in run.stderr
     assert not (face / "timing.json").exists()
+
+
+def test_in_the_network_the_page_may_use_camera_and_threads(page, networks):
+    """After the one warning, which this browser is told to ignore."""
+    try:
+        server = PageServer(networks[:1], lan=True)
+    except InputError as error:
+        pytest.skip(str(error))
+    with server, page.context.browser.new_context(ignore_https_errors=True) as context:
+        phone = context.new_page()
+        phone.goto(server.address)
+        ready(phone)
+        assert (
+            phone.evaluate("[isSecureContext, crossOriginIsolated, !!navigator.mediaDevices]") == [True] * 3
+        )
+        run_benchmark(phone, 1)
+        assert len(server.inbox.readings) == 1

@@ -312,7 +312,8 @@ def test_chrome_on_a_phone_is_led_to_this_machine(phones, tmp_path):
         ]
         run = subprocess.run([sys.executable, "-m", "toolkit.cli", *command], capture_output=True, text=True)
     finally:
-        for process in psutil.Process(int((tmp_path / "profile.pid").read_text())).children(recursive=True):
+        browser = psutil.Process(int((tmp_path / "profile.pid").read_text()))
+        for process in (*browser.children(recursive=True), browser):
             process.kill()
     if "cannot download" in run.stderr:
         pytest.skip("the engine of the page cannot be downloaded here")
