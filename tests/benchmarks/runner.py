@@ -26,7 +26,7 @@ from tests.device.conftest import QEMU
 from tests.device.wheel import Wheel, found_by
 from toolkit.device.build import LAYERS, Compiler, build_runner, compiled
 from toolkit.device.instructions import EMULATORS, Instructions, count_instructions
-from toolkit.device.settings import TOLERANCES
+from toolkit.device.settings import RUNNER_FORMATS
 from toolkit.export.folder import Exported
 from toolkit.export.int8.pictures import MINIMUM, calibration_inputs
 from toolkit.export.int8.quantize import quantize
@@ -152,7 +152,7 @@ def instructions(work: Path) -> dict[str, Any]:
         facts = parity_of(folder)["ncnn-int8"]
         figures[name] = {key: facts[key] for key in ("error", "bytes", "float_bytes", "fidelity")}
         for abi in EMULATORS:
-            counts = {fmt: count_instructions(folder, fmt, abi) for fmt in TOLERANCES}
+            counts = {fmt: count_instructions(folder, fmt, abi) for fmt in RUNNER_FORMATS}
             rows = {fmt: by_kind(count, kinds(folder, fmt)) for fmt, count in counts.items()}
             figures[name][abi] = rows
             print(name, abi, rows, file=sys.stderr)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from toolkit.device.answers import last_line
 from toolkit.device.build import RUNNER, build_runner, cache, layers_of
-from toolkit.device.settings import TOLERANCES, load_picture, timed_formats
+from toolkit.device.settings import RUNNER_FORMATS, load_picture, timed_formats
 from toolkit.files import temporary_folder, whole_file
 from toolkit.runtime import InputError, progress, require
 from toolkit.text import one_line
@@ -55,7 +55,9 @@ def count_instructions(folder: str | Path, fmt: str = "ncnn", abi: str = "arm64-
         InputError: no qemu that takes plugins, no such format, a runner that cannot be built, or a network
             that does not run.
     """
-    (fmt,) = timed_formats(Path(folder), [fmt], sweep=False)
+    if fmt not in RUNNER_FORMATS:
+        raise InputError(f"instructions are counted for {', '.join(RUNNER_FORMATS)}, not {fmt}")
+    timed_formats(Path(folder), [fmt])  # that it has this one
     emulator, counter = _emulator(abi), _counter()
     runner = build_runner(abi, layers_of([folder]), ndk=False)
     image, name = load_picture()
@@ -83,7 +85,7 @@ def count_instructions(folder: str | Path, fmt: str = "ncnn", abi: str = "arm64-
 def count_formats(folder: str | Path, formats: Iterable[str], abi: str = "arm64-v8a") -> dict[str, int]:
     """Those of `formats` that the runner opens -> `Instructions.total`. Raises InputError as
     `count_instructions`, and where no runner was ever built: that takes minutes."""
-    counted = [fmt for fmt in formats if fmt in TOLERANCES]
+    counted = [fmt for fmt in formats if fmt in RUNNER_FORMATS]
     if counted and not any(cache().glob(f"runner-{abi}-*/runner")):
         raise InputError(
             f"there is no runner for {abi} here yet: build it with toolkit device build --abi {abi}"
