@@ -54,12 +54,9 @@ def time_engine(job: TimingJob, image: Image, picture: str, threads: int, load: 
 
     for _ in range(load.warmup):
         once()
-    rows: list[list[float]] = []
-    begin = perf_counter()
-    while perf_counter() - begin < load.seconds if load.seconds else len(rows) < load.loops:
-        boxes, times = once()
-        rows.append(times)
-    if not rows:
+    boxes, times = once()
+    rows = [times]
+    while times[-1] - rows[0][0] < load.seconds if load.seconds else len(rows) < load.loops:
         boxes, times = once()
         rows.append(times)
     data: dict[str, Any] = {
@@ -68,7 +65,7 @@ def time_engine(job: TimingJob, image: Image, picture: str, threads: int, load: 
         "model": {
             "name": exported.name,
             "format": job.format,
-            "sha256": {name: facts.sha256 for name, facts in exported.facts(job.format).items()},
+            "sha256": exported.sha256(job.format),
         },
         "input": {"picture": picture, "width": image.shape[1], "height": image.shape[0]},
         "settings": {

@@ -88,7 +88,7 @@ def package_micro(folders: Sequence[str | Path], output: str | Path) -> Packaged
     with whole_folder(output) as folder:
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-        write_json(folder / MARK, {**asdict(row), "files": dict(_sha256_of(network))})
+        write_json(folder / MARK, {**asdict(row), "files": network.sha256(FORMAT)})
     return row
 
 
@@ -118,10 +118,6 @@ def _check(path: Path, needs: Micro) -> None:
                 f"{path} has {one_line(tensor.name)} as {tensor.dtype}, not as whole numbers with a scale: "
                 f"export the network with --to {FORMAT}"
             )
-
-
-def _sha256_of(network: Exported) -> dict[str, str]:
-    return {name: facts.sha256 for name, facts in network.facts(FORMAT).items()}
 
 
 def _text(text: str) -> str:

@@ -224,8 +224,7 @@ def keep(folder: str | Path, readings: Iterable[Reading]) -> int:
 
 def check_files(model: Model, exported: Exported) -> None:
     """InputError where a reading is of other files (sha256) than a folder has."""
-    hashes = {name: facts.sha256 for name, facts in exported.facts(model.format).items()}
-    if files_fingerprint(model.sha256) != files_fingerprint(hashes):
+    if files_fingerprint(model.sha256) != files_fingerprint(exported.sha256(model.format)):
         raise InputError(
             f"a reading of {model.name} ({model.format}) is of files with another sha256 than those in "
             f"{exported.folder}: time the network again"
@@ -244,7 +243,7 @@ def import_readings(files: Sequence[str | Path], exports: str | Path = "exports"
     ]
     exported = {folder: Exported.read(folder) for folder in folders}
     by_hash = {
-        files_fingerprint({name: facts.sha256 for name, facts in network.facts(fmt).items()}): folder
+        files_fingerprint(network.sha256(fmt)): folder
         for folder, network in exported.items()
         for fmt in network.formats
     }

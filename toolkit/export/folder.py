@@ -193,6 +193,10 @@ class Exported:
         """The files of a format."""
         return [self.folder / name for name in self.facts(fmt)]
 
+    def sha256(self, fmt: str) -> dict[str, str]:
+        """File name -> sha256 of the files of a format."""
+        return {name: facts.sha256 for name, facts in self.facts(fmt).items()}
+
     def bytes(self, fmt: str) -> int:
         """Size of all files of a format."""
         return sum(facts.bytes for facts in self.facts(fmt).values())
