@@ -26,6 +26,7 @@ from toolkit.device.report import (
     summarise,
     summary,
     table,
+    table_of_engines,
 )
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
@@ -361,3 +362,14 @@ def test_a_study_has_the_device_as_a_cost(network, tmp_path):
     assert title in text
     assert f"| {value:,.4g} |" in text
     assert "not measured" in text  # of the network that was not timed
+
+
+def test_no_setting_hides_another_in_the_table_by_engine(network):
+    (reading,) = [kept for _, kept in measure([network], load=Load(warmup=1, loops=2, cooldown=0))]
+    big = reading.model_copy(update={"settings": reading.settings.model_copy(update={"powersave": 2})})
+    vulkan = reading.model_copy(update={"settings": reading.settings.model_copy(update={"vulkan": True})})
+    emulated = reading.model_copy(update={"emulated": True})
+    columns = table_of_engines([(network, each) for each in (reading, big, vulkan, emulated)])
+    assert columns["threads"] == ["1", "1, big cores"]
+    assert columns["NCNN, Vulkan, ms"] == [columns["NCNN, ms"][0], "not measured"]
+    assert "not measured" not in columns["NCNN, ms"]

@@ -103,17 +103,19 @@ def table(
 def table_of_engines(
     readings: Sequence[tuple[str | Path, Reading]], scores: Mapping[str, float] = {}
 ) -> dict[str, list[str]]:
-    """Columns of text as in the seed's table: a row for each network on one device with so many threads, a
-    column for each engine, in it the median milliseconds of the forward pass alone. The latest reading
-    counts; emulated ones have no times, and what ran in a browser is in a column of its own."""
+    """Columns of text as in the seed's table: a row for each network on one device with so many threads and
+    one set of cores, a column for each engine, in it the median milliseconds of the forward pass alone. The
+    latest reading counts; emulated ones have no times, and a browser's are in a column of their own."""
     timed = [entry for entry in readings if not entry[1].emulated]
     engines = list(dict.fromkeys(_engine(reading) for _, reading in timed))
-    engines.sort(key=[*TITLES, *engines].index)
+    engines.sort(key=[*TITLES.values(), *engines].index)
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for folder, reading in timed:
         width, height = Exported.read(folder).io.input_size
         score = scores.get(reading.model.name)
-        place = (reading.network, f"{width}x{height}", reading.place, str(reading.settings.threads))
+        cores = reading.settings.powersave
+        threads = f"{reading.settings.threads}{f', {CORES[cores]} cores' * bool(cores)}"
+        place = (reading.network, f"{width}x{height}", reading.place, threads)
         shown = "not measured" if score is None else f"{score:.4g}"
         row = rows.setdefault(place, dict.fromkeys(engines, "not measured") | {"score": shown})
         row[_engine(reading)] = f"{summary(reading)['inference'].p50:.3g}"
@@ -123,12 +125,14 @@ def table_of_engines(
             for i, title in enumerate(("network", "input", "device", "threads"))
         },
         "score": [row["score"] for row in rows.values()],
-        **{f"{TITLES.get(name, name)}, ms": [row[name] for row in rows.values()] for name in engines},
+        **{f"{name}, ms": [row[name] for row in rows.values()] for name in engines},
     }
 
 
 def _engine(reading: Reading) -> str:
-    return reading.settings.backend if reading.settings.run_as == "browser" else reading.model.format
+    settings = reading.settings
+    name = settings.backend if settings.run_as == "browser" else reading.model.format
+    return f"{TITLES.get(name, name)}{', Vulkan' * settings.vulkan}"
 
 
 def sentence(reading: Reading) -> str:
