@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toolkit.device.web import engine_files
 from toolkit.models import create_model
 from toolkit.models.detector import Detector
 from toolkit.models.published import can_fetch
+from toolkit.runtime import InputError
 from toolkit.samples import photographs, untrained
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would all commands that tests interrupt.
@@ -20,6 +22,15 @@ def _folder(variable: str, what: str) -> Path:
     if not os.environ.get(variable):
         pytest.skip(f"{variable} is not set: it names the folder with {what}")
     return Path(os.environ[variable])
+
+
+@pytest.fixture(scope="session")
+def page_engine() -> Path:
+    """The engine of `toolkit package --web`, which is downloaded once."""
+    try:
+        return engine_files()
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,7 @@ import pytest
 from toolkit.data.mongod import check_mongod
 from toolkit.device.browser import find_browser
 from toolkit.device.readings import read_timings
-from toolkit.device.web import engine_files
 from toolkit.export.write import export_model
-from toolkit.runtime import InputError
 from toolkit.samples import untrained
 
 # Every package of others that computes, converts, stores or draws in the chain, each at its work.
@@ -101,11 +99,7 @@ PROBE = 'inet_pton(AF_INET6, "2001:4860:4860::8888"'
 
 
 @pytest.mark.skipif(find_browser() is None, reason="chromium is not installed: see `make debian`")
-def test_the_browser_talks_to_this_machine_alone(tmp_path):
-    try:
-        engine_files()
-    except InputError as error:
-        pytest.skip(str(error))
+def test_the_browser_talks_to_this_machine_alone(page_engine, tmp_path):
     home, network = tmp_path / "home", tmp_path / "net"
     (home / ".cache").mkdir(parents=True)
     (home / ".cache" / "toolkit").symlink_to(pooch.os_cache("toolkit"))

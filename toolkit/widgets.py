@@ -180,7 +180,7 @@ def phone(
     """
     from toolkit.device import report
     from toolkit.device.readings import Reading
-    from toolkit.device.serve import PageServer, code_of
+    from toolkit.device.serve import PageServer, code_svg
 
     widgets = require("ipywidgets", "notebooks")
     rows = widgets.HTML("<p>No reading yet.</p>")
@@ -204,7 +204,7 @@ def phone(
     link = (
         f'<p><a href="{server.address}" target="_blank">{server.address}</a></p><p>{escape(server.note)}</p>'
     )
-    box: VBox = widgets.VBox([widgets.HTML(code_of(server.address, "svg") + link), rows])
+    box: VBox = widgets.VBox([widgets.HTML(code_svg(server.address) + link), rows])
     box.server = server
     return box
 

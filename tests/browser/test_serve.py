@@ -15,7 +15,6 @@ import pytest
 from tests.browser.conftest import ready
 from tests.test_readme import SERVED
 from toolkit import create_model, widgets
-from toolkit.device import web
 from toolkit.device.readings import read_timings
 from toolkit.device.serve import PageServer
 from toolkit.export.write import export_model
@@ -23,11 +22,7 @@ from toolkit.runtime import InputError
 
 
 @pytest.fixture(scope="module")
-def exported(zoo, tmp_path_factory):
-    try:
-        web.engine_files()
-    except InputError as error:
-        pytest.skip(str(error))
+def exported(zoo, page_engine, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports")
     for name in ("yoloface-500k-v2", "landmark106"):
         export_model(create_model(name, "published"), folder / name, ["onnx", "ncnn"], name=name)
@@ -153,12 +148,22 @@ def test_this_machines_browser_in_the_table_of_the_others(networks):
     assert len(set(columns["device"])) == 1
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: see `make debian`")
+def test_what_a_page_cannot_do_is_said_and_the_rest_is_kept(networks):
+    face, _ = networks
+    run = timed(face, "--device", "browser", "--threads", "64,1", "--loops", 3)
+    assert run.returncode == 2
+    assert "could not time all: yoloface-500k-v2: this browser gives the page" in run.stderr
+    assert [reading.settings.threads for reading in read_timings(face)] == [1]
+
+
 def test_what_a_browser_cannot_do(networks, tmp_path):
     face, points = networks
     for words, said in (
         ((face, "--device", "local", "--browser"), "there is no phone to open a browser on"),
         ((face, "--device", "browser", "--format", "ncnn"), "a browser runs the format onnx"),
         ((face, "--device", "browser", "--powersave", "2"), "a browser runs the format onnx"),
+        ((face, "--device", "browser", "--device", "browser"), "browser is named twice"),
         ((points, "--device", "browser"), "places landmarks and finds no objects"),
         (
             (face, "--device", "local", "--format", "onnx-end2end"),

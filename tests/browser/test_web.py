@@ -56,12 +56,8 @@ def networks(zoo, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(networks, tmp_path_factory):
+def folder(networks, page_engine, tmp_path_factory):
     """The page, and pictures beside it."""
-    try:
-        web.engine_files()
-    except InputError as error:
-        pytest.skip(str(error))
     output = tmp_path_factory.mktemp("page") / "page"
     rows = web.package_web([networks / name for name in NETWORKS], output, "Faces & <things>")
     assert [row.name for row in rows] == list(NETWORKS)

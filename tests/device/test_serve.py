@@ -14,10 +14,9 @@ import psutil
 import pytest
 
 from toolkit import create_model
-from toolkit.device import web
 from toolkit.device.readings import read_timings
 from toolkit.device.report import table_of_engines
-from toolkit.device.serve import HEADERS, PageServer, code_of
+from toolkit.device.serve import HEADERS, PageServer, code_lines, code_svg
 from toolkit.export.folder import Exported
 from toolkit.export.write import export_model
 from toolkit.runtime import InputError
@@ -26,11 +25,7 @@ AGENT = "Mozilla/5.0 (Linux; Android 15) Chrome/140.0"
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    try:
-        web.engine_files()
-    except InputError as error:
-        pytest.skip(str(error))
+def exported(page_engine, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports") / "net"
     export_model(create_model("yoloface-50k"), folder, ["onnx", "ncnn"], name="net")
     return folder
@@ -95,7 +90,7 @@ def test_a_reading_arrives_and_is_kept(exported):
         assert posted(server, reading(exported)) == (200, {"network": "net", "parity": {}})
         posted(server, reading(exported))  # the same again is no second one
         ((folder, kept),) = server.inbox.readings
-    assert arrived[0] == (folder, kept)
+    assert arrived == [(folder, kept)]
     assert read_timings(exported) == [kept]
     assert kept.machine == "browser (wasm), not native: Chrome 140, Linux"
     assert kept.device["charging"] is True
@@ -151,6 +146,8 @@ REFUSED = {
     "a form": ({"Content_Type": "text/plain"}, 415),
     "another host": ({"Host": "example.org"}, 404),
     "no host": ({"Host": ""}, 404),
+    "half a host": ({"Host": "["}, 404),
+    "half an origin": ({"Origin": "http://["}, 403),
     "a length of words": ({"Content_Length": "ten"}, 411),
     "a negative length": ({"Content_Length": "-5"}, 411),
     "50 GB": ({"Content_Length": "50000000000"}, 413),
@@ -189,6 +186,7 @@ def test_files_of_the_page_alone(server, exported):
         server.path + "models/net/timing.json",
         server.path + "%00",
         server.path[:-3] + "xx/",
+        "//[" + server.path,
     ):
         assert asked(server, "GET", path)[0] == 404, path
     assert asked(server, "GET", server.path, Host="evil.example")[0] == 404
@@ -259,9 +257,9 @@ def test_a_taken_port(exported):
 def test_the_code_is_the_address(server):
     """As a camera reads it off a dark terminal."""
     halves = {"\u2588": (1, 1), "\u2580": (1, 0), "\u2584": (0, 1), " ": (0, 0)}
-    lines = [line for line in code_of(server.address, "terminal").splitlines() if line]
+    lines = [line for line in code_lines(server.address).splitlines() if line]
     rows = [[halves[letter] for letter in line] for line in lines]
     image = np.array(rows, np.uint8).transpose(0, 2, 1).reshape(2 * len(rows), -1) * 255
     image = cv2.resize(image, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST)
     assert cv2.QRCodeDetector().detectAndDecode(image)[0] == server.address
-    assert "<svg" in code_of(server.address, "svg")
+    assert "<svg" in code_svg(server.address)

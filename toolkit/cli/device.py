@@ -167,7 +167,7 @@ def serve(
     """
     from toolkit.device import report
     from toolkit.device.readings import Reading
-    from toolkit.device.serve import PageServer, code_of
+    from toolkit.device.serve import PageServer, code_lines
 
     enough = threading.Event()
 
@@ -177,9 +177,7 @@ def serve(
             enough.set()
 
     with PageServer(folders, lan, tls, port, picture, told=told) as server:
-        print_message(
-            f"{code_of(server.address, 'terminal')}\n{server.address}\n{server.note} Ctrl-C ends it."
-        )
+        print_message(f"{code_lines(server.address)}\n{server.address}\n{server.note} Ctrl-C ends it.")
         try:
             while not enough.wait(1):
                 pass

@@ -56,7 +56,7 @@ def build_page(output: Path) -> Section:
     (picture,) = picture_paths(curated_data(output).split("val"), 1)
     facts = {
         "files": str(sum(path.is_file() for path in page.rglob("*"))),
-        "first load, kB": _first_load(page),
+        "files of a first visit, kB": _first_load(page),
     }
     facts["network, kB"] = f"{network.kilobytes}"
     figures = {}

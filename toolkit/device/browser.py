@@ -21,7 +21,7 @@ from toolkit.device.serve import PageServer, PageTask
 from toolkit.device.settings import Load
 from toolkit.export.folder import Exported
 from toolkit.files import temporary_folder
-from toolkit.runtime import InputError
+from toolkit.runtime import InputError, progress
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # Without a window, and without a word to anybody: no name is looked up but this machine's.
@@ -72,37 +72,40 @@ def time_in_browser(
         counts = threads or [count for count in (1, 2, 4) if count <= about["cores"]]
         names = [Exported.read(folder).name for folder in folders]
         tasks = [
-            PageTask(name, "wasm", count, load.warmup, load.loops, load.seconds)
+            PageTask(name, "wasm", count, load.warmup, load.loops, load.seconds, load.cooldown)
             for name in names
             for count in counts
         ]
-        news: queue.SimpleQueue[str] = queue.SimpleQueue()  # "" for a reading, a fault otherwise
-
-        def arrived(folder: Path, reading: Reading) -> None:
-            news.put("")
-
+        news: queue.SimpleQueue[str] = queue.SimpleQueue()  # "" for a reading, else what the page says
         page = [*folders, *([landmarks] if landmarks else [])]
         with PageServer(
-            page, picture=picture, tasks=tasks, about=about, told=arrived, failed=news.put
+            page,
+            picture=picture,
+            tasks=tasks,
+            about=about,
+            told=lambda folder, reading: news.put(""),
+            failed=news.put,
         ) as server:
             opened = _chromium(server) if isinstance(device, LocalDevice) else _chrome(device, server)
+            patience = PATIENCE + 2 * load.seconds + load.cooldown
             with opened as ended:
-                for _ in tasks:
-                    if fault := _next(news, ended, PATIENCE + 2 * load.seconds):
-                        raise InputError(f"the page in the browser of {about['model']} ended: {fault}")
-            return list(server.inbox.readings)
+                said = [_next(news, ended, patience) for _ in progress(tasks, "timing in a browser")]
+        if faults := [sentence for sentence in said if sentence]:
+            raise InputError(f"the browser of {about['model']} could not time all: {'; '.join(faults)}")
+        return server.inbox.readings
 
 
 def _next(news: queue.SimpleQueue[str], ended: Callable[[], str], seconds: float) -> str:
-    """What comes next: "" for a reading, else what went wrong."""
+    """What comes next: "" for a reading, else what the page says of a task. Raises InputError where nothing
+    comes."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
             return news.get(timeout=1)
         except queue.Empty:
             if fault := ended():
-                return fault
-    return f"nothing came for {seconds:.0f} s; see whether the browser shows the page"
+                raise InputError(fault) from None
+    raise InputError(f"nothing came from the browser for {seconds:.0f} s: see whether it shows the page")
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class Inbox:
             about: what is known of the device, for its readings.
             told: called with every reading that was kept.
         """
-        networks = {Exported.read(folder).name: Exported.read(folder) for folder in folders}
+        networks = {network.name: network for network in map(Exported.read, folders)}
         placing = [network for network in networks.values() if network.io.task == "landmarks"]
         self.landmarks = placing[0] if placing else None
         self.detectors = {name: network for name, network in networks.items() if network not in placing}
@@ -66,9 +66,11 @@ class Inbox:
                     "parity": self._compared(reading, network),
                 }
             )
-            if keep(network.folder, [reading]):
+            fresh = keep(network.folder, [reading]) > 0
+            if fresh:
                 self.readings.append((network.folder, reading))
-        self.told(network.folder, reading)
+        if fresh:
+            self.told(network.folder, reading)
         return reading
 
     def _compared(self, reading: Reading, network: Exported) -> dict[str, Any]:

@@ -13,19 +13,20 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from toolkit.device.certificate import server_context
-from toolkit.device.inbox import Inbox
+from toolkit.device.inbox import SENT, Inbox
 from toolkit.device.readings import Reading
 from toolkit.device.settings import load_picture
 from toolkit.device.web import package_web
 from toolkit.files import temporary_folder
 from toolkit.pictures import save_image
 from toolkit.runtime import InputError, require
-from toolkit.text import MEGABYTE, one_line
+from toolkit.text import MEGABYTE, one_line, parse_json
 
 LOOPBACK = "127.0.0.1"
 POST_BYTES = 4 * MEGABYTE  # of what a page sends; a reading of four seconds has some 100 kB
@@ -64,6 +65,7 @@ class PageTask:
         warmup: loops before those that are timed.
         loops: timed loops.
         seconds: duration instead of loops, where above 0.
+        cooldown: seconds of rest afterwards.
     """
 
     model: str
@@ -72,6 +74,7 @@ class PageTask:
     warmup: int
     loops: int
     seconds: float
+    cooldown: float
 
 
 class PageServer:
@@ -201,11 +204,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, guessed or "application/octet-stream", file.read_bytes())
 
     def do_POST(self) -> None:
-        name, origin = self._name(), self.headers.get("Origin", "")
+        name, origin = self._name(), self.headers.get("Origin", "").partition("://")[2]
         length = self.headers.get("Content-Length", "")
         if name not in (READINGS, FAULTS):
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such place to post to")
-        elif urlsplit(origin).netloc != self.headers.get("Host"):
+        elif origin != self.headers.get("Host"):
             self._refuse(HTTPStatus.FORBIDDEN, "expected a post from this page itself")
         elif self.headers.get_content_type() != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected application/json")
@@ -214,27 +217,29 @@ class _Handler(BaseHTTPRequestHandler):
         elif len(length) > 10 or int(length) > POST_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {POST_BYTES:,} bytes")
         else:
-            data = self.rfile.read(int(length))
-            if name == FAULTS:
-                self.server.page.failed(one_line(data[:1000].decode(errors="replace"), 400))
-                self._answer(HTTPStatus.OK, "application/json", b"{}")
-            else:
-                self._take(data)
+            self._take(name, self.rfile.read(int(length)))
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, name: str, data: bytes) -> None:
+        page, answer = self.server.page, {}
         try:
-            reading = self.server.page.inbox.take(data)
+            if name == FAULTS:
+                page.failed(one_line(str(parse_json(data, SENT)), 400))
+            else:
+                reading = page.inbox.take(data)
+                answer = {"network": reading.network, "parity": reading.parity}
         except InputError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         else:
-            answer = json.dumps({"network": reading.network, "parity": reading.parity})
-            self._answer(HTTPStatus.OK, "application/json", answer.encode())
+            self._answer(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
 
     def _name(self) -> str | None:
         """What is asked for, below the token; None without the token, or for a machine of another name."""
         page = self.server.page
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        path = unquote(urlsplit(self.path).path)
+        try:
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+            path = unquote(urlsplit(self.path).path)
+        except ValueError:  # brackets that hold no address
+            return None
         inside = secrets.compare_digest(path[: len(page.path)].encode(), page.path.encode())
         return path[len(page.path) :] if inside and host in page.hosts else None
 
@@ -281,14 +286,17 @@ def _note(lan: bool, tls: bool) -> str:
     )
 
 
-def code_of(address: str, form: str) -> str:
-    """An address as a QR code: "terminal" for lines of text, "svg" for a notebook. Raises InputError where
-    segno is missing."""
-    from io import StringIO
+def _code(address: str) -> Any:
+    return require("segno", "device").make(address, error="m")
 
-    code = require("segno", "device").make(address, error="m")
-    if form == "svg":
-        return str(code.svg_inline(scale=4, border=3, dark="#000", light="#fff"))
+
+def code_lines(address: str) -> str:
+    """An address as a QR code in lines of text, for a terminal. Raises InputError where segno is missing."""
     lines = StringIO()
-    code.terminal(lines, compact=True)
+    _code(address).terminal(lines, compact=True)
     return lines.getvalue()
+
+
+def code_svg(address: str) -> str:
+    """An address as a QR code in SVG, for a notebook. Raises InputError where segno is missing."""
+    return str(_code(address).svg_inline(scale=4, border=3, dark="#000", light="#fff"))

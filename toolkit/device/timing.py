@@ -28,7 +28,7 @@ from toolkit.device.engines import time_engine
 from toolkit.device.facts import ask_device, device_facts, device_state
 from toolkit.device.readings import Reading, check_files, keep, read_reading
 from toolkit.device.settings import RUNNER_FORMATS, Load, load_picture, swept_settings, timed_formats
-from toolkit.device.web import FORMAT, check_web
+from toolkit.device.web import FORMAT, page_networks
 from toolkit.export.folder import Exported
 from toolkit.files import temporary_folder
 from toolkit.moved import at_old_place
@@ -85,8 +85,10 @@ def measure(
     others = [name for name in devices if name not in browsers]
     if browser and not phones:
         raise InputError("there is no phone to open a browser on: name one with adb; here it is browser")
+    if len(set(browsers)) < len(browsers):
+        raise InputError(f"{max(browsers, key=browsers.count)} is named twice: name it once")
     if browsers:
-        check_web([*paths, *([points] if points else [])])
+        page_networks([*paths, *([points] if points else [])])
         if not others and (set(formats) - {FORMAT} or set(powersave) - {0}):
             raise InputError(
                 "a browser runs the format onnx, on cores that it chooses: leave formats and cores out"
@@ -96,9 +98,8 @@ def measure(
         done += _measure_natively(
             paths, others, formats, threads, powersave, sweep, picture, load, ssh_config, points
         )
-    counts = () if sweep else threads
-    for name in progress(browsers, "browsers"):
-        done += time_in_browser(paths, name, counts, picture, load, points)
+    for name in browsers:
+        done += time_in_browser(paths, name, () if sweep else threads, picture, load, points)
     return done
 
 
@@ -169,14 +170,8 @@ def _measure_natively(
                     return
                 if task.format in RUNNER_FORMATS:
                     options = ["--format", task.format, "--raw", raw.name, "--size", size]
-                    options += [
-                        "--conf",
-                        f"{task.conf:.6f}",
-                        "--threads",
-                        str(count),
-                        "--powersave",
-                        str(cores),
-                    ]
+                    options += ["--conf", f"{task.conf:.6f}", "--threads", str(count)]
+                    options += ["--powersave", str(cores)]
                     reading = _run(device, about, task, tasks, options, load)
                 else:
                     reading = _dated(time_engine(task, image, name, count, load), about)

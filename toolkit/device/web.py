@@ -58,7 +58,7 @@ def package_web(
     output = Path(output)
     check_place(output, MARK, "a packaged page")
     check_name(name)
-    networks = check_web(folders)
+    networks = page_networks(folders)
     engine = engine_files()
     with whole_folder(output) as page:
         shutil.copytree(TEMPLATE, page, dirs_exist_ok=True)
@@ -70,7 +70,7 @@ def package_web(
     return packaged
 
 
-def check_web(folders: Sequence[str | Path]) -> list[Exported]:
+def page_networks(folders: Sequence[str | Path]) -> list[Exported]:
     """The networks for a page, all of which open. Raises InputError as `package_web` does for folders."""
     return open_networks(folders, [FORMAT])
 

@@ -37,7 +37,8 @@ function entryOf(name) {
   return index.models.find((entry) => entry.folder === name) ?? index.models[0];
 }
 
-async function open() {
+// The network that is chosen, instead of the one before, which stays where this one does not open.
+async function load() {
   busy = true;
   enable(false);
   const entry = entryOf($("model").value);
@@ -56,12 +57,17 @@ async function open() {
     landmarks = placing;
     showNetwork();
     say("Ready.");
+  } finally {
     busy = false;
     enable(true);
+  }
+}
+
+async function open() {
+  try {
+    await load();
     await again();
   } catch (error) {
-    busy = false;
-    enable(true);
     failed(error);
   }
 }
@@ -297,22 +303,21 @@ async function send(place, data) {
 }
 
 // A benchmark that the computer asks for, with the network's own threshold.
-async function perform({ model, backend, threads, ...load }) {
+async function perform({ model, backend, threads, warmup, loops, seconds, cooldown }, image) {
   if (threads > mostThreads()) throw new Error(`this browser gives the page ${mostThreads()} thread(s), not ${threads}`);
   $("model").value = index.models.find((entry) => entry.name === model).folder;
   $("backend").value = backend;
   if ($("backend").value !== backend) throw new Error(`this browser has no ${backend}`);
   $("threads").value = threads;
-  await open();
+  await load();
   busy = true;
   enable(false);
   try {
-    const { image } = last;
-    const rules = { conf: network.spec.threshold, overlap: Number($("overlap").value) };
-    const timed = load.seconds ? { seconds: load.seconds } : { loops: load.loops };
-    const length = { warmup: { loops: load.warmup }, timed };
+    const rules = { ...settings(), conf: network.spec.threshold };
+    const length = { warmup: { loops: warmup }, timed: seconds ? { seconds } : { loops } };
     const measured = await measure(network, landmarks, image, rules, say, length);
     await send("readings", await reading(network, landmarks, session.picture, image, rules, loadMs, measured));
+    await new Promise((resolve) => setTimeout(resolve, 1000 * cooldown));
   } finally {
     busy = false;
     enable(true);
@@ -324,9 +329,10 @@ async function join(address) {
   $("sent").hidden = false;
   await openPicture(await (await fetch(session.file)).blob(), session.picture);
   await again();
+  const image = grab();
   for (const task of session.tasks) {
     try {
-      await perform(task);
+      await perform(task, image);
     } catch (error) {
       await send("faults", `${task.model}: ${error?.message ?? error}`);
     }
