@@ -83,3 +83,10 @@ def test_a_section_goes_through_json():
 
     section = Section("Text", {"a.png": "A"}, (Table("T", "f", {"x": ["1"]}),), {"k": "v"})
     assert read_section(asdict(section)) == section
+
+
+def test_a_command_in_a_text_is_code(tmp_path):
+    write_page(tmp_path / "a.html", "Title", "", {"Part": Section("Run `a <b>` and `c`, not `d.")})
+    page = Page((tmp_path / "a.html").read_text())
+    assert "code" in page.tags
+    assert "Run a <b> and c, not `d." in page.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -169,7 +170,8 @@ def write_page(
 
 
 def _section(root: Path, part: Section, lead: Sequence[str]) -> str:
-    lines = [f"<p>{escape(part.text)}</p>"]
+    text = re.sub("`([^`]+)`", r"<code>\1</code>", escape(part.text))  # commands
+    lines = [f"<p>{text}</p>"]
     lines += [_figure(root, file, caption) for file, caption in part.pictures.items() if file not in lead]
     lines += [_table(table) for table in part.tables]
     if part.files:
