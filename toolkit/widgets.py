@@ -210,13 +210,13 @@ def phone(
 
 
 def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base: Cost) -> str:
-    """HTML: totals next to those of `base`, the layers by BFLOPs on a common scale, and the heads with the
-    sizes of the objects they can see."""
+    """HTML: totals next to those of `base`, the layers by multiply-adds on a common scale, and the heads with
+    the sizes of the objects they can see."""
     model = create_model(network, **changes)
     cost = measure(model)
     totals = {
         "parameters": (base.params, cost.params),
-        "MACs": (base.macs, cost.macs),
+        "MMAC": (base.macs / 1e6, cost.macs / 1e6),
         "BFLOPs": (base.bflops, cost.bflops),
         "peak memory, kB": (base.peak_memory / 1000, cost.peak_memory / 1000),
     }
@@ -262,15 +262,15 @@ def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base
 
 def _layer_bars(cost: Cost, base: Cost) -> str:
     """An SVG with one bar per layer, coloured by kind; drawn faster than a matplotlib figure."""
-    kinds = list(dict.fromkeys(layer.kind for layer in cost.layers if layer.bflops))
+    kinds = list(dict.fromkeys(layer.kind for layer in cost.layers if layer.macs))
     colours = {kind: viz.PALETTE[i % len(viz.PALETTE)] for i, kind in enumerate(kinds)}
-    top = max(layer.bflops for layer in (*cost.layers, *base.layers)) or 1.0
+    top = max(layer.macs for layer in (*cost.layers, *base.layers)) or 1
     bars = "".join(
-        f'<rect x="{8 * i}" y="{90 - 90 * layer.bflops / top:.1f}" width="7" '
-        f'height="{90 * layer.bflops / top:.1f}" fill="{colours[layer.kind]}">'
-        f"<title>{escape(layer.name)}, {layer.bflops:.5f} BFLOPs</title></rect>"
+        f'<rect x="{8 * i}" y="{90 - 90 * layer.macs / top:.1f}" width="7" '
+        f'height="{90 * layer.macs / top:.1f}" fill="{colours[layer.kind]}">'
+        f"<title>{escape(layer.name)}, {layer.macs / 1e6:.3g} MMAC</title></rect>"
         for i, layer in enumerate(cost.layers)
-        if layer.bflops
+        if layer.macs
     )
     names = "".join(
         f'<tspan fill="{colour}">\u25a0 {escape(kind)}  </tspan>' for kind, colour in colours.items()
@@ -278,5 +278,6 @@ def _layer_bars(cost: Cost, base: Cost) -> str:
     return (
         f'<svg width="{8 * len(cost.layers)}" height="112" font-size="11">{bars}'
         f'<text x="0" y="106" xml:space="preserve">{names}</text></svg>'
-        f"<p>BFLOPs of each layer, from the input to the heads; the full height is {top:.3g}</p>"
+        f"<p>Multiply-adds of each layer, from the input to the heads; the full height is {top / 1e6:.3g} "
+        "million</p>"
     )

@@ -33,7 +33,10 @@ def noise(seed=0, shape=(90, 120, 3)):
     return Sample(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
 
 
-@pytest.mark.parametrize("settings", [SEED, AFFINE, MOSAIC], ids=["seed", "affine", "mosaic"])
+FOCUS = replace(AFFINE, focus=1.0, focus_px=(10.0, 200.0))
+
+
+@pytest.mark.parametrize("settings", [SEED, AFFINE, MOSAIC, FOCUS], ids=["seed", "affine", "mosaic", "focus"])
 def test_boxes_are_the_bounds_of_what_they_hold(settings):
     pictures = 4 if settings.mosaic else 1
     kept = dropped = cut = 0
@@ -212,6 +215,39 @@ def test_mosaic_shows_four_pictures():
         assert (out.image == shade).mean() > 0.25**2 - 0.01
 
 
+def test_focus_gives_an_object_a_size_between_the_two_and_keeps_it_in_view():
+    """All magnitudes alike: the logarithms of the sizes are spread evenly."""
+    settings = Augmentation(flip=0.5, focus=1.0, focus_px=(8.0, 32.0))
+    box = np.array([[0.45, 0.4, 0.7, 0.8]], np.float32)
+    ignored = np.array([[0.0, 0.0, 0.1, 0.1]], np.float32)  # never chosen
+    picture = Sample(noise().image, np.concatenate((ignored, box)), np.array([0, 1]), np.array([True, False]))
+    sizes = []
+    for seed in range(300):
+        view = augment([picture], SIZE, settings, np.random.default_rng(seed))
+        (seen,) = view.boxes[view.labels == 1]
+        sides = (seen[2:] - seen[:2]) * SIZE
+        assert sides.min() > 2
+        if (seen > 0.001).all() and (seen < 0.999).all():  # whole
+            sizes.append(np.sqrt(sides.prod()))
+    assert len(sizes) > 150
+    assert min(sizes) == pytest.approx(8, rel=0.1)
+    assert max(sizes) == pytest.approx(32, rel=0.1)
+    assert np.mean(np.log2(sizes)) == pytest.approx(4, abs=0.25)
+
+
+def test_focus_without_an_object_is_the_usual_scale():
+    settings = Augmentation(scale=(0.5, 1.5), focus=1.0, focus_px=(2.0, 2.0))
+    box = np.array([[0.45, 0.45, 0.55, 0.55]], np.float32)
+    picture = Sample(noise().image, box, np.array([0]), np.array([True]))
+    widths = []
+    for seed in range(40):
+        view = augment([picture], SIZE, settings, np.random.default_rng(seed))
+        widths += ((view.boxes[:, 2] - view.boxes[:, 0]) * 10).tolist()
+    assert len(widths) > 20
+    assert 0.5 < max(widths) < 1.51
+    assert np.median(widths) == pytest.approx(1, abs=0.25)
+
+
 def test_fill():
     image = np.full((50, 70, 3), (10, 60, 200), np.uint8)
     for fill, colour in ((114, (114,) * 3), (None, (10, 60, 200))):
@@ -262,6 +298,8 @@ def test_batch():
         ({"scale": (1.5, 0.5)}, "scale"),
         ({"mosaic_scale": (0, 1)}, "mosaic_scale"),
         ({"fill": 300}, "fill"),
+        ({"focus": 2}, "focus"),
+        ({"focus_px": (0, 8)}, "focus_px"),
     ],
 )
 def test_bad_levers(levers, words):

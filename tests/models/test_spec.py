@@ -40,6 +40,21 @@ def test_every_corner_builds_and_survives_the_cfg(name, se, csp, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_se_in_the_stages_survives_the_cfg(tmp_path):
+    model = create_model("yoloface-500k-v2", stage_se=[0, True, 4, 8], input_size=(96, 64))
+    assert [stage.se for stage in model.spec.stages] == [0, 2, 4, 8]
+    plain = measure(create_model("yoloface-500k-v2", input_size=(96, 64)))
+    assert measure(model).params > plain.params
+    x = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    (tmp_path / "a.cfg").write_text(to_cfg(model.spec))
+    save_weights(model, tmp_path / "a.weights")
+    read = load_darknet(tmp_path / "a.cfg", tmp_path / "a.weights")
+    for a, b in zip(model.predict(x), read.predict(x), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(InputError, match="stage_se takes one value or 4"):
+        change(model.spec, stage_se=[4, 4])
+
+
 def test_switching_off_and_on_again_is_the_published_network():
     for name in ("fastest-v2", "yoloface-500k-v2"):
         spec = SPECS[name]

@@ -242,6 +242,21 @@ def test_bad_settings_are_one_sentence(toy, tmp_path):
         train(settings(), tmp_path / "run", dataset=empty)
 
 
+def test_another_network_of_the_zoo_starts_one_that_adds_to_it(zoo):
+    """What is new lets through what is there: squeeze-and-excite begins with factors near 1."""
+    origin, changes = Origin("yoloface-500k-v2"), {"stage_se": 4}
+    start = start_from(Detector, Origin("yoloface-500k-v3"), "yoloface-500k-v2")
+    assert start.note == "starts from yoloface-500k-v2"
+    model = origin.build(Detector, **changes)
+    transfer(model, start, "yoloface-500k-v2")
+    x = torch.rand(1, 3, 288, 352, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        added, own = model.eval()(x), start.network.eval()(x)
+    for a, b in zip(added, own, strict=True):
+        assert not torch.equal(a, b)
+        assert (a - b).abs().mean() < 0.15 * b.abs().mean()
+
+
 def test_transfer_takes_classes_by_name(tmp_path):
     source = create_model("yoloface-50k", classes=["cat", "dog"])
     torch.save(

@@ -54,6 +54,7 @@ class Search(BaseModel):
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     latency_ms: float | None = Field(None, gt=0)  # of ncnn, one thread
     device: str = ""  # where it is timed, as in `toolkit time --device`; "": ncnn's wheel on this machine
+    mmac: float | None = Field(None, gt=0)  # million multiply-adds
     bflops: float | None = Field(None, gt=0)
     kilobytes: float | None = Field(None, gt=0)
     prune: bool = True  # stop a training that is worse than half of the others at the same step

@@ -26,7 +26,14 @@ from toolkit.text import in_markdown
 
 TOLERATED = 0.1  # relative deviation from a budget in seconds
 SCORES = ("score", "map50", *widerface.SETTINGS)
-COSTS = {"latency_ms": "ncnn, ms", "bflops": "BFLOPs", "kilobytes": "kB", "params": "parameters"}
+COSTS = {
+    "latency_ms": "ncnn, ms",
+    "mmac": "MMAC",
+    "bflops": "BFLOPs",
+    "kilobytes": "kB",
+    "params": "parameters",
+}
+UNDRAWN = ("params", "bflops")  # one looks like kilobytes, the other like MMAC
 MATCHINGS = {"as-is": "networks as they are", "width": "networks matched by width"}
 
 
@@ -45,7 +52,8 @@ def runs(store: Store) -> list[dict[str, Any]]:
     for trial in store.study.get_trials(deepcopy=False):
         failed = trial.state in (states.FAIL, states.PRUNED) and "fault" in trial.user_attrs
         if trial.state == states.COMPLETE or failed:
-            rows.append({name: value for name, value in trial.user_attrs.items() if name != "worker"})
+            row = {name: value for name, value in trial.user_attrs.items() if name != "worker"}
+            rows.append(row | ({"mmac": row["macs"] / 1e6} if "macs" in row else {}))
     return sorted(rows, key=lambda row: row["key"])
 
 
@@ -296,7 +304,7 @@ def draw(
         for line in done:
             if cost in line:
                 points[_label(line, costs)] = (float(line[cost]), float(line["mean"]))
-        if len(points) > 1 and cost != "params":
+        if len(points) > 1 and cost not in UNDRAWN:
             plain = "".join(c if c.isalnum() or c in "_-" else "_" for c in cost)
             viz.pareto(points, title, score).savefig(folder / f"pareto-{plain}.png")
     for matching, effects in answer["effects"].items():

@@ -19,6 +19,7 @@ from toolkit.boxes import xyxy_to_cxcywh
 from toolkit.runtime import InputError
 
 KINDS = ("seed", "modern")
+ZOOM = 4.0
 SMALLEST_PX = {"seed": 1.0, "modern": 2.0}  # sides of a box at the network's input, below which it is dropped
 
 
@@ -60,7 +61,10 @@ class Augmentation:
     `scale`: least and greatest enlargement, 1 = the picture just fills the input. `aspect`: greatest factor
     between the enlargements of width and height. `translate`: the picture moves by up to this part of the
     input. `rotate`: degrees either way. `mosaic`: probability of four pictures in one, each enlarged by
-    `mosaic_scale`. `fill`: grey level where there is no picture; None: the picture's mean colour.
+    `mosaic_scale`. `focus`: probability that `scale` or `mosaic_scale` gives way to a zoom (at most `ZOOM`
+    either way) at which one of the objects, drawn at random, has a size between the two of `focus_px`, px at
+    the network's input, all magnitudes alike; the object stays in view (PyramidBox's data-anchor-sampling,
+    arXiv:1803.07737). `fill`: grey level where there is no picture; None: the picture's mean colour.
     `keep`: a box stays where at least this part of its area is still to be seen.
 
     Of faces with landmarks (toolkit.training.landmarks): `flip`, `hue`, `saturation`, `exposure`, `scale`,
@@ -81,6 +85,8 @@ class Augmentation:
     rotate: float = 0.0
     mosaic: float = 0.0
     mosaic_scale: tuple[float, float] = (0.4, 1.0)
+    focus: float = 0.0
+    focus_px: tuple[float, float] = (8.0, 128.0)
     fill: int | None = 114
     keep: float = 0.3
     occlude: float = 0.0
@@ -99,6 +105,7 @@ class Augmentation:
             "translate": (0, 1),
             "rotate": (0, 45),
             "mosaic": (0, 1),
+            "focus": (0, 1),
             "fill": (0, 255),
             "keep": (0, 1),
             "occlude": (0, 1),
@@ -108,11 +115,15 @@ class Augmentation:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} of an augmentation must be between {low} and {high}, not {value}")
-        for name in ("scale", "mosaic_scale"):
+        for name, (least, most) in {
+            "scale": (0.05, 20),
+            "mosaic_scale": (0.05, 20),
+            "focus_px": (1, 1e4),
+        }.items():
             low, high = getattr(self, name)
-            if not 0.05 <= low <= high <= 20:
+            if not least <= low <= high <= most:
                 raise InputError(
-                    f"{name} of an augmentation is a range within .05 and 20, not {low} to {high}"
+                    f"{name} of an augmentation is a range within {least:g} and {most:g}, not {low} to {high}"
                 )
 
 
@@ -205,12 +216,18 @@ def _place(
     size = np.array(canvas.shape[1::-1])
     low, high = np.array(window[:2]), np.array(window[2:])
     side = math.sqrt(settings.aspect) ** rng.uniform(-1, 1)
-    enlarged = size * rng.uniform(*scale) * (side, 1 / side)
+    focus = _focus(sample, rng) if settings.focus and rng.random() < settings.focus else None
+    zoom = rng.uniform(*scale) if focus is None else _zoom(focus * np.tile(size, 2), settings, rng)
+    enlarged = size * zoom * (side, 1 / side)
     # the centre of the picture in the window, px
     centre = enlarged / 2 + rng.random(2) * (high - low - enlarged)
     centre += rng.uniform(-1, 1, 2) * settings.translate * size
     angle = math.radians(rng.uniform(-1, 1) * settings.rotate)
     mirror = -1 if rng.random() < settings.flip else 1
+    if focus is not None:  # the object anywhere in the window, as far as the picture then fills it
+        apart = ((focus[:2] + focus[2:]) / 2 - 0.5) * (mirror, 1) * enlarged
+        ends = np.sort([enlarged / 2, high - low - enlarged / 2], axis=0)
+        centre = (rng.random(2) * (high - low) - apart).clip(*ends)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     linear = turn * (enlarged * (mirror, 1))  # from the unit square of the picture to px
     shift = centre - linear.sum(axis=1) / 2
@@ -247,6 +264,19 @@ def _place(
     )  # what shows of an ignored region is still ignored
     boxes = np.concatenate((first + low, last + low), axis=1)[kept] / np.tile(size, 2)
     return boxes.astype(np.float32), sample.labels[kept], sample.ignore[kept]
+
+
+def _focus(sample: Sample, rng: np.random.Generator) -> NDArray[np.float32] | None:
+    """One of the objects to learn, (4,) xyxy 0..1; None where there is none."""
+    candidates = np.flatnonzero(~sample.ignore & (sample.boxes[:, 2:] > sample.boxes[:, :2]).all(1))
+    return sample.boxes[rng.choice(candidates)] if len(candidates) else None
+
+
+def _zoom(box: NDArray[np.floating], settings: Augmentation, rng: np.random.Generator) -> float:
+    """The factor that gives `box` (4,) xyxy px a random size within `focus_px`."""
+    low, high = settings.focus_px
+    wanted = math.exp(rng.uniform(math.log(low), math.log(high)))
+    return min(max(wanted / math.sqrt((box[2:] - box[:2]).prod()), 1 / ZOOM), ZOOM)
 
 
 def _mean_colour(image: NDArray[np.uint8]) -> tuple[float, ...]:

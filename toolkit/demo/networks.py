@@ -43,7 +43,9 @@ def show_published(output: Path) -> Section:
 def count_costs(output: Path) -> Section:
     costs = {name: measure(create_model(name)) for name in list_models()}
     each = costs.values()
-    figure = viz.bars(list(costs), [c.bflops for c in each], xlabel="BFLOPs (darknet's count)", title="Cost")
+    figure = viz.bars(
+        list(costs), [c.macs / 1e6 for c in each], xlabel="MMAC", title="Multiply-adds of a picture"
+    )
     figure.savefig(output / "costs/costs.png")
     quantities = ("params", "macs", "bflops", "peak_memory")
     write_json(
@@ -53,13 +55,13 @@ def count_costs(output: Path) -> Section:
         "network": list(costs),
         "input": ["{}x{}".format(*c.input_size) for c in each],
         "parameters": [f"{c.params:,}" for c in each],
-        "multiply-adds, M": [f"{c.macs / 1e6:.1f}" for c in each],
+        "MMAC": [f"{c.macs / 1e6:.1f}" for c in each],
         "BFLOPs": [f"{c.bflops:.3f}" for c in each],
         "peak memory, MB": [f"{c.peak_memory / 1e6:.2f}" for c in each],
     }
     return Section(
         "The networks of the zoo. Parameters count every float of the weights file; peak memory is what the "
         "feature maps of one picture need at the same time as 32-bit floats.",
-        {"costs/costs.png": "BFLOPs of every network of the zoo"},
+        {"costs/costs.png": "Multiply-adds of every network of the zoo, in millions"},
         [Table("Costs", "costs/costs.json", columns)],
     )

@@ -42,6 +42,7 @@ def ablate(output: Path) -> Section:
         "seeds": [str(line["seeds"]) for line in lines],
         "mAP50": [_number(line, "mean", ".4f") for line in lines],
         "sd": [_number(line, "sd", ".4f") for line in lines],
+        "MMAC": [_number(line, "mmac", ".1f") for line in lines],
         "BFLOPs": [_number(line, "bflops", ".4f") for line in lines],
         "kB (fp16)": [_number(line, "kilobytes", ".1f") for line in lines],
         "ncnn, ms": [_number(line, "latency_ms", ".2f") for line in lines],

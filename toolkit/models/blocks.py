@@ -206,10 +206,17 @@ class SqueezeExcite(nn.Module):
         factors: Tensor = self.excite(self.squeeze(self.pool(x)))
         return x * factors  # (N, C, H, W) * (N, C, 1, 1)
 
+    def open(self) -> None:
+        """All factors become .95, so that a trained network to which this is added starts as it was."""
+        assert self.excite.conv.bias is not None
+        nn.init.zeros_(self.excite.conv.weight)
+        nn.init.constant_(self.excite.conv.bias, 3.0)
+
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block (https://arxiv.org/abs/1801.04381): expand, depthwise 3x3, linear projection,
-    plus the input if `residual`."""
+    """MobileNetV2's block (https://arxiv.org/abs/1801.04381): expand, depthwise 3x3, squeeze-and-excite with
+    the ratio `se` unless that is 0 (https://arxiv.org/abs/1905.02244), linear projection, plus the input if
+    `residual`."""
 
     def __init__(
         self,
@@ -219,15 +226,17 @@ class InvertedResidual(nn.Module):
         activation: str = "relu",
         residual: bool = True,
         stride: int = 1,
+        se: int = 0,
     ):
         super().__init__()
         self.expand = ConvBNAct(c_in, hidden, activation=activation)
         self.depthwise = depthwise(hidden, stride, activation)
+        self.attention = SqueezeExcite(hidden, se) if se else nn.Identity()
         self.project = ConvBNAct(hidden, c_out, activation="linear")
         self.shortcut = Shortcut() if residual else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        y: Tensor = self.project(self.attention(self.depthwise(self.expand(x))))
         if self.shortcut is not None:
             y = self.shortcut(y, x)
         return y
@@ -238,7 +247,8 @@ class Stage(nn.Module):
 
     `csp` > 0 adds the cross-stage partial path of the seed (after https://arxiv.org/abs/1911.11929): the
     expanded input, max-pooled with a `csp` x `csp` window, is concatenated with a 1x1 convolution of the
-    residuals. Returns the output and the expanded input, which a head of finer stride concatenates.
+    residuals. `se`: ratio of squeeze-and-excite in the residuals, 0 for none. Returns the output and the
+    expanded input, which a head of finer stride concatenates.
     """
 
     def __init__(
@@ -251,13 +261,14 @@ class Stage(nn.Module):
         stride: int,
         csp: int,
         activation: str,
+        se: int = 0,
     ):
         super().__init__()
         self.expand = ConvBNAct(c_in, hidden, activation=activation)
         self.depthwise = depthwise(hidden, stride, activation)
         self.project = ConvBNAct(hidden, channels, activation="linear")
         self.blocks = nn.Sequential(
-            *(InvertedResidual(channels, block_hidden, channels, activation) for _ in range(repeats))
+            *(InvertedResidual(channels, block_hidden, channels, activation, se=se) for _ in range(repeats))
         )
         self.merge = ConvBNAct(channels, hidden, activation=activation) if csp else None
         self.pool = MaxPool(csp, stride) if csp else None

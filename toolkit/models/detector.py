@@ -113,6 +113,7 @@ class SpecDetector(Detector):
                 stage.stride,
                 stage.csp,
                 act,
+                stage.se,
             )
             if stage.stride == 2:
                 laterals[stride] = hidden

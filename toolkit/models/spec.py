@@ -40,7 +40,9 @@ class Stem:
 class Stage:
     """Inverted residuals: one `hidden` wide with `stride` to `channels`, then `repeats` of `block_hidden`.
 
-    `csp` is the pooling window of the cross-stage partial path, 0 for none.
+    `csp` is the pooling window of the cross-stage partial path, 0 for none. `se` is the ratio of
+    squeeze-and-excite behind every depthwise convolution but the stage's first (as in MobileNetV3,
+    arXiv:1905.02244), 0 for none.
     """
 
     hidden: int
@@ -49,6 +51,7 @@ class Stage:
     repeats: int
     stride: int = 2
     csp: int = 0
+    se: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,7 @@ def _with_se(head: Head, ratio: int) -> Head:
 # Values of the changes that a study may make, for messages.
 KINDS = {
     "se": "true, false, a squeeze ratio, or a list with one of them for each head",
+    "stage_se": "true, false, a squeeze ratio, or a list with one of them for each stage",
     "csp": "true, false, a pooling window, or a list with one of them for each stage",
     "spp": "a list of pooling windows such as [3, 5, 9]",
     "activation": f"one of {', '.join(ACTIVATIONS)}",
@@ -235,6 +239,7 @@ def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
         **changes: fields of the spec, and these short forms:
 
             - `se`: squeeze ratio (True means 2, False none), one for all heads or one per head
+            - `stage_se`: squeeze ratio inside the residuals, one for all stages or one per stage
             - `csp`: pooling window (True means 2, False none), one for all stride-2 stages or one per stage
             - `spp`: pooling windows, () for none
             - `input_size`: side, or (width, height), in px
@@ -252,7 +257,7 @@ def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
     >>> small.se, small.csp, small.input_size
     ((False, False), (False, False, False, False), (224, 224))
     """
-    known = {field.name for field in fields(DetectorSpec)} | {"se", "csp", "spp", "anchors"}
+    known = {field.name for field in fields(DetectorSpec)} | {"se", "stage_se", "csp", "spp", "anchors"}
     unknown = sorted(set(changes) - known)
     if unknown:
         raise InputError(f"unknown change {unknown[0]!r}: a spec has {', '.join(sorted(known))}")
@@ -260,6 +265,13 @@ def change(spec: DetectorSpec, **changes: Any) -> DetectorSpec:
         ratios = _per_item(changes.pop("se"), len(spec.heads), "se")
         heads = (_with_se(head, _whole("se", ratio)) for head, ratio in zip(spec.heads, ratios, strict=True))
         spec = replace(spec, heads=tuple(heads))
+    if "stage_se" in changes:
+        ratios = _per_item(changes.pop("stage_se"), len(spec.stages), "stage_se")
+        stages = (
+            replace(stage, se=_whole("stage_se", ratio))
+            for stage, ratio in zip(spec.stages, ratios, strict=True)
+        )
+        spec = replace(spec, stages=tuple(stages))
     if "csp" in changes:
         value = changes.pop("csp")
         if not isinstance(value, (tuple, list)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -250,7 +251,24 @@ def _published() -> list[DetectorSpec]:
     ]
 
 
-SPECS = {spec.name: spec for spec in _published()}
+def _own() -> list[DetectorSpec]:
+    """Trained by this project, from the weights of the network that each changes."""
+    published = {spec.name: spec for spec in _published()}
+    old = published["yoloface-500k-v2"]
+    *coarse, fine = old.heads
+    attentive = tuple(replace(stage, se=4) for stage in old.stages[2:])
+    body = (Conv(30), SE(2), Depthwise(), Conv(30))
+    return [
+        replace(
+            old,
+            name="yoloface-500k-v3",
+            stages=(*old.stages[:2], *attentive),
+            heads=(*coarse, replace(fine, body=body)),
+        )
+    ]
+
+
+SPECS = {spec.name: spec for spec in (*_published(), *_own())}
 ZOO: dict[str, DetectorSpec | LandmarkSpec] = {**SPECS, **LANDMARK_SPECS}
 
 

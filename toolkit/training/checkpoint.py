@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from toolkit.files import whole_file
+from toolkit.models.blocks import SqueezeExcite
 from toolkit.models.darknet.names import find_names
 from toolkit.models.darknet.stored import Loaded, is_partial, stored_layers
 from toolkit.models.darknet.weights import Header, load_weights
@@ -137,7 +138,8 @@ def start_from(kind: type[N], origin: Origin, weights: str, partial: bool = Fals
     Args:
         kind: class of the network.
         origin: the network that is trained, before its changes.
-        weights: "published", a darknet .weights file, whole (of any number of classes) or partial (.conv.15),
+        weights: "published", or another network of the zoo whose published weights start this one; a darknet
+            .weights file, whole (of any number of classes) or partial (.conv.15),
             a .caffemodel or .param file, or a checkpoint.
         partial: a .weights file is partial, too.
 
@@ -145,6 +147,8 @@ def start_from(kind: type[N], origin: Origin, weights: str, partial: bool = Fals
         InputError: the weights cannot be read or belong to another network.
     """
     check_published(origin, weights)
+    if weights in SPECS and has_published_weights(weights):
+        return Start(Origin(weights).build(kind, weights="published"), note=f"starts from {weights}")
     cut = is_partial(weights)
     if (cut or weights.endswith(".weights")) and origin.task == "detection":
         return _from_darknet(kind, origin, Path(weights), partial or cut)
@@ -245,8 +249,11 @@ def inner_tensors(model: Detector, start: Start[Detector], weights: str) -> dict
 def transfer(model: Detector, start: Start[Detector], weights: str) -> None:
     """Copy into `model` what fits of a trained network: all tensors of the same name and shape, and of the
     outputs the boxes, the objectness and the classes of the same name. `weights` is for messages."""
-    source = start.network
-    model.load_state_dict(inner_tensors(model, start, weights), strict=False)
+    source, tensors = start.network, inner_tensors(model, start, weights)
+    model.load_state_dict(tensors, strict=False)
+    for name, module in model.named_modules():
+        if isinstance(module, SqueezeExcite) and f"{name}.excite.conv.weight" not in tensors:
+            module.open()
     places = {name: i for i, name in enumerate(source.io.classes)}
     pairs = [(i, places[name]) for i, name in enumerate(model.io.classes) if name in places]
     for layer, other, head in zip(

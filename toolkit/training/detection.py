@@ -289,6 +289,7 @@ class DetectionTask:
                 levers.box_weight,
                 levers.obj_weight,
                 levers.cls_weight,
+                levers.spare_iou,
             )
             if teacher is None or not levers.distill_weight:
                 return labelled

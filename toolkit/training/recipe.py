@@ -98,6 +98,7 @@ class DetectionRecipe(Recipe):
     assigner: Literal["anchor", "simota", "tal"] = "simota"
     iou_kind: Literal["iou", "giou", "diou", "ciou"] = "ciou"
     iou_aware: bool = True
+    spare_iou: float = Field(1.0, gt=0, le=1)  # boxes that overlap a truth more are not background
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = "none"
     box_weight: float = Field(5.0, ge=0)

@@ -79,11 +79,13 @@ def to_cfg(spec: DetectorSpec) -> str:
         options = {"filters": filters, "size": size, "groups": groups, "stride": stride, "pad": 1}
         return add("convolutional", **options, batch_normalize=1, activation=activation)
 
-    def residual(c_in: int, hidden: int) -> int:
-        conv(hidden)
+    def residual(c_in: int, hidden: int, se: int = 0) -> int:
+        first = conv(hidden)
         conv(hidden, 3, groups=hidden)
+        if se:
+            squeeze_excite(hidden, se)
         conv(c_in, activation="linear")
-        return add("shortcut", **{"from": -4, "activation": "linear"})
+        return add("shortcut", **{"from": first - 1 - len(sections), "activation": "linear"})
 
     def squeeze_excite(channels: int, ratio: int) -> int:
         add("avgpool")
@@ -106,7 +108,7 @@ def to_cfg(spec: DetectorSpec) -> str:
         conv(hidden, 3, stage.stride, hidden)
         last = conv(n(stage.channels), activation="linear")
         for _ in range(stage.repeats):
-            last = residual(n(stage.channels), n(stage.block_hidden))
+            last = residual(n(stage.channels), n(stage.block_hidden), stage.se)
         if stage.csp:
             merged = conv(hidden)
             add("route", layers=wide)
