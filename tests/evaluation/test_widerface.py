@@ -78,6 +78,52 @@ def test_the_scores_are_those_of_the_toolbox_retold(seed):
     assert [scores.easy, scores.medium, scores.hard] == pytest.approx(expected, abs=1e-12)
 
 
+def repeated(truth: WiderTruth, detections: Detections, weights) -> tuple[WiderTruth, Detections]:
+    """Picture i `weights[i]` times, under the same name."""
+    pictures = np.repeat(np.arange(len(truth)), weights)
+    again = truth.subset([truth.files[i] for i in pictures])
+    rows = [np.flatnonzero(detections.images == i) for i in pictures]
+    chosen = np.concatenate([np.zeros(0, np.int64), *rows])
+    images = np.repeat(np.arange(len(pictures)), [len(each) for each in rows])
+    return again, Detections(
+        images, detections.boxes[chosen], detections.scores[chosen], detections.class_ids[chosen]
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_picture_that_counts_twice_counts_as_two(seed):
+    truth, detections = made(seed)
+    weights = np.random.default_rng(seed).integers(1, 4, len(truth))
+    plain = widerface.evaluate(*repeated(truth, detections, weights))
+    weighted = widerface.score(widerface.judge(truth, detections), weights)
+    assert weighted.faces == plain.faces
+    assert weighted.pictures == plain.pictures
+    for name in widerface.SETTINGS:
+        assert getattr(weighted, name) == pytest.approx(getattr(plain, name), abs=1e-12)
+
+
+def test_a_detector_is_compared_on_the_same_pictures(data, official):
+    """Equal ones differ by nothing; one that loses a fifth of its detections is worse beyond chance, and by
+    less than by chance of pictures alone."""
+    detections = widerface.read_detections(data / "widerface_detections" / "rfb320", official)
+    kept = np.random.default_rng(0).random(len(detections)) < 0.8
+    fewer = Detections(
+        detections.images[kept], detections.boxes[kept], detections.scores[kept], detections.class_ids[kept]
+    )
+    same = widerface.compare(official, [detections], [detections], rounds=20)
+    assert all((each.value, each.low, each.high) == (0, 0, 0) for each in same.values())
+    worse = widerface.compare(official, [fewer], [detections], rounds=100)
+    whole = [widerface.evaluate(official, each) for each in (fewer, detections)]
+    for name, each in worse.items():
+        assert each.value == pytest.approx(getattr(whole[0], name) - getattr(whole[1], name))
+        assert each.low < each.value < each.high < 0
+        assert each.high - each.low < 0.03
+    mixed = widerface.compare(official, [detections, fewer], [detections], rounds=100)
+    assert mixed["easy"].value == pytest.approx(worse["easy"].value / 2)
+    assert mixed["easy"].low < worse["easy"].value < mixed["easy"].value < mixed["easy"].high
+
+
 def test_published_detections_score_as_published(data, official):
     detections = widerface.read_detections(data / "widerface_detections" / "rfb320", official)
     started = time.process_time()

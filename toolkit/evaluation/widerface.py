@@ -191,15 +191,19 @@ def write_detections(folder: str | Path, truth: WiderTruth, detections: Detectio
             path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def evaluate(truth: WiderTruth, detections: Detections) -> WiderScores:
-    """Easy, medium and hard AP as the official toolbox computes them.
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What each of k detections is in each setting, by falling score; n pictures."""
 
-    Scores are stretched to 0..1 over all detections. In each picture, by falling score, a detection takes the
-    face it overlaps most, if the IoU (corners including their last pixel) is at least .5; where a setting
-    does not ask for that face the detection is dropped, where it does the first one finds it and later ones
-    are wrong. Detections of pictures without any face are left out. Precision and recall are taken at 1,000
-    equal steps of the score, and AP is the area under the falling hull.
-    """
+    images: NDArray[np.int64]  # (k,)
+    right: NDArray[np.bool_]  # (3, k) the first to find a face that is asked for
+    shown: NDArray[np.bool_]  # (3, k) right or wrong; others found a face that is not asked for
+    reached: NDArray[np.int64]  # (1000,) how many are at or above each threshold
+    faces: NDArray[np.int64]  # (3, n) asked for in each picture
+
+
+def judge(truth: WiderTruth, detections: Detections) -> Verdicts:
+    """Match detections with faces as `evaluate` says."""
     faces = len(truth.boxes)
     everything = np.ones(faces, bool)
     none = np.zeros(faces, bool)
@@ -215,19 +219,103 @@ def evaluate(truth: WiderTruth, detections: Detections) -> WiderScores:
     order = order[np.diff(truth.starts)[detections.images[order]] > 0]
     best, scores = best[order], scores[order]
     thresholds = 1 - np.arange(1, _THRESHOLDS + 1) / _THRESHOLDS
-    reached = len(scores) - np.searchsorted(scores[::-1], thresholds, "left")  # detections at or above each
+    first = np.zeros(len(best), bool)
+    first[np.unique(best, return_index=True)[1]] = True
+    first &= best >= 0
+    dropped = (best >= 0) & ~truth.counted[:, best]
+    before = np.concatenate((np.zeros((len(SETTINGS), 1), np.int64), truth.counted.cumsum(axis=1)), axis=1)
+    return Verdicts(
+        images=detections.images[order],
+        right=first & ~dropped,
+        shown=~dropped,
+        reached=len(scores) - np.searchsorted(scores[::-1], thresholds, "left"),
+        faces=np.diff(before[:, truth.starts], axis=1),
+    )
 
+
+def score(verdicts: Verdicts, weights: NDArray[np.integer] | None = None) -> WiderScores:
+    """Average precisions, counting picture i `weights[i]` times; each once unless weights (n,) are given."""
+    pictures = verdicts.faces.shape[1]
+    if weights is None:
+        weights = np.ones(pictures, np.int64)
+    times = weights[verdicts.images]
     aps: dict[str, float] = {}
     counts: dict[str, int] = {}
     curves: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]] = {}
     for s, setting in enumerate(SETTINGS):
-        dropped = (best >= 0) & ~truth.counted[s][best]
-        first = np.zeros(len(best), bool)
-        first[np.unique(best, return_index=True)[1]] = True
-        right = np.concatenate(([0], np.cumsum(first & (best >= 0) & ~dropped)))[reached]
-        shown = np.concatenate(([0], np.cumsum(~dropped)))[reached]
-        counts[setting] = int(truth.counted[s].sum())
+        right, shown = (
+            np.concatenate(([0], np.cumsum(times * marks[s])))[verdicts.reached]
+            for marks in (verdicts.right, verdicts.shown)
+        )
+        counts[setting] = int(verdicts.faces[s] @ weights)
         recall, precision = right / max(counts[setting], 1), right / np.maximum(shown, 1)
         curves[setting] = recall, precision
         aps[setting] = average_precision(recall, precision)
-    return WiderScores(**aps, faces=counts, pictures=len(truth), curves=curves)
+    return WiderScores(**aps, faces=counts, pictures=int(weights.sum()), curves=curves)
+
+
+def evaluate(truth: WiderTruth, detections: Detections) -> WiderScores:
+    """Easy, medium and hard AP as the official toolbox computes them.
+
+    Scores are stretched to 0..1 over all detections. In each picture, by falling score, a detection takes the
+    face it overlaps most, if the IoU (corners including their last pixel) is at least .5; where a setting
+    does not ask for that face the detection is dropped, where it does the first one finds it and later ones
+    are wrong. Detections of pictures without any face are left out. Precision and recall are taken at 1,000
+    equal steps of the score, and AP is the area under the falling hull.
+    """
+    return score(judge(truth, detections))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of the AP of two detectors on the same pictures: its value, and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def compare(
+    truth: WiderTruth,
+    first: Sequence[Detections],
+    second: Sequence[Detections],
+    rounds: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """How much better the first detector is than the second, with intervals by a paired bootstrap: pictures
+    are drawn with replacement, the same ones for both (Efron and Tibshirani, An Introduction to the
+    Bootstrap, chapter 13).
+
+    Args:
+        truth: of the pictures.
+        first: detections of one detector; of several trainings, of which each round takes one at random, so
+            that the interval covers their spread, too.
+        second: likewise.
+        rounds: draws of pictures.
+        level: part of the draws within the interval, 0..1.
+        seed: of the draws.
+
+    Returns:
+        easy, medium, hard: the mean difference over the trainings on all pictures, and its interval.
+    """
+    rng = np.random.default_rng(seed)
+    sides = [[judge(truth, each) for each in side] for side in (first, second)]
+    n = len(truth)
+    whole = [np.mean([_aps(each, None) for each in side], axis=0) for side in sides]
+    draws = np.empty((rounds, len(SETTINGS)))
+    for r in range(rounds):
+        weights = np.bincount(rng.integers(0, n, n), minlength=n)
+        better, other = (_aps(side[rng.integers(len(side))], weights) for side in sides)
+        draws[r] = better - other
+    ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    values = whole[0] - whole[1]
+    return {
+        name: Difference(float(values[s]), float(ends[0, s]), float(ends[1, s]))
+        for s, name in enumerate(SETTINGS)
+    }
+
+
+def _aps(verdicts: Verdicts, weights: NDArray[np.integer] | None) -> NDArray[np.float64]:
+    scores = score(verdicts, weights)
+    return np.array([getattr(scores, name) for name in SETTINGS])
