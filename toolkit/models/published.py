@@ -1,4 +1,5 @@
-"""Published files of the seed: downloaded once, checked by size and sha256 or git blob id."""
+"""Files with trained weights: the seed's, downloaded once, and this project's own, which come with the
+package. All are checked by size and sha256 or git blob id."""
 
 from __future__ import annotations
 
@@ -20,14 +21,15 @@ RAW_HOST = "https://raw.githubusercontent.com"
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file of the seed at a fixed commit.
+    """A file of the seed at a fixed commit, or one that comes with this package.
 
     Attributes:
         file: name here, such as `nano-voc/nano-voc.weights`.
         bytes: size of the file; None where only its blob id is known.
         sha256: of the content; "" where only the blob id is known.
         blob: git's id of the file, sha1 of `blob <bytes>\\0` and the content; "" where the sha256 is known.
-        repository, commit, path: where the file is at GitHub.
+        repository, commit, path: where the file is at GitHub; of a file that comes with the package,
+            repository and commit are "" and path is below toolkit/models.
     """
 
     file: str
@@ -37,6 +39,11 @@ class PublishedFile:
     repository: str
     commit: str
     path: str
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the file comes with this package."""
+        return not self.repository
 
     def url(self, host: str) -> str:
         return f"{host}/{self.repository}/{self.commit}/{self.path}"
@@ -81,16 +88,16 @@ def _entry(file: str, bytes: str, **columns: str) -> PublishedFile:
 
 def can_fetch(file: str) -> bool:
     """Whether `fetch` has a place to take a published file from: the folder that TOOLKIT_ZOO names, or the
-    network where it names none."""
-    folder = os.environ.get("TOOLKIT_ZOO")
-    return file in published_files() and (not folder or (Path(folder) / file).is_file())
+    network where it names none; a file that comes with this package is always there."""
+    folder, entry = os.environ.get("TOOLKIT_ZOO"), published_files().get(file)
+    return entry is not None and (entry.shipped or not folder or (Path(folder) / file).is_file())
 
 
 def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
     """Local path of a published file, checked by its size and its sha256 or git blob id.
 
-    A file is downloaded once and kept in the user's cache, unless the environment variable TOOLKIT_ZOO names
-    a folder that has it.
+    A file that comes with this package is there; another is downloaded once and kept in the user's cache,
+    unless the environment variable TOOLKIT_ZOO names a folder that has it.
 
     Args:
         file: name in `published_files()`, such as "nano-voc/nano-voc.weights".
@@ -108,6 +115,11 @@ def fetch(file: str, host: str = "", timeout: float = 30.0) -> Path:
         raise InputError(
             f"{file} is not among the published files: the names are in toolkit/models/published.csv"
         )
+    if entry.shipped:
+        path = Path(str(files("toolkit.models"))) / entry.path
+        if not path.is_file() or entry.fault(path):
+            raise InputError(f"{path} is missing or damaged: install this project again")
+        return path
     folder = os.environ.get("TOOLKIT_ZOO")
     if folder:
         path = Path(folder) / file
