@@ -251,12 +251,6 @@ def main() -> None:
     chosen = [e for e in entrants(given.peers, given.ours) if not given.only or e.name in given.only]
     old = json.loads(given.result.read_text()) if given.result.is_file() else {}
     known, rows = old.get("known scores", {}), old.get("rows", {})
-    for entrant in chosen:
-        for (name, size, fit), (where, scores) in KNOWN.items():
-            if name == entrant.name:
-                found = score(entrant, "all", size, fit, kept)
-                expected = dict(zip(widerface.SETTINGS, scores, strict=True))
-                known[f"{name} {label(size)} {fit}"] = {"found": found, "known": expected, "known on": where}
     for own in (True, False):  # everybody's own fit first
         for entrant in chosen:
             for size in sizes_of(entrant):
@@ -273,6 +267,12 @@ def main() -> None:
                         **score(entrant, "test", size, fit, kept),
                         **entrant.facts,
                     }
+    for entrant in chosen:
+        for (name, size, fit), (where, scores) in KNOWN.items():
+            if name == entrant.name:
+                found = score(entrant, "all", size, fit, kept)
+                expected = dict(zip(widerface.SETTINGS, scores, strict=True))
+                known[f"{name} {label(size)} {fit}"] = {"found": found, "known": expected, "known on": where}
     figures = {
         "pictures": len(pictures("test")[0]),
         "nms_iou": IOU,
