@@ -206,6 +206,14 @@ def test_the_table_of_microcontrollers_is_that_of_the_results():
     assert rewritten_export(text) == text
 
 
+def test_the_table_of_face_detectors_is_that_of_the_results():
+    from tests.benchmarks.tables import RULER, rewritten_ruler
+
+    text = RULER.read_text()
+    assert "<!-- ruler -->" in text
+    assert rewritten_ruler(text) == text
+
+
 def test_scores_beside_the_published_ones_are_those_of_the_results():
     from tests.benchmarks.tables import FACES, README, result
 

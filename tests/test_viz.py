@@ -127,6 +127,19 @@ def test_pareto_joins_what_no_other_beats():
     assert rendered(figure) > 1000
 
 
+def test_tradeoffs_name_each_line_once_and_apart():
+    lines = {name: ([30.0, 3.0, 10.0], [0.7, 0.3, 0.5 + i / 1000]) for i, name in enumerate("abcdefgh")}
+    figure = viz.tradeoffs({"easy": lines, "hard": lines}, "MMAC", "AP", {"a": "one", "b": "one"})
+    for axes in figure.axes:
+        assert sorted(text.get_text() for text in axes.texts) == list(lines)
+        heights = sorted(text.xyann[1] for text in axes.texts)
+        assert np.diff(heights).min() > 0.049
+        assert axes.lines[0].get_xdata().tolist() == [3.0, 10.0, 30.0]
+        assert axes.lines[0].get_color() == axes.lines[1].get_color() != axes.lines[2].get_color()
+        assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
+    assert rendered(figure) > 1000
+
+
 def test_precision_recall_lists_the_best_first():
     curve = (np.array([0.5, 1.0]), np.array([1.0, 0.5]))
     figure = viz.precision_recall({"a": curve, "b": curve}, {"a": 0.2, "b": 0.7}, point=(0.5, 0.9))

@@ -519,6 +519,78 @@ def _spread_labels(axes: Axes, xy: NDArray[np.float64], names: Sequence[str], fr
         label.set(position=(dx, dy), ha=align)
 
 
+def tradeoffs(
+    panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]],
+    xlabel: str = "",
+    ylabel: str = "",
+    groups: Mapping[str, str] | None = None,
+) -> Figure:
+    """Lines over a logarithmic axis of costs, in panels side by side, each named at its right end.
+
+    Args:
+        panels: title -> name -> (x, y), points in any order.
+        xlabel: with the unit.
+        ylabel: with the unit.
+        groups: name -> group: its lines share a colour and differ in markers and dashes.
+    """
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    group = {name: (groups or {}).get(name, name) for name in names}
+    kinds = list(dict.fromkeys(group.values()))
+    looks = {}
+    for name in names:
+        members = [other for other in names if group[other] == group[name]]
+        i = members.index(name)
+        look = {"linestyle": _LINES[i % len(_LINES)], "marker": "os^D"[i % 4]}
+        looks[name] = {"color": PALETTE[kinds.index(group[name]) % 7], **look}
+    with _figure(4.1 * len(panels), 4.6, 1, len(panels)) as (figure, axes):
+        for axis, (title, series) in zip(np.ravel(axes), panels.items(), strict=True):
+            ends = {}
+            for name, (x, y) in series.items():
+                points = np.column_stack([np.asarray(x, float), np.asarray(y, float)])
+                points = points[np.argsort(points[:, 0])]
+                axis.plot(*points.T, lw=1.6, ms=4, **looks[name])
+                ends[name] = points[-1]
+            axis.set_xscale("log")
+            _name(axis, title, xlabel, ylabel if axis is np.ravel(axes)[0] else "")
+            _name_ends(axis, ends, {name: look["color"] for name, look in looks.items()})
+    return figure
+
+
+def _name_ends(axes: Axes, ends: Mapping[str, NDArray[np.float64]], colours: Mapping[str, str]) -> None:
+    """Names in a column right of the axes, in the order of the ends of their lines, each tied to its own."""
+    names = sorted(ends, key=lambda name: ends[name][1])
+    low, high = axes.get_ylim()
+    wanted = [(ends[name][1] - low) / (high - low) for name in names]
+    for name, y in zip(names, _apart(wanted, 0.05), strict=True):
+        axes.annotate(
+            fonts.short_name(name),
+            tuple(ends[name]),
+            (1.04, y),
+            textcoords="axes fraction",
+            color=colours[name],
+            fontsize=9,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colours[name], "lw": 0.5, "alpha": 0.6, "shrinkA": 0},
+        )
+
+
+def _apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Rising places as near to the wanted ones as `gap` between them allows: neighbours that would touch
+    become a block around the mean of their wishes."""
+    blocks: list[list[float]] = []
+    for place in wanted:
+        blocks.append([place])
+        while len(blocks) > 1 and _start(blocks[-1], gap) < _start(blocks[-2], gap) + gap * len(blocks[-2]):
+            last = blocks.pop()
+            blocks[-1] += last
+    return [_start(block, gap) + gap * i for block in blocks for i in range(len(block))]
+
+
+def _start(block: Sequence[float], gap: float) -> float:
+    return sum(block) / len(block) - gap * (len(block) - 1) / 2
+
+
 def precision_recall(
     series: Mapping[str, tuple[ArrayLike, ArrayLike]],
     aps: Mapping[str, float] | None = None,

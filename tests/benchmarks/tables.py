@@ -1,5 +1,5 @@
 """Writes the README's measured tables from tests/benchmarks/results; a figure nobody measured reads so. That
-of microcontrollers is on docs/pages/export.md.
+of microcontrollers is on docs/pages/export.md, that of face detectors on docs/pages/ruler.md.
 
 python -m tests.benchmarks.tables
 """
@@ -16,6 +16,8 @@ from toolkit.models.zoo import SPECS
 
 README = Path(__file__).parents[2] / "README.md"
 EXPORT = README.parent / "docs" / "pages" / "export.md"
+RULER = EXPORT.with_name("ruler.md")
+LEVELS = "easy", "medium", "hard"
 NOBODY = "not measured"
 FACES = {"yoloface-500k-v1": ".728 / .682 / .431", "yoloface-500k-v2": ".768 / .729 / .490"}
 
@@ -132,6 +134,46 @@ def sizes() -> str:
     formats += ("litert", "litert-fp16", "litert-int8", "caffe", "darknet")
     rows = ((name, *(f"{row['bytes'][f] / 1000:.0f}" for f in formats)) for name, row in kept.items())
     return table(("files, kB", *formats), rows, figures="---:") + small_sizes()
+
+
+def by_network() -> dict[str, list[dict[str, Any]]]:
+    """Face detectors at several inputs: the rows of each in the fit that suits it better (by the mean of all
+    scores at the sizes that both fits had), by falling cost."""
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in result("ruler").get("rows", {}).values():
+        rows.setdefault(row["network"], {}).setdefault(row["fit"], []).append(row)
+
+    def mean(part: Sequence[Mapping[str, Any]]) -> float:
+        return sum(row[level] for row in part for level in LEVELS) / len(part)
+
+    chosen = {name: max(fits.values(), key=mean) for name, fits in rows.items()}
+    return {name: sorted(part, key=lambda row: row["mmac"]) for name, part in chosen.items()}
+
+
+def ruler() -> str:
+    """Face detectors at several inputs."""
+    kept = result("ruler")
+    if not kept:
+        return f"{NOBODY.capitalize()}: `python -m tests.benchmarks.ruler`."
+    lines = []
+    for part in by_network().values():
+        for row in part:
+            scores = (f"{row[level]:.4f}"[1:] for level in LEVELS)
+            costs = f"{row['mmac']:.1f}", f"{row['params']:,}"
+            where = f"{row['licence']}; {row['source']}"
+            size = "x".join(map(str, row["input"]))
+            lines.append((row["network"], size, *costs, *scores, row["fit"], where))
+    head = ("network", "input", "MMAC", "parameters", *LEVELS, "fit", "licence; source")
+    checks = []
+    for name, row in kept["known scores"].items():
+        cells = (" / ".join(f"{row[key][k]:.4f}"[1:] for k in LEVELS) for key in ("found", "known"))
+        checks.append((name, *cells, row["known on"]))
+    known = ("all 3,226 pictures, easy / medium / hard", "measured here", "known", "known on")
+    stamp = kept["environment"]
+    return (
+        f"{table(head, lines)}\n\n{table(known, checks)}\n\n"
+        f"`{kept['command']}`, {stamp['date']}, {stamp['system']}."
+    )
 
 
 def on_micro() -> dict[str, dict[str, Any]]:
@@ -470,6 +512,10 @@ def rewritten_export(text: str) -> str:
     return _between("micro", f"\n{micro()}\n", text)
 
 
+def rewritten_ruler(text: str) -> str:
+    return _between("ruler", f"\n{ruler()}\n", text)
+
+
 def _between(mark: str, made: str, text: str) -> str:
     pattern = rf"(<!-- {mark} -->)(.*?)(<!-- end -->)"
     return re.sub(pattern, lambda found: f"{found[1]}\n{made}\n{found[3]}", text, flags=re.DOTALL)
@@ -478,3 +524,4 @@ def _between(mark: str, made: str, text: str) -> str:
 if __name__ == "__main__":
     README.write_text(rewritten(README.read_text()))
     EXPORT.write_text(rewritten_export(EXPORT.read_text()))
+    RULER.write_text(rewritten_ruler(RULER.read_text()))
