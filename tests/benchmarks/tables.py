@@ -505,18 +505,18 @@ def measured() -> str:
 
 
 def rewritten(text: str) -> str:
-    return _between("measured", measured(), text)
+    return between("measured", measured(), text)
 
 
 def rewritten_export(text: str) -> str:
-    return _between("micro", f"\n{micro()}\n", text)
+    return between("micro", f"\n{micro()}\n", text)
 
 
 def rewritten_ruler(text: str) -> str:
-    return _between("ruler", f"\n{ruler()}\n", text)
+    return between("ruler", f"\n{ruler()}\n", text)
 
 
-def _between(mark: str, made: str, text: str) -> str:
+def between(mark: str, made: str, text: str) -> str:
     pattern = rf"(<!-- {mark} -->)(.*?)(<!-- end -->)"
     return re.sub(pattern, lambda found: f"{found[1]}\n{made}\n{found[3]}", text, flags=re.DOTALL)
 
