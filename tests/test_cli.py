@@ -176,7 +176,7 @@ def test_completion_in_bash(tmp_path):
 
 def test_models(tmp_path):
     models = answer("models", cwd=tmp_path)["models"]
-    assert len(models) == 13
+    assert len(models) == 14
     assert (models[-1]["name"], models[-1]["points"]) == ("landmark106", 106)
     assert models[6]["name"] == "fastest-v2"
     assert models[6]["params"] == 209_864
