@@ -551,6 +551,7 @@ def tradeoffs(
                 axis.plot(*points.T, lw=1.6, ms=4, **looks[name])
                 ends[name] = points[-1]
             axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
             _name(axis, title, xlabel, ylabel if axis is np.ravel(axes)[0] else "")
             _name_ends(axis, ends, {name: look["color"] for name, look in looks.items()})
     return figure
@@ -576,15 +577,16 @@ def _name_ends(axes: Axes, ends: Mapping[str, NDArray[np.float64]], colours: Map
 
 
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """Rising places as near to the wanted ones as `gap` between them allows: neighbours that would touch
-    become a block around the mean of their wishes."""
+    """Rising places up to 1 as near to the wanted ones as `gap` between them allows: neighbours that would
+    touch become a block around the mean of their wishes."""
     blocks: list[list[float]] = []
     for place in wanted:
         blocks.append([place])
         while len(blocks) > 1 and _start(blocks[-1], gap) < _start(blocks[-2], gap) + gap * len(blocks[-2]):
             last = blocks.pop()
             blocks[-1] += last
-    return [_start(block, gap) + gap * i for block in blocks for i in range(len(block))]
+    places = [_start(block, gap) + gap * i for block in blocks for i in range(len(block))]
+    return [min(place, 1 - gap * (len(places) - 1 - i)) for i, place in enumerate(places)]
 
 
 def _start(block: Sequence[float], gap: float) -> float:

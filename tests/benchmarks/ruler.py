@@ -136,6 +136,7 @@ class Cache:
 
     folder: Path
     force: bool = False
+    closed: bool = False  # nothing is added
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key.replace(' ', '_')}.npz"
@@ -199,11 +200,14 @@ def pictures(part: str) -> tuple[Dataset, widerface.WiderTruth]:
     return dataset, wider_truth("widerface_val", dataset)
 
 
-def score(entrant: Entrant, part: str, size: Size, fit: str, kept: Cache) -> dict[str, Any]:
-    """Easy, medium and hard, and how many detections there were."""
+def score(entrant: Entrant, part: str, size: Size, fit: str, kept: Cache) -> dict[str, Any] | None:
+    """Easy, medium and hard, and how many detections there were; None where that would have to be run and the
+    cache is closed."""
     dataset, truth = pictures(part)
     key = f"{part} {entrant.name} {label(size)} {fit}"
     detections = kept.read(key, entrant.fingerprint, len(dataset))
+    if detections is None and kept.closed:
+        return None
     if detections is None:
         begin = time.monotonic()
         detections = in_originals(entrant.detect(dataset, size, fit), dataset)
@@ -222,8 +226,11 @@ def sizes_of(entrant: Entrant) -> list[Size]:
 
 
 def draw() -> None:
-    """The picture of docs/pages/ruler.md, from the result file."""
-    kept = by_network()
+    """The picture of docs/pages/ruler.md, from the results. Letterboxed squares are in the table alone."""
+    kept = {
+        name: [r for r in rows if r["fit"] == "stretch" or r["input"][0] != r["input"][1]]
+        for name, rows in by_network().items()
+    }
     panels = {
         level: {name: ([r["mmac"] for r in rows], [r[level] for r in rows]) for name, rows in kept.items()}
         for level in widerface.SETTINGS
@@ -241,12 +248,13 @@ def main() -> None:
     )
     parser.add_argument("--cache", type=Path, required=True, help="folder for the detections of every run")
     parser.add_argument("--only", nargs="*", default=[], help="names of the networks to run")
+    parser.add_argument("--cached", action="store_true", help="score what is in the cache, run nothing")
     parser.add_argument("--force", action="store_true", help="run again what is in the cache")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--result", type=Path, default=RESULTS / f"{MODULE}.json")
     given = parser.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
-    kept = Cache(given.cache, given.force)
+    kept = Cache(given.cache, given.force, given.cached)
     torch.set_num_threads(1)
     chosen = [e for e in entrants(given.peers, given.ours) if not given.only or e.name in given.only]
     old = json.loads(given.result.read_text()) if given.result.is_file() else {}
@@ -255,24 +263,24 @@ def main() -> None:
         for entrant in chosen:
             for size in sizes_of(entrant):
                 for fit in (fit for fit in FITS if (fit == entrant.fit) == own):
-                    macs, params = entrant.cost(size)
-                    rows[f"{entrant.name} {label(size)} {fit}"] = {
-                        "network": entrant.name,
-                        "input": size,
-                        "fit": fit,
-                        "own_fit": own,
-                        "conf": entrant.conf,
-                        "mmac": round(macs / 1e6, 2),
-                        "params": params,
-                        **score(entrant, "test", size, fit, kept),
-                        **entrant.facts,
-                    }
+                    if scores := score(entrant, "test", size, fit, kept):
+                        macs, params = entrant.cost(size)
+                        rows[f"{entrant.name} {label(size)} {fit}"] = {
+                            "network": entrant.name,
+                            "input": size,
+                            "fit": fit,
+                            "own_fit": own,
+                            "conf": entrant.conf,
+                            "mmac": round(macs / 1e6, 2),
+                            "params": params,
+                            **scores,
+                            **entrant.facts,
+                        }
     for entrant in chosen:
-        for (name, size, fit), (where, scores) in KNOWN.items():
-            if name == entrant.name:
-                found = score(entrant, "all", size, fit, kept)
-                expected = dict(zip(widerface.SETTINGS, scores, strict=True))
-                known[f"{name} {label(size)} {fit}"] = {"found": found, "known": expected, "known on": where}
+        for (name, size, fit), (where, levels) in KNOWN.items():
+            if name == entrant.name and (scores := score(entrant, "all", size, fit, kept)):
+                expected = dict(zip(widerface.SETTINGS, levels, strict=True))
+                known[f"{name} {label(size)} {fit}"] = {"found": scores, "known": expected, "known on": where}
     figures = {
         "pictures": len(pictures("test")[0]),
         "nms_iou": IOU,
@@ -281,7 +289,8 @@ def main() -> None:
     }
     # folders are places of this machine
     folders = {str(given.peers): "FOLDER", str(given.cache): "FOLDER"}
-    words = (folders.get(word, word) for word in sys.argv[1:] if word not in ("--result", str(given.result)))
+    left_out = ("--cached", "--result", str(given.result))
+    words = (folders.get(word, word) for word in sys.argv[1:] if word not in left_out)
     sys.argv[1:] = ["=".join((w.partition("=")[0], Path(w).name)) if "=" in w else w for w in words]
     write(MODULE, given, ["onnxruntime"], figures)
     if given.result == RESULTS / f"{MODULE}.json":

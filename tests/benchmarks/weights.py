@@ -51,7 +51,7 @@ def small() -> str:
 def formats() -> str:
     """The shipped networks in every format."""
     kept = result("face_weights-formats")
-    names = [key for key, row in kept.items() if isinstance(row, dict) and "torch" in row]
+    names = [key for key, row in kept.items() if isinstance(row, dict) and isinstance(row.get("torch"), dict)]
     if not names:
         return f"{NOBODY.capitalize()}: `python -m tests.benchmarks.face_weights formats`."
     rungs = [key for key, row in kept[names[0]].items() if isinstance(row, dict)]
