@@ -58,7 +58,6 @@ TRIED: dict[str, dict[str, Any]] = {
     "near boxes spared, no mosaic": {"mosaic": 0.0, "spare_iou": 0.5},
     "and a third of the rate, focus": {**CALM, "focus": 0.5, "focus_px": (8, 160)},
     "and a third of the rate, own cells only": {**CALM, "assigner": "anchor"},
-    "squeeze-and-excite in two stages": {"mosaic": 0.0, "spare_iou": 0.5, "stage_se": [0, 0, 4, 4]},
 }
 ORIGINS = {"yoloface-100k-v2": "yoloface-500k-v2"}  # whose weights a training starts from
 RIVALS = {"yoloface-100k-v2": "yoloface-100k"}
@@ -223,10 +222,9 @@ def tried(work: Path) -> dict[str, Any]:
         result = run(
             folder,
             training,
-            {**BRIEF, **{key: value for key, value in levers.items() if key != "stage_se"}},
+            {**BRIEF, **levers},
             data="widerface_val",
             model=FURTHER,
-            changes={key: value for key, value in levers.items() if key == "stage_se"},
             weights="published",
             threads=1,
             memory_format="channels_last",

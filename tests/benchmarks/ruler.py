@@ -45,6 +45,7 @@ GRID = 8  # of cached boxes: parts of a pixel
 Size = tuple[int, int]
 SIZES: tuple[Size, ...] = ((160, 128), (192, 160), (256, 192), (320, 256), (352, 288), (448, 352), (640, 480))
 SEED = "yoloface-100k", "yoloface-500k-v1", "yoloface-500k-se", "yoloface-500k-v2"
+OWN = ("yoloface-100k-v2",)  # whose weights come with this project
 SEED_SOURCE = "dog-qiuqiu/MobileNetv2-YOLOV3"
 # On all 3,226 pictures: the scores of an independent implementation on the same pictures, or on the
 # originals, whose small faces are sharper.
@@ -85,8 +86,10 @@ class Ours:
         self.model: Any = open_model(path) if path else create_model(name, "published")
         io = self.model.io
         self.fit, self.own_size, self.stride = io.fit, io.input_size, io.stride
-        whose = ("ours", "this project") if path else ("seed", SEED_SOURCE)
-        self.facts = {"family": whose[0], "licence": "public domain", "source": whose[1]}
+        if path or name in OWN:
+            self.facts = {"family": "ours", "licence": "research", "source": "this project"}
+        else:
+            self.facts = {"family": "seed", "licence": "public domain", "source": SEED_SOURCE}
         digest = hashlib.sha256()
         if isinstance(self.model, torch.nn.Module):
             for key, value in self.model.state_dict().items():
@@ -185,7 +188,7 @@ def entrants(peers: Path | None, ours: list[str]) -> Iterator[Entrant]:
         for fault in absent.values():
             print(f"left out: {fault}", file=sys.stderr)
         yield from (Theirs(name, peers) for name in PEERS if name not in absent)
-    yield from (Ours(name) for name in SEED)
+    yield from (Ours(name) for name in (*SEED, *OWN))
     for text in ours:
         name, _, path = text.partition("=")
         if not path:
