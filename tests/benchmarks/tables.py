@@ -92,7 +92,16 @@ def networks_in_full() -> str:
         figures = f"{cost(name).params:,}", f"{cost(name).macs / 1e6:.1f}", f"{cost(name).bflops:.3f}"
         size = "x".join(map(str, spec.input_size))
         rows.append((name, size, strides, *figures, PUBLISHED.get(name, "-"), here(name)))
-    head = ("network", "input", "heads at stride", "parameters", "MMAC", "BFLOPs", "published", "measured here")
+    head = (
+        "network",
+        "input",
+        "heads at stride",
+        "parameters",
+        "MMAC",
+        "BFLOPs",
+        "published",
+        "measured here",
+    )
     return table(head, rows, rule="|---|---|---|---:|---:|---:|---|---|")
 
 
@@ -130,7 +139,8 @@ def training() -> str:
 
     toys = ", ".join(f"{v['map50']:.3f} ({v['seconds']:.0f})" for v in toy.values())
     rows = {
-        "toy set from scratch, default command, val mAP50 (seconds), by random seed of the set": toys or NOBODY,
+        "toy set from scratch, default command, val mAP50 (seconds), by random seed of the set": toys
+        or NOBODY,
         "BCCD from the published weights, test mAP50": test("published"),
         "BCCD from scratch, test mAP50": test("scratch"),
         "a step of the loop by a bare step, recipes `modern`, `seed`": (
@@ -402,7 +412,9 @@ def face_study() -> str:
         rows.append(cells(f"SE {line['se']}, CSP {line['csp']}{width}", line))
     for name in ("yoloface-500k-v1", "yoloface-500k-se"):
         lines = kept.get(name, [])
-        rows += [cells(f"{name}, one random seed", line) for line in lines] or [(name, "", NOBODY, "", "", "")]
+        rows += [cells(f"{name}, one random seed", line) for line in lines] or [
+            (name, "", NOBODY, "", "", "")
+        ]
     head = ("yoloface-500k-v2 changed, 3 epochs", "input", "WIDER hard, our split", "BFLOPs", "ms", "kB")
     effects = [
         row
