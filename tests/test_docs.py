@@ -1,5 +1,5 @@
-"""The book that make docs builds: every module is on one page, every page in the navigation, and the build has no
-warnings."""
+"""The book that make docs builds: every module is on one page, every page in the navigation, and the build
+has no warnings."""
 
 import os
 import re

@@ -1,5 +1,5 @@
-"""Every command of README, the start page and the guides as it stands there, in its order, each once, in one folder
-with small inputs; and Python too. What other pages print has options that exist."""
+"""Every command of README, the start page and the guides as it stands there, in its order, each once, in one
+folder with small inputs; and Python too. What other pages print has options that exist."""
 
 import getpass
 import itertools
@@ -31,7 +31,8 @@ from toolkit.samples import pan_and_zoom, photographs
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "pages"
 GUIDES = (
-    "data architecture-and-anchors training ablation evaluation export-and-int8 phones-and-boards faces larger-machines"
+    "data architecture-and-anchors training ablation evaluation export-and-int8 phones-and-boards faces "
+    "larger-machines"
 ).split()
 TEXTS = {
     page.stem: page.read_text(encoding="utf-8")
@@ -184,8 +185,9 @@ def mentioned(text: str) -> list[str]:
 def options_of(words: list[str]) -> tuple[str, set[str]]:
     """The command that words name, and its options."""
     command, path = load_command(words[1]), words[1]
-    if hasattr(command, "commands") and len(words) > 2 and words[2] in command.commands:
-        command, path = command.commands[words[2]], f"{words[1]} {words[2]}"
+    if hasattr(command, "commands"):
+        name = words[2] if words[2:] and words[2] in command.commands else "run"  # `toolkit time FOLDER`
+        command, path = command.commands.get(name, command), f"{words[1]} {name}"
     return path, {
         option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
     }

@@ -1,6 +1,6 @@
-"""Writes the tables of the documentation from tests/benchmarks/results and the specs; a figure nobody measured
-reads so. README.md has the networks, docs/pages/results.md what was measured, docs/pages/export.md the
-microcontrollers, docs/pages/ruler.md the face detectors.
+"""Writes the tables of the documentation from tests/benchmarks/results and the specs; a figure nobody
+measured reads so. README.md has the networks, docs/pages/results.md what was measured, docs/pages/export.md
+the microcontrollers, docs/pages/ruler.md the face detectors.
 
 python -m tests.benchmarks.tables
 """
@@ -182,10 +182,10 @@ def face_training() -> str:
             diverged = f" ({' and '.join(row['diverged'])} diverged)" if row["diverged"] else ""
             chosen.append(f"{name} {row['learning_rate']:g}{diverged}")
         said = (
-            f"\n\nBoth recipes had {measured['epochs']} epochs of {measured['pictures'][0]} pictures, batch "
-            f"16, three random seeds, and the best of three learning rates: {', '.join(chosen)}. That is a start, "
-            "not a training: darknet's gradient of a box grows as the box shrinks, so that on small faces "
-            "its recipe bears small rates alone and needs far more steps."
+            f"\n\nBoth recipes had {measured['epochs']} epochs of {measured['pictures'][0]} pictures, "
+            f"batch 16, three random seeds, and the best of three learning rates: {', '.join(chosen)}. "
+            "That is a start, not a training: darknet's gradient of a box grows as the box shrinks, so "
+            "that on small faces its recipe bears small rates alone and needs far more steps."
         )
     return table(("yoloface-500k-v2 on our split of WIDER val", *levels), lines) + said
 
@@ -423,9 +423,9 @@ def face_study() -> str:
     ]
     return (
         table(head, rows)
-        + f"\n\n{kept['cells']} cells of three random seeds, 3 epochs of batch 8 each: the start of a training, not "
-        "its end. ms: ncnn, one thread, this machine; a matched width gives channels that are no multiple of "
-        "4, which ncnn takes one by one.\n\n"
+        + f"\n\n{kept['cells']} cells of three random seeds, 3 epochs of batch 8 each: the start of a "
+        "training, not its end. ms: ncnn, one thread, the machine named below; a matched width gives channels "
+        "that are no multiple of 4, which ncnn takes one by one.\n\n"
         + table(("effects on WIDER hard", "difference, 95 % interval", ""), effects)
     )
 
@@ -566,20 +566,20 @@ Section = tuple[str, str, tuple[str, ...], tuple[Callable[[], str], ...]]
 SECTIONS: tuple[Section, ...] = (
     (
         "The networks",
-        "Parameters count every float of the weights file; BFLOPs are darknet's count, twice the multiply-adds "
-        "and a little. `toolkit models` measures all three. Published scores are the seed's own, by its own "
-        "protocol. Those measured here are by the same protocol, on WIDER FACE's pictures reduced to a long side "
-        "of 384 px; VOC2007's test set and COCO's val2017 are not here. The seed's COCO scores count 25,679 "
-        "objects, but val2017 has 36,781 annotations: they cannot be compared with pycocotools.",
+        "Parameters count every float of the weights file; BFLOPs are darknet's count, twice the "
+        "multiply-adds and a little. `toolkit models` measures all three. Published scores are the seed's own, "
+        "by its own protocol. Those measured here are by the same protocol, on WIDER FACE's pictures reduced "
+        "to a long side of 384 px; VOC2007's test set and COCO's val2017 are not here. The seed's COCO scores "
+        "count 25,679 objects, but val2017 has 36,781 annotations: they cannot be compared with pycocotools.",
         ("evaluation",),
         (networks_in_full,),
     ),
     (
         "Published weights, scored here",
         "WIDER FACE: all 3,226 pictures, reduced to a long side of 384 px, stretched to the network input, "
-        "official protocol; the seed's figures are from the original pictures. VOC: difficult objects ignored, "
-        "darknet's resize; these pictures were very likely in the seed's training set, so the figures only compare "
-        "implementations.",
+        "official protocol; the seed's figures are from the original pictures. VOC: difficult objects "
+        "ignored, darknet's resize; these pictures were very likely in the seed's training set, so the "
+        "figures only compare implementations.",
         ("evaluation",),
         (faces, objects),
     ),
@@ -606,7 +606,7 @@ SECTIONS: tuple[Section, ...] = (
     ),
     (
         "Milliseconds by engine",
-        "One picture up to the raw maps, on the machine named below. [Ratios](ratios.md) has their intervals.",
+        "One picture up to the raw maps, on the machine named below. [Ratios](ratios.md) has the intervals.",
         ("exports-engines", "exports-stages"),
         (engines, stages),
     ),
