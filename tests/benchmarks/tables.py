@@ -424,8 +424,8 @@ def face_study() -> str:
     return (
         table(head, rows)
         + f"\n\n{kept['cells']} cells of three random seeds, 3 epochs of batch 8 each: the start of a "
-        "training, not its end. ms: ncnn, one thread, the machine named below; a matched width gives channels "
-        "that are no multiple of 4, which ncnn takes one by one.\n\n"
+        "training, not its end. ms: ncnn, one thread, the machine named below; a matched width gives "
+        "channels that are no multiple of 4, which ncnn takes one by one.\n\n"
         + table(("effects on WIDER hard", "difference, 95 % interval", ""), effects)
     )
 
@@ -567,10 +567,10 @@ SECTIONS: tuple[Section, ...] = (
     (
         "The networks",
         "Parameters count every float of the weights file; BFLOPs are darknet's count, twice the "
-        "multiply-adds and a little. `toolkit models` measures all three. Published scores are the seed's own, "
-        "by its own protocol. Those measured here are by the same protocol, on WIDER FACE's pictures reduced "
-        "to a long side of 384 px; VOC2007's test set and COCO's val2017 are not here. The seed's COCO scores "
-        "count 25,679 objects, but val2017 has 36,781 annotations: they cannot be compared with pycocotools.",
+        "multiply-adds and a little. `toolkit models` measures all three. Published scores are the seed's "
+        "own, by its own protocol. Those measured here are by the same protocol, on WIDER FACE's pictures "
+        "reduced to a long side of 384 px; VOC2007's test set and COCO's val2017 are not here. The seed's "
+        "COCO scores count 25,679 objects, but val2017 has 36,781 annotations: they cannot be compared with pycocotools.",
         ("evaluation",),
         (networks_in_full,),
     ),
