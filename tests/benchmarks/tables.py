@@ -570,7 +570,8 @@ SECTIONS: tuple[Section, ...] = (
         "multiply-adds and a little. `toolkit models` measures all three. Published scores are the seed's "
         "own, by its own protocol. Those measured here are by the same protocol, on WIDER FACE's pictures "
         "reduced to a long side of 384 px; VOC2007's test set and COCO's val2017 are not here. The seed's "
-        "COCO scores count 25,679 objects, but val2017 has 36,781 annotations: they cannot be compared with pycocotools.",
+        "COCO scores count 25,679 objects, but val2017 has 36,781 annotations: they cannot be compared with "
+        "pycocotools.",
         ("evaluation",),
         (networks_in_full,),
     ),
