@@ -641,7 +641,7 @@ def measured() -> str:
     parts = []
     for title, said, names, makers in SECTIONS:
         tables = "\n\n".join(filter(None, (make() for make in makers)))
-        stamps = "\\\n".join(stamped(name) for name in names)
+        stamps = "\n\n".join(stamped(name) for name in names)
         parts.append("\n\n".join(filter(None, (f"## {title}", said, tables, stamps))))
     return "\n" + "\n\n".join(parts) + "\n"
 
