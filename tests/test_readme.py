@@ -51,9 +51,9 @@ INSTALLING = "make ", "sdkmanager ", "cd ", "python -m venv ", ". .venv/", "pip 
 
 
 def printed(text: str) -> list[str]:
-    """The indented commands of a page."""
+    """The indented commands of a page, without comments."""
     lines = re.findall(r"^    (?! )(.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.MULTILINE)
-    return [line.strip() for line in lines]
+    return [re.sub(r" +# .*", "", line).strip() for line in lines]
 
 
 # command -> its name here: the page, and the first that has it
