@@ -17,6 +17,7 @@ from toolkit.data.dataset import Dataset
 from toolkit.models import create_model
 from toolkit.models.cost import Cost, measure
 from toolkit.runtime import InputError, require
+from toolkit.tables import html_table
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -86,24 +87,7 @@ def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
     2
     """
     display = require("IPython.display", "notebooks")
-    cells = [[str(cell) for cell in column] for column in columns.values()]
-    if len({len(column) for column in cells}) > 1:
-        lengths = ", ".join(f"{title} {len(c)}" for title, c in zip(columns, cells, strict=True))
-        raise InputError(f"the columns of a table must have one length, found {lengths}")
-    numbers = [i > 0 and all(cell[:1] in "+-0123456789" for cell in column) for i, column in enumerate(cells)]
-    rows = [("th", tuple(columns)), *(("td", row) for row in zip(*cells, strict=True))]
-    lines = []
-    for tag, row in rows:
-        # widgets.HTML, unlike an output, has no space between columns
-        weight = "bold" if tag == "th" or (strong and row[0] == strong) else "normal"
-        style = f"font-weight: {weight}; padding-right: 1.5em; text-align: "
-        lines.append(
-            "".join(
-                f'<{tag} style="{style}{"right" if number else "left"}">{escape(cell)}</{tag}>'
-                for cell, number in zip(row, numbers, strict=True)
-            )
-        )
-    html: HTML = display.HTML(f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+    html: HTML = display.HTML(html_table(columns, strong))
     return html
 
 

@@ -77,21 +77,24 @@ def bytes_of(folder: Path) -> dict[str, int]:
 
 def scores(work: Path) -> dict[str, Any]:
     """Every rung scored on the test split, with the default settings of export."""
-    figures: dict[str, Any] = {}
-    for name in ("yoloface-500k-v2", "fastest-v2", "nano-voc"):
-        model, folder, _ = exported(name, work)
-        _, test = split(name)
-        metric = "widerface" if "face" in name else "darknet"
-        rungs = {"torch": model, **{fmt: open_export(folder, fmt) for fmt in FORMATS}}
-        figures[name] = {
-            "metric": metric,
-            "pictures": len(test),
-            "kept float": parity_of(folder)["ncnn-int8"]["float_layers"],
-        }
-        for rung, backend in rungs.items():
-            found = evaluate(backend, test, metric, "widerface_val")
-            figures[name][rung] = {key: round(value, 4) for key, value in found.items()}
-            print(name, rung, figures[name][rung], file=sys.stderr)
+    return {name: scored(name, work) for name in ("yoloface-500k-v2", "fastest-v2", "nano-voc")}
+
+
+def scored(name: str, work: Path) -> dict[str, Any]:
+    """The score of a network in every format."""
+    model, folder, _ = exported(name, work)
+    _, test = split(name)
+    metric = "widerface" if "face" in name else "darknet"
+    rungs = {"torch": model, **{fmt: open_export(folder, fmt) for fmt in FORMATS}}
+    figures: dict[str, Any] = {
+        "metric": metric,
+        "pictures": len(test),
+        "kept float": parity_of(folder)["ncnn-int8"]["float_layers"],
+    }
+    for rung, backend in rungs.items():
+        found = evaluate(backend, test, metric, "widerface_val")
+        figures[rung] = {key: round(value, 4) for key, value in found.items()}
+        print(name, rung, figures[rung], file=sys.stderr)
     return figures
 
 

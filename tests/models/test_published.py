@@ -45,8 +45,17 @@ def assert_cost(model, name):
     assert kinds.count("depthwise") + kinds.count("convolutional") == convolutions
 
 
+OWN = ["yoloface-100k-v2"]  # trained by this project
+
+
 def test_the_zoo_is_complete():
-    assert list_models("detection") == list(PUBLISHED)
+    assert list_models("detection") == [*PUBLISHED, *OWN]
+
+
+def test_the_small_face_detector_costs_no_more_than_the_published_one():
+    small, published = (measure(create_model(name)) for name in ("yoloface-100k-v2", "yoloface-100k"))
+    assert small.macs <= published.macs
+    assert small.bflops <= 1.005 * published.bflops  # which counts pooling, too
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

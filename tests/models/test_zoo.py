@@ -6,11 +6,15 @@ import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
+from toolkit import detect
+from toolkit.boxes import iou
 from toolkit.models.published import blob_id, can_fetch, fetch, published_files
 from toolkit.models.zoo import create_model, has_published_weights, published_weights
 from toolkit.runtime import InputError
+from toolkit.samples import photographs
 
 FILE = "yoloface-50k/yoloface-50k.weights"
 
@@ -140,6 +144,27 @@ def test_every_published_file_is_the_one_in_the_registry(zoo, monkeypatch):
             assert len(entry.blob) == 40
         assert len(entry.commit) == 40
         assert entry.url("https://host").startswith("https://host/dog-qiuqiu/")
+
+
+def test_own_weights_come_with_the_package(monkeypatch, tmp_path):
+    """They need neither a network nor a folder of the seed's files, and find faces at once."""
+    monkeypatch.setenv("TOOLKIT_ZOO", str(tmp_path))  # empty
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shipped = [entry for entry in published_files().values() if entry.shipped]
+    assert shipped
+    for entry in shipped:
+        assert can_fetch(entry.file)
+        model = create_model(entry.file.partition("/")[0], "published")
+        (face,) = detect(model, photographs()["astronaut"], conf=0.4).xyxy
+        assert iou(face[None], np.array([[175, 60, 270, 190]], np.float32))[0, 0] > 0.5
+    assert not (tmp_path / "cache").exists()
+
+
+def test_damaged_own_weights_are_named(monkeypatch):
+    (entry,) = (e for e in published_files().values() if e.file.startswith("yoloface-100k-v2/"))
+    monkeypatch.setitem(published_files(), entry.file, replace(entry, sha256="0" * 64))
+    with pytest.raises(InputError, match="install this project again"):
+        fetch(entry.file)
 
 
 LARGE = {"lite-voc": 1_882_102, "lite-coco": 2_003_422, "spp-coco": 4_400_845}  # parameters

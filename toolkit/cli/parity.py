@@ -69,7 +69,7 @@ def parity_ladder(
     results = ladder.ladder(network, folder, pictures, score, formats, threads, rounds)
     try:
         counts = count_formats(folder, [rung.name for rung in results])
-        results = [replace(rung, instructions=counts.get(rung.name)) for rung in results]
+        results = ladder.Ladder(replace(rung, instructions=counts.get(rung.name)) for rung in results)
     except InputError as error:
         print_message(f"no instructions on arm64 are shown: {error}")
     columns = ladder.table(results)

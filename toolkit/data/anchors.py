@@ -7,9 +7,9 @@ the IoU of boxes with one centre. Sources: YOLOv2 (arXiv:1612.08242) for the clu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,10 @@ from toolkit import boxes as bx
 from toolkit.data.dataset import Dataset
 from toolkit.models.io import HeadIO, ModelIO
 from toolkit.runtime import InputError, progress
+from toolkit.tables import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Sizes = NDArray[np.float32]
 
@@ -83,7 +87,7 @@ def wh_iou(sizes: ArrayLike, anchors: ArrayLike) -> Sizes:
 
 
 @dataclass(frozen=True)
-class AnchorFit:
+class AnchorFit(Shown):
     """How well anchors fit objects."""
 
     recall: float  # best possible recall: part of the objects whose best anchor overlaps above `threshold`
@@ -96,6 +100,25 @@ class AnchorFit:
 
     def as_dict(self) -> dict[str, Any]:
         return dict(self.__dict__)
+
+    def columns(self) -> dict[str, list[str]]:
+        """One row."""
+        return fits({"": self})
+
+
+def fits(named: Mapping[str, AnchorFit]) -> dict[str, list[str]]:
+    """Columns of a table of several anchors: their name, then how well they fit."""
+    each = named.values()
+    columns = {
+        "anchors": list(named),
+        "best possible recall": [f"{one.recall:.1%}" for one in each],
+        "mean IoU": [f"{one.mean_iou:.3f}" for one in each],
+    }
+    if all(one.below_stride is not None for one in each):
+        columns["smaller than a cell"] = [f"{one.below_stride or 0:.1%}" for one in each]
+    if not any(named):  # one without a name
+        del columns["anchors"]
+    return columns
 
 
 def fit(
@@ -350,7 +373,7 @@ class CfgLine:
 
 
 @dataclass(frozen=True, eq=False)
-class AnchorSearch:
+class AnchorSearch(Shown):
     """Anchors found for a data set, next to a network's own."""
 
     sizes: Sizes  # (m, 2) of the objects
@@ -361,6 +384,25 @@ class AnchorSearch:
     masks: tuple[tuple[int, ...], ...]  # per head; empty where the heads cannot share the anchors evenly
     notes: tuple[str, ...] = ()  # sentences about what was out of the ordinary
     cfg_lines: tuple[CfgLine, ...] = ()  # what a cfg of the network takes
+
+    def caption(self) -> str:
+        """What was out of the ordinary."""
+        return " ".join(self.notes)
+
+    def columns(self) -> dict[str, list[str]]:
+        """The network's own anchors and the new ones."""
+        sets = (self.own, self.anchors)
+        pixels = ["  ".join(f"{w:.0f}x{h:.0f}" for w, h in anchors) for anchors in sets]
+        return {**fits({"the network's": self.own_fit, "new": self.fit}), "width x height, px": pixels}
+
+    def strong(self) -> str:
+        return "new"
+
+    def figure(self) -> Figure:
+        """Both over the sizes of the objects."""
+        from toolkit import viz
+
+        return viz.anchors_on_boxes(self.sizes, {"the network's": self.own, "new": self.anchors})
 
 
 def cfg_lines(

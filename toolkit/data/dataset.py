@@ -19,10 +19,11 @@ from toolkit.data.class_names import compare_classes, shown
 from toolkit.data.intake import Faults, Intake
 from toolkit.moved import at_old_place
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Shown):
     """Columns of n pictures and m boxes; the boxes of picture i are the rows `starts[i]:starts[i + 1]`.
 
     A hundred thousand pictures with a million boxes take about 60 MB.
@@ -49,6 +50,20 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def caption(self) -> str:
+        """Pictures, boxes and splits."""
+        splits = ", ".join(f"{name or 'no split'} {n:,}" for name, n in self.counts()["splits"].items())
+        return f"{self.root}: {len(self):,} pictures ({splits}), {len(self.boxes):,} boxes"
+
+    def columns(self) -> dict[str, list[object]]:
+        """Boxes of each class in each split."""
+        owners = np.repeat(self.splits, np.diff(self.starts))
+        columns: dict[str, list[object]] = {"class": list(self.classes)}
+        for split in sorted(set(self.splits.tolist())):
+            inside = self.labels[(owners == split) & (self.labels >= 0) & (self.labels < len(self.classes))]
+            columns[split or "boxes"] = np.bincount(inside, minlength=len(self.classes)).tolist()
+        return columns
 
     def rows(self, i: int) -> slice:
         """The rows of picture i in the box columns."""

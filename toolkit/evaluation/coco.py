@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from toolkit import boxes as bx
 from toolkit.evaluation.columns import Detections, Floats, Ints, Truth, check_columns
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 
 
 @dataclass(frozen=True, eq=False)
-class CocoScores:
-    """COCO's figures, in 0..1, and -1 (as pycocotools has it) where there is no object to find."""
+class CocoScores(Shown):
+    """COCO's figures, in 0..1, and -1 (as pycocotools has it) where there is no object to find. As a table: a
+    row for all classes and one for each."""
 
     ap: float  # mean over IoU .50, .55, ... .95 and over the classes
     ap50: float
@@ -48,6 +50,27 @@ class CocoScores:
             **self.choices(),
             "per_class": self.per_class,
         }
+
+    def caption(self) -> str:
+        """What the protocol leaves open."""
+        return (
+            f"at most {self.max_detections} detections of a class in a picture; objects to be ignored: "
+            f"{self.ignored}"
+        )
+
+    def columns(self) -> dict[str, list[str]]:
+        """AP of all classes and of each; empty where there is no object to find."""
+        titles = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "small", "ap_medium": "medium"}
+        titles |= {"ap_large": "large"}
+        rows = [{name: getattr(self, name) for name in titles}, *self.per_class.values()]
+        cells = {
+            title: ["" if row[name] < 0 else f"{row[name]:.3f}" for row in rows]
+            for name, title in titles.items()
+        }
+        return {"class": ["all", *self.per_class], **cells}
+
+    def strong(self) -> str:
+        return "all"
 
     def choices(self) -> dict[str, Any]:
         """What the protocol leaves open: the detections that count, and objects to be ignored."""

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,11 @@ from toolkit.evaluation.mat_file import read_mat
 from toolkit.evaluation.matching import best_object
 from toolkit.files import check_place, whole_folder
 from toolkit.runtime import InputError, progress
+from toolkit.tables import Shown
 from toolkit.text import read_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SETTINGS = ("easy", "medium", "hard")
 _THRESHOLDS = 1000
@@ -58,7 +62,7 @@ class WiderTruth:
 
 
 @dataclass(frozen=True, eq=False)
-class WiderScores:
+class WiderScores(Shown):
     """Average precisions in 0..1, and the curves they are the areas of."""
 
     easy: float
@@ -69,6 +73,24 @@ class WiderScores:
     curves: dict[
         str, tuple[NDArray[np.floating], NDArray[np.floating]]
     ]  # setting -> recall, precision (1000,)
+
+    def caption(self) -> str:
+        """The size of the set."""
+        return f"{self.pictures:,} pictures"
+
+    def columns(self) -> dict[str, list[str]]:
+        """A row for each setting."""
+        return {
+            "faces": list(SETTINGS),
+            "number": [f"{self.faces[name]:,}" for name in SETTINGS],
+            "AP": [f"{getattr(self, name):.4f}" for name in SETTINGS],
+        }
+
+    def figure(self) -> Figure:
+        """The curves."""
+        from toolkit import viz
+
+        return viz.precision_recall(self.curves, {name: getattr(self, name) for name in SETTINGS})
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: easy, medium, hard, pictures, and the faces of each setting."""

@@ -23,6 +23,7 @@ from toolkit.models.network import Detecting, finds_objects
 from toolkit.pictures import Image
 from toolkit.runtime import InputError, announced, progress
 from toolkit.stopwatch import interleave
+from toolkit.tables import Shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,6 +66,21 @@ class Rung:
         return asdict(self)
 
 
+class Ladder(list[Rung], Shown):
+    """The rungs, torch's first."""
+
+    def columns(self) -> dict[str, list[str]]:
+        """As `table`."""
+        return table(self)
+
+    def strong(self) -> str:
+        return "torch"
+
+    def figure(self) -> Figure:
+        """As `picture`."""
+        return picture(self)
+
+
 def ladder(
     model: Detector,
     folder: str | Path,
@@ -73,7 +89,7 @@ def ladder(
     rungs: Sequence[str] = (),
     threads: int = 1,
     rounds: int = 30,
-) -> list[Rung]:
+) -> Ladder:
     """torch and the formats of an exported folder side by side.
 
     Args:
@@ -112,7 +128,8 @@ def ladder(
         torch.set_num_threads(before)
     total = sum(len(boxes.scores) for boxes in references)
     scores = dict(score(model, size=io.input_size)) if score else {}
-    results = [Rung("torch", None, 0.0, 0.0, total, total, 0, scores, float(np.median(times["torch"])))]
+    results = Ladder()
+    results.append(Rung("torch", None, 0.0, 0.0, total, total, 0, scores, float(np.median(times["torch"]))))
     for name, backend in progress(list(backends.items()), "rungs"):
         difference = relative = None
         if _shows_maps(name):

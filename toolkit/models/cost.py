@@ -6,7 +6,7 @@ import copy
 import threading
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +14,10 @@ from torch import Tensor, fx, nn
 from toolkit.models.blocks import ConvBNAct, LinearBN, MaxPool, Shortcut
 from toolkit.models.darknet.layers import Blur, LocalAvgPool, Reorg, SharedConv, WeightedShortcut
 from toolkit.models.network import TorchNetwork
+from toolkit.tables import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,15 @@ class HeadCost:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Totals for one picture at `input_size` (w, h), and the layers in running order."""
+class Cost(Shown):
+    """Totals for one picture at `input_size` (w, h), and the layers in running order. As a table: the layers.
+
+    >>> from toolkit import create_model
+    >>> measure(create_model("yoloface-50k")).caption()
+    '56x56: 11,248 parameters, 1.03 MMAC (0.002 BFLOPs), 0.12 MB of feature maps at once'
+    """
+
+    picture_alone: ClassVar[bool] = True
 
     input_size: tuple[int, int]
     params: int
@@ -56,6 +67,62 @@ class Cost:
     peak_memory: int  # bytes of float32 feature maps at the worst moment
     heads: tuple[HeadCost, ...]
     layers: tuple[LayerCost, ...]
+
+    def caption(self) -> str:
+        """The totals."""
+        width, height = self.input_size
+        return (
+            f"{width}x{height}: {self.params:,} parameters, {self.macs / 1e6:.3g} MMAC ({self.bflops:.3f} "
+            f"BFLOPs), {self.peak_memory / 1e6:.2g} MB of feature maps at once"
+        )
+
+    def columns(self) -> dict[str, list[object]]:
+        """The layers."""
+        rows = self.layers
+        return {
+            "layer": [row.name for row in rows],
+            "kind": [row.kind for row in rows],
+            "output": ["x".join(map(str, row.output_shape)) for row in rows],
+            "parameters": [row.params for row in rows],
+            "MMAC": [round(row.macs / 1e6, 3) for row in rows],
+            "receptive field, px": [row.receptive_field for row in rows],
+        }
+
+    def figure(self) -> Figure:
+        """Multiply-adds, parameters and memory layer by layer."""
+        from toolkit import viz
+
+        quantities: dict[str, list[float]] = {
+            "MMAC": [row.macs / 1e6 for row in self.layers],
+            "parameters": [row.params for row in self.layers],
+            "feature maps, MB": [row.live_bytes / 1e6 for row in self.layers],
+        }
+        return viz.layer_profile([row.kind for row in self.layers], quantities, "layer")
+
+
+class Costs(dict[str, Cost], Shown):
+    """Costs by the names of networks, to be compared."""
+
+    def columns(self) -> dict[str, list[object]]:
+        """A row for each network."""
+        costs = self.values()
+        return {
+            "network": list(self),
+            "input": ["{}x{}".format(*cost.input_size) for cost in costs],
+            "parameters": [f"{cost.params:,}" for cost in costs],
+            "MMAC": [f"{cost.macs / 1e6:.1f}" for cost in costs],
+            "BFLOPs": [f"{cost.bflops:.3f}" for cost in costs],
+            "feature maps, MB": [f"{cost.peak_memory / 1e6:.2f}" for cost in costs],
+        }
+
+    def figure(self) -> Figure:
+        """Multiply-adds on a logarithmic axis, on which small networks can be seen."""
+        from toolkit import viz
+
+        millions = [cost.macs / 1e6 for cost in self.values()]
+        return viz.dots(
+            list(self), millions, xlabel="MMAC", title="Multiply-adds of a picture", form="{:.3g}"
+        )
 
 
 # torch.fx changes how modules are called while it traces, in every thread: who runs networks of shapes waits

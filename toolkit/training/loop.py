@@ -30,17 +30,19 @@ from toolkit.moved import at_old_place
 from toolkit.pictures import load_image
 from toolkit.runtime import InputError, environment, keep_freed_memory, pick_device, progress, require
 from toolkit.signals import leaving
+from toolkit.tables import Shown
 from toolkit.text import read_json
 from toolkit.training.autotune import autotuned
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
 from toolkit.training.config import Config, check_resumed, check_step_memory, read_config, write_config
 from toolkit.training.loader import TrainingBatch, batches, network_input, steps_per_epoch
-from toolkit.training.show import History
+from toolkit.training.show import History, curve
 from toolkit.training.state import RunState
 from toolkit.training.tasks import TrainingTask, task_of
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 Show = Callable[[History], None]
@@ -53,7 +55,7 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Shown):
     """The outcome of a run.
 
     `score`: the best validation's `metric`: mAP50 (0..1) of a detector, the mean error of landmarks (nme);
@@ -74,6 +76,30 @@ class Result:
     finished: bool
     notes: tuple[str, ...] = ()
     diverged: str = ""
+
+    def caption(self) -> str:
+        """What a person should know of it."""
+        return " ".join(note[:1].upper() + note[1:] + "." for note in (self.diverged, *self.notes) if note)
+
+    def columns(self) -> dict[str, list[str]]:
+        """Score, steps, time."""
+        score = "not validated" if self.score is None else f"{self.score:.4f}"
+        return {
+            "": [self.metric, "steps", "seconds", "pictures a second", "best weights"],
+            "this run": [
+                score,
+                f"{self.step:,} of {self.steps:,}",
+                f"{self.seconds:.0f}",
+                f"{self.pictures_per_second:.0f}",
+                self.best_weights,
+            ],
+        }
+
+    def figure(self) -> Figure | None:
+        """The curve of the validations; None before the first."""
+        file = Path(self.folder) / "metrics.jsonl"
+        history = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        return curve(history, (self.metric,), self.metric) if history else None
 
 
 def train(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.intake import Intake
+from toolkit.tables import Shown
 
 FAULTS = {
     "outside": "box outside the picture",
@@ -50,7 +51,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """What `examine` found. `summary` holds the reports that are not faults: balance, sizes, anchors."""
 
     source: str
@@ -61,6 +62,20 @@ class Report:
     summary: dict[str, Any]
     intake: Intake = field(default_factory=Intake)  # what the import left out
     as_stored: frozenset[int] = frozenset()  # pictures whose labels are for them before EXIF's rotation
+
+    def caption(self) -> str:
+        """How much was looked at, and the observations."""
+        return f"{self.pictures:,} pictures, {self.boxes:,} boxes. " + "; ".join(self.observations)
+
+    def columns(self) -> dict[str, list[object]]:
+        """A row for each fault that was found; of all faults "none" where none was."""
+        counts = {FAULTS[fault]: count for fault, count in self.counts.items() if count}
+        examples = {FAULTS[finding.fault]: finding.sentence for finding in reversed(self.findings)}
+        return {
+            "fault": list(counts) or ["none"],
+            "count": list(counts.values()) or [0],
+            "first": [examples[title] for title in counts] or [""],
+        }
 
     @property
     def counts(self) -> dict[str, int]:
