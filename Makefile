@@ -4,8 +4,8 @@
 # make lab     JupyterLab on the notebooks
 # make debian  Debian's packages for tests/device and tests/browser, which skip what is missing (as root)
 # make check   style, types, stripped notebooks
-# make docs    the reference, built from docstrings -> docs/site
-# make figures the long runs behind the README's tables (hours)
+# make docs    the book and the reference, from docs/pages and docstrings -> docs/site
+# make figures the long runs behind the tables of docs/pages/results.md (hours)
 # make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
 # make bench-peers  the same of other trainers, in an environment of their own
 # make strangers CFGS="FOLDER=NAME@COMMIT ..." NETWORKS=FOLDER PICTURES=FOLDER  the tables of foreign darknet networks

@@ -774,7 +774,7 @@ def test_published_weights_and_an_empty_folder_are_taken_everywhere(zoo, tmp_pat
 
 
 def test_defaults_are_the_published_protocols(data, zoo, tmp_path):
-    """darknet's users score labels without difficult objects, as the table of the README does."""
+    """darknet's users score labels without difficult objects, as the published table does."""
     from toolkit.data.catalog import load
     from toolkit.data.formats import canonical
 

@@ -1,4 +1,5 @@
-"""The reference that make docs builds: every module is on one page, and the build has no warnings."""
+"""The book that make docs builds: every module is on one page, every page in the navigation, and the build
+has no warnings."""
 
 import os
 import re
@@ -35,7 +36,7 @@ WITHOUT_PAGE = (
 
 def test_every_module_is_on_one_page():
     named = [
-        m for page in sorted(PAGES.glob("*.md")) for m in re.findall(r"^::: (\S+)", page.read_text(), re.M)
+        m for page in sorted(PAGES.rglob("*.md")) for m in re.findall(r"^::: (\S+)", page.read_text(), re.M)
     ]
     assert len(named) == len(set(named))
     modules = {
@@ -46,6 +47,18 @@ def test_every_module_is_on_one_page():
     parts = tuple(f"{name}." for name in (*WHOLE, *WITHOUT_PAGE))
     alone = {name for name in modules if not name.endswith("__init__") and not name.startswith(parts)}
     assert set(named) == (alone - set(WITHOUT_PAGE)) | set(WHOLE) | {"toolkit"}
+
+
+def test_every_page_is_in_the_navigation():
+    def files(entry):
+        if isinstance(entry, str):
+            return [entry]
+        return [
+            file for part in (entry.values() if isinstance(entry, dict) else entry) for file in files(part)
+        ]
+
+    nav = files(yaml.safe_load((ROOT / "docs" / "mkdocs.yml").read_text())["nav"])
+    assert sorted(nav) == sorted(str(page.relative_to(PAGES)) for page in PAGES.rglob("*.md"))
 
 
 def test_the_reference_builds_without_a_warning(tmp_path):

@@ -1,4 +1,5 @@
-"""Every command of the README as it stands there, in its order, in one folder with small inputs."""
+"""Every command of README, the start page and the guides as it stands there, in its order, each once, in one
+folder with small inputs; and Python too. What other pages print has options that exist."""
 
 import getpass
 import itertools
@@ -8,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +18,8 @@ import pytest
 
 from tests.device.fake_adb import FakePhone, adb_server
 from tests.device.loopback_board import READY, Board
+from toolkit.cli import COMMANDS as CLI
+from toolkit.cli import load_command
 from toolkit.data.formats import registry
 from toolkit.data.toy import make_toy
 from toolkit.data.toy_faces import make_toy_faces
@@ -25,13 +29,45 @@ from toolkit.pictures import save_image
 from toolkit.samples import pan_and_zoom, photographs
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line.strip()
-    for line in re.findall(r"^    (?! )(.*)$", README, re.MULTILINE)
-    if not line.startswith(("make ", "sdkmanager ", "cd "))
-]
-PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = ROOT / "docs" / "pages"
+GUIDES = (
+    "data architecture-and-anchors training ablation evaluation export-and-int8 phones-and-boards faces "
+    "larger-machines"
+).split()
+TEXTS = {
+    page.stem: page.read_text(encoding="utf-8")
+    for page in (
+        ROOT / "README.md",
+        PAGES / "start.md",
+        *(PAGES / "guides" / f"{name}.md" for name in GUIDES),
+    )
+}
+OTHERS = {
+    str(page.relative_to(PAGES)): page.read_text(encoding="utf-8")
+    for page in sorted(PAGES.rglob("*.md"))
+    if page.stem not in TEXTS or page.parent == PAGES
+}
+INSTALLING = "make ", "sdkmanager ", "cd ", "python -m venv ", ". .venv/", "pip install "
+
+
+def printed(text: str) -> list[str]:
+    """The indented commands of a page, without comments."""
+    lines = re.findall(r"^    (?! )(.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.MULTILINE)
+    return [re.sub(r" +# .*", "", line).strip() for line in lines]
+
+
+# command -> its name here: the page, and the first that has it
+NAMED: dict[str, str] = {}
+for page, text in TEXTS.items():
+    for line in printed(text):
+        if not line.startswith(INSTALLING):
+            NAMED.setdefault(line, f"{page}-{len(NAMED):02}-{' '.join(line.split()[1:4])}")
+COMMANDS = list(NAMED)
+PYTHON = {
+    f"{page}-{i}": code
+    for page, text in TEXTS.items()
+    for i, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+}
 WITH_APP = [command for command in COMMANDS if "--app" in command]  # tests/browser runs them
 SERVED = [command for command in COMMANDS if command.startswith("toolkit serve")]  # and these
 WITH_DEVICE = [command for command in COMMANDS if "adb" in command or "ssh:" in command]
@@ -97,7 +133,7 @@ def shell(place, tmp_path_factory):
         yield lambda *words: subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command.split()[1:4]))
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMED.values())
 def test_command(command, shell, place):
     if command in WITH_APP:
         pytest.skip("tests/browser opens and closes the App")
@@ -120,16 +156,74 @@ def test_command(command, shell, place):
             assert (place / value).exists()
 
 
-@pytest.mark.parametrize("text", PYTHON)
-def test_python(text, shell):
-    run = shell(
-        sys.executable, "-c", f"{text}\nprint(len(detections), small.spec.input_size, len(other.io.classes))"
+@pytest.mark.parametrize("name", PYTHON)
+def test_python(name, shell):
+    check = (
+        "\nprint(len(detections), small.spec.input_size, len(other.io.classes))" if name == "README-0" else ""
     )
+    run = shell(sys.executable, "-c", f"{PYTHON[name]}{check}")
     assert run.returncode == 0, run.stderr
-    assert run.stdout.strip()
+    assert "Traceback" not in run.stderr
+    assert bool(run.stdout.strip()) == ("print(" in PYTHON[name] + check)
 
 
 def test_the_blocks_were_found():
-    assert len(COMMANDS) > 30
+    assert len(COMMANDS) > 40
+    assert len(set(NAMED.values())) == len(COMMANDS)
     assert 1 <= len(WITH_DEVICE) < 5
-    assert len(PYTHON) == 1
+    assert set(PYTHON) == {"README-0", "start-0", "architecture-and-anchors-0", "faces-0"}
+    assert all(line.startswith("toolkit ") for line in COMMANDS)
+    assert {path.stem for path in (PAGES / "guides").glob("*.md")} == set(GUIDES)
+
+
+def mentioned(text: str) -> list[str]:
+    """Commands in a page, indented or between backticks."""
+    inline = [" ".join(code.split()) for code in re.findall(r"`(toolkit [^`]+)`", text)]
+    return [line for line in (*printed(text), *inline) if re.match(r"toolkit [a-z]", line)]
+
+
+def options_of(words: list[str]) -> tuple[str, set[str]]:
+    """The command that words name, and its options."""
+    command, path = load_command(words[1]), words[1]
+    if hasattr(command, "commands"):
+        name = words[2] if words[2:] and words[2] in command.commands else "run"  # `toolkit time FOLDER`
+        command, path = command.commands.get(name, command), f"{words[1]} {name}"
+    return path, {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+@pytest.mark.parametrize("page", [*TEXTS, *OTHERS])
+def test_what_is_mentioned_exists(page):
+    unknown = []
+    for line in mentioned({**TEXTS, **OTHERS}[page]):
+        words = shlex.split(line, comments=True)
+        if words[1] not in CLI:
+            unknown.append(line)
+            continue
+        path, options = options_of(words)
+        wrong = {word for word in words if word.startswith("--")} - options - {"--help", "--version"}
+        unknown += [f"{path}: {word}" for word in wrong]
+    assert unknown == []
+
+
+def test_extras_and_targets_that_are_named_exist():
+    everything = "\n".join((*TEXTS.values(), *OTHERS.values()))
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        name for names in re.findall(r"-e \.?\"?\.?\[([a-z,]+)\]", everything) for name in names.split(",")
+    }
+    assert named
+    assert named <= set(extras)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    said = set(re.findall(r"(?:`|    |=1 )make ([a-z-]+)", everything))
+    assert said
+    assert said <= targets
+    assert len((ROOT / "README.md").read_bytes()) <= 8000
+
+
+def test_every_picture_of_a_page_is_there_and_says_what_it_shows():
+    for page in (ROOT / "README.md", *PAGES.rglob("*.md")):
+        for words, path in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert words, page
+            assert (page.parent / path).is_file() or path == "ruler.png", (page, path)

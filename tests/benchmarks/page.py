@@ -19,7 +19,7 @@ another trainer's by `make bench-peers`, other writers of LiteRT files by the sc
 `tests/benchmarks/litert_writers.py`. A ratio with brackets is the median of the paired ratios of all
 rounds and its 95 % interval; one without is a ratio of medians. A limit is what the project asks of itself;
 "touches" means that the interval has to reach down to it. Below each table stand the command, the day and
-the machine; milliseconds are in README.md and in `tests/benchmarks/results`.
+the machine; milliseconds are in [Results](results.md) and in `tests/benchmarks/results`.
 """
 Kept = Mapping[str, Any]
 

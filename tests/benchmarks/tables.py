@@ -1,26 +1,39 @@
-"""Writes the README's measured tables from tests/benchmarks/results; a figure nobody measured reads so. That
-of microcontrollers is on docs/pages/export.md, that of face detectors on docs/pages/ruler.md.
+"""Writes the tables of the documentation from tests/benchmarks/results and the specs; a figure nobody
+measured reads so. README.md has the networks, docs/pages/results.md what was measured, docs/pages/export.md
+the microcontrollers, docs/pages/ruler.md the face detectors.
 
 python -m tests.benchmarks.tables
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.record import RESULTS
 from toolkit.export.registry import FORMATS
-from toolkit.models.zoo import SPECS
+from toolkit.models.cost import Cost, measure
+from toolkit.models.zoo import SPECS, create_model
 
 README = Path(__file__).parents[2] / "README.md"
 EXPORT = README.parent / "docs" / "pages" / "export.md"
 RULER = EXPORT.with_name("ruler.md")
 FAMILIES = "seed", "ours", "YuNet", "RFB", "SCRFD"
+FIGURES = EXPORT.with_name("results.md")
 LEVELS = "easy", "medium", "hard"
 NOBODY = "not measured"
 FACES = {"yoloface-500k-v1": ".728 / .682 / .431", "yoloface-500k-v2": ".768 / .729 / .490"}
+PUBLISHED = {
+    "lite-voc": "VOC mAP50 73.26",
+    "lite-coco": "COCO mAP50 37.44",
+    "nano-voc": "VOC mAP50 65.27",
+    "nano-coco": "COCO mAP50 30.13",
+    "fastest-v1": "VOC mAP50 46.55",
+    "fastest-v2": "VOC mAP50 50.13",
+    **{name: f"WIDER {scores}" for name, scores in FACES.items()},
+}
 
 
 def result(name: str) -> dict[str, Any]:
@@ -28,10 +41,10 @@ def result(name: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], figures: str = "---") -> str:
-    """Markdown; `figures` is the rule under every column but the first."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], figures: str = "---", rule: str = "") -> str:
+    """Markdown; `figures` is the rule under every column but the first, `rule` that under all of them."""
     first, *others = ("|" + "".join(f" {cell}".rstrip() + " |" for cell in cells) for cells in (head, *rows))
-    return "\n".join([first, "|---|" + f"{figures}|" * (len(head) - 1), *others])
+    return "\n".join([first, rule or "|---|" + f"{figures}|" * (len(head) - 1), *others])
 
 
 def interval(ratio: Mapping[str, float], digits: int = 2) -> str:
@@ -41,6 +54,56 @@ def interval(ratio: Mapping[str, float], digits: int = 2) -> str:
 
 def one_thread(name: str) -> str:
     return name.replace("1 threads", "1 thread")
+
+
+@cache
+def cost(name: str) -> Cost:
+    model = create_model(name)
+    return measure(model)
+
+
+def here(name: str) -> str:
+    """A network's scores on WIDER FACE val, measured here with the published protocol."""
+    kept = result("evaluation").get("widerface_val", {}).get(f"{name} torch")
+    return " / ".join(f"{kept[level]:.3f}"[1:] for level in LEVELS) if kept else NOBODY
+
+
+def networks() -> str:
+    """README's table: every network on one line."""
+    files = result("exports-files")
+    rows = []
+    for name, spec in SPECS.items():
+        size = files.get(name, {}).get("bytes", {}).get("ncnn-fp16")
+        figures = (
+            "x".join(map(str, spec.input_size)),
+            f"{cost(name).macs / 1e6:.1f}",
+            f"{cost(name).params:,}",
+            f"{size / 1000:.0f}" if size else NOBODY,
+        )
+        rows.append((name, *figures, PUBLISHED.get(name, "-"), here(name)))
+    head = ("network", "input", "MMAC", "parameters", "kB", "published", "here")
+    return table(head, rows, rule="|---|---|---:|---:|---:|---|---|")
+
+
+def networks_in_full() -> str:
+    """The networks with their heads and darknet's count."""
+    rows = []
+    for name, spec in SPECS.items():
+        strides = ", ".join(str(head.stride) for head in cost(name).heads)
+        figures = f"{cost(name).params:,}", f"{cost(name).macs / 1e6:.1f}", f"{cost(name).bflops:.3f}"
+        size = "x".join(map(str, spec.input_size))
+        rows.append((name, size, strides, *figures, PUBLISHED.get(name, "-"), here(name)))
+    head = (
+        "network",
+        "input",
+        "heads at stride",
+        "parameters",
+        "MMAC",
+        "BFLOPs",
+        "published",
+        "measured here",
+    )
+    return table(head, rows, rule="|---|---|---|---:|---:|---:|---|---|")
 
 
 def faces() -> str:
@@ -77,10 +140,11 @@ def training() -> str:
 
     toys = ", ".join(f"{v['map50']:.3f} ({v['seconds']:.0f})" for v in toy.values())
     rows = {
-        "toy set from scratch, default command, val mAP50 (seconds), by seed of the set": toys or NOBODY,
+        "toy set from scratch, default command, val mAP50 (seconds), by random seed of the set": toys
+        or NOBODY,
         "BCCD from the published weights, test mAP50": test("published"),
         "BCCD from scratch, test mAP50": test("scratch"),
-        "a step of the loop by a bare step, recipes modern, seed": (
+        "a step of the loop by a bare step, recipes `modern`, `seed`": (
             f"{steps['modern']:.2f}, {steps['seed']:.2f}" if steps else NOBODY
         ),
         "the same of ultralytics' trainer with its yolov8n": str(peer.get("loop_by_bare", NOBODY)),
@@ -119,10 +183,10 @@ def face_training() -> str:
             diverged = f" ({' and '.join(row['diverged'])} diverged)" if row["diverged"] else ""
             chosen.append(f"{name} {row['learning_rate']:g}{diverged}")
         said = (
-            f"\n\nBoth recipes had {measured['epochs']} epochs of {measured['pictures'][0]} pictures, batch "
-            f"16, three seeds, and the best of three learning rates: {', '.join(chosen)}. That is a start, "
-            "not a training: darknet's gradient of a box grows as the box shrinks, so that on small faces "
-            "its recipe bears small rates alone and needs far more steps."
+            f"\n\nBoth recipes had {measured['epochs']} epochs of {measured['pictures'][0]} pictures, "
+            f"batch 16, three random seeds, and the best of three learning rates: {', '.join(chosen)}. "
+            "That is a start, not a training: darknet's gradient of a box grows as the box shrinks, so "
+            "that on small faces its recipe bears small rates alone and needs far more steps."
         )
     return table(("yoloface-500k-v2 on our split of WIDER val", *levels), lines) + said
 
@@ -195,7 +259,7 @@ def small_sizes() -> str:
         if name in kept:
             flash, ram = (size / 1000 for size in (kept[name]["flash"], kept[name]["tflm"]["total"]))
             parts.append(f"{name} {flash:.0f} kB of flash and {ram:.0f} kB of RAM")
-    link = "[what is counted](docs/pages/export.md)"
+    link = "[what is counted](export.md)"
     said = f"In TensorFlow Lite Micro, `litert-int8`: {', '.join(parts)} ({link})."
     return f"\n\n{said}" if parts else ""
 
@@ -331,7 +395,7 @@ def studies() -> str:
     if power := result("studies-power"):
         seen = ", ".join(f"{100 * part:.0f} % one of {size}" for size, part in power["power"].items())
         lines.append(
-            f"\nOf {power['studies']:,} simulated studies with the seeds' spread of the first rows, "
+            f"\nOf {power['studies']:,} simulated studies with the first rows' spread over random seeds, "
             f"{100 * power['false alarms']:.1f} % see an effect where there is none, {seen}."
         )
     return "\n".join(lines)
@@ -355,7 +419,9 @@ def face_study() -> str:
         rows.append(cells(f"SE {line['se']}, CSP {line['csp']}{width}", line))
     for name in ("yoloface-500k-v1", "yoloface-500k-se"):
         lines = kept.get(name, [])
-        rows += [cells(f"{name}, one seed", line) for line in lines] or [(name, "", NOBODY, "", "", "")]
+        rows += [cells(f"{name}, one random seed", line) for line in lines] or [
+            (name, "", NOBODY, "", "", "")
+        ]
     head = ("yoloface-500k-v2 changed, 3 epochs", "input", "WIDER hard, our split", "BFLOPs", "ms", "kB")
     effects = [
         row
@@ -364,9 +430,9 @@ def face_study() -> str:
     ]
     return (
         table(head, rows)
-        + f"\n\n{kept['cells']} cells of three seeds, 3 epochs of batch 8 each: the start of a training, not "
-        "its end. ms: ncnn, one thread, this machine; a matched width gives channels that are no multiple of "
-        "4, which ncnn takes one by one.\n\n"
+        + f"\n\n{kept['cells']} cells of three random seeds, 3 epochs of batch 8 each: the start of a "
+        "training, not its end. ms: ncnn, one thread, the machine named below; a matched width gives "
+        "channels that are no multiple of 4, which ncnn takes one by one.\n\n"
         + table(("effects on WIDER hard", "difference, 95 % interval", ""), effects)
     )
 
@@ -462,7 +528,7 @@ def cfgs() -> str:
     }
     rows = {name: entry["counts"] for name, entry in kept["repositories"].items()}
     rows |= {"different files": kept["files"]}
-    head = ("darknet cfgs, seeded weights", *columns.values())
+    head = ("darknet cfgs, random weights", *columns.values())
     return table(head, ((name, *(str(counts[key]) for key in columns)) for name, counts in rows.items()))
 
 
@@ -502,17 +568,97 @@ def strangers_training() -> str:
     return table(head, rows)
 
 
+# title, what its tables do not say, the results, the tables
+Section = tuple[str, str, tuple[str, ...], tuple[Callable[[], str], ...]]
+SECTIONS: tuple[Section, ...] = (
+    (
+        "The networks",
+        "Parameters count every float of the weights file; BFLOPs are darknet's count, twice the "
+        "multiply-adds and a little. `toolkit models` measures all three. Published scores are the seed's "
+        "own, by its own protocol. Those measured here are by the same protocol, on WIDER FACE's pictures "
+        "reduced to a long side of 384 px; VOC2007's test set and COCO's val2017 are not here. The seed's "
+        "COCO scores count 25,679 objects, but val2017 has 36,781 annotations: they cannot be compared with "
+        "pycocotools.",
+        ("evaluation",),
+        (networks_in_full,),
+    ),
+    (
+        "Published weights, scored here",
+        "WIDER FACE: all 3,226 pictures, reduced to a long side of 384 px, stretched to the network input, "
+        "official protocol; the seed's figures are from the original pictures. VOC: difficult objects "
+        "ignored, darknet's resize; these pictures were very likely in the seed's training set, so the "
+        "figures only compare implementations.",
+        ("evaluation",),
+        (faces, objects),
+    ),
+    ("Training", "", ("training-toy", "training-bccd", "training_step", "peers"), (training,)),
+    (
+        "Training on faces",
+        "A part of WIDER FACE val for training, another for the test: our split, not the published one.",
+        ("training-faces",),
+        (face_training,),
+    ),
+    (
+        "Studies on the toy set",
+        "",
+        ("studies-cells", "studies-sanity", "studies-search", "studies-power"),
+        (studies,),
+    ),
+    ("A study on faces", "", ("studies-faces",), (face_study,)),
+    ("Sizes of files", "", ("exports-files", "micro"), (sizes,)),
+    (
+        "Scores of exported files",
+        "WIDER FACE on our split; VOC on pictures that were very likely in the seed's training set.",
+        ("exports-scores",),
+        (rungs,),
+    ),
+    (
+        "Milliseconds by engine",
+        "One picture up to the raw maps, on the machine named below. [Ratios](ratios.md) has the intervals.",
+        ("exports-engines", "exports-stages"),
+        (engines, stages),
+    ),
+    ("Landmarks", "", ("landmarks-accuracy", "landmarks-speed"), (landmarks, cascade)),
+    (
+        "The timing runner",
+        "The program that goes to phones and boards, built for this machine and for ARM under qemu.",
+        ("runner-speed", "runner-int8", "runner-instructions"),
+        (runner, int8, instructions),
+    ),
+    (
+        "Networks of others",
+        "Darknet cfgs of public repositories.",
+        ("darknet_cfgs", "strangers", "strangers_training"),
+        (cfgs, strangers, strangers_training),
+    ),
+)
+
+
+def stamped(name: str) -> str:
+    """The command that made a result, the day and the machine."""
+    kept = result(name)
+    if not kept:
+        return f"{NOBODY.capitalize()}: `python -m tests.benchmarks.{name.replace('-', ' ')}`."
+    stamp = kept["environment"]
+    return f"`{kept['command']}`, {stamp['date']}, {stamp['cpu']}, {stamp['cores']} cores."
+
+
 def measured() -> str:
-    """The text between the README's marks."""
-    scored = (faces, objects, training, face_training, studies, face_study)
-    foreign = (cfgs, strangers, strangers_training)
-    exported = (sizes, rungs, engines, stages, landmarks, cascade, runner, int8, instructions)
-    tables = "\n\n".join(filter(None, (make() for make in (*scored, *exported, *foreign))))
-    return f"\n{tables}\n\nMeasured by `make figures`; tests/benchmarks/results names the machines.\n"
+    """The text between the marks of docs/pages/results.md."""
+    parts = []
+    for title, said, names, makers in SECTIONS:
+        tables = "\n\n".join(filter(None, (make() for make in makers)))
+        stamps = "\n\n".join(stamped(name) for name in names)
+        parts.append("\n\n".join(filter(None, (f"## {title}", said, tables, stamps))))
+    return "\n" + "\n\n".join(parts) + "\n"
 
 
 def rewritten(text: str) -> str:
     return between("measured", measured(), text)
+
+
+def rewritten_readme(text: str) -> str:
+    return between("networks", f"\n{networks()}\n", text)
 
 
 def rewritten_export(text: str) -> str:
@@ -529,6 +675,7 @@ def between(mark: str, made: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(rewritten(README.read_text()))
+    README.write_text(rewritten_readme(README.read_text()))
+    FIGURES.write_text(rewritten(FIGURES.read_text()))
     EXPORT.write_text(rewritten_export(EXPORT.read_text()))
     RULER.write_text(rewritten_ruler(RULER.read_text()))
