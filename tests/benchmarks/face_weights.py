@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.exports import scored
+from tests.benchmarks.exports import bytes_of, scored
 from tests.benchmarks.record import run_part
 from tests.benchmarks.training import run, wider_split
 from toolkit import create_model
@@ -206,7 +206,7 @@ def small(work: Path) -> dict[str, Any]:
 
 def formats(work: Path) -> dict[str, Any]:
     """The weights that come with the package, in every format."""
-    return {name: scored(name, work) for name in LEVERS}
+    return {name: {**scored(name, work), "bytes": bytes_of(work / f"export-{name}")} for name in LEVERS}
 
 
 def tried(work: Path) -> dict[str, Any]:

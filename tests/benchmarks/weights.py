@@ -54,7 +54,7 @@ def formats() -> str:
     names = [key for key, row in kept.items() if isinstance(row, dict) and isinstance(row.get("torch"), dict)]
     if not names:
         return f"{NOBODY.capitalize()}: `python -m tests.benchmarks.face_weights formats`."
-    rungs = [key for key, row in kept[names[0]].items() if isinstance(row, dict)]
+    rungs = [key for key, row in kept[names[0]].items() if isinstance(row, dict) and LEVELS[0] in row]
     rows = [(rung, *(" / ".join(scores(kept[name][rung])) for name in names)) for rung in rungs]
     return f"{table(('easy / medium / hard', *names), rows)}\n\n{stamp(kept)}"
 
