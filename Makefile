@@ -6,6 +6,7 @@
 # make check   style, types, stripped notebooks
 # make docs    the book and the reference, from docs/pages and docstrings -> docs/site
 # make figures the long runs behind the tables of docs/pages/results.md (hours)
+# make figures-faces PEERS=...  our own face weights and the ruler, with files that a person fetches (two hours)
 # make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
 # make bench-peers  the same of other trainers, in an environment of their own
 # make strangers CFGS="FOLDER=NAME@COMMIT ..." NETWORKS=FOLDER PICTURES=FOLDER  the tables of foreign darknet networks
@@ -17,7 +18,7 @@ VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
 
-.PHONY: setup debian demo test fuzz coverage lab check docs format figures bench bench-peers takers strangers
+.PHONY: setup debian demo test fuzz coverage lab check docs format figures figures-faces bench bench-peers takers strangers
 
 setup: $(VENV)/ready
 
@@ -80,6 +81,16 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.orientation
 	$(BIN)/python -m tests.benchmarks.notebooks
 	$(BIN)/python -m tests.benchmarks.tables
+
+# PEERS: a folder with the files that face_peers names; exports/figures/faces: what face_labels has written.
+# Two hours on two cores: an hour and a half of training, half an hour of scoring.
+figures-faces: setup
+	$(BIN)/python -m tests.benchmarks.face_weights small
+	$(BIN)/python -m tests.benchmarks.face_weights formats
+	$(BIN)/python -m tests.benchmarks.face_weights tried
+	$(BIN)/python -m tests.benchmarks.ruler --peers $(PEERS) --cache exports/figures/ruler
+	$(BIN)/python -m tests.benchmarks.tables
+	$(BIN)/python -m tests.benchmarks.weights
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.import_time
