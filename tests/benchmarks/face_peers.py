@@ -26,7 +26,7 @@ from toolkit.runtime import InputError
 Floats = NDArray[np.float32]
 CONF, IOU = 0.005, 0.45
 CANDIDATES = 5000  # before suppression, the best
-# Nearly every prior of RFB scores .05 on background; its AP from .08 on is that from .005 on, less .0003.
+# Nearly every prior of RFB scores .05 on background; its AP from .08 on is that from .005 on, less .0004.
 # That of SCRFD is the same from .02 on, its project's own limit.
 RFB_CONF, SCRFD_CONF = 0.08, 0.02
 LANDMARKS = 10  # numbers of five points

@@ -31,8 +31,9 @@ from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
 from toolkit.evaluation import widerface
 from toolkit.evaluation.columns import Detections
-from toolkit.evaluation.score import PUBLISHED, in_originals, predict, wider_truth
+from toolkit.evaluation.score import PUBLISHED, in_originals, wider_truth
 from toolkit.files import whole_file
+from toolkit.inference.run import run
 from toolkit.models import create_model
 from toolkit.models.cost import measure
 from toolkit.models.network import fold
@@ -41,6 +42,7 @@ from toolkit.pictures import load_image
 from toolkit.runtime import InputError, progress
 
 MODULE = "ruler"
+BATCH = 8
 GRID = 8  # of cached boxes: parts of a pixel
 Size = tuple[int, int]
 SIZES: tuple[Size, ...] = ((160, 128), (192, 160), (256, 192), (320, 256), (352, 288), (448, 352), (640, 480))
@@ -85,6 +87,8 @@ class Ours:
         self.name, self.conf = name, CONF
         self.model: Any = open_model(path) if path else create_model(name, "published")
         io = self.model.io
+        if len(io.classes) != 1:
+            raise InputError(f"{path} is not a face detector: it has {len(io.classes)} classes")
         self.fit, self.own_size, self.stride = io.fit, io.input_size, io.stride
         if path or name in OWN:
             self.facts = {"family": "ours", "licence": "research", "source": "this project"}
@@ -106,7 +110,10 @@ class Ours:
         return onnx_cost(onnx.load(self.file), size)
 
     def detect(self, dataset: Dataset, size: Size, fit: str) -> Detections:
-        return predict(self.model, dataset, replace(PUBLISHED, conf=CONF, iou=IOU, size=size, fit=fit))
+        settings = replace(PUBLISHED, conf=CONF, iou=IOU, size=size, fit=fit)
+        paths = progress([dataset.path(i) for i in range(len(dataset))], f"{self.name} {label(size)} {fit}")
+        boxes = run(self.model, paths, settings, BATCH)  # its one class may be called Face
+        return Detections.from_pictures((b.boxes, b.scores, b.class_ids) for b in boxes)
 
 
 class Theirs:
@@ -183,10 +190,10 @@ def path_of(text: str) -> str:
 
 
 def entrants(peers: Path | None, ours: list[str]) -> Iterator[Entrant]:
+    absent = missing(peers or Path("FOLDER"))
+    for fault in absent.values():
+        print(f"left out: {fault}", file=sys.stderr)
     if peers is not None:
-        absent = missing(peers)
-        for fault in absent.values():
-            print(f"left out: {fault}", file=sys.stderr)
         yield from (Theirs(name, peers) for name in PEERS if name not in absent)
     yield from (Ours(name) for name in (*SEED, *OWN))
     for text in ours:
@@ -223,7 +230,9 @@ def score(entrant: Entrant, part: str, size: Size, fit: str, kept: Cache) -> dic
 
 
 def sizes_of(entrant: Entrant) -> list[Size]:
-    """`SIZES` and its own, where its strides allow them."""
+    """`SIZES` and its own, where its strides allow them; its own alone where the file has one size."""
+    if isinstance(entrant, Ours) and not isinstance(entrant.model, torch.nn.Module):
+        return [entrant.own_size]
     fitting = (size for size in {*SIZES, entrant.own_size} if not any(side % entrant.stride for side in size))
     return sorted(fitting, key=lambda size: size[0] * size[1])
 

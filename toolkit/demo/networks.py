@@ -9,7 +9,7 @@ from toolkit.files import write_json
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run as run_detector
 from toolkit.models import create_model, list_models
-from toolkit.models.cost import measure
+from toolkit.models.cost import Costs, measure
 from toolkit.models.detector import Detector
 from toolkit.page import Section, Table
 from toolkit.samples import photographs
@@ -41,27 +41,15 @@ def show_published(output: Path) -> Section:
 
 
 def count_costs(output: Path) -> Section:
-    costs = {name: measure(create_model(name)) for name in list_models()}
-    each = costs.values()
-    figure = viz.bars(
-        list(costs), [c.macs / 1e6 for c in each], xlabel="MMAC", title="Multiply-adds of a picture"
-    )
-    figure.savefig(output / "costs/costs.png")
+    costs = Costs({name: measure(create_model(name)) for name in list_models()})
+    costs.figure().savefig(output / "costs/costs.png")
     quantities = ("params", "macs", "bflops", "peak_memory")
     write_json(
         output / "costs/costs.json", {n: {q: getattr(c, q) for q in quantities} for n, c in costs.items()}
     )
-    columns = {
-        "network": list(costs),
-        "input": ["{}x{}".format(*c.input_size) for c in each],
-        "parameters": [f"{c.params:,}" for c in each],
-        "MMAC": [f"{c.macs / 1e6:.1f}" for c in each],
-        "BFLOPs": [f"{c.bflops:.3f}" for c in each],
-        "peak memory, MB": [f"{c.peak_memory / 1e6:.2f}" for c in each],
-    }
     return Section(
-        "The networks of the zoo. Parameters count every float of the weights file; peak memory is what the "
-        "feature maps of one picture need at the same time as 32-bit floats.",
+        "The networks of the zoo. Parameters count every float of the weights file; feature maps are those "
+        "that one picture needs at the same time, as 32-bit floats.",
         {"costs/costs.png": "Multiply-adds of every network of the zoo, in millions"},
-        [Table("Costs", "costs/costs.json", columns)],
+        [Table("Costs", "costs/costs.json", costs.columns())],
     )

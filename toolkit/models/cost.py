@@ -103,7 +103,7 @@ class Cost(Shown):
 class Costs(dict[str, Cost], Shown):
     """Costs by the names of networks, to be compared."""
 
-    def columns(self) -> dict[str, list[object]]:
+    def columns(self) -> dict[str, list[str]]:
         """A row for each network."""
         costs = self.values()
         return {
