@@ -154,9 +154,8 @@ def _trial(store: Store, trial: optuna.Trial, cell: Cell, dataset: Dataset, fold
     if search.latency_ms is not None:
         with locked(network, wait=True):  # a device that fails ends the search: it is not a fault of the cell
             cost["latency_ms"] = measure_latency(network, search.device)
-    cost["mmac"] = cost["macs"] / 1e6
     over = [
-        cost[name] / limit - 1
+        (cost["macs"] / 1e6 if name == "mmac" else cost[name]) / limit - 1
         for name in ("latency_ms", "mmac", "bflops", "kilobytes")
         if (limit := getattr(search, name)) is not None
     ]
