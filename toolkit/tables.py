@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, ClassVar
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 MOST_ROWS = 60  # of a table that shows itself
 
 
-class Shown:
+class Shown(ABC):
     """What a result needs to show itself. A class gives `columns`, and where they say more, `caption`,
     `strong` and `figure`; with `picture_alone` a notebook shows the figure without the table."""
 
     picture_alone: ClassVar[bool] = False
 
+    @abstractmethod
     def columns(self) -> Mapping[str, Iterable[object]]:
         """Title -> cells; all columns are equally long."""
-        raise NotImplementedError
 
     def caption(self) -> str:
         """A sentence above the table; "" for none."""

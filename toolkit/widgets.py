@@ -74,14 +74,7 @@ def checked(checks: Mapping[str, Any], stamp: Mapping[str, Any]) -> HTML:
 
 
 def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
-    """An HTML table.
-
-    Args:
-        columns: title -> cells. Numbers are aligned to the right, text and the first column to the left.
-        strong: first cell of the row that is printed bold.
-
-    Raises:
-        InputError: the columns differ in length.
+    """A table for a notebook, made by `toolkit.tables.html_table`.
 
     >>> table({"network": ["a"], "kB": [3]}).data.count("<tr>")
     2

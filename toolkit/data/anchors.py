@@ -7,7 +7,7 @@ the IoU of boxes with one centre. Sources: YOLOv2 (arXiv:1612.08242) for the clu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,22 +103,10 @@ class AnchorFit(Shown):
 
     def columns(self) -> dict[str, list[str]]:
         """One row."""
-        return fits({"": self})
-
-
-def fits(named: Mapping[str, AnchorFit]) -> dict[str, list[str]]:
-    """Columns of a table of several anchors: their name, then how well they fit."""
-    each = named.values()
-    columns = {
-        "anchors": list(named),
-        "best possible recall": [f"{one.recall:.1%}" for one in each],
-        "mean IoU": [f"{one.mean_iou:.3f}" for one in each],
-    }
-    if all(one.below_stride is not None for one in each):
-        columns["smaller than a cell"] = [f"{one.below_stride or 0:.1%}" for one in each]
-    if not any(named):  # one without a name
-        del columns["anchors"]
-    return columns
+        columns = {"best possible recall": [f"{self.recall:.1%}"], "mean IoU": [f"{self.mean_iou:.3f}"]}
+        if self.below_stride is not None:
+            columns["smaller than a cell"] = [f"{self.below_stride:.1%}"]
+        return columns
 
 
 def fit(
@@ -393,7 +381,9 @@ class AnchorSearch(Shown):
         """The network's own anchors and the new ones."""
         sets = (self.own, self.anchors)
         pixels = ["  ".join(f"{w:.0f}x{h:.0f}" for w, h in anchors) for anchors in sets]
-        return {**fits({"the network's": self.own_fit, "new": self.fit}), "width x height, px": pixels}
+        own, new = self.own_fit.columns(), self.fit.columns()
+        fits = {title: own[title] + new[title] for title in own}
+        return {"anchors": ["the network's", "new"], **fits, "width x height, px": pixels}
 
     def strong(self) -> str:
         return "new"

@@ -19,7 +19,7 @@ from toolkit.boxes import xyxy_to_cxcywh
 from toolkit.runtime import InputError
 
 KINDS = ("seed", "modern")
-ZOOM = 4.0
+ZOOM = 4.0  # most that `focus` enlarges, or its inverse
 SMALLEST_PX = {"seed": 1.0, "modern": 2.0}  # sides of a box at the network's input, below which it is dropped
 
 

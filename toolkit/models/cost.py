@@ -120,9 +120,8 @@ class Costs(dict[str, Cost], Shown):
         from toolkit import viz
 
         millions = [cost.macs / 1e6 for cost in self.values()]
-        return viz.dots(
-            list(self), millions, xlabel="MMAC", title="Multiply-adds of a picture", form="{:.3g}"
-        )
+        title = "Multiply-adds of a picture"
+        return viz.dots(list(self), millions, xlabel="MMAC", title=title, form="{:,.4g}")
 
 
 # torch.fx changes how modules are called while it traces, in every thread: who runs networks of shapes waits

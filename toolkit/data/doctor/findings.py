@@ -65,7 +65,9 @@ class Report(Shown):
 
     def caption(self) -> str:
         """How much was looked at, and the observations."""
-        return f"{self.pictures:,} pictures, {self.boxes:,} boxes. " + "; ".join(self.observations)
+        kinds = len(FAULTS) - (0 if self.decoded else len(NEED_PICTURES))
+        looked = f"{self.pictures:,} pictures, {self.boxes:,} boxes, {kinds} kinds of faults looked for"
+        return "; ".join([looked, *self.observations])
 
     def columns(self) -> dict[str, list[object]]:
         """A row for each fault that was found; of all faults "none" where none was."""
