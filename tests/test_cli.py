@@ -60,6 +60,7 @@ HOMONYMS = {
     "--format": {"data import": "read", "data prelabel": "written", "time run": "timed"},
     "--images": {"data import": "of labels", "parity ladder": "compared"},
     "--device": {"train": "of torch"},
+    "--weights": {"train": "to start from"},
     "--picture": {
         "time run": "input",
         "serve": "input",

@@ -24,11 +24,11 @@ from toolkit.data.dataset import Dataset
 from toolkit.evaluation import widerface
 from toolkit.evaluation.columns import Detections
 from toolkit.evaluation.score import PUBLISHED, in_originals, predict, wider_truth
-from toolkit.models.blocks import InvertedResidual, SqueezeExcite
+from toolkit.models.blocks import InvertedResidual
 from toolkit.models.cost import measure
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError
-from toolkit.training.checkpoint import fitting, save_checkpoint, trained
+from toolkit.training.checkpoint import fitting, open_added, save_checkpoint, trained
 from toolkit.training.loop import Result
 from toolkit.training.origin import Origin
 
@@ -147,9 +147,7 @@ def pruned(name: str, file: Path) -> Path:
                 narrow = tensor.dim() > 0 and (dim == 0 or tensor.dim() > 1)
                 tensors[f"{prefix}.{layer}.{key}"] = tensor.index_select(dim, kept) if narrow else tensor
     network.load_state_dict(tensors, strict=False)
-    for prefix, module in network.named_modules():
-        if isinstance(module, SqueezeExcite) and f"{prefix}.excite.conv.weight" not in tensors:
-            module.open()
+    open_added(network, tensors)
     save_checkpoint(file, {**Origin(name).record({}), "model": network.state_dict(), "step": 0})
     return file
 

@@ -17,6 +17,7 @@ import torch
 from toolkit import create_model, list_models
 from toolkit.data.toy import make_toy
 from toolkit.models.detector import Detector
+from toolkit.models.landmarks import LandmarkNet
 from toolkit.networks import open_model
 from toolkit.runtime import InputError
 from toolkit.training.assign import yolo_layers
@@ -245,8 +246,12 @@ def test_bad_settings_are_one_sentence(toy, tmp_path):
 def test_another_network_of_the_zoo_starts_one_that_adds_to_it(zoo):
     """What is new lets through what is there: squeeze-and-excite begins with factors near 1."""
     origin, changes = Origin("yoloface-500k-v2"), {"stage_se": 4}
-    start = start_from(Detector, Origin("yoloface-500k-v3"), "yoloface-500k-v2")
+    start = start_from(Detector, Origin("yoloface-500k-v2"), "yoloface-500k-v2")
     assert start.note == "starts from yoloface-500k-v2"
+    with pytest.raises(InputError, match="--partial is for darknet weights"):
+        start_from(Detector, Origin("yoloface-500k-v2"), "yoloface-500k-v2", partial=True)
+    with pytest.raises(InputError, match="yoloface-100k is a network of detection"):
+        start_from(LandmarkNet, Origin("landmark106"), "yoloface-100k")
     model = origin.build(Detector, **changes)
     transfer(model, start, "yoloface-500k-v2")
     x = torch.rand(1, 3, 288, 352, generator=torch.Generator().manual_seed(0))

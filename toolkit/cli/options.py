@@ -26,8 +26,8 @@ def model_option(default: str = "", text: str = MODEL) -> Any:
     return typer.Option("--model", help=text, show_default=default or True)
 
 
-def weights_option(default: str = "") -> Any:
-    text = "published, or a file: .weights, .conv.N or .pt; of a landmark network .caffemodel, .param or .pt."
+def weights_option(default: str = "", names: str = "published") -> Any:
+    text = f"{names}, or a file: .weights, .conv.N or .pt; of a landmark network .caffemodel, .param or .pt."
     return typer.Option("--weights", help=text, show_default=default or True)
 
 

@@ -41,7 +41,7 @@ def train(
         Path | None, typer.Option(help="Settings from a config.yaml; other options take precedence.")
     ] = None,
     names: Names = None,
-    weights: Annotated[str | None, weights_option("random")] = None,
+    weights: Annotated[str | None, weights_option("random", "published, a network of the zoo")] = None,
     partial: Partial = False,
     epochs: Annotated[
         float | None,

@@ -21,7 +21,7 @@ from toolkit.models.detector import Detector
 from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.network import TorchNetwork
 from toolkit.models.pt_file import check_fit, read_pt
-from toolkit.models.zoo import SPECS, has_published_weights
+from toolkit.models.zoo import SPECS, ZOO, has_published_weights
 from toolkit.regular import opened
 from toolkit.runtime import InputError
 from toolkit.text import first_fault
@@ -138,17 +138,15 @@ def start_from(kind: type[N], origin: Origin, weights: str, partial: bool = Fals
     Args:
         kind: class of the network.
         origin: the network that is trained, before its changes.
-        weights: "published", or another network of the zoo whose published weights start this one; a darknet
-            .weights file, whole (of any number of classes) or partial (.conv.15),
-            a .caffemodel or .param file, or a checkpoint.
+        weights: "published", or a network of the zoo whose published weights start this one; a darknet
+            .weights file, whole (of any number of classes) or partial (.conv.15), a .caffemodel or .param
+            file, or a checkpoint.
         partial: a .weights file is partial, too.
 
     Raises:
         InputError: the weights cannot be read or belong to another network.
     """
     check_published(origin, weights)
-    if weights in SPECS and has_published_weights(weights):
-        return Start(Origin(weights).build(kind, weights="published"), note=f"starts from {weights}")
     cut = is_partial(weights)
     if (cut or weights.endswith(".weights")) and origin.task == "detection":
         return _from_darknet(kind, origin, Path(weights), partial or cut)
@@ -156,6 +154,14 @@ def start_from(kind: type[N], origin: Origin, weights: str, partial: bool = Fals
         raise InputError(
             f"--partial is for darknet weights (.weights, .conv.N), not for {weights}: leave it out"
         )
+    if weights in ZOO:
+        task = ZOO[weights].io.task
+        if task != origin.task:
+            raise InputError(
+                f"{weights} is a network of {task} and {origin.name} one of {origin.task}: start from a network "
+                "of the same task"
+            )
+        return Start(Origin(weights).build(kind, weights="published"), note=f"starts from {weights}")
     if weights == "published" or weights.endswith((".weights", ".caffemodel", ".param")):
         return Start(origin.build(kind, weights=weights))
     return Start(trained(weights, kind))
@@ -251,9 +257,7 @@ def transfer(model: Detector, start: Start[Detector], weights: str) -> None:
     outputs the boxes, the objectness and the classes of the same name. `weights` is for messages."""
     source, tensors = start.network, inner_tensors(model, start, weights)
     model.load_state_dict(tensors, strict=False)
-    for name, module in model.named_modules():
-        if isinstance(module, SqueezeExcite) and f"{name}.excite.conv.weight" not in tensors:
-            module.open()
+    open_added(model, tensors)
     places = {name: i for i, name in enumerate(source.io.classes)}
     pairs = [(i, places[name]) for i, name in enumerate(model.io.classes) if name in places]
     for layer, other, head in zip(
@@ -261,6 +265,14 @@ def transfer(model: Detector, start: Start[Detector], weights: str) -> None:
     ):
         if start.fresh.isdisjoint(_keys(source, other)):
             _transfer_rows(layer.conv, other.conv, head.values, len(model.io.classes), len(places), pairs)
+
+
+def open_added(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Let through what squeeze-and-excite sees where it has no trained weights among `tensors`: a network to
+    which it was added starts as it was."""
+    for name, module in model.named_modules():
+        if isinstance(module, SqueezeExcite) and f"{name}.excite.conv.weight" not in tensors:
+            module.open()
 
 
 def output_keys(model: Detector) -> set[str]:

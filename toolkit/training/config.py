@@ -43,7 +43,7 @@ class Config(BaseModel):
     recipe: SerializeAsAny[Recipe]
     # of a network of the zoo as in toolkit.models.spec.change; of a cfg classes, input_size and anchors
     changes: dict[str, Any] = {}
-    weights: str | None = None  # to start from: "published", or a .weights, .conv.N, .caffemodel or .pt file
+    weights: str | None = None  # to start from: "published", a name in the zoo, or a file (see `start_from`)
     partial: bool = False  # `weights` go as far as they go; .conv.N always do
     size: tuple[Side, Side] | None = None  # network input (w, h); None: see training.detection.input_size
     # auto: those of `weights` for the same classes; else fitted where under 98 % of the objects are reached
