@@ -12,6 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from tests.benchmarks import tables, weights
 from tests.benchmarks.import_time import COMMAND, FORBIDDEN, STARTS, loaded, small_dataset
 
 ROOT = Path(__file__).parents[1]
@@ -190,43 +191,19 @@ def test_every_test_asserts():
     assert [test for test in tests if not test[2]] == []
 
 
-def test_the_table_of_networks_is_that_of_specs_and_results():
-    from tests.benchmarks.tables import README, rewritten_readme
-
-    text = README.read_text()
-    assert "<!-- networks -->" in text
-    assert rewritten_readme(text) == text
-
-
-def test_the_page_of_results_is_that_of_the_results():
-    from tests.benchmarks.tables import FIGURES, rewritten
-
-    text = FIGURES.read_text()
-    assert "<!-- measured -->" in text
-    assert rewritten(text) == text
+PAGES = [
+    (tables.README, "networks", tables.rewritten_readme),
+    (tables.FIGURES, "measured", tables.rewritten),
+    (tables.EXPORT, "micro", tables.rewritten_export),
+    (tables.RULER, "ruler", tables.rewritten_ruler),
+    (weights.PAGE, "small", weights.rewritten),
+]
 
 
-def test_the_table_of_microcontrollers_is_that_of_the_results():
-    from tests.benchmarks.tables import EXPORT, rewritten_export
-
-    text = EXPORT.read_text()
-    assert "<!-- micro -->" in text
-    assert rewritten_export(text) == text
-
-
-def test_the_table_of_face_detectors_is_that_of_the_results():
-    from tests.benchmarks.tables import RULER, rewritten_ruler
-
-    text = RULER.read_text()
-    assert "<!-- ruler -->" in text
-    assert rewritten_ruler(text) == text
-
-
-def test_the_tables_of_our_own_weights_are_those_of_the_results():
-    from tests.benchmarks.weights import PAGE, rewritten
-
-    text = PAGE.read_text()
-    assert "<!-- small -->" in text
+@pytest.mark.parametrize(("page", "mark", "rewritten"), PAGES, ids=[page.stem for page, _, _ in PAGES])
+def test_tables_are_those_of_specs_and_results(page, mark, rewritten):
+    text = page.read_text()
+    assert f"<!-- {mark} -->" in text
     assert rewritten(text) == text
 
 

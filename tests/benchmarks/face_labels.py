@@ -20,7 +20,7 @@ from toolkit import boxes
 from toolkit.data.builder import Columns
 from toolkit.data.formats import registry
 from toolkit.data.formats.canonical import save
-from toolkit.pictures import find_images, load_image
+from toolkit.pictures import Unreadable, find_images, load_image
 from toolkit.runtime import InputError, progress
 
 TEACHER = "SCRFD-2.5G"
@@ -45,9 +45,7 @@ def label(teacher: PeerDetector, image: NDArray[np.uint8], by_hand: NDArray[np.f
     if len(boxed) and len(by_hand):
         unseen = by_hand[boxes.iou(by_hand, boxed).max(axis=1) < SAME]
     faces = [
-        Face(tuple(box.tolist()), bool(score < SURE))
-        for box, score in zip(boxed, found.scores, strict=True)
-        if (box[2:] - box[:2] >= 1).all()
+        Face(tuple(box.tolist()), bool(score < SURE)) for box, score in zip(boxed, found.scores, strict=True)
     ]
     return faces + [Face(tuple(box.tolist()), True) for box in unseen]
 
@@ -61,14 +59,24 @@ def label_source(teacher: PeerDetector, folder: Path, out: Path) -> None:
         dataset = registry.read(folder)
         by_hand = {dataset.path(i): dataset.boxes[dataset.rows(i)] for i in range(len(dataset))}
     paths = sorted(find_images(folder))
-    columns = Columns()
+    columns = Columns("skip")
     for path in progress(paths, f"labelling {folder.name}", len(paths)):
-        image = load_image(path)
+        try:
+            image = load_image(path)
+        except Unreadable as error:
+            columns.skip(path.relative_to(folder).as_posix(), error.reason)
+            continue
         faces = label(teacher, image, by_hand.get(path, np.zeros((0, 4), np.float32)))
         picture = columns.add_picture(path.relative_to(folder).as_posix(), image.shape[1::-1])
         for face in faces:
-            columns.add_box(picture, face.box, 0, ignore=face.ignore)
-    save(columns.dataset(folder, ("face",), folder), out)
+            if min(face.box[2] - face.box[0], face.box[3] - face.box[1]) < 1:
+                columns.leave_out("boxes less than a pixel wide or high", f"{path.name}: {face.box}")
+            else:
+                columns.add_box(picture, face.box, 0, ignore=face.ignore)
+    dataset = columns.dataset(folder, ("face",), folder)
+    for sentence in dataset.intake.sentences():
+        print(sentence, file=sys.stderr)
+    save(dataset, out)
 
 
 def main() -> None:

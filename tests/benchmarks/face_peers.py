@@ -129,6 +129,8 @@ _YUNET = "ShiqiYu/libfacedetection.train", "0047ac24afb1a50a0c6105001c89d1b5b805
 _RFB = "Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB", "dffdddda9794a50607cba8f318507a28c1c27cab"
 _SCRFD = "yukkki7/FaceAnalysisApp", "d4126572f7642f97f903cfab7ab73f67e99622db"
 _INSIGHTFACE = "InsightFace: non-commercial research"
+_RFB_INPUT: dict[str, Any] = {"mean": 127, "scale": 1 / 128, "fit": "stretch", "conf": RFB_CONF, "stride": 1}
+_SCRFD_INPUT: dict[str, Any] = {"mean": 127.5, "scale": 1 / 128, "conf": SCRFD_CONF, "own_size": (640, 480)}
 PEERS = {
     "YuNet_n": Peer(
         "yunet_n.onnx",
@@ -155,12 +157,8 @@ PEERS = {
         "34cd7e60aeff28744c657de7a3dc64e872d506741de66987f3426f2b79f88017",
         "MIT",
         rfb,
-        mean=127,
-        scale=1 / 128,
-        fit="stretch",
-        conf=RFB_CONF,
         own_size=(320, 240),
-        stride=1,
+        **_RFB_INPUT,
     ),
     "RFB-640": Peer(
         "rfb_640.onnx",
@@ -169,12 +167,8 @@ PEERS = {
         "8f4c659275977e7a3bfbfa339a9c769ad793df50f9c0baa8c14b11baa1646430",
         "MIT",
         rfb,
-        mean=127,
-        scale=1 / 128,
-        fit="stretch",
-        conf=RFB_CONF,
         own_size=(640, 480),
-        stride=1,
+        **_RFB_INPUT,
     ),
     # byte for byte det_500m.onnx of InsightFace's package buffalo_s
     "SCRFD-500M": Peer(
@@ -184,10 +178,7 @@ PEERS = {
         "5e4447f50245bbd7966bd6c0fa52938c61474a04ec7def48753668a9d8b4ea3a",
         _INSIGHTFACE,
         scrfd,
-        conf=SCRFD_CONF,
-        mean=127.5,
-        scale=1 / 128,
-        own_size=(640, 480),
+        **_SCRFD_INPUT,
     ),
     # and det_2.5g.onnx of buffalo_m
     "SCRFD-2.5G": Peer(
@@ -197,10 +188,7 @@ PEERS = {
         "041f73f47371333d1d17a6fee6c8ab4e6aecabefe398ff32cca4e2d5eaee0af9",
         _INSIGHTFACE,
         scrfd,
-        conf=SCRFD_CONF,
-        mean=127.5,
-        scale=1 / 128,
-        own_size=(640, 480),
+        **_SCRFD_INPUT,
     ),
 }
 

@@ -41,9 +41,11 @@ def small() -> str:
     rows += [(f"{name}, mean", *costs[name], *scores(mean))]
     change = {k: [d["value"], d["low"], d["high"]] for k, d in kept["difference"].items()}
     rows += [("difference, 95 % interval", "", "", *changes(change))]
-    sources = ", ".join(f"{key} {count:,}" for key, count in kept["pictures"].items())
+    sources = ", ".join(f"{name} {counts['used']:,}" for name, counts in kept["pictures"].items())
+    left = sum(counts["left out"] for counts in kept["pictures"].values())
     return (
-        f"{table(('network', 'MMAC', 'parameters', *LEVELS), rows)}\n\nPictures trained on: {sources}.\n\n"
+        f"{table(('network', 'MMAC', 'parameters', *LEVELS), rows)}\n\nPictures trained on: {sources}. "
+        f"{left:,} others, in which the teacher is sure of no face, are left out.\n\n"
         f"{stamp(kept)}"
     )
 
@@ -65,9 +67,12 @@ def tried() -> str:
     runs = {name: row for name, row in kept.items() if isinstance(row, dict) and "change" in row}
     if not runs:
         return f"{NOBODY.capitalize()}: `python -m tests.benchmarks.face_weights tried`."
-    rows = [(name, *changes(row["change"])) for name, row in runs.items()]
-    head = (f"{kept['network']} trained on, change on {kept['pictures'][1]} pictures", *LEVELS)
-    return f"{table(head, rows)}\n\n{stamp(kept)}"
+    counts = kept["pictures"]
+    tables = []
+    for part in ("validation", "training"):
+        head = (f"change of {kept['network']} on {counts[part]} {part} pictures", *LEVELS)
+        tables.append(table(head, [(name, *changes(row["change"][part])) for name, row in runs.items()]))
+    return "\n\n".join([*tables, stamp(kept)])
 
 
 def rewritten(text: str) -> str:

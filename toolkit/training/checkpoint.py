@@ -158,8 +158,8 @@ def start_from(kind: type[N], origin: Origin, weights: str, partial: bool = Fals
         task = ZOO[weights].io.task
         if task != origin.task:
             raise InputError(
-                f"{weights} is a network of {task} and {origin.name} one of {origin.task}: start from a network "
-                "of the same task"
+                f"{weights} is a network of {task} and {origin.name} one of {origin.task}: start from a "
+                "network of the same task"
             )
         return Start(Origin(weights).build(kind, weights="published"), note=f"starts from {weights}")
     if weights == "published" or weights.endswith((".weights", ".caffemodel", ".param")):
