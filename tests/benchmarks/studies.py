@@ -1,8 +1,9 @@
 """Studies run for real. On the toy set: the 24 cells of notebooks/toy_study.yaml; a factor that does nothing
 beside one that must do something; search against random choice under a latency budget. On faces: SE x CSP x
-input size.
+input size. On three sets: levers of the recipe.
 
 python -m tests.benchmarks.studies cells|sanity|search|faces      (10 minutes; 5; 40; an hour and more)
+python -m tests.benchmarks.studies levers     (an hour)
 python -m tests.benchmarks.studies power      (seconds: simulated studies with the seeds' spread of "cells")
 """
 
@@ -24,7 +25,19 @@ from toolkit.text import read_yaml
 
 ROOT = Path(__file__).parents[2]
 REPEATS, TRIALS = 5, 16
-STUDIES, SEEDS = 2000, 3
+STUDIES, SEEDS = 2000, (0, 1, 2)
+LEVERS: dict[str, dict[str, Any]] = {
+    "faces": {
+        "data": "widerface_val_ours",
+        "model": "yoloface-100k-v2",
+        "budget": {"epochs": 6},
+        "score": "widerface",
+        "test_split": "test",
+        "validations": 2,
+    },
+    "BCCD": {"data": "bccd", "changes": {"input_size": 224}, "budget": {"epochs": 20}, "validations": 2},
+    "toy": {"changes": {"input_size": 128}, "budget": {"epochs": 6}, "validations": 2},
+}
 
 
 def run(plan: dict[str, Any] | Path, folder: Path, workers: int = 2) -> tuple[dict[str, Any], float]:
@@ -78,6 +91,33 @@ def faces(work: Path) -> dict[str, Any]:
     return figures
 
 
+def levers(work: Path) -> dict[str, Any]:
+    """Levers that the recipe "modern" leaves off or has at another value, each on (the second level) and off,
+    in half of all combinations: what each changes after a short training from scratch."""
+    factors = {
+        "focus": [0.0, 0.4],
+        "spare_iou": [1.0, 0.6],
+        "multi_scale": [0.0, 0.25],
+        "assigner": ["tal", "simota"],
+        "accumulate": [1, 4],
+    }
+    figures: dict[str, Any] = {"factors": factors}
+    for name, setting in LEVERS.items():
+        plan = {"name": f"levers-{name}", "factors": factors, "fraction": 2, "seeds": list(SEEDS), **setting}
+        report, seconds = run(plan, work / f"levers-{name}")
+        figures[name] = {
+            "setting": setting,
+            "cells": report["cells"],
+            "failed": report["failed"],
+            "minutes": round(seconds / 60, 1),
+            "mean": float(np.mean([line["mean"] for line in report["table"]])),
+            "effects": [
+                effect for effect in report["effects"]["as-is"] if effect["name"].partition(":")[0] in factors
+            ],
+        }
+    return figures
+
+
 def search(work: Path) -> dict[str, Any]:
     """The best mAP50 within the latency budget after equal numbers of trials, TPE and random choice."""
     factors = {
@@ -125,7 +165,7 @@ def simulate(
     makes each of the differences: how many show that ("power"), and how many show something that is not so
     ("false alarms")."""
     factors = {"se": [False, True], "csp": [False, True], "input_size": [128, 160]}
-    rows = list(itertools.product(*factors.values())) * SEEDS
+    rows = list(itertools.product(*factors.values())) * len(SEEDS)
     levels = {name: [row[i] for row in rows] for i, name in enumerate(factors)}
     known, on = contrasts(levels, factors), np.array(levels["se"])
     rng = np.random.default_rng(seed)
@@ -133,7 +173,7 @@ def simulate(
     for difference in differences:
         alarms = found = 0
         for _ in range(studies):
-            scores = rng.normal(difference * on, np.tile(sds, SEEDS))
+            scores = rng.normal(difference * on, np.tile(sds, len(SEEDS)))
             first, *others = judged([fit(known, scores)])[0]
             found += first.shown
             alarms += any(e.shown for e in ([first] if not difference else []) + others)
@@ -156,6 +196,13 @@ if __name__ == "__main__":
     run_part(
         "studies",
         __doc__ or "",
-        {"cells": cells, "sanity": sanity, "search": search, "faces": faces, "power": power},
+        {
+            "cells": cells,
+            "sanity": sanity,
+            "search": search,
+            "faces": faces,
+            "levers": levers,
+            "power": power,
+        },
         ["optuna"],
     )
