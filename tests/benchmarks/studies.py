@@ -99,7 +99,6 @@ def levers(work: Path) -> dict[str, Any]:
         "spare_iou": [1.0, 0.6],
         "multi_scale": [0.0, 0.25],
         "assigner": ["tal", "simota"],
-        "accumulate": [1, 4],
     }
     figures: dict[str, Any] = {"factors": factors}
     for name, setting in LEVERS.items():
