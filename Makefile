@@ -83,6 +83,7 @@ format: setup
 figures: setup bench
 	$(begin)
 	$(BIN)/python -m tests.benchmarks.evaluation
+	$(BIN)/python -m tests.benchmarks.zoo_scores
 	$(BIN)/python -m tests.benchmarks.training toy
 	$(BIN)/python -m tests.benchmarks.training bccd
 	$(BIN)/python -m tests.benchmarks.training faces
@@ -97,6 +98,7 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.runner int8
 	$(BIN)/python -m tests.benchmarks.orientation
 	$(BIN)/python -m tests.benchmarks.notebooks
+	$(BIN)/python -m tests.benchmarks.front
 	$(BIN)/python -m tests.benchmarks.tables
 
 # PEERS: a folder with the files that face_peers names; exports/figures/faces: what face_labels has written.

@@ -3,7 +3,7 @@ pictures, yoloface-50k on WIDER FACE val.
 
 python -m tests.benchmarks.zoo_scores        (ten minutes; needs TOOLKIT_ZOO and TOOLKIT_DATA)
 
-Lite and SPP are missing: their weights are downloaded from the seed's repository, which this machine does not reach.
+Lite and SPP are missing: their weights could not be downloaded from the seed's repository here.
 """
 
 from typing import Any
