@@ -5,7 +5,7 @@
 # make lab     JupyterLab on notebook 00, until Ctrl-C
 # make debian  Debian's packages for tests/device and tests/browser, which skip what is missing (as root)
 # make check   style, types, stripped notebooks
-# make docs    the book and the reference, from docs/pages and docstrings -> docs/site
+# make docs    the book: pages, executed notebooks, and the reference from docstrings -> docs/site; 10 minutes
 # make figures the long runs behind the tables of docs/pages/results.md (hours)
 # make figures-faces PEERS=...  our own face weights and the ruler, with files that a person fetches (two hours)
 # make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
@@ -71,8 +71,13 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
-docs: setup
-	$(begin)
+# the notebooks in their small form, with outputs
+BOOK := $(patsubst notebooks/%,exports/book/%,$(wildcard notebooks/*.ipynb))
+
+exports/book/%.ipynb: notebooks/%.ipynb $(shell find toolkit -name '*.py') | setup
+	$(BIN)/python -m tests.benchmarks.notebooks --book $*
+
+docs: setup $(BOOK)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/mkdocs.yml
 
 format: setup
