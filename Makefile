@@ -1,4 +1,4 @@
-# make         set everything up: 2 minutes on two cores, 4 GB; `make help` shows this list
+# make setup   set everything up (also `make`): 2 minutes on two cores, 4 GB; `make help` shows this list
 # make demo    the whole chain on generated pictures -> exports/demo: 8 minutes, 4 with TOOLKIT_FAST=1
 # make test    every test: 35 to 40 minutes
 # make coverage  every test, with the lines of toolkit/ that no test runs
