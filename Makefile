@@ -1,10 +1,11 @@
-# make demo    set everything up and run the main job
-# make test    set everything up and run the tests
-# make coverage  the same, with the lines of toolkit/ that no test runs
-# make lab     JupyterLab on the notebooks
+# make setup   set everything up (also `make`): 2 minutes on two cores, 4 GB; `make help` shows this list
+# make demo    the whole chain on generated pictures -> exports/demo: 8 minutes, 4 with TOOLKIT_FAST=1
+# make test    every test: 35 to 40 minutes
+# make coverage  every test, with the lines of toolkit/ that no test runs
+# make lab     JupyterLab on notebook 00, until Ctrl-C
 # make debian  Debian's packages for tests/device and tests/browser, which skip what is missing (as root)
 # make check   style, types, stripped notebooks
-# make docs    the book and the reference, from docs/pages and docstrings -> docs/site
+# make docs    the book: pages, executed notebooks, and the reference from docstrings -> docs/site; 10 minutes
 # make figures the long runs behind the tables of docs/pages/results.md (hours)
 # make figures-faces PEERS=...  our own face weights and the ruler, with files that a person fetches (two hours)
 # make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
@@ -17,13 +18,21 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= all
 BIN := $(VENV)/bin
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)  # Jupyter refuses to run as root otherwise
 
-.PHONY: setup debian demo test fuzz coverage lab check docs format figures figures-faces bench bench-peers takers strangers
+.PHONY: setup debian demo test fuzz coverage help lab check docs format figures figures-faces bench bench-peers takers strangers
 
 setup: $(VENV)/ready
 
+# The line of the list above.
+begin = @sed -n 's,^. \(make $@ \),\1,p' Makefile
+
+help:
+	@sed -n '/^#/!q; s/^# //p' Makefile
+
 # torch first: whatever build of it is installed already then stays.
 $(VENV)/ready: pyproject.toml constraints.txt
+	@printf '%s\n' "Setting up $(VENV) with the extras $(EXTRAS): 4 GB, 2 minutes and what the network needs"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
@@ -35,28 +44,40 @@ debian:
 	apt-get install -y -qq --no-install-recommends $(shell cat tests/debian.txt)
 
 demo: setup
+	$(begin)
 	$(BIN)/toolkit demo
 
 test: setup
+	$(begin)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: setup
+	$(begin)
 	TOOLKIT_FUZZ=10000 $(BIN)/python -m pytest tests/fuzz
 	$(BIN)/python -m tests.fuzz.hostile
 
 coverage: setup
+	$(begin)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(begin)
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_quickstart.ipynb $(AS_ROOT)
 
 check: setup
+	$(begin)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
-docs: setup
+# the notebooks in their small form, with outputs
+BOOK := $(patsubst notebooks/%,exports/book/%,$(wildcard notebooks/*.ipynb))
+
+exports/book/%.ipynb: notebooks/%.ipynb $(shell find toolkit -name '*.py') | setup
+	$(BIN)/python -m tests.benchmarks.notebooks --book $*
+
+docs: setup $(BOOK)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/mkdocs.yml
 
 format: setup
@@ -65,7 +86,9 @@ format: setup
 	$(BIN)/nbstripout notebooks/*.ipynb
 
 figures: setup bench
+	$(begin)
 	$(BIN)/python -m tests.benchmarks.evaluation
+	$(BIN)/python -m tests.benchmarks.zoo_scores
 	$(BIN)/python -m tests.benchmarks.training toy
 	$(BIN)/python -m tests.benchmarks.training bccd
 	$(BIN)/python -m tests.benchmarks.training faces
@@ -80,11 +103,13 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.runner int8
 	$(BIN)/python -m tests.benchmarks.orientation
 	$(BIN)/python -m tests.benchmarks.notebooks
+	$(BIN)/python -m tests.benchmarks.front
 	$(BIN)/python -m tests.benchmarks.tables
 
 # PEERS: a folder with the files that face_peers names; exports/figures/faces: what face_labels has written.
 # Two hours on two cores: an hour and a half of training, half an hour of scoring.
 figures-faces: setup
+	$(begin)
 	$(BIN)/python -m tests.benchmarks.face_weights small
 	$(BIN)/python -m tests.benchmarks.face_weights formats
 	$(BIN)/python -m tests.benchmarks.face_weights tried
@@ -93,6 +118,7 @@ figures-faces: setup
 	$(BIN)/python -m tests.benchmarks.weights
 
 bench: setup
+	$(begin)
 	$(BIN)/python -m tests.benchmarks.import_time
 	$(BIN)/python -m tests.benchmarks.commands
 	$(BIN)/python -m tests.benchmarks.ncnn_seed
@@ -111,18 +137,21 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.page
 
 bench-peers: setup
+	$(begin)
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check ultralytics==8.4.190
 	$(BIN)/python -m tests.benchmarks.peers --python .venv-peers/bin/python
 	$(BIN)/python -m tests.benchmarks.page
 
 strangers: setup
+	$(begin)
 	$(BIN)/python -m tests.benchmarks.darknet_cfgs $(CFGS)
 	$(BIN)/python -m tests.benchmarks.strangers $(NETWORKS) --pictures $(PICTURES)
 	$(BIN)/python -m tests.benchmarks.strangers_training $(NETWORKS) --epochs 5 --recipes modern
 	$(BIN)/python -m tests.benchmarks.tables
 
 takers: setup
+	$(begin)
 	$(BIN)/python -m tests.benchmarks.takers --environments .venv-takers
 	$(BIN)/python -m tests.benchmarks.micro --environments .venv-takers
 	$(BIN)/python -m tests.benchmarks.tables

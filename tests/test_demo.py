@@ -1,5 +1,6 @@
 """The demo end to end, killed in the middle and taken up again; its page; what it says where parts lack."""
 
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ import pytest
 
 from tests.test_cli import toolkit
 from tests.test_page import Page
+from toolkit.demo import screen
+from toolkit.demo.stages import STAGES as DEMO_STAGES
 
 COMMAND = [sys.executable, "-m", "toolkit.cli", "demo", "--output", "out"]
 ROOT = Path(__file__).parents[1]
@@ -148,12 +151,34 @@ def test_the_page_carries_its_pictures_and_names_its_files(demo):
     assert not page.tags & {"script", "iframe", "object", "link"}
     assert len(page.ids) == len(set(page.ids)) == len(STAGES) + 1
     assert all(image["src"].startswith("data:image/") and image["alt"] for image in page.images)
-    assert [link for link in page.links if not (out / link).exists()] == []
+    anchors = [link[1:] for link in page.links if link.startswith("#")]
+    assert anchors == page.ids
+    assert [link for link in page.links if link[0] != "#" and not (out / link).exists()] == []
     sections = [entry["section"] for entry in answer["stages"].values() if "section" in entry]
     assert len(page.images) == sum(len(section["pictures"]) for section in sections)
     named = {file for section in sections for file in section["pictures"]}
     named |= {table["file"] for section in sections for table in section["tables"]}
     assert named <= set(page.links)
+
+
+def test_the_page_begins_with_the_result(demo):
+    head, _, rest = (demo[0] / "index.html").read_text().partition("<nav")
+    contents = rest.partition("</nav>")[0]
+    assert len(Page(f"<!doctype html>{head.partition('<header>')[2].replace('</header>', '')}").images) == 1
+    for figure in ("AP50, validation", "kB, ncnn fp16", "formats as torch", "ms per picture, runner"):
+        assert f"<dt>{figure}</dt>" in head
+    assert contents.count(" min</span>") + contents.count("skipped</span>") == len(STAGES)
+
+
+def test_a_log_has_a_line_while_a_stage_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(screen, "LINE_SECONDS", 0.1)
+    log, lines = tmp_path / "demo.log", io.StringIO()
+    log.write_text("step 3\n")
+    with screen.progress_view(lines, log) as tell:
+        tell(DEMO_STAGES[5], "")
+        while lines.getvalue().count("\n") < 2:
+            time.sleep(0.02)
+    assert lines.getvalue() == "[6/14] Training: begins\nat work: Training, 0 s  step 3\n"
 
 
 def test_every_stage_took_what_the_one_before_left(demo):
@@ -237,6 +262,10 @@ def test_an_interrupt_keeps_what_is_finished(copy, environment):
     assert messages.splitlines()[-1] == "interrupted: run the same command again to continue"
     assert "train" not in stages(copy)
     assert "evaluate" in stages(copy)
+    text = (copy / "index.html").read_text()  # written before the stage began, of the others
+    assert "Stage 6 of 14, Training, is running." in text
+    assert 'id="evaluation"' in text
+    assert 'id="training"' not in text
     assert not json.loads((copy / "train/result.json").read_text())["finished"]
 
 

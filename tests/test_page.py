@@ -56,7 +56,8 @@ def page(tmp_path):
         {"figures.json": "the figures"},
     )
     sections = {"One, with <tags>": shown, "Two": "it needs <ncnn>"}
-    write_page(tmp_path / "page.html", "Title <i>", "Head", sections, ["chart.png"])
+    contents = {"One, with <tags>": "3 min", "Three": "to come"}
+    write_page(tmp_path / "page.html", "Title <i>", "Head", sections, ["chart.png"], contents)
     return Page((tmp_path / "page.html").read_text())
 
 
@@ -65,6 +66,12 @@ def test_texts_are_escaped(page):
         assert text in page.text
     assert not page.tags & {"b", "i", "ncnn", "script"}
     assert page.ids == ["one-with-tags", "two"]
+
+
+def test_the_contents_lead_to_the_sections_that_are_there(page):
+    assert [link for link in page.links if link.startswith("#")] == ["#one-with-tags"]
+    assert "3 min" in page.text
+    assert "to come" in page.text
 
 
 def test_pictures_are_inside_and_their_files_named(page):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -88,8 +88,10 @@ h2 { font-size: 1.3rem; margin: 0 0 .5rem }
 p, ul { max-width: 46rem }
 section { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: 1.4rem }
 figure { margin: 1rem 1rem 1rem 0; display: inline-block; vertical-align: top; max-width: 100% }
+nav ol { columns: 17rem; padding-left: 1.6rem; margin: .5rem 0 0; max-width: none }
 img { max-width: 100%; height: auto; display: block; background: #fff; border-radius: 4px }
 figcaption, caption, .soft { font-size: .875rem; color: var(--soft) }
+figcaption, .soft, caption, dd, li { overflow-wrap: anywhere }
 .table { overflow-x: auto; margin: 1rem 1rem 1rem 0; display: inline-block; vertical-align: top;
   max-width: 100% }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
@@ -100,8 +102,8 @@ th { font-weight: 600; vertical-align: bottom }
 td { white-space: nowrap }
 td.long { white-space: normal; min-width: 14rem }
 th:first-child, td:first-child { text-align: left }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 1rem;
-  margin: 1.5rem 0 }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .8rem 1rem;
+  margin: 1.2rem 0 .6rem }
 dt { font-size: .875rem; color: var(--soft) }
 dd { margin: 0; font-size: 1.45rem; font-weight: 600; line-height: 1.25 }
 dd a { text-decoration: none }
@@ -116,9 +118,10 @@ dd a { text-decoration: none }
 <header>
 <h1>$title</h1>
 <p>$text</p>
-$lead
 $key
+$lead
 </header>
+$contents
 <main>
 $sections
 </main>
@@ -133,8 +136,10 @@ def write_page(
     text: str,
     sections: Mapping[str, Section | str],
     lead: Sequence[str] = (),
+    contents: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a report: title, text, leading pictures, key figures, then every section under its title.
+    """Write a report: title, text, key figures, leading pictures, a list of contents, then every section
+    under its title.
 
     Args:
         path: of the HTML file; pictures and links are relative to its folder.
@@ -142,6 +147,7 @@ def write_page(
         text: introduction.
         sections: title -> Section, or the reason (str) why it was skipped.
         lead: pictures of the sections that are moved to the head of the page.
+        contents: title -> remark, for a list that links to the sections; it may name others that are missing.
     """
     path = Path(path)
     root = path.parent
@@ -163,10 +169,21 @@ def write_page(
         text=escape(text),
         lead="\n".join(_figure(root, file, captions[file]) for file in lead if file in captions),
         key=f"<dl>\n{chr(10).join(key)}\n</dl>" if key else "",
+        contents=_contents(contents, sections) if contents else "",
         sections="\n".join(body),
     )
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _contents(contents: Mapping[str, str], present: Container[str]) -> str:
+    def line(name: str, remark: str) -> str:
+        title = escape(name)
+        link = f'<a href="#{_anchor(name)}">{title}</a>' if name in present else title
+        return f'<li>{link} <span class="soft">{escape(remark)}</span></li>'
+
+    lines = "\n".join(line(name, remark) for name, remark in contents.items())
+    return f'<nav aria-label="Contents">\n<ol>\n{lines}\n</ol>\n</nav>'
 
 
 def _section(root: Path, part: Section, lead: Sequence[str]) -> str:
@@ -207,9 +224,10 @@ def _table(table: Table) -> str:
     rows: Iterable[tuple[str, ...]] = zip(*table.columns.values(), strict=True)
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in table.columns)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
+    caption = f"<caption>{escape(table.title)}. {_link(table.file, table.file)}</caption>"
     return (
-        f'<div class="table"><table><caption>{escape(table.title)}. {_link(table.file, table.file)}</caption>'
-        f"\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
+        f'<div class="table" tabindex="0"><table>{caption}\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
     )
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from toolkit.moved import at_old_place
 
@@ -181,10 +181,13 @@ def _logged_progress(items: Iterable[T], title: str, total: int | None) -> Itera
 
 @contextmanager
 def announced(
-    title: str, first: float = 2.0, status: Callable[[], str] = lambda: "please wait"
+    title: str,
+    first: float = 2.0,
+    status: Callable[[], str] = lambda: "please wait",
+    screen: TextIO | None = None,
 ) -> Iterator[None]:
-    """Says on stderr what a wait is for: a line after `first` seconds, then one every LINE_SECONDS, each with
-    the words of `status`. A shorter wait says nothing."""
+    """Says on stderr, or on `screen`, what a wait is for: a line after `first` seconds, then one every
+    LINE_SECONDS, each with the words of `status`. A shorter wait says nothing."""
     over = threading.Event()
 
     def tell() -> None:
@@ -192,9 +195,8 @@ def announced(
         while not over.wait(pause):
             pause = LINE_SECONDS
             line = f"{title}: {status()}\n"
-            if _messages is None:
-                sys.stderr.write(line)
-                sys.stderr.flush()
+            if screen is not None or _messages is None:
+                print(line, end="", file=screen or sys.stderr, flush=True)
             else:
                 os.write(_messages, line.encode())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ _STYLE: Any = {
 
 @cache
 def _chart() -> type[Figure]:
-    """matplotlib's figure; a file with a suffix is saved whole or not at all."""
+    """matplotlib's figure; a file with a suffix is saved whole or not at all, and in a notebook it has an
+    alternative text."""
     from matplotlib.figure import Figure
 
     class Chart(Figure):
@@ -60,6 +62,11 @@ def _chart() -> type[Figure]:
                     super().savefig(temporary, **options)
             else:  # a stream, or a name to which matplotlib adds a suffix
                 super().savefig(fname, **options)
+
+        def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
+            picture = BytesIO()
+            self.savefig(picture, format="png", dpi=self.dpi, bbox_inches="tight")
+            return {"image/png": picture.getvalue()}, {"image/png": {"alt": alternative(self)}}
 
     return Chart
 
@@ -726,3 +733,16 @@ def anchors_on_boxes(
         _name(axes, title, "width at the network input, px", "height, px")
         axes.legend(loc="upper left", framealpha=0.9, frameon=True, edgecolor="none")
     return figure
+
+
+def alternative(figure: Figure) -> str:
+    """The alternative text of a figure: its titles, else the names of its axes.
+
+    >>> alternative(bars(["a"], [1.0], xlabel="kB", title="Files"))
+    'Files: kB'
+    """
+    titles = [figure.get_suptitle(), *(axes.get_title("left") or axes.get_title() for axes in figure.axes)]
+    names = dict.fromkeys(
+        name for axes in figure.axes for name in (axes.get_ylabel(), axes.get_xlabel()) if name
+    )
+    return ": ".join(filter(None, (", ".join(filter(None, titles)), ", ".join(names)))) or "Pictures"

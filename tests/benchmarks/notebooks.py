@@ -2,7 +2,8 @@
 
 python -m tests.benchmarks.notebooks [NAME ...]      (about an hour; a NAME is a file's, such as 05_evaluate)
 
-The pages lie below exports/notebooks. Seconds are kept where all of them ran, one after the other.
+The pages lie below exports/notebooks. Seconds are kept where all of them ran, one after the other. With
+--book the notebooks are run in their small form, and kept in exports/book with their outputs.
 """
 
 import os
@@ -22,6 +23,7 @@ from toolkit.files import whole_file
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 PAGES = ROOT / "exports" / "notebooks"
+BOOK = ROOT / "exports" / "book"
 
 
 def execute(path: Path, work: Path, timeout: int | None = None) -> nbformat.NotebookNode:
@@ -37,7 +39,12 @@ def execute(path: Path, work: Path, timeout: int | None = None) -> nbformat.Note
 
 
 def write_page(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """One HTML file with the pictures in it; what leads to another notebook leads to its page."""
+    """One HTML file with the pictures in it, in which what leads to another notebook leads to its page; or
+    the notebook itself."""
+    if path.suffix == ".ipynb":
+        with whole_file(path) as file:
+            nbformat.write(notebook, file)
+        return
     html, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
     with whole_file(path) as file:
         file.write_text(html.replace('.ipynb">', '.html">'), encoding="utf-8")
@@ -46,19 +53,21 @@ def write_page(notebook: nbformat.NotebookNode, path: Path) -> None:
 def main() -> None:
     parser = ArgumentParser(prog="python -m tests.benchmarks.notebooks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NOTEBOOKS)}; all")
+    parser.add_argument("--book", action="store_true", help="small form, for docs/course.py")
     given = parser.parse_args()
     if unknown := set(given.names) - set(NOTEBOOKS):
         parser.error(f"there is no notebook {', '.join(sorted(unknown))}: choose of {', '.join(NOTEBOOKS)}")
-    os.environ.pop("TOOLKIT_FAST", None)
+    os.environ["TOOLKIT_FAST"] = "1" if given.book else "0"
     seconds = {}
     for name in given.names or NOTEBOOKS:
         with TemporaryDirectory() as work:
             begin = time.perf_counter()
             notebook = execute(NOTEBOOKS[name], Path(work))
             seconds[name] = round(time.perf_counter() - begin, 1)
-        write_page(notebook, PAGES / f"{name}.html")
-        print(f"{name}: {seconds[name]} s, {PAGES / name}.html", file=sys.stderr)
-    if not given.names:
+        page = BOOK / f"{name}.ipynb" if given.book else PAGES / f"{name}.html"
+        write_page(notebook, page)
+        print(f"{name}: {seconds[name]} s, {page}", file=sys.stderr)
+    if not given.names and not given.book:
         given.seed, given.result = 0, RESULTS / "notebooks.json"  # SEED as it stands in each of them
         write("notebooks", given, ["nbclient", "jupyterlab"], {"seconds": seconds})
 

@@ -204,6 +204,28 @@ def test_several_processes_make_it_once(tmp_path, empty_cache):
     assert left_over(empty_cache) == ["thing"]
 
 
+def test_a_killed_build_goes_on_where_it_was(tmp_path, empty_cache):
+    program = (
+        "import sys, time\n"
+        "from toolkit.device.build import kept\n"
+        "def make(folder, work):\n"
+        "    done = (work / 'half').exists()\n"
+        "    (work / 'half').touch()\n"
+        "    print('half', flush=True)\n"
+        "    time.sleep(0 if done else 100)\n"
+        "    (folder / 'runner').write_text('whole')\n"
+        "print((kept('thing', make, resumes=True) / 'runner').read_text())\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "half\n"
+        first.kill()
+    assert left_over(empty_cache) != []
+    second = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert second.stdout == "half\nwhole\n"
+    assert left_over(empty_cache) == ["thing"]
+
+
 @pytest.fixture(scope="module")
 def zig():
     path = build.RUNNER / "ncnn" / "zig.py"

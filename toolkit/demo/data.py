@@ -41,7 +41,6 @@ def make_data(output: Path) -> Section:
         "scikit-image ship. No digit and no photograph occurs in two splits.",
         {"toy/pictures.png": "Ten pictures of the toy set with their labels"},
         [Table(f"Pictures of {size.side} x {size.side} px", TOY, columns)],
-        {"pictures": f"{len(dataset):,}"},
     )
 
 
@@ -60,8 +59,7 @@ def examine(output: Path) -> Section:
         + " ".join(f"{note[:1].upper()}{note[1:]}." for note in report.notes),
         {"doctor/classes.png": "Objects of each class in both splits"},
         [Table("Faults", "doctor/report.json", {"fault": list(faults), "found": list(faults.values())})],
-        {"label faults": str(len(report.findings))},
-        {"doctor/doctor.html": "the full report of the doctor"},
+        files={"doctor/doctor.html": "the full report of the doctor"},
     )
 
 
@@ -86,8 +84,7 @@ def curate(output: Path) -> Section:
         "them.",
         pictures,
         [facts_table("Pictures", "curate/record.json", facts)],
-        {"pictures after curation": f"{len(curated):,}"},
-        {CURATED: "the curated data set"},
+        files={CURATED: "the curated data set"},
     )
 
 
@@ -115,5 +112,4 @@ def fit_anchors(output: Path) -> Section:
         "The stages below train with them.",
         {"anchors/anchors.png": "Object sizes, the network's own anchors and the fitted ones"},
         [Table("Anchors", ANCHORS, columns)],
-        {"anchor recall": f"{fits['found'].recall:.3f}"},
     )

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit import viz
-from toolkit.demo.shared import EXPORTED, curated_data, facts_table, picture_paths, scale
+from toolkit.demo.shared import (
+    EXPORTED,
+    curated_data,
+    draw_detections,
+    facts_table,
+    picture_paths,
+    right_and_wrong,
+    sample,
+    scale,
+)
 from toolkit.device import browser, package, timing, web
 from toolkit.device.report import NCNN_COLUMN, draw_stages, parity_text, record, summary, table
 from toolkit.device.settings import Load
 from toolkit.export.folder import Exported
 from toolkit.files import write_json
 from toolkit.inference.backend import DetectSettings
-from toolkit.inference.run import run as run_detector
 from toolkit.networks import open_model
 from toolkit.page import Section, Table
-from toolkit.pictures import load_image
 
 
 def build_app(output: Path) -> Section:
@@ -23,27 +29,22 @@ def build_app(output: Path) -> Section:
     (network,) = package.package_android([output / EXPORTED], project, "Digits", "org.example.digits")
     archive = package.zip_project(project)
     folder = project / package.MODELS / network.folder
-    images = [load_image(path) for path in picture_paths(curated_data(output).split("val"), 5)]
-    backend = open_model(f"{folder}:{network.formats[0]}")
-    threshold = Exported.read(folder).threshold
-    settings = DetectSettings(conf=0.25 if threshold is None else threshold)
-    drawings = [
-        viz.draw_boxes(image, b.boxes, b.class_ids, b.scores, backend.io.classes, scale=2)
-        for image, b in zip(images, run_detector(backend, images, settings), strict=True)
-    ]
-    viz.image_grid(drawings, columns=5, cell=2).savefig(output / "app/pictures.png")
+    backend, kept = open_model(f"{folder}:{network.formats[0]}"), Exported.read(folder).threshold
+    threshold = DetectSettings().conf if kept is None else kept
+    pictures = sample(curated_data(output).split("val"), 5)
+    draw_detections(backend, pictures, threshold, output / "app/pictures.png", columns=5)
     facts = {
         "files": str(sum(path.is_file() for path in project.rglob("*"))),
         "zip, kB": f"{archive.stat().st_size / 1000:.0f}",
         "network, kB": f"{network.kilobytes}",
         "formats": ", ".join(network.formats),
-        "initial threshold": f"{settings.conf:.3f}",
+        "initial threshold": f"{threshold:.3f}",
     }
     return Section(
         "A Gradle project with the network inside: camera with live boxes, gallery, sliders, and a "
         "benchmark. It was generated, not built: that needs an Android SDK, and its README.md has the "
         "commands.",
-        {"app/pictures.png": "What the app will show: the network of the project, run by ncnn here"},
+        {"app/pictures.png": f"What the app will show, run by ncnn here: {right_and_wrong(output)}"},
         [facts_table("The project", "app/Detector/README.md", facts)],
         {},
         {"app/Detector": "opens in Android Studio", "app/Detector.zip": "the same as one file"},

@@ -1,7 +1,7 @@
 """Running the stages of the demo, and resuming after an interruption.
 
 Every stage writes into a folder of its own name. Its part of the page is kept in demo.json, so that a call
-after an interruption continues where it was.
+after an interruption continues where it was; the page is written anew before each stage and at the end.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def _run_stages(output: Path, state: Mapping[str, Any], tell: Callable[[DemoStag
         (output / stage.name).mkdir(exist_ok=True)
         print(f"{RULE} {stage.title}", flush=True)
         tell(stage, "")
+        write_demo_page(output, state, stage.title)
         start = time.monotonic()
         entry: dict[str, Any]
         if missing:

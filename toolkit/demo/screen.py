@@ -12,6 +12,7 @@ from typing import TextIO
 
 from toolkit.demo.stages import STAGES, DemoStage
 from toolkit.files import naming
+from toolkit.runtime import LINE_SECONDS, announced
 
 RULE = "-----"  # before the title of a stage in the log
 
@@ -38,7 +39,7 @@ def output_into(log: Path) -> Iterator[TextIO]:
 @contextmanager
 def progress_view(screen: TextIO, log: Path) -> Iterator[Callable[[DemoStage, str], None]]:
     """Yield a function (stage, status) that shows progress: a live table on a terminal, otherwise one line
-    per call. An empty status means that the stage begins."""
+    per call, and one every LINE_SECONDS with the log's last. An empty status means that the stage begins."""
     status: dict[DemoStage, str] = {}
     started: dict[DemoStage, float] = {}
 
@@ -49,8 +50,14 @@ def progress_view(screen: TextIO, log: Path) -> Iterator[Callable[[DemoStage, st
             place = f"[{STAGES.index(stage) + 1}/{len(STAGES)}]"
             print(f"{place} {stage.title}: {text or 'begins'}", file=screen, flush=True)
 
+    def now() -> str:
+        stage = next(reversed(status), STAGES[0])
+        seconds = time.monotonic() - started.get(stage, time.monotonic())
+        return f"{stage.title}, {seconds:.0f} s  {_last_line(log)}".rstrip()
+
     if not screen.isatty():
-        yield tell
+        with announced("at work", LINE_SECONDS, now, screen):
+            yield tell
         return
     from rich.console import Console
     from rich.live import Live

@@ -8,11 +8,15 @@ from toolkit import viz
 from toolkit.demo.shared import (
     ANCHORS,
     BEST,
+    DETECTIONS,
     NETWORK,
     SCORES,
     SEED,
     curated_data,
+    draw_detections,
     facts_table,
+    right_and_wrong,
+    sample,
     scale,
 )
 from toolkit.evaluation.average_precision import voc as voc_scores
@@ -61,20 +65,20 @@ def train_network(output: Path) -> Section:
         f"{NETWORK} trained from scratch with the recipe modern: task-aligned assignment, CIoU, AdamW, "
         "averaged weights.",
         {
-            "train/pictures.png": "Validation pictures: labels above, detections of the network below",
+            "train/pictures.png": "Validation pictures: labels above, all detections below, right and wrong",
             "train/curves.png": "mAP50 on the validation pictures during training",
             "train/losses.png": "Parts of the loss during training",
         },
         [facts_table("The run", "train/result.json", facts)],
-        {"mAP50, trained": f"{result.score:.3f}"},
-        {"train/config.yaml": "all settings", "train/best.cfg": "the network, for every other command"},
+        files={"train/config.yaml": "all settings", "train/best.cfg": "the network, for every other command"},
     )
 
 
 def evaluate_network(output: Path) -> Section:
     folder = output / "evaluate"
     dataset = curated_data(output).split("val")
-    evaluation = evaluate_by(coco_scores, trained(output / BEST, Detector), dataset, VALIDATION)
+    network = trained(output / BEST, Detector).eval()
+    evaluation = evaluate_by(coco_scores, network, dataset, VALIDATION)
     coco, voc = evaluation.scores, voc_scores(evaluation.truth, evaluation.detections)
     point = operating_point(evaluation.matches)
     evaluation.draw(folder, point)
@@ -83,6 +87,7 @@ def evaluate_network(output: Path) -> Section:
     figure.savefig(folder / "classes.png")
     scores = {"coco": coco.as_dict(), "voc": voc.as_dict(), "operating_point": point.as_dict()}
     write_json(output / SCORES, scores)
+    draw_detections(network, sample(dataset, 6), point.threshold, output / DETECTIONS, columns=3)
     facts = {
         "COCO AP": f"{coco.ap:.4f}",
         "COCO AP50": f"{coco.ap50:.4f}",
@@ -95,11 +100,12 @@ def evaluate_network(output: Path) -> Section:
         f"The best weights on {len(dataset)} validation pictures, by the COCO and the VOC protocol. The "
         "weights and the threshold were chosen on the same pictures, so these scores are slightly too high.",
         {
+            DETECTIONS: f"Validation pictures: {right_and_wrong(output)}",
             "evaluate/precision_recall.png": "Precision and recall of all classes, and the chosen threshold",
             "evaluate/classes.png": "Average precision of each class",
             "evaluate/confusion.png": "Confusion matrix",
             "evaluate/failures.png": "The mistakes with the highest scores (orange) and the labels (green)",
         },
         [facts_table("Scores", SCORES, facts)],
-        {"COCO AP": f"{coco.ap:.3f}"},
+        {"AP50, validation": f"{coco.ap50:.3f}"},
     )

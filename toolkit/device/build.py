@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlparse
@@ -229,11 +230,12 @@ def _installed(
     def make(folder: Path, work: Path) -> None:
         _build(name, project, work, (*options, f"-DCMAKE_INSTALL_PREFIX={folder}"))
 
-    return kept(f"{name}-{key.hexdigest()[:16]}", make)
+    return kept(f"{name}-{key.hexdigest()[:16]}", make, resumes=True)
 
 
 def _build(name: str, project: Path, work: Path, options: tuple[str, ...]) -> None:
-    """Configure, build and install in the empty folder `work`, quietly: what is said goes to a log."""
+    """Configure, build and install in the folder `work`, empty or as an interrupted build left it, quietly:
+    what is said goes to a log."""
     log = cache() / f"{name}.log"
     environment = {
         **os.environ,
@@ -282,13 +284,28 @@ def _tool(name: str) -> str:
     return program
 
 
-def kept(name: str, make: Callable[[Path, Path], None]) -> Path:
+def kept(name: str, make: Callable[[Path, Path], None], resumes: bool = False) -> Path:
     """The folder `name` of the cache. Where it is missing, `make` fills it, with a second folder to work in;
-    of several processes that want it one makes it, and the others wait."""
+    of several processes that want it one makes it, and the others wait. With `resumes` the second folder is
+    what an interrupted call left."""
     folder = cache() / name
     if not folder.is_dir():
         with locked(folder, wait=True):
             if not folder.is_dir():
-                with whole_folder(folder) as whole, temporary_folder() as work:
+                working = _unfinished(folder) if resumes else temporary_folder()
+                with whole_folder(folder) as whole, working as work:
                     make(whole, work)
     return folder
+
+
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """A folder next to `folder` that only signals and kills leave behind; a build that fails starts anew."""
+    work = folder.with_name(f"{folder.name}.unfinished")
+    work.mkdir(exist_ok=True)
+    try:
+        yield work
+    except Exception:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
