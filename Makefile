@@ -139,7 +139,7 @@ bench: setup
 bench-peers: setup
 	$(begin)
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check ultralytics==8.4.190
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check ultralytics==8.4.190 ncnn pnnx
 	$(BIN)/python -m tests.benchmarks.peers --python .venv-peers/bin/python
 	$(BIN)/python -m tests.benchmarks.page
 

@@ -69,8 +69,9 @@ def load_part(source: str | Path, split: str = "", faults: Faults = "skip") -> D
     dataset = load(source, faults)
     part = dataset.split(split) if split else dataset
     if not len(part):
-        splits = ", ".join(sorted(set(dataset.splits.tolist()) - {""})) or "none"
-        raise InputError(f"{source} has no pictures in the split {split!r}: its splits are {splits}")
+        splits = ", ".join(sorted(set(dataset.splits.tolist()) - {""}))
+        known = f"its splits are {splits}" if splits else "it has no splits, `toolkit data split` makes them"
+        raise InputError(f"{source} has no pictures in the split {split!r}: {known}")
     return part
 
 

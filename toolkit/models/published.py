@@ -149,15 +149,22 @@ def _download(entry: PublishedFile, url: str, path: Path, timeout: float) -> Non
             pooch.HTTPDownloader(timeout=timeout)(url, str(temporary), None)
         except requests.exceptions.HTTPError as error:
             status = error.response.status_code if error.response is not None else "nothing"
-            raise InputError(f"cannot download {url}: the server answers {status}") from None
+            raise _not_downloaded(entry, url, f"the server answers {status}") from None
         except requests.exceptions.Timeout:
-            raise InputError(f"cannot download {url}: no answer in {timeout:g} seconds") from None
+            raise _not_downloaded(entry, url, f"no answer in {timeout:g} seconds") from None
         except requests.exceptions.RequestException as error:
-            raise InputError(
-                f"cannot download {url} ({type(error).__name__}): connect to a network, or set TOOLKIT_ZOO "
-                "to a folder that has the files"
-            ) from None
+            raise _not_downloaded(entry, url, type(error).__name__) from None
         if fault := entry.fault(temporary):
             raise InputError(
                 f"the download of {url} differs from the published file: {fault}; try again"
             ) from None
+
+
+def _not_downloaded(entry: PublishedFile, url: str, why: str) -> InputError:
+    scratch = (
+        "; a training without --weights starts from random ones" if entry.file.endswith(".weights") else ""
+    )
+    return InputError(
+        f"cannot download {url} ({why}): connect to a network, or save the file as FOLDER/{entry.file} and "
+        f"set TOOLKIT_ZOO=FOLDER{scratch}"
+    )
