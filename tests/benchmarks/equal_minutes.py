@@ -5,8 +5,8 @@ python -m tests.benchmarks.equal_minutes bccd|fod --python .venv-peers/bin/pytho
     [--minutes 20] [--fod FOLDER]        (six times the minutes, and some more)
 
 `make bench-peers` makes the peer's environment. --shipped: the peer's own weights; without the file that row
-is left out, and said. FOD-A (thenorthwes/fodadataset) is a VOC set of frames of clips: each class is divided in
-time, at cuts of the scene. Runs are kept in --work; one that has ended is not run again.
+is left out, and said. FOD-A (thenorthwes/fodadataset) is a VOC set of frames of clips: each class is divided
+in time, at cuts of the scene. Runs are kept in --work; one that has ended is not run again.
 """
 
 import json
