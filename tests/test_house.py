@@ -3,14 +3,18 @@
 import ast
 import graphlib
 import json
+import re
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from tests.benchmarks import tables, weights
 from tests.benchmarks.import_time import COMMAND, FORBIDDEN, STARTS, loaded, small_dataset
@@ -46,6 +50,15 @@ def test_constraints_hold_a_version_that_fits_every_requirement():
         assert "+" not in pin.version  # a build of one machine, which the package index does not have
         assert need.specifier.contains(pin.version), text
     assert not [line for line in lines if "+" in line]  # a build such as 2.13.0+cpu is not on PyPI
+
+
+def test_constraints_go_with_the_oldest_python_that_is_promised():
+    oldest = re.search(r">=([\d.]+)", PROJECT["requires-python"])[1]
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line[0] != "#":
+            with suppress(PackageNotFoundError):  # of another system
+                needs = metadata(Requirement(line).name)["Requires-Python"] or ""
+                assert SpecifierSet(needs).contains(f"{oldest}.0"), f"{line} needs Python {needs}"
 
 
 def test_import_stays_light():

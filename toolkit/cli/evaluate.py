@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from toolkit.models.network import Detecting
 
 app = typer.Typer(no_args_is_help=True)
+MOST_ROWS = 100  # classes in a table for people
 MatchIou = Annotated[float, typer.Option("--match-iou", min=0, max=1, help="Smallest IoU of a match.")]
 
 
@@ -78,12 +80,26 @@ def _evaluate(
         write_threshold(model, point.threshold)
     if pictures is not None:
         evaluation.draw(pictures, point or operating_point_for("f1", evaluation.matches))
+        print_message(f"wrote {pictures}")
     figures = {key: value for key, value in scores.items() if isinstance(value, float) and key not in choices}
     rows = [[key, f"{value:.4f}"] for key, value in figures.items()]
     rows += [[f"at {key}", f"{value:.4f}"] for key, value in result.get("operating_point", {}).items()]
-    rows += _choice_rows(choices)
-    print_answer(result, as_json, table(f"{name}: {model} on {data} {split}", ["", ""], rows))
+    rows += [["AP of each class", "at IoU .5" if name == "coco" else f"at IoU {choices['match_iou']:g}"]]
+    rows += _class_rows(scores["per_class"])
+    rows += [["network", model], ["data", data], *_choice_rows(choices)]
+    print_answer(result, as_json, table(f"{name} scores", ["", ""], rows))
     end_in_part(skipped)
+
+
+def _class_rows(classes: Mapping[str, Mapping[str, float | None]]) -> list[list[str]]:
+    """COCO's AP50 of each class, or the AP at the IoU that was chosen."""
+    scores = {name: found.get("ap50", found.get("ap")) for name, found in classes.items()}
+    rows = [
+        [f"class {name}", "no objects" if score is None or score < 0 else f"{score:.4f}"]
+        for name, score in islice(scores.items(), MOST_ROWS)
+    ]
+    left = len(scores) - len(rows)
+    return rows + ([["...", f"{left} more classes: --json has all"]] if left else [])
 
 
 def _choice_rows(choices: dict[str, Any]) -> list[list[str]]:

@@ -90,6 +90,10 @@ def _copies(source: str, paths: list[Path], output: Path | None) -> list[Path]:
     return copies
 
 
+def _say_found(pictures: int, found: str, seconds: float) -> None:
+    print_message(f"pictures: {pictures}, {found}, seconds with reading and drawing: {seconds:.2f}")
+
+
 @app.command(context_settings={"allow_extra_args": True})
 def detect(
     context: typer.Context,
@@ -145,6 +149,8 @@ def detect(
         labels = [str(paths[i]) for i in readable]
         for i, boxes in zip(readable, results, strict=True) if copies else ():
             save_image(copies[i], annotate(load_image(paths[i]), boxes, network.io, in_place=True))
+        if copies:
+            print_message(f"wrote {output}")
     seconds = time.perf_counter() - begin
     if coco is not None:
         rows = [row for i, boxes in zip(readable, results, strict=True) for row in as_coco(boxes, i + 1)]
@@ -159,7 +165,7 @@ def detect(
     if len(lines) > 200:
         print_message(f"the table shows the first 200 of {len(lines)} detections: use --json to see all")
     fps = len(results) / seconds
-    print_message(f"{len(results)} pictures, {len(lines)} detections, {seconds:.2f} s, {fps:.1f} pictures/s")
+    _say_found(len(results), f"detections: {len(lines)}", seconds)
     print_answer(
         {
             "results": [{"image": name, "detections": detections} for name, detections in records],
@@ -241,6 +247,8 @@ def landmarks(
         labels = [str(paths[i]) for i in readable]
         for i, each in zip(readable, face_lists, strict=True) if copies else ():
             save_image(copies[i], faces.annotate_faces(load_image(paths[i]), each, in_place=True))
+        if copies:
+            print_message(f"wrote {output}")
     seconds = time.perf_counter() - begin
     records = [(name, faces.as_records(each)) for name, each in zip(labels, face_lists, strict=True)]
     rows = [
@@ -248,10 +256,7 @@ def landmarks(
         for name, each in records
         for face in each
     ]
-    print_message(
-        f"{len(face_lists)} pictures, {len(rows)} faces, {seconds:.2f} s, "
-        f"{len(face_lists) / seconds:.1f} pictures/s"
-    )
+    _say_found(len(face_lists), f"faces: {len(rows)}", seconds)
     print_answer(
         {
             "results": [{"image": name, "faces": each} for name, each in records],

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.answer import print_answer, print_message, table
+from toolkit.cli.answer import print_answer, print_message
 from toolkit.cli.options import (
     MOST_SEED,
     Json,
@@ -91,8 +91,11 @@ def train(
         workers=workers,
     )
     result = run_training(settings, output, resume)
-    rows = [[name, str(value)] for name, value in vars(result).items() if name != "notes"]  # on stderr
-    print_answer(vars(result), as_json, table("", ["", ""], rows))
+    print_answer(vars(result), as_json, str(result))
+    if result.finished and result.best_weights:
+        best = Path(result.best_weights)
+        chosen = best.with_suffix(".cfg") if best.suffix == ".weights" else best
+        print_message(f"next: toolkit export --model {chosen} --output exports/{output.name}")
     if not result.finished:
         print_message(f"stopped at step {result.step} of {result.steps}: continue with --resume")
         raise typer.Exit(exit_code())
