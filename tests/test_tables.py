@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from IPython.lib.pretty import pretty
 
 from toolkit import create_model
 from toolkit.data import anchors
@@ -69,6 +70,7 @@ def test_a_result_shows_itself(name, results):
     text, html = str(result), result._repr_html_()
     assert SHOWN[name] in text
     assert SHOWN[name] in html
+    assert pretty(result) == text
     assert ('<img alt="' in html) == (name in WITH_PICTURE)
     assert ("<table>" in html) == (name != "cost")
     frame = result.table()

@@ -7,7 +7,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from html import escape
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolkit.runtime import InputError, require
 
@@ -49,6 +49,14 @@ class Shown(ABC):
     def __str__(self) -> str:
         caption = self.caption()
         return (f"{caption}\n" if caption else "") + text_table(self.columns())
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._repr_pretty_ = Shown._repr_pretty_  # type: ignore[method-assign]  # else a dataclass' repr comes first
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """IPython's text, which would be every field of every row."""
+        printer.text(str(self))
 
     def _repr_html_(self) -> str:
         caption, figure = self.caption(), self.figure()
