@@ -768,7 +768,7 @@ def panels(
                 panel.axvline(0, color=_GREY, lw=0.8)
             for row, end, number in zip(rows[shown], ends[shown], numbers[shown], strict=True):
                 panel.annotate(
-                    form.format(number),
+                    ("{:+.2f}" if quantity in spans else form).format(number),
                     (end, row),
                     (4, 0),
                     textcoords="offset points",
