@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from toolkit import viz
 from toolkit.evaluation.paired import Figures
@@ -25,7 +26,7 @@ from toolkit.models.detector import Detector
 from toolkit.models.network import Detecting, finds_objects
 from toolkit.pictures import Image
 from toolkit.runtime import InputError, announced, progress
-from toolkit.stopwatch import Ratio, interleave, paired_ratio
+from toolkit.stopwatch import interleave, paired_ratio
 from toolkit.tables import Shown
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Rung:
     fault: str = ""
     instructions: int | None = None
     changes: Mapping[str, Difference] = field(default_factory=dict)
-    speed: Ratio | None = None
+    speed: Difference | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -201,7 +202,7 @@ def ladder(
                 float(np.median(times[name])),
                 _fault(name, exported, model, backend, x, relative, total, pairs, changes),
                 changes=changes,
-                speed=paired_ratio(times[name], times[base]) if base else None,
+                speed=_ratio(times[name], times[base]) if base else None,
             )
         )
         show(results)
@@ -311,11 +312,16 @@ def verdict(rungs: Sequence[Rung]) -> str:
     return " ".join(sentences)
 
 
-def _speed(ratio: Ratio | None) -> list[str]:
+def _ratio(times: NDArray[np.float64], others: NDArray[np.float64]) -> Difference:
+    ratio = paired_ratio(times, others)
+    return Difference(ratio.median, ratio.low, ratio.high)
+
+
+def _speed(ratio: Difference | None) -> list[str]:
     if ratio is None:
         return []
     if ratio.high < 1 - SAME_TIME:
-        return [f"{ratio.median:.2f} of the time on this machine"]
+        return [f"{ratio.value:.2f} of the time on this machine"]
     return ["slower on this machine" if ratio.low > 1 + SAME_TIME else "no faster on this machine"]
 
 
