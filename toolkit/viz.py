@@ -780,7 +780,13 @@ def panels(
             panel.set_ylim(len(names) - 0.4, -0.6)
             panel.grid(axis="y", visible=False)
             panel.margins(x=0.24)
-            if quantity not in (*spans, *log):
+            positive = numbers[numbers > 0]
+            if quantity in log and len(positive):  # whole powers of ten, which are what is labelled
+                panel.set_xlim(
+                    *10.0
+                    ** np.array([np.floor(np.log10(positive).min()), np.ceil(np.log10(positive).max() + 0.5)])
+                )
+            elif quantity not in spans:
                 panel.set_xlim(left=0)
             if quantity not in log:
                 panel.locator_params(axis="x", nbins=4)
