@@ -362,10 +362,18 @@ def dots(
         axes.set_yticks(range(len(names)), fonts.all_drawable(names))
         axes.invert_yaxis()
         axes.margins(x=0.16, y=0.08)
+        if len(numbers) and numbers.max() < 10 * numbers.min():
+            axes.set_xlim(_decades(numbers))
         _name(axes, title, xlabel, "")
         if len(kinds) > 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _decades(numbers: NDArray[np.floating]) -> tuple[float, float]:
+    """Whole powers of ten around positive numbers: those are labelled on a logarithmic axis."""
+    low, high = np.log10(numbers.min()), np.log10(numbers.max())
+    return float(10 ** np.floor(low)), float(10 ** np.ceil(high + 0.3))
 
 
 def layer_profile(
@@ -781,11 +789,8 @@ def panels(
             panel.grid(axis="y", visible=False)
             panel.margins(x=0.24)
             positive = numbers[numbers > 0]
-            if quantity in log and len(positive):  # whole powers of ten, which are what is labelled
-                panel.set_xlim(
-                    *10.0
-                    ** np.array([np.floor(np.log10(positive).min()), np.ceil(np.log10(positive).max() + 0.5)])
-                )
+            if quantity in log and len(positive):
+                panel.set_xlim(_decades(positive))
             elif quantity not in spans:
                 panel.set_xlim(left=0)
             if quantity not in log:
