@@ -776,7 +776,7 @@ def panels(
                 panel.axvline(0, color=_GREY, lw=0.8)
             for row, end, number in zip(rows[shown], ends[shown], numbers[shown], strict=True):
                 panel.annotate(
-                    ("{:+.2f}" if quantity in spans else form).format(number),
+                    f"{round(number, 2) + 0.0:+.2f}" if quantity in spans else form.format(number),
                     (end, row),
                     (4, 0),
                     textcoords="offset points",

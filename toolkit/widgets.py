@@ -215,26 +215,15 @@ def phone(
     Raises:
         InputError: a folder has no ONNX files, or this machine is in no network.
     """
-    from toolkit.device import report
     from toolkit.device.readings import Reading
+    from toolkit.device.report import Timings
     from toolkit.device.serve import PageServer, code_svg
 
     widgets = require("ipywidgets", "notebooks")
     rows = widgets.HTML("<p>No reading yet.</p>")
 
     def told(folder: Path, reading: Reading) -> None:
-        readings = [reading for _, reading in box.server.inbox.readings]
-        times = [report.summary(reading) for reading in readings]
-        columns = {
-            "network": [reading.network for reading in readings],
-            "browser": [reading.machine for reading in readings],
-            "threads": [reading.settings.threads for reading in readings],
-            "forward, ms": [f"{each['inference'].p50:.2f}" for each in times],
-            "all, ms": [f"{each['total'].p50:.2f}" for each in times],
-            "p90 of all, ms": [f"{each['total'].p90:.2f}" for each in times],
-            "the same file here": [report.parity_text(reading) for reading in readings],
-        }
-        rows.value = table(columns).data
+        rows.value = Timings(box.server.inbox.readings)._repr_html_()
 
     server = PageServer(folders, lan, tls, picture=picture, told=told)
     atexit.register(server.close)

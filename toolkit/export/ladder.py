@@ -104,9 +104,12 @@ class Ladder(list[Rung], Shown):
     def strong(self) -> str:
         return "torch"
 
-    def figure(self) -> Figure:
-        """Difference, size, time, and where it was scored the figure that changes most, side by side."""
+    def figure(self) -> Figure | None:
+        """Difference, size, time, and where it was scored the figure that changes most, side by side; None
+        of torch alone."""
         formats = [rung for rung in self if rung.name != "torch"]
+        if not formats:
+            return None
         columns: dict[str, list[float]] = {
             "difference / largest output": [rung.relative or math.nan for rung in formats],
             "kB": [rung.kilobytes or math.nan for rung in formats],
@@ -300,12 +303,16 @@ def verdict(rungs: Sequence[Rung]) -> str:
         for r in rungs[1:]
         if not r.fault and (base := _float_format(r.name, list(by_name)[1:]))
     ]
+    if len(rungs) < 2:
+        return ""
     sentences = []
     if pairs:
         small, whole = min(pairs, key=lambda pair: pair[0].kilobytes or 0.0)
         parts = [f"{(small.kilobytes or 0.0) / (whole.kilobytes or 1.0):.0%} of the size of {whole.name}"]
         parts += [small.change() or f"{small.matched} of torch's {small.wanted} detections"]
         sentences.append(f"{small.name}: {', '.join([*parts, *_speed(small.speed)])}.")
+        if any(change.low < -POINTS for change in small.changes.values()):
+            sentences.append("It takes more pictures to exclude a loss of over one point.")
     worse = [rung.name for rung in rungs if rung.fault]
     counts = f"{len(worse)} of {len(rungs) - 1} formats"
     sentences.append(f"{counts} fall short: {', '.join(worse)}." if worse else "No format falls short.")
