@@ -7,9 +7,11 @@ import pytest
 from scipy import stats
 
 from tests.evaluation.test_widerface import made
+from toolkit.data.toy import make_toy
 from toolkit.evaluation import paired, widerface
+from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.paired import Figures
-from toolkit.evaluation.score import _wider_figures
+from toolkit.evaluation.score import Evaluation, _figures, _figures_of_part, _wider_figures
 from toolkit.runtime import InputError
 
 
@@ -63,3 +65,22 @@ def test_of_faces_the_interval_is_about_the_bootstraps():
         assert differences[level].value == pytest.approx(100 * bootstrap.value)
         width = differences[level].high - differences[level].low
         assert 0.6 < width / (100 * (bootstrap.high - bootstrap.low)) < 1.6
+
+
+@pytest.mark.parametrize("metric", ["coco", "voc", "darknet"])
+def test_a_part_of_the_pictures_scores_as_if_it_were_all(metric, tmp_path):
+    dataset = make_toy(tmp_path / "toy", count=12, size=96, classes=2)
+    rng, pictures = np.random.default_rng(0), []
+    for i in range(12):
+        rows = np.arange(dataset.rows(i).start, dataset.rows(i).stop)
+        rows = rows[rng.random(len(rows)) < 0.7]
+        boxes = dataset.boxes[rows] + rng.normal(0, 2, (len(rows), 4))
+        pictures.append((boxes, rng.random(len(rows)), dataset.labels[rows]))
+    detections, truth = Detections.from_pictures(pictures), Truth.from_dataset(dataset)
+    evaluation = Evaluation(dataset, truth, detections, _figures(metric, truth, detections))
+    kept = np.arange(12) % 3 > 0
+    part = Truth.from_dataset(dataset.subset(np.flatnonzero(kept)))
+    some = Detections.from_pictures([each for each, keep in zip(pictures, kept, strict=True) if keep])
+    scores = _figures_of_part(metric, evaluation, kept)
+    assert scores == _figures(metric, part, some)
+    assert scores != evaluation.scores == _figures_of_part(metric, evaluation, np.ones(12, bool))
