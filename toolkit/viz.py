@@ -364,6 +364,7 @@ def dots(
         axes.margins(x=0.16, y=0.08)
         if len(numbers) and numbers.max() < 10 * numbers.min():
             axes.set_xlim(_decades(numbers))
+            axes.tick_params(which="minor", labelbottom=False)
         _name(axes, title, xlabel, "")
         if len(kinds) > 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -791,6 +792,7 @@ def panels(
             positive = numbers[numbers > 0]
             if quantity in log and len(positive):
                 panel.set_xlim(_decades(positive))
+                panel.tick_params(which="minor", labelbottom=False)
             elif quantity not in spans:
                 panel.set_xlim(left=0)
             if quantity not in log:
