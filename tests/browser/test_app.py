@@ -13,6 +13,7 @@ import pytest
 from tests.test_readme import WITH_APP
 from toolkit.data.catalog import load
 from toolkit.data.curation import read_record
+from toolkit.data.curation.app_server import RELOAD_SECONDS
 from toolkit.data.toy import make_toy
 
 
@@ -115,9 +116,14 @@ def test_a_page_that_goes_before_it_is_answered_does_not_count_as_open(start, ad
         connection = connected(app)
         time.sleep(0.002 * i)
         connection.close()
+    for _ in range(2):  # loaded again after a second or two
+        last = connected(app)
+        assert last.recv(100)
+        last.close()
+        time.sleep(1.5)
     last = connected(app)
     assert last.recv(100)
-    time.sleep(1)
+    time.sleep(RELOAD_SECONDS + 4)  # FiftyOne asks every 3 s
     assert process.poll() is None
     last.close()
     assert process.wait(timeout=60) == 0

@@ -1,6 +1,7 @@
 """The record of a curation: every difference between two states of a dataset, as plain JSON.
 
     {"date", "source", "classes", "reasons": {tag: sentence}, "before": {"pictures", "boxes", "splits"},
+     "outside": [image ids of pictures that nobody looked at and that stay as they are],
      "pictures": {image id: {"file", "was": split, "tags",
         "removed": [why, ...], "split": {"from", "to"}, "new": {"size", "split"},
         "removed_boxes": [{box..., "reasons"}], "changed_boxes": [{"box_id", "from", "to"}], "added_boxes"}}}
@@ -37,15 +38,20 @@ def difference(
     tags: Tags | None = None,
     box_tags: Tags | None = None,
     reasons: Mapping[str, str] | None = None,
+    outside: Sequence[int] = (),
 ) -> Record:
     """What turns `before` into `after`. Pictures and boxes tagged with a key of `reasons` count as removed.
 
-    `tags` are those of every picture that FiftyOne still has, in `after` or not.
+    `tags` are those of every picture that FiftyOne still has, in `after` or not. `outside` are the image
+    identifiers of those that never came into it: they stay as they are, and the record lists them.
     """
     tags, box_tags, reasons = tags or {}, box_tags or {}, reasons or {}
     place = {image_id: k for k, image_id in enumerate(after.image_ids.tolist())}
     entries: dict[str, Any] = {}
+    beyond = set(outside)
     for i, image_id in enumerate(before.image_ids.tolist()):
+        if image_id in beyond:
+            continue
         mine = list(tags.get(image_id, ()))
         entry: dict[str, Any] = {"tags": mine} if mine else {}
         if why := [reasons[tag] for tag in mine if tag in reasons]:
@@ -75,6 +81,7 @@ def difference(
         "classes": list(after.classes),
         "reasons": dict(reasons),
         "before": counts(before),
+        "outside": list(outside),
         "pictures": entries,
     }
 
@@ -145,7 +152,7 @@ def replay(dataset: Dataset, record: Record) -> Dataset:
     splits = dataset.splits.tolist() + [entry["new"]["split"] for _, entry in fresh]
     stays = np.ones(len(splits), bool)
     take = np.arange(m)  # which row of the columns, patched ones behind the old ones; -1: none
-    owners = np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))
+    owners = dataset.owners()
     patch: list[dict[str, Any]] = []
     added: list[int] = []  # their pictures
     try:
