@@ -527,10 +527,78 @@ def test_views_to_look_at(desk, toy):
 
     views = curation.prepare(desk, pixels, detect_truth(toy), count=6)
     assert views == {"smallest": 6, "rarest": min(6, len(have)), "duplicates": 0, "most unique": 6,
-                     "hardest": 6, "most mistaken": 6}  # fmt: skip
+                     "hardest": 6, "most mistaken": 6, "false positives": 0, "confused": 0, "missed": 0,
+                     "label next": 0}  # fmt: skip
     assert sorted(desk.list_saved_views()) == sorted(views)
     assert desk.load_saved_view("smallest").values("image_id")[:5] == expected
     assert curation.prepare(desk, count=6).keys() == {"smallest", "rarest", "duplicates"}
+
+
+def test_a_network_against_the_labels(desk, toy):
+    """A box that was invented, one that was missed, and one of another class, each in its view alone."""
+    import fiftyone as fo
+
+    curation.add_predictions(desk, detect_truth(toy))
+    invented, missing, confused, ignored = desk.limit(4)
+    invented.predictions.detections.append(
+        fo.Detection(label=toy.classes[0], bounding_box=[0, 0, 0.01, 0.01], confidence=0.8)
+    )
+    for sample in (missing, ignored):
+        sample.predictions.detections = []
+    for each in ignored.ground_truth.detections:
+        each.ignore = True
+    wrong = confused.predictions.detections[0]
+    wrong.label = toy.classes[(toy.classes.index(wrong.label) + 1) % 4]
+    for sample in (invented, missing, confused, ignored):
+        sample.save()
+    views = curation.disagreements(desk)
+    shown = {name: views[name].values("id") for name in ("false positives", "missed", "confused")}
+    assert shown == {
+        "false positives": [invented.id],
+        "missed": [missing.id],
+        "confused": [confused.id],
+    }
+    (alone,) = views["confused"].first().predictions.detections
+    assert alone.label == wrong.label
+    assert len(views["missed"].first().ground_truth.detections) == int(toy.starts[2] - toy.starts[1])
+    assert desk.list_evaluations() == ["labels"]  # which the App's panel shows
+
+
+def test_pictures_without_labels_are_a_queue(fiftyone_database, toy):
+    """The picture that the network is unsure of comes first, and a copy of a labelled one last."""
+    labelled = np.arange(len(toy)) < 12
+    made = curation.to_fiftyone(toy.keep_boxes(labelled[toy.owners()]), next(names))
+    vectors = np.eye(24)
+    vectors[13] = vectors[0]  # looks as one with labels
+    scores = iter([0.5 if i in (15, 13) else 0.99 for i in range(24)])
+
+    def detect(images):
+        return [(np.array([[1, 1, 9, 9]]), np.array([next(scores)]), np.array([0])) for _ in images]
+
+    curation.add_predictions(made, detect)
+    files = curation.next_to_label(made, vectors, 12).values("file")
+    assert files[0] == toy.files[15]
+    assert files[-1] == toy.files[13]
+    assert set(files) == set(toy.files[12:])
+    assert made.first()["doubt"] == pytest.approx(4 * 0.99 * 0.01)
+    made.delete()
+
+
+def test_what_never_came_to_the_desk_stays_as_it_is(fiftyone_database, toy, tmp_path):
+    some = toy.subset(np.arange(10))
+    made = curation.to_fiftyone(some, next(names))
+    made.limit(2).tag_samples("blurred")
+    with curation.saving(made, toy, tmp_path / "saved.json"):
+        pass
+    kept, record = curation.curated(toy, made, {"blurred": "out of focus"})
+    assert kept.files == toy.files[2:]
+    assert record["outside"] == toy.image_ids[10:].tolist()
+    assert curation.read_record(tmp_path / "saved.json")["outside"] == record["outside"]
+    assert same(curation.replay(toy, json.loads(json.dumps(record))), kept)
+    again = curation.to_fiftyone(some, next(names), record=curation.curated(some, made, {"blurred": "b"})[1])
+    assert len(curation.curated(some, again)[0]) == 8  # what an earlier session removed is not outside
+    for each in (made, again):
+        each.delete()
 
 
 def test_a_grid_stands_in_for_the_app(desk, toy):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,10 @@ from toolkit.cli.options import (
     faults_of,
     parse_size,
 )
+
+if TYPE_CHECKING:
+    from toolkit.data.intake import Skipped
+    from toolkit.models.decode import Boxes
 
 ROWS = 100  # classes in a table for people
 app = typer.Typer(no_args_is_help=True)
@@ -324,7 +329,9 @@ def data_prelabel(
     network, dataset = open_model(model, weights, names=names), load_pictures(data, faults_of(strict))
     notes = compare_classes(network.io.classes, dataset.classes).sentences() if dataset.classes else []
     unreadable: dict[int, str] | None = None if strict else {}
-    intake, lost = dataset.intake, ()
+    intake = dataset.intake
+    lost: tuple[Skipped, ...] = ()
+    boxes: Iterable[Boxes]
     if following:
         from toolkit.data.curation.queue import queue_of
 

@@ -131,8 +131,8 @@ def with_labels(dataset: Dataset, labels: Dataset) -> Dataset:
     strangers = [name for name in labels.files if name not in place]
     if strangers:
         raise InputError(
-            f"{dataset.root} has no picture {short(strangers[0])}: {len(strangers)} of {len(labels)} labelled "
-            "pictures are not in it; name the data set that they were taken from"
+            f"{dataset.root} has no picture {short(strangers[0])}: {len(strangers)} of {len(labels)} "
+            "pictures with new labels are not in it; name the data set that they were taken from"
         )
     if dataset.keypoints is not None or labels.keypoints is not None:
         raise InputError(f"{dataset.root} or its new labels have keypoints, which no annotation tool keeps")
@@ -142,7 +142,7 @@ def with_labels(dataset: Dataset, labels: Dataset) -> Dataset:
     owners = np.concatenate((old.owners(), targets[labels.owners()]))
     order = np.argsort(owners, kind="stable")
     numbers = np.array([classes.index(name) for name in labels.classes], np.int32)
-    columns = {
+    columns: dict[str, Any] = {
         "boxes": np.concatenate((old.boxes, labels.boxes)),
         "labels": np.concatenate((old.labels, numbers[labels.labels])),
         "crowd": np.concatenate((old.crowd, labels.crowd)),

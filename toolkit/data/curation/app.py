@@ -78,7 +78,7 @@ def _panels(fo_dataset: Any) -> Any:
     fo = fiftyone()
     state = {"brainResult": MAP, "colorByField": f"{TRUTH}.detections.label"}
     panels = [fo.Panel(type="Samples", pinned=True), fo.Panel(type="Embeddings", state=state)]
-    children = [fo.Space(children=[panel]) for panel in panels]
+    children = [fo.Space(children=[panel], active_child=panel.component_id) for panel in panels]
     return fo.Space(children=children, orientation="horizontal", sizes=[0.6, 0.4])
 
 

@@ -2,8 +2,8 @@
 
 FiftyOne's own server listens on every address in a container, answers pages from elsewhere that give this
 machine a name of theirs, and sends any file that the user may read. It also counts a page that goes before or
-while it is answered as open for ever, so that nobody learns when the last one closes, and takes a page that is
-loaded again for one that closes.
+while it is answered as open for ever, so that nobody learns when the last one closes, and takes a page that
+is loaded again for one that closes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def serve_app(port: int) -> None:
     os.environ.pop("FIFTYONE_DISABLE_SERVICES", None)  # set for FiftyOne's own guard of this process
     os.environ["FIFTYONE_SERVER"] = "1"
     from fiftyone.core.odm import get_db_conn
-    from fiftyone.server.app import app
     from fiftyone.core.session.events import CloseSession
+    from fiftyone.server.app import app
     from fiftyone.server.events import listener, set_port
     from fiftyone.server.events.state import decrement_app_count, get_app_count, get_listeners
     from fiftyone.server.routes import events as routes_of_events

@@ -1,4 +1,4 @@
-"""What to look at, as FiftyOne views: copies, the smallest, rarest and most unique, and what to label next."""
+"""What to look at, as FiftyOne views: copies, the smallest, rarest, most unique, and what to label next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from toolkit.data.curation.queue import doubt, label_next
 from toolkit.data.grouping import copy_groups
 from toolkit.data.splitting import SPLITS, split_order
 from toolkit.pictures import load_image
-from toolkit.runtime import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +52,8 @@ def tag_duplicates(view: Any) -> dict[str, list[int]]:
     home.add_sample_field("duplicate_of", fo.StringField)
     home.add_sample_field(COPIES, fo.IntField)
     tagged: dict[str, list[int]] = {tag: [] for tag in DUPLICATES}
-    groups, originals = {}, {}
+    groups: dict[str, int] = {}
+    originals: dict[str, str] = {}
     for number, members in enumerate(found.groups, start=1):
         first, *others = (order[k] for k in members)
         groups |= dict.fromkeys((ids[first], *(ids[i] for i in others)), number)
@@ -178,7 +178,7 @@ def _drawable(
 
 
 def picture_of(fo_dataset: Any, name: str, count: int = 12) -> Figure:
-    """A saved view as `grid` draws it; of disagreements the detections in colours over the labels in white."""
+    """A saved view as `grid` draws it; of disagreements the detections in colour over the labels in white."""
     against = name in DISAGREEMENTS
     title = f"{name} (white: labels, colours: detections)" if against else name
     return grid(

@@ -1,4 +1,4 @@
-"""What a network makes of the pictures: embeddings, how alike they are, and predictions, as FiftyOne fields."""
+"""What a network makes of pictures: embeddings, how alike they are, and predictions, as FiftyOne fields."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def embeddings_of(
     batch_size: int = 32,
     unreadable: dict[int, str] | None = None,
 ) -> NDArray[np.floating]:
-    """Embeddings (N, D) of picture files. Of those that do not decode, which are entered in `unreadable` as by
-    `toolkit.inference.run.run`, they are zero. InputError where none decodes."""
+    """Embeddings (N, D) of picture files; zeros for those that do not decode, which are entered in
+    `unreadable` as by `toolkit.inference.run.run`. InputError where none decodes."""
     rows: dict[int, NDArray[np.floating]] = {}
     for first in progress(range(0, len(paths), batch_size), "embeddings"):
         batch = range(first, min(first + batch_size, len(paths)))

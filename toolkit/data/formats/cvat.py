@@ -209,5 +209,5 @@ def write_cvat(dataset: Dataset, folder: Path, link: bool) -> None:
         rows = dataset.rows(i)
         for corners, label in zip(written(dataset.boxes[rows]), dataset.labels[rows], strict=True):
             places = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(str, corners), strict=True))
-            SubElement(image, "box", label=dataset.classes[label], occluded="0", **places, z_order="0")
+            SubElement(image, "box", {"label": dataset.classes[label], "occluded": "0", **places})
     ElementTree(root).write(folder / "annotations.xml", encoding="utf-8", xml_declaration=True)
