@@ -54,7 +54,10 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
         FIFTYONE_DEFAULT_APP_PORT=str(port),
         BROWSER="true",  # the command opens one, and this program does nothing
     )
-    page.add_locator_handler(page.get_by_role("button", name="Dismiss"), lambda button: button.click())
+    page.add_locator_handler(
+        page.get_by_role("button", name="Dismiss"), lambda button: button.first.click(), no_wait_after=True
+    )
+    page.set_viewport_size({"width": 2000, "height": 1200})  # the map is beside the pictures
     page.goto(address(process))
     looker = page.locator("[data-cy=looker]")
     pictures = looker.locator("canvas[canvas-loaded=true]")
@@ -82,10 +85,14 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
         assert time.monotonic() < deadline
         page.wait_for_timeout(200)
 
+    page.reload()
+    pictures.nth(len(toy) - 1).wait_for()
+    page.wait_for_timeout(1000 * (RELOAD_SECONDS + 4))
+    assert process.poll() is None
     page.context.browser.close()  # of a page alone, Chromium may keep the connection
     assert process.wait(timeout=120) == 0
     answer = json.loads((tmp_path / "answer.txt").read_text())
-    assert (answer["pictures"], answer["kept"], answer["views"]["duplicates"]) == (24, 24, 1)
+    assert (answer["pictures"], answer["kept"], answer["views"]["duplicates"]) == (24, 24, 2)
     record = read_record(tmp_path / "curated" / "record.json")
     assert record["pictures"][moved]["split"] == {"from": "train", "to": "val"}
     curated = load(tmp_path / "curated" / "curated")

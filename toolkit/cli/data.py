@@ -1,4 +1,4 @@
-"""`toolkit data`: import, doctor, curate, anchors, split, prelabel."""
+"""`toolkit data`: import, doctor, curate, anchors, split, prelabel, toy."""
 
 from __future__ import annotations
 
@@ -358,3 +358,24 @@ def data_prelabel(
     }
     print_answer(summary, as_json, f"{len(labelled.labels)} boxes in {len(labelled)} pictures, in {output}")
     end_in_part(skipped)
+
+
+@app.command("toy")
+def data_toy(
+    output: Annotated[Path, typer.Argument(help="New data set folder: COCO JSON and pictures.")],
+    count: Annotated[int, typer.Option(min=2, max=100_000, help="Number of pictures.")] = 1000,
+    size: Annotated[int, typer.Option("--side", min=64, max=4096, help="Width and height, px.")] = 160,
+    classes: Annotated[int, typer.Option("--digits", min=1, max=10, help="Classes: digits from 0 on.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Random seed.")] = 0,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Plant each fault that the doctor looks for, once.")
+    ] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make the toy data set: handwritten digits on photographs."""
+    from toolkit.data.toy import make_toy
+
+    dataset = make_toy(output, seed, count, size, classes, overwrite=overwrite, faults=faults)
+    answer = {"folder": str(output), "pictures": len(dataset), "boxes": len(dataset.boxes)}
+    print_answer({**answer, **dataset.counts()}, as_json, str(dataset))
