@@ -57,7 +57,6 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
     page.add_locator_handler(
         page.get_by_role("button", name="Dismiss"), lambda button: button.first.click(), no_wait_after=True
     )
-    page.set_viewport_size({"width": 2000, "height": 1200})  # the map is beside the pictures
     page.goto(address(process))
     looker = page.locator("[data-cy=looker]")
     pictures = looker.locator("canvas[canvas-loaded=true]")

@@ -112,6 +112,10 @@ class Dataset(Shown):
         columns = {name: getattr(self, name) for name in names}
         return {name: None if column is None else column[rows] for name, column in columns.items()}
 
+    def labelled(self) -> Dataset:
+        """The pictures that have a box."""
+        return self.subset(np.flatnonzero(np.diff(self.starts)))
+
     def split(self, name: str) -> Dataset:
         """The pictures of one split, in their order."""
         return self.subset(np.flatnonzero(self.splits == name))

@@ -13,8 +13,10 @@ from toolkit.data.curation.agreement import add_hardness, add_mistakenness, disa
 from toolkit.data.curation.app import open_app
 from toolkit.data.curation.desk import curated, fiftyone, from_fiftyone, saving, to_fiftyone
 from toolkit.data.curation.explore import (
+    REASONS,
     duplicates,
     grid,
+    ignore_cut,
     next_to_label,
     picture_of,
     prepare,
@@ -28,14 +30,17 @@ from toolkit.data.curation.features import (
     add_map,
     add_predictions,
     add_uniqueness,
+    detect_known,
     detect_with,
     embed_with,
 )
 from toolkit.data.curation.queue import label_next, queue_of
-from toolkit.data.curation.record import Record, difference, export_record, read_record, replay
-from toolkit.data.curation.session import curate
+from toolkit.data.curation.record import Edits, Record, difference, export_record, read_record, replay
+from toolkit.data.curation.session import curate, first_to_look_at
 
 __all__ = [
+    "REASONS",
+    "Edits",
     "Record",
     "add_embeddings",
     "add_hardness",
@@ -45,6 +50,7 @@ __all__ = [
     "add_uniqueness",
     "curate",
     "curated",
+    "detect_known",
     "detect_with",
     "difference",
     "disagreements",
@@ -52,9 +58,11 @@ __all__ = [
     "embed_with",
     "export_record",
     "fiftyone",
+    "first_to_look_at",
     "from_fiftyone",
     "grid",
     "hardest",
+    "ignore_cut",
     "label_next",
     "next_to_label",
     "open_app",

@@ -17,8 +17,8 @@ SERVER = Path(__file__).with_name("app_server.py")
 
 @asks_database
 def open_app(view: Any, auto: bool = True) -> Any:
-    """FiftyOne's App with a dataset or view: one colour for each class, the map of the pictures beside them
-    where `add_map` has made one, and boxes of the dataset's classes to draw under Annotate.
+    """FiftyOne's App with a dataset or view: one colour for each class, the map of the pictures in a tab
+    (Embeddings) where `add_map` has made one, and boxes of the dataset's classes to draw under Annotate.
 
     Args:
         view: to show.
@@ -72,14 +72,14 @@ def colour_classes(fo_dataset: Any) -> None:
 
 
 def _panels(fo_dataset: Any) -> Any:
-    """The pictures, and beside them their map where there is one; None for what the App shows by itself."""
+    """The pictures, and their map in a tab behind them where there is one; None for what the App shows by
+    itself."""
     if MAP not in fo_dataset.list_brain_runs():
         return None
     fo = fiftyone()
-    state = {"brainResult": MAP, "colorByField": f"{TRUTH}.detections.label"}
-    panels = [fo.Panel(type="Samples", pinned=True), fo.Panel(type="Embeddings", state=state)]
-    children = [fo.Space(children=[panel], active_child=panel.component_id) for panel in panels]
-    return fo.Space(children=children, orientation="horizontal", sizes=[0.6, 0.4])
+    pictures = fo.Panel(type="Samples", pinned=True)
+    tabs = [pictures, fo.Panel(type="Embeddings", state={"brainResult": MAP})]
+    return fo.Space(children=tabs, active_child=pictures.component_id)
 
 
 def _free_port(preferred: int) -> int:

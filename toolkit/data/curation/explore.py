@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COPIES = "copies"  # the field with the number of a group of copies
-DUPLICATES = ("exact duplicate", "near duplicate")
+EDGE = 0.01  # of a picture's sides
+REASONS = {  # tag -> why such a picture is not needed
+    "exact duplicate": "the same picture as another",
+    "near duplicate": "nearly the same picture as another",
+}
+EXACT, NEAR = REASONS
 
 
 @asks_database
@@ -51,7 +56,7 @@ def tag_duplicates(view: Any) -> dict[str, list[int]]:
     home = view._root_dataset
     home.add_sample_field("duplicate_of", fo.StringField)
     home.add_sample_field(COPIES, fo.IntField)
-    tagged: dict[str, list[int]] = {tag: [] for tag in DUPLICATES}
+    tagged: dict[str, list[int]] = {EXACT: [], NEAR: []}
     groups: dict[str, int] = {}
     originals: dict[str, str] = {}
     for number, members in enumerate(found.groups, start=1):
@@ -60,7 +65,7 @@ def tag_duplicates(view: Any) -> dict[str, list[int]]:
         originals |= {ids[i]: files[first] for i in others}
     for place, i in enumerate(order):
         if ids[i] in originals:
-            tagged[DUPLICATES[0] if place in found.exact else DUPLICATES[1]].append(i)
+            tagged[EXACT if place in found.exact else NEAR].append(i)
     for tag, rows in tagged.items():
         if rows:
             view.select([ids[i] for i in rows]).tag_samples(tag)
@@ -138,6 +143,20 @@ def prepare(
     for name, view in views.items():
         fo_dataset.save_view(name, view, overwrite=True)
     return {name: view.count() for name, view in views.items()}
+
+
+@asks_database
+def ignore_cut(view: Any, input_size: tuple[int, int], thinnest: float) -> int:
+    """Boxes that the border of their picture cuts and that are thinner than `thinnest` px at a network's
+    input (width, height) are set to `ignore`. Returns how many there were."""
+    expression = fiftyone().ViewField
+    x, y, width, height = (expression("bounding_box")[k] for k in range(4))
+    cut = (x < EDGE) | (y < EDGE) | (x + width > 1 - EDGE) | (y + height > 1 - EDGE)
+    thin = (width * input_size[0] < thinnest) | (height * input_size[1] < thinnest)
+    slivers = view.filter_labels(TRUTH, cut & thin & ~expression("ignore"))
+    ids = slivers.values(f"{TRUTH}.detections.id", unwind=True)
+    view.set_label_values(f"{TRUTH}.detections.ignore", dict.fromkeys(ids, True))
+    return len(ids)
 
 
 @asks_database

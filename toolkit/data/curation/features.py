@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from toolkit.data.class_names import compare_classes
 from toolkit.data.curation.desk import asks_database, fiftyone
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess
@@ -141,6 +142,13 @@ def add_map(view: Any, embeddings: NDArray[np.floating]) -> NDArray[np.floating]
     brain.compute_similarity(view, embeddings=vectors, brain_key=SIMILAR, backend="sklearn", progress=False)
     places: NDArray[np.floating] = results.points
     return places
+
+
+def detect_known(model: Detecting, classes: Sequence[str]) -> Detect | None:
+    """`detect_with` these classes where the network has all of them; None where it has not, so that what it
+    misses says nothing about the labels."""
+    known = not compare_classes(model.io.classes, classes).only_dataset
+    return detect_with(model, classes=classes) if known else None
 
 
 @asks_database

@@ -12,7 +12,7 @@ Only pictures that differ or are tagged have an entry, with the keys that apply.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -24,6 +24,7 @@ from toolkit import text
 from toolkit.data.dataset import Dataset
 from toolkit.files import write_json
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 from toolkit.text import short
 
 Record = dict[str, Any]
@@ -232,6 +233,39 @@ def _patch_columns(boxes: list[dict[str, Any]], classes: list[str], like: Datase
         ),
         "areas": np.array([box.get("area", 0.0) for box in boxes], np.float32),
     }
+
+
+@dataclass(frozen=True)
+class Edits(Shown):
+    """A record in numbers, with the pictures that were removed and why."""
+
+    record: Record
+
+    def columns(self) -> dict[str, list[object]]:
+        """What was done, how often, and the first picture of each."""
+        entries = self.record["pictures"].values()
+        kinds = {
+            "pictures removed": [entry for entry in entries if "removed" in entry],
+            "pictures moved to another split": [entry for entry in entries if "split" in entry],
+            "boxes changed": [entry for entry in entries for _ in entry.get("changed_boxes", ())],
+            "boxes removed": [entry for entry in entries for _ in entry.get("removed_boxes", ())],
+            "boxes added": [entry for entry in entries for _ in entry.get("added_boxes", ())],
+        }
+        for why in sorted({why for entry in entries for why in entry.get("removed", ())}):
+            kinds[f"removed: {why}"] = [entry for entry in entries if why in entry.get("removed", ())]
+        return {
+            "in the record": list(kinds),
+            "count": [len(each) for each in kinds.values()],
+            "first picture": [each[0]["file"] if each else "" for each in kinds.values()],
+        }
+
+    def caption(self) -> str:
+        """Before and after, and how many pictures nobody looked at."""
+        before, after = self.record["before"], self.record.get("after")
+        said = f"{before['pictures']:,} pictures with {before['boxes']:,} boxes before"
+        said += f", {after['pictures']:,} with {after['boxes']:,} after" if after else ""
+        outside = len(self.record.get("outside", ()))
+        return said + (f"; {outside:,} were not looked at and stay as they are" if outside else "")
 
 
 def export_record(record: Record, path: str | Path) -> None:

@@ -7,16 +7,27 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.class_names import compare_classes
+import numpy as np
+
 from toolkit.data.curation.app import open_app
 from toolkit.data.curation.desk import curated, saving, to_fiftyone
-from toolkit.data.curation.explore import DUPLICATES, picture_of, prepare
-from toolkit.data.curation.features import detect_with, embed_with
+from toolkit.data.curation.explore import REASONS, picture_of, prepare
+from toolkit.data.curation.features import detect_known, embed_with
 from toolkit.data.curation.record import export_record
 from toolkit.data.dataset import Dataset
+from toolkit.data.doctor.findings import Report
 from toolkit.data.formats.canonical import save
 from toolkit.data.mongod import database
 from toolkit.runtime import InputError, announced
+
+
+def first_to_look_at(dataset: Dataset, report: Report, most: int, seed: int = 0) -> Dataset:
+    """At most so many pictures of a data set: those that the doctor's findings name, then any others. The
+    rest stays in the curated set as it is (`curated`)."""
+    suspects = {name for finding in report.findings for name in (finding.file, finding.other)}
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    chosen = sorted(order, key=lambda i: dataset.files[i] not in suspects)[:most]
+    return dataset.subset(np.sort(chosen))
 
 
 def curate(
@@ -48,8 +59,7 @@ def curate(
     output = Path(output)
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} holds something already: name a new folder")
-    knows = not compare_classes(network.io.classes, dataset.classes).only_dataset
-    finds = detect_with(network, classes=dataset.classes) if knows else None
+    finds = detect_known(network, dataset.classes)
     with database():
         with announced("starting FiftyOne"):
             desk = to_fiftyone(dataset, "curation")
@@ -66,8 +76,7 @@ def curate(
                     app.wait()
                 finally:
                     app.close()  # its server, before the database goes
-        reasons = {tag: tag for tag in DUPLICATES} if drop_duplicates else {}
-        chosen, record = curated(dataset, desk, reasons)
+        chosen, record = curated(dataset, desk, REASONS if drop_duplicates else {})
         saved = save(chosen, output / "curated")
         export_record(record, output / "record.json")
     return views, saved

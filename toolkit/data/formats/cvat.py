@@ -192,7 +192,7 @@ def _around(points: Iterable[tuple[float, float]], least: int = 3) -> Box:
 
 def write_cvat(dataset: Dataset, folder: Path, link: bool) -> None:
     """CVAT for images 1.1: `annotations.xml`, which CVAT takes under "Upload annotations" of a task that was
-    made of the pictures beside it and has these labels. It has no place for identifiers, `ignore` and crowds."""
+    made of the pictures beside it and has these labels. It cannot hold identifiers, `ignore` and crowds."""
     dataset = filled_sizes(dataset)
     names = unique_names(dataset.files)
     place_pictures(dataset, folder, names, link)
