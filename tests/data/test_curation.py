@@ -601,6 +601,62 @@ def test_what_never_came_to_the_desk_stays_as_it_is(fiftyone_database, toy, tmp_
         each.delete()
 
 
+def test_objects_that_the_border_cuts_are_ignored(fiftyone_database, toy):
+    boxes = toy.boxes.copy()
+    boxes[0], boxes[1] = [0, 50, 4, 90], [100, 50, 104, 90]  # cut by the left border; as thin, and whole
+    made = curation.to_fiftyone(replace(toy, boxes=boxes), next(names))
+    assert curation.ignore_cut(made, (160, 160), 5) == 1
+    assert curation.from_fiftyone(made).ignore.nonzero()[0].tolist() == [0]
+    assert curation.ignore_cut(made, (160, 160), 5) == 0  # once
+    made.delete()
+
+
+def test_a_record_in_numbers(desk, toy):
+    desk.limit(2).tag_samples("near duplicate")
+    moved = desk.skip(2).first()
+    moved.tags = ["test"]
+    moved.ground_truth.detections.pop()
+    moved.save()
+    columns = curation.Edits(curation.curated(toy, desk, curation.REASONS)[1]).columns()
+    counts = dict(zip(columns["in the record"], columns["count"], strict=True))
+    assert counts == {
+        "pictures removed": 2,
+        "pictures moved to another split": 1,
+        "boxes changed": 0,
+        "boxes removed": 1,
+        "boxes added": 0,
+        "removed: nearly the same picture as another": 2,
+    }
+    assert columns["first picture"][:2] == [toy.files[0], toy.files[2]]
+
+
+def test_suspects_are_looked_at_first(tmp_path):
+    faulty = make_toy(tmp_path / "faulty", count=40, classes=4, faults=True)
+    report = doctor.examine(faulty)
+    suspects = {name for finding in report.findings for name in (finding.file, finding.other)}
+    suspects &= set(faulty.files)
+    part = curation.first_to_look_at(faulty, report, len(suspects) + 3)
+    assert suspects < set(part.files)
+    assert len(part) == len(suspects) + 3
+
+
+def test_the_app_has_a_colour_for_each_class_and_boxes_to_draw(desk, toy):
+    from toolkit.data.curation.app import colour_classes, prepare_annotation
+
+    prepare_annotation(desk)
+    schema = desk.label_schemas["ground_truth"]
+    assert desk.active_label_schemas == ["ground_truth"]
+    assert schema["type"] == "detections"
+    assert schema["classes"] == list(toy.classes)
+    assert {attribute["name"] for attribute in schema["attributes"]} == {"ignore", "iscrowd"}
+    colour_classes(desk)
+    scheme = desk.app_config.color_scheme
+    (field,) = (field for field in scheme.fields if field["path"] == "ground_truth")
+    assert scheme.color_by == "value"
+    assert [each["value"] for each in field["valueColors"]] == list(toy.classes)
+    assert len({each["color"] for each in field["valueColors"]}) == len(toy.classes)
+
+
 def test_a_grid_stands_in_for_the_app(desk, toy):
     figure = curation.grid(desk, 5, title="five")
     shown = [axis.get_title() for axis in figure.axes if axis.images]

@@ -473,6 +473,26 @@ def test_prelabelled_pictures_come_back_corrected(tmp_path):
     assert corrected.classes == ("cat", "dog")
 
 
+def test_new_labels_come_onto_the_set_that_they_were_taken_from(tmp_path):
+    dataset = small(tmp_path / "pictures")
+    labels = dataset.subset(np.array([2, 1]))
+    labels = replace(
+        labels,
+        classes=("tram", *reversed(labels.classes)),
+        labels=np.zeros(len(labels.labels), np.int32),
+        boxes=labels.boxes + 1,
+    )
+    merged = importing.with_labels(dataset, labels)
+    assert merged.classes == (*dataset.classes, "tram")
+    assert merged.files == dataset.files
+    assert merged.image_ids.tolist() == dataset.image_ids.tolist()
+    assert merged.boxes.tolist() == [*dataset.boxes[:2].tolist(), *labels.boxes.tolist()]
+    assert [merged.classes[label] for label in merged.labels] == ["wheel", "a & b <c>", "tram"]
+    assert len(set(merged.box_ids.tolist())) == 3
+    with pytest.raises(InputError, match=r"has no picture 'other.png': 1 of 2 pictures with new labels"):
+        importing.with_labels(dataset, replace(labels, files=["other.png", "deep/two.jpg"]))
+
+
 @pytest.mark.parametrize("format", ["coco", "yolo", "voc", "cvat"])
 def test_prelabel_for_cvat(tmp_path, format):
     dataset = small(tmp_path / "pictures")

@@ -21,14 +21,14 @@ LEAST_DOUBT = 0.05  # so that pictures still differ where the network is sure of
 
 
 def doubt(scores: NDArray[np.floating]) -> float:
-    """How unsure a network is of a picture, 0..1: the mean of 4 s (1 - s) over the scores of its detections,
-    1 where all are .5.
+    """How unsure a network is of a picture: the sum of 4 s (1 - s) over the scores of its detections. A
+    detection with a score of .5 counts 1, one with a score near 0 or 1 nearly 0.
 
-    >>> doubt(np.array([0.5])), round(doubt(np.array([0.99])), 2)
-    (1.0, 0.04)
+    >>> doubt(np.array([0.5])), round(doubt(np.array([0.99, 0.99])), 2)
+    (1.0, 0.08)
     """
     each = np.asarray(scores, np.float64) if len(scores) else np.array([LEAST_SCORE])
-    return float((4 * each * (1 - each)).mean())
+    return float((4 * each * (1 - each)).sum())
 
 
 def label_next(
