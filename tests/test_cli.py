@@ -55,7 +55,7 @@ def test_help_lists_every_command_as_its_file_has_it():
 HOMONYMS = {
     # several, which are exported; one that is made
     "--model": {"package": "folders", "device build": "folders", "train": "fresh"},
-    "--count": {"data curate": "pictures", "data anchors": "anchors"},
+    "--count": {"data curate": "pictures", "data anchors": "anchors", "data toy": "made"},
     "--fix": {"doctor": "the machine", "data doctor": "a data set"},
     "--format": {"data import": "read", "data prelabel": "written", "time run": "timed"},
     "--images": {"data import": "of labels", "parity ladder": "compared"},
@@ -580,13 +580,52 @@ def test_doctor_and_curation(toy, zoo, tmp_path):
     shutil.copyfile(pictures[0], pictures[1])
     args = ("data", "curate", "twice", "out", "--drop-duplicates", "--count", "6")
     curated = answer(*args, cwd=tmp_path)
-    assert (curated["pictures"], curated["kept"], curated["views"]["duplicates"]) == (20, 19, 1)
+    assert (curated["pictures"], curated["kept"], curated["views"]["duplicates"]) == (20, 19, 2)
     assert curated["views"]["smallest"] > 0
     assert len(list((tmp_path / "out" / "views").glob("*.png"))) >= 2
     assert answer("data", "import", tmp_path / "out" / "curated", "again", cwd=tmp_path)["pictures"] == 19
     again = toolkit(*args, cwd=tmp_path)
     assert again.returncode == 2
     assert "holds something already" in again.stderr
+
+
+@pytest.mark.parametrize("format", ["cvat", "label-studio"])
+def test_pictures_to_label_next_go_to_a_tool_and_come_back(format, tmp_path):
+    from toolkit.data.catalog import load
+    from toolkit.data.formats import canonical
+
+    made = answer("data", "toy", "whole", "--count", "20", "--side", "96", "--digits", "3", cwd=tmp_path)
+    assert (made["pictures"], made["splits"]) == (20, {"train": 16, "val": 4})
+    write_digits(tmp_path / "whole", tmp_path)
+    whole = load(tmp_path / "whole")
+    hidden = whole.files[4:12]
+    canonical.save(whole.keep_boxes(~np.isin(whole.owners(), range(4, 12))), tmp_path / "part")
+    args = ("data", "prelabel", "./part", "task", "--model", "digits.cfg", "--next", "5", "--conf", "0.3")
+    task = answer(*args, "--format", format, cwd=tmp_path)
+    assert (task["pictures"], task["skipped"]) == (5, [])
+    assert "5 of 8 pictures without labels were chosen" in task["notes"]
+    sent = load(tmp_path / "task")
+    assert set(sent.files) < set(hidden)
+    assert len(sent.boxes) == task["boxes"] > 0
+    back = answer("data", "import", "task", "full", "--onto", "./part", cwd=tmp_path)
+    assert back["pictures"] == 20
+    full, part = load(tmp_path / "full"), load(tmp_path / "part")
+    assert (full.files, full.classes) == (part.files, part.classes)
+    for i, file in enumerate(full.files):
+        source = sent if file in sent.files else part
+        rows = source.rows(source.files.index(file))
+        assert full.labels[full.rows(i)].tolist() == source.labels[rows].tolist()
+        np.testing.assert_allclose(full.boxes[full.rows(i)], source.boxes[rows], atol=1e-3)
+    for words, sentence in (
+        (("data", "prelabel", "./whole", "none", *args[4:]), "every picture of"),
+        (("data", "import", "task", "none", "--onto", "./digits"), "there is no dataset"),
+        (("data", "toy", "whole", "--count", "20"), "exists already"),
+    ):
+        run = toolkit(*words, cwd=tmp_path)
+        assert (run.returncode, sentence in run.stderr) == (2, True), run.stderr
+        assert not (tmp_path / "none").exists()
+    assert toolkit("data", "toy", "faulty", "--count", "40", "--faults", cwd=tmp_path).returncode == 0
+    assert toolkit("data", "doctor", "./faulty", cwd=tmp_path).returncode == 1
 
 
 def test_train_stops_resumes_and_its_network_is_taken(tmp_path):

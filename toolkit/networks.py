@@ -26,6 +26,7 @@ from toolkit.samples import untrained
 from toolkit.training.checkpoint import trained
 
 PUBLISHED = "published"
+BEST = "best.pt"  # of the folder of a training
 
 
 def open_network(
@@ -39,8 +40,8 @@ def open_network(
 
     Args:
         source: a network of the zoo (`fastest-v2`), a darknet .cfg (with the .weights of its name next to
-            it), a checkpoint of a training (`RUN/best.pt`), or an exported folder, `FOLDER` or
-            `FOLDER:FORMAT`.
+            it) or such a .weights file, the folder of a training or its checkpoint (`RUN/best.pt`), or an
+            exported folder, `FOLDER` or `FOLDER:FORMAT`.
         weights: of a zoo network or cfg: a file, or "published" for those of a zoo network, which are also
             taken unless weights are given.
         threads: of an exported network's engine; 0 leaves the choice to it.
@@ -56,6 +57,7 @@ def open_network(
         InputError: there is no such network, or its weights or names are missing or do not fit.
     """
     path, fmt = split_format(source)
+    path = _of_training(path)
     if names is not None and not is_cfg(path):
         raise InputError(f"{source} has its class names: --names belongs to a .cfg")
     if source in list_models():
@@ -72,6 +74,15 @@ def open_network(
         f"{source!r} is not a network: expected one of {', '.join(list_models())}, a .cfg or .pt file or an "
         "exported folder"
     )
+
+
+def _of_training(path: str) -> str:
+    """The file to open of what a training made: of its folder best.pt, of a .weights file the .cfg next to
+    it; anything else as it is."""
+    folder, cfg = Path(path), Path(path).with_suffix(".cfg")
+    if (folder / BEST).is_file() and not (folder / "spec.json").exists():
+        return str(folder / BEST)
+    return str(cfg) if folder.suffix == ".weights" and cfg.is_file() else path
 
 
 def _check_no_weights(path: str, kind: str, weights: str | Path | None) -> None:

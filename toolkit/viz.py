@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_ON_PICTURES = (*PALETTE[:6], "#F0E442", "#FFFFFF")  # black frames are invisible on dark pictures
+ON_PICTURES = (*PALETTE[:6], "#F0E442", "#FFFFFF")  # black frames are invisible on dark pictures
+WHITE = 7  # the class number that is drawn white on pictures
 _LINES = ("-", "--", ":", "-.")
 _GREY = "#666666"
 _STYLE: Any = {
@@ -152,13 +153,13 @@ def draw_boxes(
     drawn: Any = sv.Detections(boxes[order], class_id=ids[order])
     texts, sizes = texts[order], sizes[order]
     # supervision draws in BGR; exchanged here, where it costs nothing, and not in a picture of 600 MB
-    colours = sv.ColorPalette([sv.Color(*_rgb(colour)[::-1]) for colour in _ON_PICTURES])
+    colours = sv.ColorPalette([sv.Color(*_rgb(colour)[::-1]) for colour in ON_PICTURES])
     picture = sv.BoxAnnotator(colours, thickness=max(1, round(side / 320 * scale))).annotate(picture, drawn)
     readable = (texts != "") & (sizes.min(axis=1, initial=side) >= font)
     for (x, y), text, c in zip(
         drawn.xyxy[readable, :2], texts[readable], drawn.class_id[readable], strict=True
     ):
-        _write_label(picture, x, y, text, _ON_PICTURES[c % len(_ON_PICTURES)], font)
+        _write_label(picture, x, y, text, ON_PICTURES[c % len(ON_PICTURES)], font)
     drawing: NDArray[np.uint8] = picture
     return drawing
 

@@ -13,6 +13,7 @@ import pytest
 from tests.test_readme import WITH_APP
 from toolkit.data.catalog import load
 from toolkit.data.curation import read_record
+from toolkit.data.curation.app_server import RELOAD_SECONDS
 from toolkit.data.toy import make_toy
 
 
@@ -53,7 +54,9 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
         FIFTYONE_DEFAULT_APP_PORT=str(port),
         BROWSER="true",  # the command opens one, and this program does nothing
     )
-    page.add_locator_handler(page.get_by_role("button", name="Dismiss"), lambda button: button.click())
+    page.add_locator_handler(
+        page.get_by_role("button", name="Dismiss"), lambda button: button.first.click(), no_wait_after=True
+    )
     page.goto(address(process))
     looker = page.locator("[data-cy=looker]")
     pictures = looker.locator("canvas[canvas-loaded=true]")
@@ -81,10 +84,14 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
         assert time.monotonic() < deadline
         page.wait_for_timeout(200)
 
+    page.reload()
+    pictures.nth(len(toy) - 1).wait_for()
+    page.wait_for_timeout(1000 * (RELOAD_SECONDS + 4))
+    assert process.poll() is None
     page.context.browser.close()  # of a page alone, Chromium may keep the connection
     assert process.wait(timeout=120) == 0
     answer = json.loads((tmp_path / "answer.txt").read_text())
-    assert (answer["pictures"], answer["kept"], answer["views"]["duplicates"]) == (24, 24, 1)
+    assert (answer["pictures"], answer["kept"], answer["views"]["duplicates"]) == (24, 24, 2)
     record = read_record(tmp_path / "curated" / "record.json")
     assert record["pictures"][moved]["split"] == {"from": "train", "to": "val"}
     curated = load(tmp_path / "curated" / "curated")
@@ -115,9 +122,14 @@ def test_a_page_that_goes_before_it_is_answered_does_not_count_as_open(start, ad
         connection = connected(app)
         time.sleep(0.002 * i)
         connection.close()
+    for _ in range(2):  # loaded again after a second or two
+        last = connected(app)
+        assert last.recv(100)
+        last.close()
+        time.sleep(1.5)
     last = connected(app)
     assert last.recv(100)
-    time.sleep(1)
+    time.sleep(RELOAD_SECONDS + 4)  # FiftyOne asks every 3 s
     assert process.poll() is None
     last.close()
     assert process.wait(timeout=60) == 0

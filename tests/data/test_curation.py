@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.network import listening
-from toolkit.data import curation
+from toolkit.data import curation, doctor
 from toolkit.data.dataset import Dataset
 from toolkit.data.toy import make_toy
 from toolkit.runtime import InputError
@@ -353,25 +353,15 @@ def test_embeddings_of_a_network_and_duplicates_by_them(fiftyone_database, toy, 
         root=folder, files=files, image_ids=np.arange(n) + 1, box_ids=np.arange(n * int(toy.starts[1])),
         sizes=np.zeros((n, 2), np.int32),
     )  # fmt: skip
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 16, 7, 4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(6), torch.nn.Flatten()
-    ).eval()
-
-    def embed(images):
-        with torch.inference_mode():
-            stack = np.stack([cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA) for image in images])
-            vectors = network(torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255)
-        return (vectors - vectors.mean(1, keepdim=True)).numpy()
-
     made = curation.to_fiftyone(dataset, next(names))
-    vectors = curation.add_embeddings(made, embed, batch_size=3)
-    assert vectors.shape == (7, 576)
-    expected = embed([cv2.imread(str(dataset.path(i)))[..., ::-1].copy() for i in range(n)])
+    vectors = curation.add_embeddings(made, pixels, batch_size=3)
+    expected = pixels([cv2.imread(str(dataset.path(i)))[..., ::-1].copy() for i in range(n)])
     assert vectors == pytest.approx(expected, abs=1e-5)
-    found = curation.tag_duplicates(made, vectors, threshold=0.01)
-    assert found == {"exact duplicate": [7], "near duplicate": [6]}
+    assert np.array(made.values("embedding")) == pytest.approx(vectors)
+    assert curation.tag_duplicates(made) == {"exact duplicate": [7], "near duplicate": [6]}
     assert made.match_tags("near duplicate").values(["file", "duplicate_of"]) == (["near.jpg"], ["0.jpg"])
+    assert curation.duplicates(made).values("file") == ["0.jpg", "near.jpg", "same.jpg"]
+    assert curation.without_copies(made).values("file") == [f"{i}.jpg" for i in range(1, 5)]
     curation.add_uniqueness(made, vectors)
     unique = dict(zip(*made.values(["file", "uniqueness"]), strict=True))
     assert max(unique["0.jpg"], unique["same.jpg"], unique["near.jpg"]) < min(
@@ -382,11 +372,41 @@ def test_embeddings_of_a_network_and_duplicates_by_them(fiftyone_database, toy, 
     made.delete()
 
 
+def test_copies_are_those_of_the_doctor(fiftyone_database, tmp_path):
+    """Mirrored, brightened, plain and exact copies in two splits: every pair that the doctor finds is in the
+    view, the later split's is tagged, and none of them is among the most unique."""
+    toy = make_toy(tmp_path / "toy", count=16, classes=4, splits={"test": 0.5, "train": 0.5})
+    test, train = (np.flatnonzero(toy.splits == name) for name in ("test", "train"))
+    for k, change in enumerate(
+        (lambda x: x[:, ::-1], lambda x: cv2.convertScaleAbs(x, beta=20), lambda x: x)
+    ):
+        image = change(cv2.imread(str(toy.path(train[k]))))
+        cv2.imwrite(str(toy.path(test[k])), image, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    toy.path(test[3]).write_bytes(toy.path(train[3]).read_bytes())
+    for i in (test[4], train[4]):
+        cv2.imwrite(str(toy.path(i)), np.full((160, 160, 3), 90, np.uint8))
+    findings = [f for f in doctor.examine(toy).findings if f.other is not None]
+    assert len(findings) == 5
+    made = curation.to_fiftyone(toy, next(names))
+    views = curation.prepare(made, pixels, count=100)
+    shown = made.load_saved_view("duplicates").values(["file", "copies"])
+    groups = dict(zip(*shown, strict=True))
+    assert list(groups.values()) == sorted(groups.values())
+    unique = set(made.load_saved_view("most unique").values("file"))
+    for finding in findings:
+        assert groups[finding.file] == groups[finding.other]
+        assert not unique & {finding.file, finding.other}
+    assert views["duplicates"] + views["most unique"] == len(toy)
+    tagged = made.match_tags(["exact duplicate", "near duplicate"]).values("file")
+    assert set(tagged) == {finding.file for finding in findings}
+    made.delete()
+
+
 def test_a_picture_that_does_not_decode_stops_the_embedding(fiftyone_database, toy, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     broken = replace(toy.subset(np.array([0])), root=tmp_path, files=["broken.jpg"])
     made = curation.to_fiftyone(broken, next(names))
-    with pytest.raises(InputError, match="could not be embedded"):
+    with pytest.raises(InputError, match="does not decode"):
         curation.add_embeddings(made, pixels)
     with pytest.raises(InputError, match="does not decode"):
         curation.add_predictions(made, detect_truth(toy))
@@ -402,20 +422,61 @@ def test_our_own_networks_embed_and_detect(desk, toy):
     torch.manual_seed(0)
     model = create_model("yoloface-100k")
     embed = curation.embed_with(model, cells=2)
+    layer = model.get_submodule(model.output_names[0])
     images = [cv2.imread(str(toy.path(i)))[..., ::-1].copy() for i in (0, 1, 0)]
     vectors = embed(images)
     assert vectors.shape[0] == 3
     assert vectors.shape[1] % 4 == 0
     assert np.array_equal(vectors[0], vectors[2])
     assert not np.allclose(vectors[0], vectors[1])
-    assert not model.stages[-1]._forward_hooks  # the network is left as it was
+    assert not layer._forward_pre_hooks  # the network is left as it was
     added = curation.add_embeddings(desk, embed)
     assert added[:2] == pytest.approx(vectors[:2], rel=1e-4, abs=1e-4)
     detect = curation.detect_with(model, DetectSettings(conf=0.6))
     curation.add_predictions(desk, detect, classes=model.io.classes)
     assert set(desk.distinct("predictions.detections.label")) <= set(model.io.classes)
-    with pytest.raises(InputError, match="create_model"):
-        curation.embed_with(torch.nn.Identity())
+
+
+def test_a_trained_network_in_every_form_closes_the_loop(desk, toy, tmp_path):
+    """Folder, checkpoint, cfg, weights and export of a training embed alike and find the same."""
+    from toolkit.export.write import export_model
+    from toolkit.networks import open_model
+    from toolkit.training.config import read_config
+    from toolkit.training.loop import train
+
+    run = tmp_path / "run"
+    levers = {"epochs": 1, "batch": 8, "ema": 0}
+    settings = {"data": str(toy.root.parent), "model": "yoloface-100k", "size": (64, 64), "recipe": levers}
+    train(read_config(settings), run, dataset=toy)
+    export_model(open_model(str(run)), tmp_path / "exported", ["onnx"])
+    sources = [run, run / "best.pt", run / "best.cfg", run / "best.weights", tmp_path / "exported"]
+    images = [cv2.imread(str(toy.path(i)))[..., ::-1].copy() for i in range(4)]
+    networks = [open_model(str(source)) for source in sources]
+    first, *others, exported = [curation.embed_with(network)(images) for network in networks]
+    for other in others:
+        assert other == pytest.approx(first, rel=1e-4, abs=1e-4)
+    assert len(exported) == 4
+    assert not np.allclose(exported[0], exported[1])
+    found = [curation.detect_with(network, classes=toy.classes)(images) for network in networks]
+    for answer in found[1:]:
+        assert [len(each[0]) for each in answer] == pytest.approx([len(each[0]) for each in found[0]], abs=2)
+    for network in (networks[0], networks[-1]):
+        detect = curation.detect_with(network, classes=toy.classes)
+        views = curation.prepare(desk, curation.embed_with(network), detect, 4)
+        assert views["hardest"] == views["most mistaken"] == 4
+
+
+def test_detections_of_other_classes_are_left_out(toy):
+    from toolkit.models import create_model
+
+    torch.manual_seed(0)
+    names_there = ("cat", *reversed(toy.classes))
+    model = create_model("yoloface-100k", classes=names_there, input_size=64)
+    image = cv2.imread(str(toy.path(0)))
+    ((_, _, every),) = curation.detect_with(model)([image])
+    ((_, _, kept),) = curation.detect_with(model, classes=toy.classes)([image])
+    assert set(every.tolist()) == set(range(5))
+    assert set(kept.tolist()) == set(range(4))
 
 
 def test_a_wrong_label_is_the_most_mistaken(desk, toy):
@@ -466,10 +527,134 @@ def test_views_to_look_at(desk, toy):
 
     views = curation.prepare(desk, pixels, detect_truth(toy), count=6)
     assert views == {"smallest": 6, "rarest": min(6, len(have)), "duplicates": 0, "most unique": 6,
-                     "hardest": 6, "most mistaken": 6}  # fmt: skip
+                     "hardest": 6, "most mistaken": 6, "false positives": 0, "confused": 0, "missed": 0,
+                     "label next": 0}  # fmt: skip
     assert sorted(desk.list_saved_views()) == sorted(views)
     assert desk.load_saved_view("smallest").values("image_id")[:5] == expected
     assert curation.prepare(desk, count=6).keys() == {"smallest", "rarest", "duplicates"}
+
+
+def test_a_network_against_the_labels(desk, toy):
+    """A box that was invented, one that was missed, and one of another class, each in its view alone."""
+    import fiftyone as fo
+
+    curation.add_predictions(desk, detect_truth(toy))
+    invented, missing, confused, ignored = desk.limit(4)
+    invented.predictions.detections.append(
+        fo.Detection(label=toy.classes[0], bounding_box=[0, 0, 0.01, 0.01], confidence=0.8)
+    )
+    for sample in (missing, ignored):
+        sample.predictions.detections = []
+    for each in ignored.ground_truth.detections:
+        each.ignore = True
+    wrong = confused.predictions.detections[0]
+    wrong.label = toy.classes[(toy.classes.index(wrong.label) + 1) % 4]
+    for sample in (invented, missing, confused, ignored):
+        sample.save()
+    views = curation.disagreements(desk)
+    shown = {name: views[name].values("id") for name in ("false positives", "missed", "confused")}
+    assert shown == {
+        "false positives": [invented.id],
+        "missed": [missing.id],
+        "confused": [confused.id],
+    }
+    (alone,) = views["confused"].first().predictions.detections
+    assert alone.label == wrong.label
+    assert len(views["missed"].first().ground_truth.detections) == int(toy.starts[2] - toy.starts[1])
+    assert desk.list_evaluations() == ["labels"]  # which the App's panel shows
+
+
+def test_pictures_without_labels_are_a_queue(fiftyone_database, toy):
+    """The picture that the network is unsure of comes first, and a copy of a labelled one last."""
+    labelled = np.arange(len(toy)) < 12
+    made = curation.to_fiftyone(toy.keep_boxes(labelled[toy.owners()]), next(names))
+    vectors = np.eye(24)
+    vectors[13] = vectors[0]  # looks as one with labels
+    scores = iter([0.5 if i in (15, 13) else 0.99 for i in range(24)])
+
+    def detect(images):
+        return [(np.array([[1, 1, 9, 9]]), np.array([next(scores)]), np.array([0])) for _ in images]
+
+    curation.add_predictions(made, detect)
+    files = curation.next_to_label(made, vectors, 12).values("file")
+    assert files[0] == toy.files[15]
+    assert files[-1] == toy.files[13]
+    assert set(files) == set(toy.files[12:])
+    assert made.first()["doubt"] == pytest.approx(4 * 0.99 * 0.01)
+    made.delete()
+
+
+def test_what_never_came_to_the_desk_stays_as_it_is(fiftyone_database, toy, tmp_path):
+    some = toy.subset(np.arange(10))
+    made = curation.to_fiftyone(some, next(names))
+    made.limit(2).tag_samples("blurred")
+    with curation.saving(made, toy, tmp_path / "saved.json"):
+        pass
+    kept, record = curation.curated(toy, made, {"blurred": "out of focus"})
+    assert kept.files == toy.files[2:]
+    assert record["outside"] == toy.image_ids[10:].tolist()
+    assert curation.read_record(tmp_path / "saved.json")["outside"] == record["outside"]
+    assert same(curation.replay(toy, json.loads(json.dumps(record))), kept)
+    again = curation.to_fiftyone(some, next(names), record=curation.curated(some, made, {"blurred": "b"})[1])
+    assert len(curation.curated(some, again)[0]) == 8  # what an earlier session removed is not outside
+    for each in (made, again):
+        each.delete()
+
+
+def test_objects_that_the_border_cuts_are_ignored(fiftyone_database, toy):
+    boxes = toy.boxes.copy()
+    boxes[0], boxes[1] = [0, 50, 4, 90], [100, 50, 104, 90]  # cut by the left border; as thin, and whole
+    made = curation.to_fiftyone(replace(toy, boxes=boxes), next(names))
+    assert curation.ignore_cut(made, (160, 160), 5) == 1
+    assert curation.from_fiftyone(made).ignore.nonzero()[0].tolist() == [0]
+    assert curation.ignore_cut(made, (160, 160), 5) == 0  # once
+    made.delete()
+
+
+def test_a_record_in_numbers(desk, toy):
+    desk.limit(2).tag_samples("near duplicate")
+    moved = desk.skip(2).first()
+    moved.tags = ["test"]
+    moved.ground_truth.detections.pop()
+    moved.save()
+    columns = curation.Edits(curation.curated(toy, desk, curation.REASONS)[1]).columns()
+    counts = dict(zip(columns["in the record"], columns["count"], strict=True))
+    assert counts == {
+        "pictures removed": 2,
+        "pictures moved to another split": 1,
+        "boxes changed": 0,
+        "boxes removed": 1,
+        "boxes added": 0,
+        "removed: nearly the same picture as another": 2,
+    }
+    assert columns["first picture"][:2] == [toy.files[0], toy.files[2]]
+
+
+def test_suspects_are_looked_at_first(tmp_path):
+    faulty = make_toy(tmp_path / "faulty", count=40, classes=4, faults=True)
+    report = doctor.examine(faulty)
+    suspects = {name for finding in report.findings for name in (finding.file, finding.other)}
+    suspects &= set(faulty.files)
+    part = curation.first_to_look_at(faulty, report, len(suspects) + 3)
+    assert suspects < set(part.files)
+    assert len(part) == len(suspects) + 3
+
+
+def test_the_app_has_a_colour_for_each_class_and_boxes_to_draw(desk, toy):
+    from toolkit.data.curation.app import colour_classes, prepare_annotation
+
+    prepare_annotation(desk)
+    schema = desk.label_schemas["ground_truth"]
+    assert desk.active_label_schemas == ["ground_truth"]
+    assert schema["type"] == "detections"
+    assert schema["classes"] == list(toy.classes)
+    assert {attribute["name"] for attribute in schema["attributes"]} == {"ignore", "iscrowd"}
+    colour_classes(desk)
+    scheme = desk.app_config.color_scheme
+    (field,) = (field for field in scheme.fields if field["path"] == "ground_truth")
+    assert scheme.color_by == "value"
+    assert [each["value"] for each in field["valueColors"]] == list(toy.classes)
+    assert len({each["color"] for each in field["valueColors"]}) == len(toy.classes)
 
 
 def test_a_grid_stands_in_for_the_app(desk, toy):

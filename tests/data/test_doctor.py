@@ -674,3 +674,18 @@ def test_a_hundred_thousand_pictures_with_a_million_boxes(tmp_path):
     outside, peak_mb = map(int, answer.stdout.split())
     assert outside == 10
     assert peak_mb < 1000
+
+
+def test_pictures_of_findings_show_every_kind(tmp_path):
+    """The first of each fault before the second of any; of a pair both pictures."""
+    from toolkit.data.toy import make_toy
+
+    faulty = make_toy(tmp_path / "faulty", count=40, classes=4, faults=True)
+    figure = doctor.findings_grid(faulty, doctor.examine(faulty), 11)
+    shown = [axis for axis in figure.axes if axis.images]
+    titles = [" ".join(axis.get_title().split()) for axis in shown]
+    with_picture = set(doctor.FAULTS) - {"undecodable", "no-labels", "empty-split"}
+    assert sorted(titles) == sorted(doctor.FAULTS[fault] for fault in with_picture)
+    (pair,) = (axis for axis, title in zip(shown, titles, strict=True) if title.startswith("nearly"))
+    height, width = pair.images[0].get_array().shape[:2]
+    assert width == 2 * height

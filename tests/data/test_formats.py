@@ -65,6 +65,16 @@ def test_yolo_round_trip(pictures):
 
 
 @quick
+@given(specs())
+def test_cvat_round_trip(pictures):
+    with TemporaryDirectory() as folder:
+        dataset = make(Path(folder) / "pictures", pictures)
+        found = there_and_back(dataset, "cvat", faults="keep")  # also boxes without an area
+        assert found.classes == CLASSES
+        assert_same(found, dataset, without=(*FEW, "ignore"), tolerance=1e-5)
+
+
+@quick
 @given(specs(classes=1))
 def test_widerface_round_trip(pictures):
     with TemporaryDirectory() as folder:
@@ -140,7 +150,7 @@ def test_areas_and_original_sizes_survive_coco(tmp_path):
     assert_same(there_and_back(dataset, "coco"), dataset)
 
 
-@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "label-studio"])
+@pytest.mark.parametrize("format", ["coco", "voc", "yolo", "label-studio", "cvat"])
 def test_names_that_would_fall_together_are_kept_apart(tmp_path, format):
     boxes = [((1, 2, 3, 4), 0, 0, 0, ())]
     pictures = [("a.png", (9, 9), "", boxes), ("a.jpg", (8, 8), "", []), ("A.png", (7, 7), "", boxes * 2)]
@@ -463,7 +473,27 @@ def test_prelabelled_pictures_come_back_corrected(tmp_path):
     assert corrected.classes == ("cat", "dog")
 
 
-@pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
+def test_new_labels_come_onto_the_set_that_they_were_taken_from(tmp_path):
+    dataset = small(tmp_path / "pictures")
+    labels = dataset.subset(np.array([2, 1]))
+    labels = replace(
+        labels,
+        classes=("tram", *reversed(labels.classes)),
+        labels=np.zeros(len(labels.labels), np.int32),
+        boxes=labels.boxes + 1,
+    )
+    merged = importing.with_labels(dataset, labels)
+    assert merged.classes == (*dataset.classes, "tram")
+    assert merged.files == dataset.files
+    assert merged.image_ids.tolist() == dataset.image_ids.tolist()
+    assert merged.boxes.tolist() == [*dataset.boxes[:2].tolist(), *labels.boxes.tolist()]
+    assert [merged.classes[label] for label in merged.labels] == ["wheel", "a & b <c>", "tram"]
+    assert len(set(merged.box_ids.tolist())) == 3
+    with pytest.raises(InputError, match=r"has no picture 'other.png': 1 of 2 pictures with new labels"):
+        importing.with_labels(dataset, replace(labels, files=["other.png", "deep/two.jpg"]))
+
+
+@pytest.mark.parametrize("format", ["coco", "yolo", "voc", "cvat"])
 def test_prelabel_for_cvat(tmp_path, format):
     dataset = small(tmp_path / "pictures")
     detections = [(np.array([[1, 2, 9, 20]]), np.array([0.5]), np.array([1]))] * 3

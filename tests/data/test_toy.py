@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from toolkit import boxes as box_formats
-from toolkit.data import cards, toy
+from toolkit.data import cards, doctor, toy
 from toolkit.data.catalog import load
+from toolkit.data.toy_faults import plant_faults
 from toolkit.runtime import InputError
 
 
@@ -167,3 +168,22 @@ def test_the_card_tells_the_defaults():
     assert (defaults["seed"], defaults["count"], defaults["size"], defaults["classes"]) == (0, 1000, 160, 10)
     assert cards.card("toy").splits == {"train": 800, "val": 200}
     assert toy.SIDES == (16 / 160, 80 / 160)
+
+
+def test_planted_faults_are_what_the_doctor_finds(tmp_path):
+    """Each fault that a labelled set can have, in the picture that was named, whatever is drawn."""
+    for seed in (0, 1):
+        faulty = toy.make_toy(tmp_path / f"toy{seed}", seed, count=40, classes=4, faults=True)
+        report = doctor.examine(faulty)
+        assert [fault for fault, count in report.counts.items() if not count] == ["no-labels"]
+        assert len(faulty) == 40
+    plain = toy.make_toy(tmp_path / "plain", 1, count=40, classes=4)
+    assert doctor.examine(plain).findings == []
+    planted = plant_faults(tmp_path / "plain")
+    report = doctor.examine(load(tmp_path / "plain", faults="keep"))
+    found = {(finding.fault, finding.file) for finding in report.findings}
+    assert {pair for pair in planted.items() if pair[0] != "empty-split"} <= found
+    assert report.counts["empty-split"] == 1
+    with pytest.raises(InputError, match="expected 10 and 3 or more"):
+        toy.make_toy(tmp_path / "few", count=8, faults=True)
+    assert not (tmp_path / "few").exists()

@@ -1,10 +1,11 @@
-"""`toolkit data`: import, doctor, curate, anchors, split, prelabel."""
+"""`toolkit data`: import, doctor, curate, anchors, split, prelabel, toy."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +29,10 @@ from toolkit.cli.options import (
     parse_size,
 )
 
+if TYPE_CHECKING:
+    from toolkit.data.intake import Skipped
+    from toolkit.models.decode import Boxes
+
 ROWS = 100  # classes in a table for people
 app = typer.Typer(no_args_is_help=True)
 
@@ -46,6 +51,10 @@ def data_import(
     one_based: Annotated[
         bool, typer.Option("--one-based", help="VOC corners count pixels from 1, as the devkit's own do.")
     ] = False,
+    onto: Annotated[
+        str,
+        typer.Option(help="Data set whose pictures these labels are of; its other labels are kept."),
+    ] = "",
     copy: Annotated[bool, typer.Option("--copy", help="Copy pictures instead of linking them.")] = False,
     allow_outside: Annotated[
         bool,
@@ -66,6 +75,7 @@ def data_import(
         format or None,
         classes=[name.strip() for name in classes.split(",")] if classes else None,
         images=images,
+        onto=onto or None,
         link=not copy,
         overwrite=overwrite,
         faults=faults_of(strict),
@@ -166,11 +176,11 @@ def data_curate(
 
     network, dataset = open_model(model, weights, names=names), load(data)
     skipped = print_intake(dataset.intake)
-    notes = []
-    if network.io.classes != dataset.classes:
+    classes, notes = compare_classes(network.io.classes, dataset.classes), []
+    if classes.only_dataset:
         notes = [
-            f"{model} and {data} have different classes: views by predictions are skipped",
-            *compare_classes(network.io.classes, dataset.classes).sentences(),
+            f"{model} does not have all classes of {data}: views by predictions are skipped",
+            *classes.sentences(),
         ]
     for note in notes:
         print_message(f"note: {note}")
@@ -293,29 +303,50 @@ def data_prelabel(
     weights: Weights = None,
     names: Names = None,
     conf: Conf = 0.3,
-    format: Annotated[str, typer.Option(help="label-studio, coco (CVAT), voc, yolo.")] = "label-studio",
+    format: Annotated[str, typer.Option(help="label-studio, cvat, coco, voc, yolo.")] = "label-studio",
+    following: Annotated[
+        int,
+        typer.Option(
+            "--next",
+            min=0,
+            max=100_000,
+            help="Only so many pictures without labels: those that would teach the network most.",
+        ),
+    ] = 0,
     overwrite: Overwrite = False,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Label pictures with a network, for correction in an annotation tool."""
+    """Label pictures with a network, for correction in an annotation tool; then `data import --onto` DATA."""
     from toolkit.data.catalog import load_pictures
     from toolkit.data.class_names import compare_classes
     from toolkit.data.importing import prelabel
+    from toolkit.data.readable import skipped_pictures
     from toolkit.inference.backend import DetectSettings
     from toolkit.inference.run import run
     from toolkit.networks import open_model
 
     network, dataset = open_model(model, weights, names=names), load_pictures(data, faults_of(strict))
-    paths = [dataset.path(i) for i in range(len(dataset))]
+    notes = compare_classes(network.io.classes, dataset.classes).sentences() if dataset.classes else []
     unreadable: dict[int, str] | None = None if strict else {}
-    boxes = run(network, paths, DetectSettings(conf=conf), batch=8, unreadable=unreadable)
+    intake = dataset.intake
+    lost: tuple[Skipped, ...] = ()
+    boxes: Iterable[Boxes]
+    if following:
+        from toolkit.data.curation.queue import queue_of
+
+        queue = queue_of(dataset, network, following, conf, unreadable)
+        notes.append(f"{len(queue.pictures)} of {queue.unlabelled} pictures without labels were chosen")
+        lost = skipped_pictures(dataset.files, unreadable or {})
+        dataset, boxes, unreadable = dataset.subset(queue.pictures), queue.detections, {}
+    else:
+        paths = [dataset.path(i) for i in range(len(dataset))]
+        boxes = run(network, paths, DetectSettings(conf=conf), batch=8, unreadable=unreadable)
     detections = ((b.boxes, b.scores, b.class_ids) for b in boxes)
     labelled = prelabel(
         dataset, detections, network.io.classes, output, format, unreadable=unreadable, overwrite=overwrite
     )
-    skipped = print_intake(dataset.intake) + labelled.intake.skipped
-    notes = compare_classes(network.io.classes, dataset.classes).sentences() if dataset.classes else []
+    skipped = (*print_intake(intake), *lost, *labelled.intake.skipped)
     for note in notes:
         print_message(f"note: {note}")
     summary = {
@@ -327,3 +358,24 @@ def data_prelabel(
     }
     print_answer(summary, as_json, f"{len(labelled.labels)} boxes in {len(labelled)} pictures, in {output}")
     end_in_part(skipped)
+
+
+@app.command("toy")
+def data_toy(
+    output: Annotated[Path, typer.Argument(help="New data set folder: COCO JSON and pictures.")],
+    count: Annotated[int, typer.Option(min=2, max=100_000, help="Number of pictures.")] = 1000,
+    size: Annotated[int, typer.Option("--side", min=64, max=4096, help="Width and height, px.")] = 160,
+    classes: Annotated[int, typer.Option("--digits", min=1, max=10, help="Classes: digits from 0 on.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Random seed.")] = 0,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Plant each fault that the doctor looks for, once.")
+    ] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make the toy data set: handwritten digits on photographs."""
+    from toolkit.data.toy import make_toy
+
+    dataset = make_toy(output, seed, count, size, classes, overwrite=overwrite, faults=faults)
+    answer = {"folder": str(output), "pictures": len(dataset), "boxes": len(dataset.boxes)}
+    print_answer({**answer, **dataset.counts()}, as_json, str(dataset))

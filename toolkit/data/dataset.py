@@ -69,6 +69,10 @@ class Dataset(Shown):
         """The rows of picture i in the box columns."""
         return slice(int(self.starts[i]), int(self.starts[i + 1]))
 
+    def owners(self) -> NDArray[np.int64]:
+        """(m,) the picture of each box."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
     def path(self, i: int) -> Path:
         """The file of picture i."""
         return self.root / self.files[i]
@@ -97,7 +101,7 @@ class Dataset(Shown):
 
     def merged(self, targets: NDArray[np.integer]) -> Dataset:
         """The boxes of picture i moved to picture `targets[i]`, and only the pictures that are a target."""
-        owners = np.asarray(targets)[np.repeat(np.arange(len(self)), np.diff(self.starts))]
+        owners = np.asarray(targets)[self.owners()]
         order = np.argsort(owners, kind="stable")
         starts = np.searchsorted(owners[order], np.arange(len(self) + 1)).astype(np.int64)
         moved = replace(self, starts=starts, **self._box_columns(order))
@@ -107,6 +111,10 @@ class Dataset(Shown):
         names = ("box_ids", "boxes", "labels", "crowd", "ignore", "keypoints", "areas")
         columns = {name: getattr(self, name) for name in names}
         return {name: None if column is None else column[rows] for name, column in columns.items()}
+
+    def labelled(self) -> Dataset:
+        """The pictures that have a box."""
+        return self.subset(np.flatnonzero(np.diff(self.starts)))
 
     def split(self, name: str) -> Dataset:
         """The pictures of one split, in their order."""

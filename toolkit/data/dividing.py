@@ -20,6 +20,7 @@ from toolkit.data.grouping import (
     exact_copies,
     groups_by_name,
     joined,
+    members_of,
     near_copies,
     seen_pictures,
 )
@@ -222,19 +223,13 @@ def _grouped(dataset: Dataset, parts: Sequence[float], look: bool) -> _Grouped:
     by_name = np.array(sorted(range(len(dataset)), key=lambda i: natural(files[i])))
     runs = np.empty(len(dataset), np.int64)
     runs[by_name] = np.arange(len(dataset)) // length
-    numbers = joined(joined(np.arange(len(dataset)), *copies.T), *_links(_members(runs)).T)
+    numbers = joined(joined(np.arange(len(dataset)), *copies.T), *_links(members_of(runs)).T)
     runs_of = f"runs of {length} consecutive" if length > 1 else "single"
     note = (
         f"all {len(dataset)} pictures belong together ({', '.join(each.kind for each in kept)}): {runs_of} "
         "pictures are divided instead, so that those of different splits are alike and scores too good"
     )
     return _Grouped(numbers, kept, [note])
-
-
-def _members(numbers: Numbers) -> list[Numbers]:
-    """The pictures of each group."""
-    order = np.argsort(numbers, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
 def _links(groups: Sequence[Sequence[int] | Numbers]) -> Numbers:
@@ -274,7 +269,7 @@ def pictures_with(dataset: Dataset) -> NDArray[np.bool_]:
     has = np.zeros((len(dataset), len(dataset.classes)), np.bool_)
     real = ~(dataset.ignore | dataset.crowd) & (dataset.labels >= 0)
     real &= dataset.labels < len(dataset.classes)
-    owners = np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))
+    owners = dataset.owners()
     has[owners[real], dataset.labels[real]] = True
     return has
 

@@ -3,6 +3,7 @@ their looks (exact and near duplicates)."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -195,11 +196,21 @@ def joined(groups: Numbers, first: ArrayLike, second: ArrayLike) -> Numbers:
     return ranked
 
 
+def members_of(numbers: Numbers) -> list[Numbers]:
+    """The pictures of each group."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+
+
 def seen_pictures(dataset: Dataset) -> Pictures:
     """The looks of all pictures; once for as long as their files do not change."""
-    paths = map(dataset.path, range(len(dataset)))
+    return _seen_files(dataset.root, dataset.files)
+
+
+def _seen_files(root: Path, files: Sequence[str]) -> Pictures:
+    paths = [root / name for name in files]
     stamps = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
-    return _seen(dataset.root, tuple(dataset.files), stamps)
+    return _seen(root, tuple(files), stamps)
 
 
 @lru_cache(maxsize=1)  # a training asks twice for the same pictures
@@ -256,3 +267,30 @@ def near_copies(looks: NDArray[np.float32], groups: Numbers, block: int = 1024) 
                 groups = joined(groups, rows[:, 0], rows[:, 1])
                 pairs.append(rows)
     return groups, np.concatenate(pairs)
+
+
+@dataclass(frozen=True)
+class CopyGroups:
+    """Pictures that are copies of one another."""
+
+    groups: tuple[tuple[int, ...], ...]  # two or more, in their order
+    exact: frozenset[int]  # those of which an earlier picture has every pixel
+
+
+def copy_groups(paths: Sequence[str | Path]) -> CopyGroups:
+    """Exact and near duplicates among pictures, by the measure of the doctor. What is alike by way of others
+    is in one group. Pictures that do not decode are copies of none.
+
+    Args:
+        paths: of the pictures.
+    """
+    whole = [Path(os.path.abspath(path)) for path in paths]
+    root = Path(whole[0].anchor) if whole else Path()
+    seen = _seen_files(root, [path.relative_to(root).as_posix() for path in whole])
+    first: dict[bytes, int] = {}
+    earlier = [first.setdefault(digest, i) if digest else i for i, digest in enumerate(seen.digests)]
+    exact = frozenset(i for i, other in enumerate(earlier) if other < i)
+    numbers = joined(np.arange(len(paths)), np.arange(len(paths)), earlier)
+    numbers, _ = near_copies(seen.looks, numbers)
+    groups = (tuple(each.tolist()) for each in members_of(numbers) if len(each) > 1)
+    return CopyGroups(tuple(groups), exact)

@@ -40,6 +40,7 @@ def import_dataset(
     *,
     classes: Sequence[str] | None = None,
     images: str | Path | None = None,
+    onto: str | Path | None = None,
     link: bool = True,
     overwrite: bool = False,
     faults: Faults = "skip",
@@ -55,6 +56,8 @@ def import_dataset(
         format: a name in `formats.FORMATS`; found out unless given.
         classes: class names, in their order; boxes are matched to them by name.
         images: folder of the pictures, where they are apart from the labels.
+        onto: a data set by name or path whose pictures were labelled: it is written with these labels
+            (`with_labels`).
         link: hard links instead of copies, where the file system allows it.
         overwrite: replace a data set that is there.
         faults: "skip" leaves out what is at fault and counts it, "refuse" raises at the first.
@@ -71,9 +74,8 @@ def import_dataset(
     path, output = Path(source), Path(output)
     if format is None and not path.exists():
         dataset = catalog.load(source, faults, allow_outside)
-        return _saved(
-            match_classes(dataset, classes, faults) if classes else dataset, source, output, link, overwrite
-        )
+        dataset = match_classes(dataset, classes, faults) if classes else dataset
+        return _saved(dataset, source, output, onto, link, overwrite)
     if path.suffix.lower() != ".zip" or path.is_dir():
         dataset = read(
             path,
@@ -84,7 +86,7 @@ def import_dataset(
             allow_outside=allow_outside,
             **options,
         )
-        return _saved(dataset, source, output, link, overwrite)
+        return _saved(dataset, source, output, onto, link, overwrite)
     with locked(output), scratch_folder(output, "unpacked") as folder:
         temporary = str(folder)
         unpack(path, folder)
@@ -93,13 +95,71 @@ def import_dataset(
         except InputError as error:
             raise InputError(str(error).replace(temporary, path.name)) from None
         dataset = replace(dataset, intake=dataset.intake.renamed(temporary, path.name))
-        return _saved(dataset, source, output, link, overwrite)
+        return _saved(dataset, source, output, onto, link, overwrite)
 
 
-def _saved(dataset: Dataset, source: str | Path, output: Path, link: bool, overwrite: bool) -> Dataset:
-    check_apart(output, [dataset.root, *([Path(source)] if Path(source).exists() else [])])
+def _saved(
+    dataset: Dataset,
+    source: str | Path,
+    output: Path,
+    onto: str | Path | None,
+    link: bool,
+    overwrite: bool,
+) -> Dataset:
     intake = replace(dataset.intake, source=str(source))
+    if onto is not None:
+        dataset = with_labels(catalog.load(onto), dataset)
+    check_apart(output, [dataset.root, *([Path(source)] if Path(source).exists() else [])])
     return canonical.save(replace(dataset, intake=intake), output, link, overwrite)
+
+
+def with_labels(dataset: Dataset, labels: Dataset) -> Dataset:
+    """A data set with the labels that came back from an annotation tool.
+
+    Args:
+        dataset: some of whose pictures were labelled.
+        labels: the pictures that were, found by their names in it. Their boxes take the place of those that
+            the data set has for them; every other picture, all splits and identifiers of pictures stay.
+
+    Returns:
+        The data set with the classes of both, its own first.
+
+    Raises:
+        InputError: a picture of `labels` is not in the data set, or either has keypoints.
+    """
+    place = {name: i for i, name in enumerate(dataset.files)}
+    strangers = [name for name in labels.files if name not in place]
+    if strangers:
+        raise InputError(
+            f"{dataset.root} has no picture {short(strangers[0])}: {len(strangers)} of {len(labels)} "
+            "pictures with new labels are not in it; name the data set that they were taken from"
+        )
+    if dataset.keypoints is not None or labels.keypoints is not None:
+        raise InputError(f"{dataset.root} or its new labels have keypoints, which no annotation tool keeps")
+    targets = np.array([place[name] for name in labels.files], np.int64)
+    classes = tuple(dict.fromkeys((*dataset.classes, *labels.classes)))
+    old = dataset.keep_boxes(~np.isin(dataset.owners(), targets))
+    owners = np.concatenate((old.owners(), targets[labels.owners()]))
+    order = np.argsort(owners, kind="stable")
+    numbers = np.array([classes.index(name) for name in labels.classes], np.int32)
+    columns: dict[str, Any] = {
+        "boxes": np.concatenate((old.boxes, labels.boxes)),
+        "labels": np.concatenate((old.labels, numbers[labels.labels])),
+        "crowd": np.concatenate((old.crowd, labels.crowd)),
+        "ignore": np.concatenate((old.ignore, labels.ignore)),
+        "box_ids": np.concatenate(
+            (old.box_ids, old.box_ids.max(initial=0) + 1 + np.arange(len(labels.boxes)))
+        ),
+    }
+    if old.areas is not None:
+        sides = labels.boxes[:, 2:] - labels.boxes[:, :2]
+        columns["areas"] = np.concatenate((old.areas, sides.prod(axis=1)))
+    return replace(
+        dataset,
+        classes=classes,
+        starts=np.searchsorted(owners[order], np.arange(len(dataset) + 1)).astype(np.int64),
+        **{name: column[order] for name, column in columns.items()},
+    )
 
 
 RATIO = 100  # of what a .zip holds to its own size; pictures have 1, labels some 10

@@ -18,6 +18,8 @@ from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
 from toolkit.data.folders import fresh_folder
 from toolkit.data.formats.canonical import write_annotations
+from toolkit.data.formats.coco import read_coco
+from toolkit.data.toy_faults import plant_faults
 from toolkit.runtime import InputError, progress
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -46,6 +48,7 @@ def make_toy(
     splits: Mapping[str, float] | None = None,
     objects: tuple[int, int] = (1, 6),
     overwrite: bool = False,
+    faults: bool = False,
 ) -> Dataset:
     """Makes the toy data set.
 
@@ -64,9 +67,11 @@ def make_toy(
         splits: the share of each split; {"train": .8, "val": .2} unless given.
         objects: the fewest and most digits in a picture.
         overwrite: replace a data set that is there.
+        faults: plant each fault that the doctor looks for, once (`toy_faults.plant_faults`); needs the splits
+            train and val.
 
     Returns:
-        The data set in `folder`.
+        The data set in `folder`, with `faults` as the doctor reads it.
     """
     splits = dict(splits or {"train": 0.8, "val": 0.2})
     if not 1 <= classes <= len(CLASSES) or size < 64 or not 1 <= objects[0] <= objects[1]:
@@ -99,7 +104,9 @@ def make_toy(
                 columns.add_box(row, box, label)
         dataset = columns.dataset(Path(folder) / "images", CLASSES[:classes], folder)
         write_annotations(dataset, temporary)
-    return dataset
+        if faults:
+            plant_faults(temporary)
+    return read_coco(folder, faults="keep") if faults else dataset
 
 
 def _sources(

@@ -79,6 +79,7 @@ def to_fiftyone(dataset: Dataset, name: str, record: Record | None = None, persi
     """
     fo = fiftyone()
     tags: dict[int, list[str]] = {}
+    came = dataset.image_ids.tolist()
     if record is not None:
         dataset = replay(dataset, record)
         tags = {int(key): entry.get("tags", []) for key, entry in record["pictures"].items()}
@@ -99,6 +100,7 @@ def to_fiftyone(dataset: Dataset, name: str, record: Record | None = None, persi
             "splits": sorted({*dataset.splits.tolist(), *SPLITS} - {""}),
             "keypoints": 0 if dataset.keypoints is None else dataset.keypoints.shape[1],
             "areas": dataset.areas is not None,
+            "image_ids": came,
         }
         _declare_fields(fo, fo_dataset, dataset)
         step = 256
@@ -335,14 +337,23 @@ def curated(dataset: Dataset, view: Any, reasons: Mapping[str, str] | None = Non
 
     A picture stays when it is in `view` (the FiftyOne dataset or any view into it) and carries no tag of
     `reasons`; a box stays when it is there and carries none. `reasons` maps a tag to the sentence that the
-    record gives. Splits and boxes are taken over as edited. Pictures keep the order of `dataset`.
+    record gives. Splits and boxes are taken over as edited. Pictures keep the order of `dataset`. Pictures of
+    `dataset` that never came into FiftyOne stay as they are; the record lists them as `outside`.
     """
-    chosen, every = _read(view), _read(view._root_dataset)
-    record = difference(dataset, chosen.dataset, every.tags, every.box_tags, reasons)
+    home = view._root_dataset
+    chosen, every = _read(view), _read(home)
+    outside = _outside(dataset, home)
+    record = difference(dataset, chosen.dataset, every.tags, every.box_tags, reasons, outside)
     record["view"] = [str(stage) for stage in getattr(view, "_stages", ())]
     result = replay(dataset, record)
     record["after"] = counts(result)
     return result, record
+
+
+def _outside(dataset: Dataset, fo_dataset: Any) -> list[int]:
+    """The identifiers of the pictures that `to_fiftyone` did not get."""
+    came = set(fo_dataset.info.get("image_ids", dataset.image_ids.tolist()))
+    return [image_id for image_id in dataset.image_ids.tolist() if image_id not in came]
 
 
 @contextmanager
@@ -395,7 +406,10 @@ class _Saved:
         stamp = (self.fo_dataset.count(), self.fo_dataset.max("last_modified_at"))
         if stamp != self.stamp:
             edited = _read(self.fo_dataset)
-            self.record = difference(self.dataset, edited.dataset, edited.tags, edited.box_tags)
+            outside = _outside(self.dataset, self.fo_dataset)
+            self.record = difference(
+                self.dataset, edited.dataset, edited.tags, edited.box_tags, outside=outside
+            )
             export_record(self.record, self.path)
             self.stamp = stamp
 

@@ -1,6 +1,7 @@
 """The record of a curation: every difference between two states of a dataset, as plain JSON.
 
     {"date", "source", "classes", "reasons": {tag: sentence}, "before": {"pictures", "boxes", "splits"},
+     "outside": [image ids of pictures that nobody looked at and that stay as they are],
      "pictures": {image id: {"file", "was": split, "tags",
         "removed": [why, ...], "split": {"from", "to"}, "new": {"size", "split"},
         "removed_boxes": [{box..., "reasons"}], "changed_boxes": [{"box_id", "from", "to"}], "added_boxes"}}}
@@ -11,7 +12,7 @@ Only pictures that differ or are tagged have an entry, with the keys that apply.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from toolkit import text
 from toolkit.data.dataset import Dataset
 from toolkit.files import write_json
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 from toolkit.text import short
 
 Record = dict[str, Any]
@@ -37,15 +39,20 @@ def difference(
     tags: Tags | None = None,
     box_tags: Tags | None = None,
     reasons: Mapping[str, str] | None = None,
+    outside: Sequence[int] = (),
 ) -> Record:
     """What turns `before` into `after`. Pictures and boxes tagged with a key of `reasons` count as removed.
 
-    `tags` are those of every picture that FiftyOne still has, in `after` or not.
+    `tags` are those of every picture that FiftyOne still has, in `after` or not. `outside` are the image
+    identifiers of those that never came into it: they stay as they are, and the record lists them.
     """
     tags, box_tags, reasons = tags or {}, box_tags or {}, reasons or {}
     place = {image_id: k for k, image_id in enumerate(after.image_ids.tolist())}
     entries: dict[str, Any] = {}
+    beyond = set(outside)
     for i, image_id in enumerate(before.image_ids.tolist()):
+        if image_id in beyond:
+            continue
         mine = list(tags.get(image_id, ()))
         entry: dict[str, Any] = {"tags": mine} if mine else {}
         if why := [reasons[tag] for tag in mine if tag in reasons]:
@@ -75,6 +82,7 @@ def difference(
         "classes": list(after.classes),
         "reasons": dict(reasons),
         "before": counts(before),
+        "outside": list(outside),
         "pictures": entries,
     }
 
@@ -145,7 +153,7 @@ def replay(dataset: Dataset, record: Record) -> Dataset:
     splits = dataset.splits.tolist() + [entry["new"]["split"] for _, entry in fresh]
     stays = np.ones(len(splits), bool)
     take = np.arange(m)  # which row of the columns, patched ones behind the old ones; -1: none
-    owners = np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))
+    owners = dataset.owners()
     patch: list[dict[str, Any]] = []
     added: list[int] = []  # their pictures
     try:
@@ -225,6 +233,39 @@ def _patch_columns(boxes: list[dict[str, Any]], classes: list[str], like: Datase
         ),
         "areas": np.array([box.get("area", 0.0) for box in boxes], np.float32),
     }
+
+
+@dataclass(frozen=True)
+class Edits(Shown):
+    """A record in numbers, with the pictures that were removed and why."""
+
+    record: Record
+
+    def columns(self) -> dict[str, list[object]]:
+        """What was done, how often, and the first picture of each."""
+        entries = self.record["pictures"].values()
+        kinds = {
+            "pictures removed": [entry for entry in entries if "removed" in entry],
+            "pictures moved to another split": [entry for entry in entries if "split" in entry],
+            "boxes changed": [entry for entry in entries for _ in entry.get("changed_boxes", ())],
+            "boxes removed": [entry for entry in entries for _ in entry.get("removed_boxes", ())],
+            "boxes added": [entry for entry in entries for _ in entry.get("added_boxes", ())],
+        }
+        for why in sorted({why for entry in entries for why in entry.get("removed", ())}):
+            kinds[f"removed: {why}"] = [entry for entry in entries if why in entry.get("removed", ())]
+        return {
+            "in the record": list(kinds),
+            "count": [len(each) for each in kinds.values()],
+            "first picture": [each[0]["file"] if each else "" for each in kinds.values()],
+        }
+
+    def caption(self) -> str:
+        """Before and after, and how many pictures nobody looked at."""
+        before, after = self.record["before"], self.record.get("after")
+        said = f"{before['pictures']:,} pictures with {before['boxes']:,} boxes before"
+        said += f", {after['pictures']:,} with {after['boxes']:,} after" if after else ""
+        outside = len(self.record.get("outside", ()))
+        return said + (f"; {outside:,} were not looked at and stay as they are" if outside else "")
 
 
 def export_record(record: Record, path: str | Path) -> None:

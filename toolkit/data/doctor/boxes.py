@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit import boxes as geometry
 from toolkit.data.dataset import Dataset
-from toolkit.data.doctor.findings import Finding, by, of_box, of_picture, owners_of
+from toolkit.data.doctor.findings import Finding, by, of_box, of_picture
 
 BORDER_PX = 0.5  # how far rounding may carry a box over the border
 SAME_BOX_IOU = 0.8  # two objects of one class hardly ever overlap this much
@@ -64,7 +64,7 @@ def box_findings(dataset: Dataset, frames: NDArray[np.int32], turned: Set[int]) 
 
     `turned`: pictures with a rotation at fault, which explains shapes that look swapped.
     """
-    owners = owners_of(dataset)
+    owners = dataset.owners()
     sizes = frames[owners]
     rows = _Rows(dataset, owners, dataset.boxes.astype(np.float64), sizes, np.all(sizes > 0, axis=1))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -233,7 +233,7 @@ def shape_odds(
     The shape has a heavy-tailed distribution per class (Student t, 3 degrees of freedom, around the median
     of the set, no narrower than .1). Boxes at the border are cut off and say nothing.
     """
-    owners, classes = owners_of(dataset), len(dataset.classes)
+    owners, classes = dataset.owners(), len(dataset.classes)
     sizes, boxes = frames[owners], dataset.boxes.astype(np.float64)
     chosen = (boxes[:, :2] > 2).all(axis=1) & (boxes[:, 2:] < sizes - 2).all(axis=1)
     chosen &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (dataset.labels >= 0) & (dataset.labels < classes)
@@ -267,7 +267,7 @@ def _per_cent(rows: _Rows, frames: NDArray[np.int32], bad: Mask) -> list[Finding
 
 def duplicate_boxes(dataset: Dataset, frames: NDArray[np.int32]) -> list[Finding]:
     """Fault 3. Boxes are sorted by picture and left side; each is compared with those that begin near it."""
-    owners, boxes = owners_of(dataset), dataset.boxes.astype(np.float64)
+    owners, boxes = dataset.owners(), dataset.boxes.astype(np.float64)
     with np.errstate(invalid="ignore"):
         proper = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] - boxes[:, :2] > 1).all(axis=1)
     many = np.bincount(owners, minlength=len(dataset)) > MOST_COMPARED

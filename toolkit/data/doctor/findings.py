@@ -141,11 +141,6 @@ def of_box(
     return Finding(fault, i, dataset.files[i], sentence, row, box_id, mend=mend, box=place)
 
 
-def owners_of(dataset: Dataset) -> NDArray[np.int64]:
-    """(m,) the picture of each box."""
-    return np.repeat(np.arange(len(dataset)), np.diff(dataset.starts))
-
-
 def by(size: NDArray[np.integer]) -> str:
     """A size in words."""
     return f"{size[0]} x {size[1]}"

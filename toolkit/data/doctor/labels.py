@@ -8,14 +8,14 @@ import numpy as np
 
 from toolkit.data.class_names import difference, nearest
 from toolkit.data.dataset import Dataset
-from toolkit.data.doctor.findings import NOWHERE, Finding, of_box, of_picture, owners_of
+from toolkit.data.doctor.findings import NOWHERE, Finding, of_box, of_picture
 from toolkit.data.formats.common import is_picture
 from toolkit.data.splitting import split_order
 
 
 def class_findings(dataset: Dataset) -> list[Finding]:
     """Fault 6: numbers out of range, and names that look like a slip for another class."""
-    owners, count = owners_of(dataset), len(dataset.classes)
+    owners, count = dataset.owners(), len(dataset.classes)
     nameless = (dataset.labels < 0) | (dataset.labels >= count)
     slips = _slips(dataset)
     findings = []

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import html
+import textwrap
+from collections import Counter
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from toolkit.data.dataset import Dataset
-from toolkit.data.doctor.findings import FAULTS, NEED_PICTURES, WHOLE, Finding, Report
+from toolkit.data.doctor.findings import FAULTS, NEED_PICTURES, NOWHERE, WHOLE, Finding, Report
 from toolkit.data.doctor.pictures import header, pixels_as_stored
 from toolkit.data.intake import Intake
 from toolkit.files import whole_file
 from toolkit.pictures import Unreadable, image_bytes, load_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LISTED = 200  # sentences per fault beyond those with pictures
 _CLASSES = 500  # in the table of classes
@@ -150,6 +155,41 @@ def _picture(dataset: Dataset, finding: Finding, as_stored: Set[int]) -> Any:
     image = cv2.copyMakeBorder(image, *margins, cv2.BORDER_CONSTANT, value=(200, 200, 200))
     drawn = np.clip(boxes + np.tile(before, 2), 0, np.tile(image.shape[1::-1], 2))
     return draw_boxes(image, drawn.astype(np.float32), long_side=1, scale=2)
+
+
+def findings_grid(dataset: Dataset, report: Report, count: int = 15) -> Figure:
+    """Pictures of findings, of every fault the first, then of every fault the second, and so on; of a pair
+    both pictures."""
+    from toolkit.viz import image_grid
+
+    order = sorted(_ranked(report.findings), key=lambda each: each[0])
+    images: list[Any] = []
+    titles: list[str] = []
+    for _, finding in order:
+        picture = _picture(dataset, finding, report.as_stored) if finding.picture != NOWHERE else None
+        if picture is not None and finding.other is not None:
+            height = picture.shape[0]
+            other = _thumbnail(dataset.root / finding.other)[0]
+            beside = (
+                []
+                if other is None
+                else [cv2.resize(other, (height * other.shape[1] // other.shape[0], height))]
+            )
+            picture = np.hstack([picture, *beside])
+        if picture is not None and len(images) < count:
+            images.append(picture)
+            titles.append("\n".join(textwrap.wrap(FAULTS[finding.fault], 28)))
+    return image_grid(images, titles)
+
+
+def _ranked(findings: list[Finding]) -> list[tuple[int, Finding]]:
+    """Each finding, with how many of its fault came before it."""
+    counts: Counter[str] = Counter()
+    ranked = []
+    for finding in findings:
+        ranked.append((counts[finding.fault], finding))
+        counts[finding.fault] += 1
+    return ranked
 
 
 def _thumbnail(path: Path, as_stored: bool = False, side: int = 320) -> tuple[Any, float]:

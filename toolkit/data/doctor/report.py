@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolkit.data.anchors import input_scale
 from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.boxes import box_findings, duplicate_boxes
-from toolkit.data.doctor.findings import FAULTS, Report, owners_of
+from toolkit.data.doctor.findings import FAULTS, Report
 from toolkit.data.doctor.labels import class_findings, unlabelled, without_objects
 from toolkit.data.doctor.pictures import duplicate_pictures, look_at, repeated, undecodable
 from toolkit.data.doctor.sizes import size_findings
@@ -67,7 +67,7 @@ def _balance(dataset: Dataset) -> dict[str, Any]:
     """Boxes and pictures per class; `ratio` is the most frequent class over the rarest that occurs."""
     names, count = dataset.classes, len(dataset.classes)
     use = (dataset.labels >= 0) & (dataset.labels < count) & ~dataset.ignore
-    labels, owners = dataset.labels[use], owners_of(dataset)[use]
+    labels, owners = dataset.labels[use], dataset.owners()[use]
     boxes = np.bincount(labels, minlength=count)
     pictures = np.bincount(np.unique(owners * max(1, count) + labels) % max(1, count), minlength=count)
     present = boxes[boxes > 0]
@@ -96,7 +96,7 @@ def _fit_to_network(dataset: Dataset, frames: NDArray[np.int32], io: Any) -> dic
 
     Too small: the square of the object's area has a side below one cell of the finest head.
     """
-    owners = owners_of(dataset)
+    owners = dataset.owners()
     sizes = frames[owners]
     wh = (dataset.boxes[:, 2:] - dataset.boxes[:, :2]).astype(np.float64)
     use = (sizes > 0).all(axis=1) & np.isfinite(wh).all(axis=1) & (wh > 0).all(axis=1)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.doctor.boxes import inside
-from toolkit.data.doctor.findings import Finding, by, of_picture, owners_of
+from toolkit.data.doctor.findings import Finding, by, of_picture
 from toolkit.data.doctor.orientation import (
     SHOWN,
     SHOWN_SCALED,
@@ -148,5 +148,5 @@ def _mismatch(dataset: Dataset, sizes: _Sizes, i: int, what: str, mend: str) -> 
 
 def _boxes_outside(dataset: Dataset, sizes: NDArray[np.int32]) -> NDArray[np.int64]:
     """(n,) how many boxes leave pictures of `sizes` (n, 2)."""
-    owners = owners_of(dataset)
+    owners = dataset.owners()
     return np.bincount(owners[~inside(dataset.boxes, sizes[owners])], minlength=len(dataset))

@@ -17,7 +17,8 @@ createml      CreateML's JSON of Apple, Roboflow, RectLabel (read only). Cannot 
 table         CSV of TensorFlow, Roboflow, RetinaNet, OpenImages, Kaggle, AutoML, makesense.ai; keras-yolo3's
               and OpenCV's lines (read only). Cannot hold: all that voc cannot, and ignore.
 fiftyone      FiftyOneImageDetectionDataset and FiftyOneDataset (read only). Masks are dropped.
-cvat          CVAT for images 1.1 and for video 1.1, its own XML (read only). Attributes are dropped.
+cvat          CVAT for images 1.1 and for video 1.1, its own XML; written for images. Attributes are dropped.
+              Cannot hold: all that voc cannot, and ignore.
 labelme       LabelMe's and X-AnyLabeling's JSON (read only). Points, lines and flags are dropped.
 kitti         KITTI's label_2/*.txt (read only). What is in space is dropped.
 via           VGG Image Annotator 1 to 3, projects and exports (read only). One attribute is the class.

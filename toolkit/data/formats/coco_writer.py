@@ -125,6 +125,6 @@ def write_coco_folder(
     dataset = replace(filled_sizes(dataset), files=names)
     for split in split_order(dataset.splits.tolist()):
         chosen = np.flatnonzero(dataset.splits == split)
-        rows = np.isin(np.repeat(np.arange(len(dataset)), np.diff(dataset.starts)), chosen)
+        rows = np.isin(dataset.owners(), chosen)
         target = folder / "annotations" / f"instances_{split or 'default'}.json"
         write_coco(dataset.subset(chosen), target, None if scores is None else scores[rows])

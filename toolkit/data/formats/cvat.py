@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import radians
 from pathlib import Path
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, ElementTree, SubElement
 
 from toolkit.data.builder import Columns
 from toolkit.data.dataset import Dataset
+from toolkit.data.folders import place_pictures, unique_names
 from toolkit.data.formats.adding import add_box, add_once, leave_out_all, number, recorded_size, with_classes
-from toolkit.data.formats.common import PictureFolder
+from toolkit.data.formats.common import PictureFolder, filled_sizes
 from toolkit.data.formats.cvat_frames import Frames
 from toolkit.data.formats.shapes import Box, enclosing, turned, turned_ellipse
 from toolkit.data.formats.survey import files_of_kind
-from toolkit.data.formats.text import xml_root
+from toolkit.data.formats.text import written, xml_root
 from toolkit.data.intake import Faults
 from toolkit.data.splitting import split_of, split_of_list
 from toolkit.runtime import InputError, progress
@@ -187,3 +188,26 @@ def _around(points: Iterable[tuple[float, float]], least: int = 3) -> Box:
     if len(points) < least:
         raise ValueError(f"expected {least} points at least, found {len(points)}")
     return enclosing(points)
+
+
+def write_cvat(dataset: Dataset, folder: Path, link: bool) -> None:
+    """CVAT for images 1.1: `annotations.xml`, which CVAT takes under "Upload annotations" of a task that was
+    made of the pictures beside it and has these labels. It cannot hold identifiers, `ignore` and crowds."""
+    dataset = filled_sizes(dataset)
+    names = unique_names(dataset.files)
+    place_pictures(dataset, folder, names, link)
+    root = Element("annotations")
+    SubElement(root, "version").text = "1.1"
+    labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")
+    for name in dataset.classes:
+        SubElement(SubElement(labels, "label"), "name").text = name
+    for i, name in enumerate(progress(names, "writing CVAT")):
+        width, height = map(str, dataset.sizes[i].tolist())
+        image = SubElement(root, "image", id=str(i), name=name, width=width, height=height)
+        if split := str(dataset.splits[i]):
+            image.set("subset", split)
+        rows = dataset.rows(i)
+        for corners, label in zip(written(dataset.boxes[rows]), dataset.labels[rows], strict=True):
+            places = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(str, corners), strict=True))
+            SubElement(image, "box", {"label": dataset.classes[label], "occluded": "0", **places})
+    ElementTree(root).write(folder / "annotations.xml", encoding="utf-8", xml_declaration=True)

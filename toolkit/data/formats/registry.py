@@ -18,7 +18,7 @@ from toolkit.data.folders import check_apart, fresh_folder, is_canonical
 from toolkit.data.formats.coco import read_coco
 from toolkit.data.formats.coco_writer import write_coco_folder
 from toolkit.data.formats.createml import read_createml
-from toolkit.data.formats.cvat import read_cvat
+from toolkit.data.formats.cvat import read_cvat, write_cvat
 from toolkit.data.formats.fiftyone import read_fiftyone
 from toolkit.data.formats.folder import read_folder, write_folder
 from toolkit.data.formats.kitti import read_kitti
@@ -62,7 +62,7 @@ FORMATS = {
     "landmarks": LabelFormat(read_landmarks, write_landmarks),
     "face-crops": LabelFormat(read_face_crops),
     "label-studio": LabelFormat(read_label_studio, write_label_studio, takes_scores=True),
-    "cvat": LabelFormat(read_cvat),
+    "cvat": LabelFormat(read_cvat, write_cvat),
     "labelme": LabelFormat(read_labelme),
     "createml": LabelFormat(read_createml),
     "via": LabelFormat(read_via),
