@@ -224,6 +224,11 @@ def test_bad_settings(faces, pictures, settings, message):
         detect(faces, pictures["cat"], **settings)
 
 
+def test_a_name_is_no_network(pictures):
+    with pytest.raises(InputError, match="^'exports/mine' is not a network: .*open_network"):
+        detect("exports/mine", pictures["cat"])
+
+
 def test_video(faces, pictures, tmp_path):
     source = tmp_path / "in.mp4"
     image = cv2.resize(pictures["astronaut"], (320, 320))

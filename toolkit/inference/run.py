@@ -23,6 +23,7 @@ from toolkit.models.decode import Boxes
 from toolkit.models.network import Detecting
 from toolkit.pictures import Image, load_readable
 from toolkit.runtime import InputError, keep_freed_memory
+from toolkit.text import short
 from toolkit.videos import Video, write_video
 
 if TYPE_CHECKING:
@@ -168,6 +169,8 @@ def detect(
     >>> detections.xyxy.shape[1]
     4
     """
+    if not hasattr(model, "io"):
+        raise InputError(f"{short(str(model))} is not a network: toolkit.open_network opens one by name")
     names = [field.name for field in fields(DetectSettings)]
     unknown = sorted(set(settings) - set(names))
     if unknown:
