@@ -479,6 +479,24 @@ def test_detections_of_other_classes_are_left_out(toy):
     assert set(kept.tolist()) == set(range(4))
 
 
+def test_a_network_is_compared_where_it_has_all_classes(fiftyone_database, toy):
+    """With more classes of its own, too; and a set without labels has a queue and nothing to compare."""
+    from toolkit.models import create_model
+
+    more = create_model("yoloface-100k", classes=("cat", *reversed(toy.classes)), input_size=64)
+    fewer = create_model("yoloface-100k", classes=toy.classes[1:], input_size=64)
+    detect = curation.detect_known(more, toy.classes)
+    assert detect is not None
+    assert curation.detect_known(fewer, toy.classes) is None
+    assert curation.detect_known(more, ()) is None
+    bare = toy.keep_boxes(np.zeros(len(toy.boxes), bool)).subset(np.arange(6))
+    made = curation.to_fiftyone(bare, next(names))
+    views = curation.prepare(made, pixels, detect, 4)
+    assert (views["label next"], views["rarest"]) == (4, 0)
+    assert not {"hardest", "missed"} & views.keys()
+    made.delete()
+
+
 def test_a_wrong_label_is_the_most_mistaken(desk, toy):
     curation.add_predictions(desk, detect_truth(toy))
     sample = desk.skip(5).first()
