@@ -557,7 +557,8 @@ def test_a_network_against_the_labels(desk, toy):
     import fiftyone as fo
 
     curation.add_predictions(desk, detect_truth(toy))
-    invented, missing, confused, ignored = desk.limit(4)
+    invented, missing, confused, ignored, bare = desk.limit(5)
+    bare.ground_truth.detections = []  # without labels, which says nothing about the detections
     invented.predictions.detections.append(
         fo.Detection(label=toy.classes[0], bounding_box=[0, 0, 0.01, 0.01], confidence=0.8)
     )
@@ -567,7 +568,7 @@ def test_a_network_against_the_labels(desk, toy):
         each.ignore = True
     wrong = confused.predictions.detections[0]
     wrong.label = toy.classes[(toy.classes.index(wrong.label) + 1) % 4]
-    for sample in (invented, missing, confused, ignored):
+    for sample in (invented, missing, confused, ignored, bare):
         sample.save()
     views = curation.disagreements(desk)
     shown = {name: views[name].values("id") for name in ("false positives", "missed", "confused")}
