@@ -479,6 +479,24 @@ def test_detections_of_other_classes_are_left_out(toy):
     assert set(kept.tolist()) == set(range(4))
 
 
+def test_a_network_is_compared_where_it_has_all_classes(fiftyone_database, toy):
+    """With more classes of its own, too; and a set without labels has a queue and nothing to compare."""
+    from toolkit.models import create_model
+
+    more = create_model("yoloface-100k", classes=("cat", *reversed(toy.classes)), input_size=64)
+    fewer = create_model("yoloface-100k", classes=toy.classes[1:], input_size=64)
+    detect = curation.detect_known(more, toy.classes)
+    assert detect is not None
+    assert curation.detect_known(fewer, toy.classes) is None
+    assert curation.detect_known(more, ()) is None
+    bare = toy.keep_boxes(np.zeros(len(toy.boxes), bool)).subset(np.arange(6))
+    made = curation.to_fiftyone(bare, next(names))
+    views = curation.prepare(made, pixels, detect, 4)
+    assert (views["label next"], views["rarest"]) == (4, 0)
+    assert not {"hardest", "missed"} & views.keys()
+    made.delete()
+
+
 def test_a_wrong_label_is_the_most_mistaken(desk, toy):
     curation.add_predictions(desk, detect_truth(toy))
     sample = desk.skip(5).first()
@@ -539,7 +557,8 @@ def test_a_network_against_the_labels(desk, toy):
     import fiftyone as fo
 
     curation.add_predictions(desk, detect_truth(toy))
-    invented, missing, confused, ignored = desk.limit(4)
+    invented, missing, confused, ignored, bare = desk.limit(5)
+    bare.ground_truth.detections = []  # without labels, which says nothing about the detections
     invented.predictions.detections.append(
         fo.Detection(label=toy.classes[0], bounding_box=[0, 0, 0.01, 0.01], confidence=0.8)
     )
@@ -549,7 +568,7 @@ def test_a_network_against_the_labels(desk, toy):
         each.ignore = True
     wrong = confused.predictions.detections[0]
     wrong.label = toy.classes[(toy.classes.index(wrong.label) + 1) % 4]
-    for sample in (invented, missing, confused, ignored):
+    for sample in (invented, missing, confused, ignored, bare):
         sample.save()
     views = curation.disagreements(desk)
     shown = {name: views[name].values("id") for name in ("false positives", "missed", "confused")}

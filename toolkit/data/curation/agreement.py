@@ -60,15 +60,17 @@ def hardest(view: Any, count: int = 50, by: str = "hardness") -> Any:
 def disagreements(
     view: Any, count: int = 50, field: str = "predictions", conf: float = SURE
 ) -> dict[str, Any]:
-    """Views of a network against the labels, where there are labels.
+    """Views of a network against the labels, of the pictures that have labels: of the others nobody knows
+    whether they are empty.
 
     "hardest" and "most mistaken" are pictures; "false positives" (no label is there), "missed" (no detection
     is there) and "confused" (a detection and a label of two classes are at one place) show these boxes alone.
     A label that is to be ignored is not missed. Detections from `conf` count.
     """
-    if not view.count(f"{TRUTH}.detections"):
-        return {}
     expression = fiftyone().ViewField
+    view = view.match(expression(f"{TRUTH}.detections").length() > 0)
+    if not view.count():
+        return {}
     add_mistakenness(view, field)
     add_hardness(view, field)
     view.filter_labels(field, expression("confidence") >= conf, only_matches=False).evaluate_detections(

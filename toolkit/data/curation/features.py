@@ -146,8 +146,8 @@ def add_map(view: Any, embeddings: NDArray[np.floating]) -> NDArray[np.floating]
 
 def detect_known(model: Detecting, classes: Sequence[str]) -> Detect | None:
     """`detect_with` these classes where the network has all of them; None where it has not, so that what it
-    misses says nothing about the labels."""
-    known = not compare_classes(model.io.classes, classes).only_dataset
+    misses says nothing about the labels, and where there are none."""
+    known = classes and not compare_classes(model.io.classes, classes).only_dataset
     return detect_with(model, classes=classes) if known else None
 
 
