@@ -7,7 +7,8 @@ and figures do not accumulate. The palette is Okabe and Ito's, which suits all k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
@@ -725,4 +726,178 @@ def anchors_on_boxes(
         axes.minorticks_off()
         _name(axes, title, "width at the network input, px", "height, px")
         axes.legend(loc="upper left", framealpha=0.9, frameon=True, edgecolor="none")
+    return figure
+
+
+def _wrapped(text: str, width: float) -> str:
+    """A title in lines that fit a figure of `width` inches."""
+    lines = (textwrap.fill(line, int(width * 11.5)) for line in text.splitlines())
+    return "\n".join(lines)
+
+
+def _halves(estimates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 3) values with their bounds -> (2, N) lengths below and above, as matplotlib takes them."""
+    below, above = estimates[:, 0] - estimates[:, 1], estimates[:, 2] - estimates[:, 0]
+    return np.nan_to_num(np.maximum([below, above], 0))
+
+
+def _rows_of(names: Sequence[str], axes: Axes) -> NDArray[np.intp]:
+    """Places of the names on the vertical axis, first on top."""
+    rows = np.arange(len(names))
+    axes.set_yticks(rows, fonts.all_drawable(names))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.locator_params(axis="x", nbins=6)
+    return rows
+
+
+def forest(
+    names: Sequence[str],
+    series: Mapping[str, ArrayLike],
+    solid: Mapping[str, ArrayLike],
+    notes: Mapping[str, Sequence[str]],
+    xlabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Forest plot: differences with their intervals and a line at zero, first name on top.
+
+    Args:
+        names: (N,) of the differences.
+        series: name -> (N, 3) value, lower and upper bound; NaN where there is none.
+        solid: name -> (N,) whether the dot is filled; others are hollow and grey.
+        notes: name -> (N,) texts at the right border, such as p values.
+        xlabel: with the unit.
+        title: of the figure.
+    """
+    with _figure(7.6, 1.3 + 0.3 * len(names) * max(1.0, 0.75 * len(series))) as (figure, axes):
+        rows = _rows_of(names, axes)
+        axes.axvline(0, color="black", lw=0.8)
+        step = 0.6 / len(series)
+        for i, (name, values) in enumerate(series.items()):
+            estimates = np.asarray(values, float).reshape(-1, 3)
+            at = rows + (i - (len(series) - 1) / 2) * step
+            for y, row, reach, filled, note in zip(
+                at, estimates, _halves(estimates).T, np.asarray(solid[name], bool), notes[name], strict=True
+            ):
+                if np.isnan(row[0]):
+                    continue
+                colour = PALETTE[i % 7] if filled else _GREY
+                axes.errorbar(
+                    row[0], y, xerr=reach[:, None], fmt="os^D"[i % 4], color=colour, ms=6, lw=1.6,
+                    markerfacecolor=colour if filled else "white",
+                )  # fmt: skip
+                axes.annotate(
+                    note, (1.01, y), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5,
+                    color="black" if filled else _GREY, annotation_clip=False,
+                )  # fmt: skip
+            if len(series) > 1:
+                axes.plot([], [], "os^D"[i % 4], color=PALETTE[i % 7], label=_label(name))
+        axes.margins(x=0.06)
+        _name(axes, _wrapped(title, 7.6), xlabel, "")
+        if len(series) > 1:
+            figure.legend(loc="outside lower right", ncols=len(series))
+    return figure
+
+
+def strips(
+    names: Sequence[str],
+    samples: Sequence[ArrayLike],
+    intervals: ArrayLike,
+    xlabel: str = "",
+    title: str = "",
+    strong: str = "",
+) -> Figure:
+    """Every value of some groups as a dot, with the mean of each group and its interval; first name on top.
+
+    Args:
+        names: (N,) of the groups.
+        samples: (N,) values of each group, such as one for each seed.
+        intervals: (N, 3) mean and bounds; NaN for what is not known.
+        xlabel: with the unit.
+        title: of the figure.
+        strong: the group that is drawn in another colour.
+    """
+    estimates = np.asarray(intervals, float).reshape(-1, 3)
+    with _figure(7.6, 1.2 + 0.32 * len(names)) as (figure, axes):
+        rows = _rows_of(names, axes)
+        for y, name, values, row, reach in zip(
+            rows, names, samples, estimates, _halves(estimates).T, strict=True
+        ):
+            colour = PALETTE[1 if name == strong else 0]
+            axes.plot(values, np.full(np.size(values), y), "o", ms=5, color=colour, alpha=0.45, mew=0)
+            if not np.isnan(row[0]):
+                axes.errorbar(row[0], y, xerr=reach[:, None], fmt="|", ms=13, mew=2, color=colour, lw=1.6)
+        axes.margins(x=0.06)
+        _name(axes, _wrapped(title, 7.6), xlabel, "")
+    return figure
+
+
+def interactions(
+    panels: Mapping[str, tuple[Sequence[str], Mapping[str, ArrayLike]]],
+    ylabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Means over the levels of one factor, a line for each level of another; lines that are not parallel
+    are an interaction.
+
+    Args:
+        panels: name of the horizontal factor and of the lines, as "a, by b" -> levels (L,), and for each
+            line (L, 3) means with their bounds.
+        ylabel: with the unit.
+        title: of the figure.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    width = max(7.6, 2.9 * columns)
+    with _figure(width, 2.7 * rows + 0.5, rows, columns) as (figure, axes):
+        for axis in np.ravel(axes)[len(panels) :]:
+            axis.axis("off")
+        for axis, (name, (levels, lines)) in zip(np.ravel(axes), panels.items(), strict=False):
+            for i, (line, means) in enumerate(lines.items()):
+                estimates = np.asarray(means, float).reshape(-1, 3)
+                at = np.arange(len(levels)) + 0.06 * (i - (len(lines) - 1) / 2)
+                axis.errorbar(
+                    at, estimates[:, 0], yerr=_halves(estimates), marker="os^D"[i % 4], lw=1.6, ms=5,
+                    capsize=2, label=_label(line), **_line(i),
+                )  # fmt: skip
+            axis.set_xticks(range(len(levels)), fonts.all_drawable(levels))
+            axis.margins(x=0.2)
+            axis.grid(axis="x", visible=False)
+            _name(axis, "", name, ylabel)
+            axis.legend(fontsize=8)
+        figure.suptitle(_wrapped(title, width), fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def crosses(
+    points: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    strong: Collection[str] = (),
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Named points with intervals in both directions.
+
+    Args:
+        points: name -> x and y, each (3,): value, lower and upper bound.
+        strong: names of the points that are filled; others are hollow.
+        xlabel: with the unit.
+        ylabel: with the unit.
+        title: of the figure.
+    """
+    names = list(points)
+    x, y = (np.array([points[name][i] for name in names], float).reshape(-1, 3) for i in range(2))
+    with _figure(7.6, 4.4) as (figure, axes):
+        for i, name in enumerate(names):
+            colour = PALETTE[0] if name in strong else _GREY
+            axes.errorbar(
+                x[i, 0], y[i, 0], xerr=_halves(x)[:, [i]], yerr=_halves(y)[:, [i]], fmt="o", ms=6,
+                color=colour, ecolor=colour, elinewidth=1, alpha=0.9,
+                markerfacecolor=colour if name in strong else "white",
+            )  # fmt: skip
+        axes.margins(x=0.22, y=0.1)
+        _name(axes, _wrapped(title, 7.6), xlabel, ylabel)
+        fonts.mend_texts(figure)
+        figure.draw_without_rendering()  # labels are placed after the layout has moved the points
+        _spread_labels(axes, np.column_stack([x[:, 0], y[:, 0]]), names, set())
     return figure

@@ -34,6 +34,7 @@ from toolkit.export.write import export_model
 from toolkit.models.cost import measure
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
+from toolkit.stopwatch import Median
 from toolkit.training.checkpoint import load_checkpoint, trained
 
 
@@ -259,7 +260,9 @@ def quick(monkeypatch):
         monkeypatch.setattr(f"toolkit.ablation.{module}.run_cell", run_cell)
     for module in ("costs", "search"):
         monkeypatch.setattr(f"toolkit.ablation.{module}.costs", costs)
-    monkeypatch.setattr("toolkit.ablation.costs.latencies", lambda folders: [1.0] * len(folders))
+    monkeypatch.setattr(
+        "toolkit.ablation.costs.latencies", lambda folders: [Median(1.0, 0.9, 1.2)] * len(folders)
+    )
     for module in ("store", "study", "search"):
         monkeypatch.setattr(f"toolkit.ablation.{module}.HEARTBEAT", 0.5)
     return made
