@@ -33,6 +33,16 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_latest_is_the_newest_that_is_whole(tmp_path):
+    pattern = str(tmp_path / "*" / "best.cfg")
+    assert files.latest(pattern, "fastest-v2") == "fastest-v2"
+    for second, name in enumerate(("b", "a", ".unfinished")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "best.cfg").touch()
+        os.utime(tmp_path / name / "best.cfg", (second, second))
+    assert files.latest(pattern, "fastest-v2") == str(tmp_path / "a" / "best.cfg")
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "file.txt"
 

@@ -31,6 +31,24 @@ def test_dropdown_refuses_a_default_that_is_no_option():
         widgets.dropdown("network", ["a", "b"], "x")
 
 
+def test_a_changed_dropdown_says_that_the_cells_below_are_stale_until_one_runs():
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    try:
+        choice = widgets.dropdown("network", ["a", "b"], "a")
+        shell.run_cell("1", store_history=False)
+        assert choice.description == "network"
+        choice.value = "b"
+        assert "run the cells below again" in choice.description
+        shell.run_cell("1", store_history=False)
+        assert choice.description == "network"
+        choice.value = "a"
+        assert "run the cells below again" in choice.description
+    finally:
+        InteractiveShell.clear_instance()
+
+
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
     """TOOLKIT_DATA, with the data sets bccd and wflw98; nothing lies beside the cards."""
@@ -60,6 +78,11 @@ def test_data_sets_start_at_what_can_be_made_where_the_default_is_not_here(folde
 def test_data_sets_take_a_folder_and_refuse_what_is_none(folder):
     mine = str(folder / "bccd")
     assert widgets.data_sets(mine).value == mine
+    assert widgets.data_sets(mine).label == "bccd"
+    curated = folder / "curate" / "bccd" / "curated"
+    curated.mkdir(parents=True)
+    choice = widgets.data_sets(str(curated))
+    assert (choice.label, choice.value) == ("bccd-curated", str(curated))
     with pytest.raises(InputError, match="data set must be one of bccd, toy, wflw98, not 'bcdd'"):
         widgets.data_sets("bcdd")
 

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from ipywidgets import Dropdown, VBox
 
 
-def dropdown(title: str, options: Sequence[str], default: str) -> Dropdown:
-    """A menu.
+def dropdown(title: str, options: Sequence[str], default: str, labels: Mapping[str, str] = {}) -> Dropdown:
+    """A menu. After a change it says that the cells below are those of the former choice, until one runs.
 
     Args:
         title: shown before it.
         options: to choose from.
         default: its `.value` until somebody changes it, and so in a headless run.
+        labels: option -> what the menu shows for it, its `.label`; the option itself unless given.
 
     Raises:
         InputError: the default is not one of the options.
@@ -38,12 +39,33 @@ def dropdown(title: str, options: Sequence[str], default: str) -> Dropdown:
     if default not in options:
         raise InputError(f"{title} must be one of {', '.join(options)}, not {default!r}")
     widgets = require("ipywidgets", "notebooks")
-    menu: Dropdown = widgets.Dropdown(options=list(options), value=default, description=title)
+    menu: Dropdown = widgets.Dropdown(
+        options=[(labels.get(option, option), option) for option in options] if labels else list(options),
+        value=default,
+        description=title,
+        description_allow_html=True,
+        style={"description_width": "initial"},
+        layout={"width": "max-content"},
+    )
+    menu.observe(lambda _: _mark_stale(menu, title), "value")
     return menu
 
 
+def _mark_stale(menu: Dropdown, title: str) -> None:
+    """Says so beside the menu until a cell runs; outside IPython, where no cell does, for good."""
+    menu.description = f'{title} <b style="color: {viz.PALETTE[1]}">(changed: run the cells below again)</b>'
+    shell = require("IPython", "notebooks").get_ipython()
+
+    def restore(*_: Any) -> None:
+        menu.description = title
+        shell.events.unregister("pre_run_cell", restore)
+
+    if shell is not None:
+        shell.events.register("pre_run_cell", restore)
+
+
 def data_sets(default: str, made: str = "toy", names: Sequence[str] = ()) -> Dropdown:
-    """A menu of the data sets on this machine.
+    """A menu of the data sets on this machine. Its `.label` is a short name for files and titles.
 
     Args:
         default: initial value: a name or a folder; if the data set of that name is missing, `made`.
@@ -54,12 +76,14 @@ def data_sets(default: str, made: str = "toy", names: Sequence[str] = ()) -> Dro
         InputError: `default` is neither a name nor a folder.
     """
     names = names or cards.names()
-    available = {made, *(name for name in names if catalog.locate(name))}
+    available, labels = {made, *(name for name in names if catalog.locate(name))}, {}
     if default in names and default not in available:
         default = made
-    elif Path(default).is_dir():
+    elif Path(default).is_dir() and default not in available:
+        folder = Path(default).resolve()
         available.add(default)
-    return dropdown("data set", sorted(available), default)
+        labels[default] = f"{folder.parent.name}-curated" if folder.name == "curated" else folder.name
+    return dropdown("data set", sorted(available), default, labels)
 
 
 def checked(checks: Mapping[str, Any], stamp: Mapping[str, Any]) -> HTML:
