@@ -729,10 +729,10 @@ def anchors_on_boxes(
     return figure
 
 
-def _wrapped(text: str, width: float) -> str:
-    """A title in lines that fit a figure of `width` inches."""
-    lines = (textwrap.fill(line, int(width * 11.5)) for line in text.splitlines())
-    return "\n".join(lines)
+def _head(figure: Figure, title: str) -> None:
+    """A sentence as the title of a whole figure, in lines that fit it."""
+    lines = (textwrap.fill(line, int(figure.get_figwidth() * 9)) for line in title.splitlines())
+    figure.suptitle("\n".join(lines), fontsize=11, fontweight="bold", x=0.01, ha="left")
 
 
 def _halves(estimates: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -793,7 +793,8 @@ def forest(
             if len(series) > 1:
                 axes.plot([], [], "os^D"[i % 4], color=PALETTE[i % 7], label=_label(name))
         axes.margins(x=0.06)
-        _name(axes, _wrapped(title, 7.6), xlabel, "")
+        _name(axes, "", xlabel, "")
+        _head(figure, title)
         if len(series) > 1:
             figure.legend(loc="outside lower right", ncols=len(series))
     return figure
@@ -828,7 +829,8 @@ def strips(
             if not np.isnan(row[0]):
                 axes.errorbar(row[0], y, xerr=reach[:, None], fmt="|", ms=13, mew=2, color=colour, lw=1.6)
         axes.margins(x=0.06)
-        _name(axes, _wrapped(title, 7.6), xlabel, "")
+        _name(axes, "", xlabel, "")
+        _head(figure, title)
     return figure
 
 
@@ -865,7 +867,7 @@ def interactions(
             axis.grid(axis="x", visible=False)
             _name(axis, "", name, ylabel)
             axis.legend(fontsize=8)
-        figure.suptitle(_wrapped(title, width), fontsize=11, fontweight="bold", x=0.01, ha="left")
+        _head(figure, title)
     return figure
 
 
@@ -896,8 +898,9 @@ def crosses(
                 markerfacecolor=colour if name in strong else "white",
             )  # fmt: skip
         axes.margins(x=0.22, y=0.1)
-        _name(axes, _wrapped(title, 7.6), xlabel, ylabel)
+        _name(axes, "", xlabel, ylabel)
+        _head(figure, title)
         fonts.mend_texts(figure)
         figure.draw_without_rendering()  # labels are placed after the layout has moved the points
-        _spread_labels(axes, np.column_stack([x[:, 0], y[:, 0]]), names, set())
+        _spread_labels(axes, np.column_stack([x[:, 0], y[:, 0]]), names, set(range(len(names))))
     return figure

@@ -224,26 +224,29 @@ def effects(
     return judged([fit(contrasts(levels, factors), scores)])[0]
 
 
-def mean_intervals(groups: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Means of groups of runs with 95 % intervals, from the standard deviation that all groups share (pooled,
-    as in a one-way analysis of variance).
+def mean_intervals(
+    groups: Sequence[Sequence[float]], cells: Sequence[Sequence[float]] | None = None
+) -> NDArray[np.float64]:
+    """Means of groups of runs with 95 % intervals, from the standard deviation that all cells share (pooled,
+    as in an analysis of variance).
 
     Args:
-        groups: scores of each group, such as one for each seed.
+        groups: scores of each group.
+        cells: scores of the runs that differ only by their seed; the groups themselves unless given.
 
     Returns:
-        (groups, 3) mean, lower and upper bound; NaN where a group is empty, or no group has two runs.
+        (groups, 3) mean, lower and upper bound; NaN where a group is empty, or no cell has two runs.
 
     >>> mean_intervals([[0.1, 0.3], [0.5, 0.7]]).round(2).tolist()
     [[0.2, -0.23, 0.63], [0.6, 0.17, 1.03]]
     """
-    runs = [np.asarray(group, float) for group in groups]
-    freedom = sum(max(0, len(group) - 1) for group in runs)
-    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in runs if len(group))
+    same = [np.asarray(cell, float) for cell in (groups if cells is None else cells) if len(cell)]
+    freedom = sum(len(cell) - 1 for cell in same)
+    squares = sum(float(((cell - cell.mean()) ** 2).sum()) for cell in same)
     reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * (squares / freedom) ** 0.5 if freedom else np.nan
     rows = []
-    for group in runs:
-        mean = float(group.mean()) if len(group) else np.nan
+    for group in groups:
+        mean = float(np.mean(group)) if len(group) else np.nan
         half = reach / len(group) ** 0.5 if len(group) else np.nan
         rows.append([mean, mean - half, mean + half])
     return np.array(rows).reshape(-1, 3)

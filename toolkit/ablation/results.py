@@ -328,6 +328,7 @@ class StudyReport(Shown):
         the study matches them), at most `PANELS` pairs; None where there are not two factors."""
         matching = next(iter(self.effects), "")
         rows = [row for row in self.rows if row.get("matching", matching) in ("base", matching)]
+        cells = [line["scores"] for line in self.networks.lines]
         panels: dict[str, tuple[list[str], dict[str, NDArray[np.float64]]]] = {}
         for a, b in itertools.islice(itertools.combinations(self.plan.factors, 2), PANELS):
             if len(self.plan.factors[a]) < len(self.plan.factors[b]):
@@ -338,7 +339,7 @@ class StudyReport(Shown):
                 [row["value"] for row in rows if (row["levels"][b], row["levels"][a]) == pair]
                 for pair in levels
             ]
-            means = mean_intervals(groups).reshape(-1, len(across), 3)
+            means = mean_intervals(groups, cells).reshape(-1, len(across), 3)
             lines = {f"{b} {level_text(level)}": means[i] for i, level in enumerate(self.plan.factors[b])}
             panels[f"{a}, by {b}"] = (list(map(level_text, across)), lines)
         if not panels:
