@@ -904,3 +904,28 @@ def crosses(
         figure.draw_without_rendering()  # labels are placed after the layout has moved the points
         _spread_labels(axes, np.column_stack([x[:, 0], y[:, 0]]), names, set(range(len(names))))
     return figure
+
+
+def thresholds(
+    threshold: ArrayLike, series: Mapping[str, ArrayLike], chosen: float, title: str = ""
+) -> Figure:
+    """Figures over the threshold, and the chosen threshold as a line with the figures there as dots.
+
+    Args:
+        threshold: (N,) falling.
+        series: name -> (N,) figures in 0..1.
+        chosen: one of the thresholds.
+        title: of the figure.
+    """
+    at = np.asarray(threshold, float)
+    place = int(np.argmin(np.abs(at - chosen)))
+    with _figure(6.4, 3.8) as (figure, axes):
+        axes.axvline(chosen, color="black", lw=1)
+        for i, (name, column) in enumerate(series.items()):
+            values = np.asarray(column, float)
+            axes.plot(at, values, lw=1.8, label=f"{_label(name)}  {values[place]:.2f}", **_line(i))
+            axes.plot(chosen, values[place], "o", ms=6, color=PALETTE[i % 7])
+        axes.set(xlim=(0, 1), ylim=(0, 1.03))
+        _name(axes, title, "threshold on the score", "")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title=f"at {chosen:.3f}", alignment="left")
+    return figure

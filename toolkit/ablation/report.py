@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from toolkit.runtime import InputError, environment
 from toolkit.stopwatch import Median, median
 from toolkit.text import in_markdown
 
+LOOK_SECONDS = 2.0  # between two looks at a study that runs
 TOLERATED = 0.1  # relative deviation from a budget in seconds
 SCORES = ("score", "map50", *widerface.SETTINGS)
 
@@ -156,19 +159,44 @@ def planned(plan: Plan) -> int | None:
     return len(cells(plan)) if plan.search is None else None
 
 
-def progress_of(store: Store, workers: int = 1) -> Networks:
-    """The networks of a study that runs: of as many cells as have ended, with an estimate of the time left.
-
-    Args:
-        store: of the study.
-        workers: that share what is left.
-    """
+def networks_so_far(store: Store, workers: int) -> Networks:
+    """The networks of a study that runs, of as many cells as have ended, with an estimate of the time that
+    its workers need for what is left."""
     rows, total = runs(store), planned(store.plan)
     seconds = [row["seconds"] for row in rows if "seconds" in row]
-    left = None
-    if total is not None and seconds:
-        left = (total - len(rows)) * float(np.mean(seconds)) / workers
+    left = (total - len(rows)) * float(np.mean(seconds)) / workers if total and seconds else None
     return Networks(study_table(rows), title_of(store.plan, "score"), COSTS, total, len(rows), left)
+
+
+@contextmanager
+def watched(store: Store, workers: int, show: Callable[[Networks], None] | None) -> Iterator[None]:
+    """Call `show` with the networks so far whenever cells have ended inside the block, and at its end. The
+    calls come from a thread: the block itself may be busy with a cell, or wait for other processes."""
+    over, shown = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal shown
+        networks = networks_so_far(store, workers)
+        if show is not None and networks.ended > shown:
+            shown = networks.ended
+            show(networks)
+
+    def watch() -> None:
+        while not over.wait(LOOK_SECONDS):
+            # a database that is busy for a moment: the next look finds more
+            with suppress(InputError), store.reachable():
+                look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if show is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if show is not None:
+            thread.join()
+            look()
 
 
 def with_times(row: Line, times: Mapping[str, Median]) -> dict[str, Any]:

@@ -275,8 +275,8 @@ class StudyReport(Shown):
         ]
         tests = sum(map(len, self.effects.values()))
         return " ".join(sentences) + (
-            f" Intervals are of single effects, 95 %; p is corrected for all {tests} tests (Holm), and an "
-            f"effect is shown if it is below {LEVEL:g}."
+            " The intervals are 95 % intervals of single effects, not corrected; p is corrected for all "
+            f"{tests} tests of the study (Holm), and an effect is shown if p is below {LEVEL:g}."
         )
 
     def columns(self) -> dict[str, list[str]]:
