@@ -228,6 +228,7 @@ def test_export_to_everything_and_the_ladder(tmp_path, zoo, pictures):
     found = json.loads(run.stdout)["rungs"]
     assert [rung["name"] for rung in found] == ["torch", "mnn-fp16", "ncnn-int8"]
     assert run.returncode == any(rung["fault"] for rung in found)
+    assert json.loads(run.stdout)["verdict"] in run.stderr
 
 
 def test_folders_go_on_over_pictures_that_do_not_decode(tmp_path, zoo, pictures):

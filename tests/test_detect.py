@@ -11,7 +11,8 @@ from toolkit.boxes import cxcywh_to_xyxy, nms
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess, resize_darknet
 from toolkit.inference.results import as_coco, as_records
-from toolkit.inference.run import annotate_video, run
+from toolkit.inference.run import annotate_video, find_in, run
+from toolkit.inference.speed import speeds
 from toolkit.models.decode import Boxes, decode
 from toolkit.pictures import find_images, load_image
 from toolkit.runtime import InputError
@@ -255,3 +256,26 @@ def test_many_batches_run_in_threads_and_leave_everything_as_it_was(pictures):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
     assert model.training
     assert (torch.get_num_threads(), cv2.getNumThreads()) == threads
+
+
+def test_what_was_found_shows_itself(faces, pictures):
+    some = {name: pictures[name] for name in ("astronaut", "china")}
+    found = find_in(faces, some, 0.5)
+    assert found.columns()["picture"] == ["astronaut", "china"]
+    assert found.columns()["boxes"][0] == len(found.detections[0].scores) > 0
+    assert found.columns()["highest scores"][0].startswith("face ")
+    assert len(found.figure().axes) == 2
+    assert "<table" not in found._repr_html_()
+
+
+def test_speeds_are_compared_with_the_first(faces):
+    small = create_model("yoloface-50k")
+    x = np.zeros((1, 3, 288, 352), np.float32)
+    times = speeds({"small": small, "large": faces}, x, 0.2)
+    assert times["small"].shape == times["large"].shape
+    columns = times.columns()
+    assert columns["network"] == ["small", "large"]
+    first, second = columns["time / time of small [95 %]"]
+    assert first == "1.000 [1.000, 1.000]"
+    assert float(second.split()[0]) > 1
+    assert len(times.figure().axes[0].patches) == 2

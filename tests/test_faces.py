@@ -24,6 +24,7 @@ from toolkit.faces import (
     correlation,
     cut,
     face_sizes,
+    follow,
     place_points,
     windows_of_boxes,
     windows_of_points,
@@ -219,6 +220,34 @@ def test_faces_are_followed(clip, networks):
     assert 2 <= tracker.detections <= 4  # at the start, after 30 frames, where the view moves fast
     assert np.mean(errors) < 0.02
     assert np.max(errors) < 0.05
+
+
+def test_tracking_is_compared_with_detecting_in_every_frame(clip, networks):
+    followed = follow(clip[:12], FaceTracker(*networks, WIDE, Tracking(every=6)))
+    assert list(followed.detected) == [i % 6 == 0 for i in range(12)]
+    assert followed.caption() == "The detector ran on 2 of 12 frames"
+    columns = followed.columns()
+    assert columns["detector runs"] == [2, 12]
+    tracked, each = map(float, columns["median jitter of a point, px"])
+    assert 0 < tracked < each
+    titles = [axes.get_title() for axes in followed.figure().axes]
+    assert titles[0] == "frame 0, detected"
+    assert titles[1] == "frame 2, tracked"
+    blue, orange = (
+        annotate_faces(np.zeros_like(clip[0]), followed.tracked[0], tracked=tracked)
+        for tracked in (False, True)
+    )
+    left, top = followed.tracked[0].boxes[0, :2].astype(int)
+    assert blue[top + 40, left, 2] > blue[top + 40, left, 0]
+    assert orange[top + 40, left, 0] > orange[top + 40, left, 2]
+    assert len(followed.jitter().axes[0].lines) == 2
+
+
+def test_jitter_without_faces_is_not_known(networks):
+    black = [np.zeros((64, 64, 3), np.uint8)] * 4
+    followed = follow(black, FaceTracker(*networks, WIDE))
+    assert followed.caption() == "The detector ran on 4 of 4 frames"
+    assert followed.columns()["median jitter of a point, px"] == ["nan", "nan"]
 
 
 def test_a_cut_in_the_film_is_noticed(clip, networks, pictures):

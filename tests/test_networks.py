@@ -7,7 +7,14 @@ from toolkit import create_model
 from toolkit.export.folder import split_format
 from toolkit.models.darknet.weights import save_weights
 from toolkit.models.darknet.write import to_cfg
-from toolkit.networks import compare_networks, detector_io, network_io, open_model, open_network
+from toolkit.networks import (
+    compare_networks,
+    detector_io,
+    network_io,
+    open_model,
+    open_network,
+    open_or_untrained,
+)
 from toolkit.runtime import InputError
 
 
@@ -88,3 +95,17 @@ def test_the_suppression_that_a_cfg_asks_for_is_told(cfg, capsys):
     cfg.write_text(text.replace("iou_loss=ciou", "iou_loss=ciou\nnms_kind=greedynms\nbeta_nms=0.6"))
     open_network(str(cfg))
     assert "nms_kind=greedynms, which is not followed" in capsys.readouterr().err
+
+
+def test_without_weights_a_network_of_the_zoo_is_random_and_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("TOOLKIT_ZOO", str(tmp_path))
+    model, why = open_or_untrained("yoloface-50k")
+    assert model.io == create_model("yoloface-50k").io
+    assert why.startswith("Random weights")
+    assert "yoloface-50k.weights is missing" in why
+    with pytest.raises(InputError, match="is not a network"):
+        open_or_untrained("nothing")
+
+
+def test_with_weights_nothing_is_to_be_said(zoo):
+    assert open_or_untrained("yoloface-50k")[1] == ""

@@ -32,3 +32,17 @@ def test_more_kinds_than_colours_still_draw():
 def test_a_quantity_of_another_length_is_refused():
     with pytest.raises((ValueError, IndexError)):
         viz.layer_profile(["conv", "conv"], {"MMAC": [1, 2, 3]})
+
+
+def test_panels_share_their_rows_and_leave_out_what_was_not_measured():
+    columns = {"kB": [900, 300], "difference": [1e-6, np.nan], "points": [0.1, -2.0]}
+    spans = {"points": ([-0.2, -2.5], [0.4, -1.5])}
+    figure = viz.panels(["onnx", "onnx-int8"], columns, spans, ["fp32", "int8"], ["difference"])
+    sizes, differences, points = figure.axes
+    assert [text.get_text() for text in sizes.get_yticklabels()] == ["onnx", "onnx-int8"]
+    assert [len(axes.texts) for axes in figure.axes] == [2, 1, 2]
+    assert [text.get_text() for text in points.texts] == ["+0.10", "-2.00"]
+    assert differences.get_xscale() == "log"
+    assert sizes.get_xlim()[0] == 0
+    assert points.get_xlim()[0] < -2.5
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["fp32", "int8"]

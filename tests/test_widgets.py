@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 
-from toolkit import widgets
+from toolkit import create_model, widgets
 from toolkit.data import cards
+from toolkit.data.toy import make_toy
+from toolkit.models.cost import measure
 from toolkit.runtime import InputError
 
 
@@ -85,6 +87,34 @@ def test_data_sets_take_a_folder_and_refuse_what_is_none(folder):
     assert (choice.label, choice.value) == ("bccd-curated", str(curated))
     with pytest.raises(InputError, match="data set must be one of bccd, toy, wflw98, not 'bcdd'"):
         widgets.data_sets("bcdd")
+
+
+def test_the_desk_makes_the_network_that_it_is_set_to(tmp_path):
+    desk = widgets.sizing(make_toy(tmp_path / "toy", count=10, size=96), "fastest-v2")
+    menu, se, csp, width, size = desk.children[0].children
+    note, page = desk.children[1:]
+    assert (desk.network, desk.changes, note.value) == ("fastest-v2", {}, "")
+    assert "#cccccc" in page.value  # of the network as it is
+    csp.value, size.value = False, 224
+    assert desk.changes == {"csp": False, "input_size": 224}
+    assert "run the cells below again" in note.value
+    assert desk.model(classes=["cell"]).io.input_size == (224, 224)
+    cost = measure(desk.model())
+    for row in ("kB in half precision", "ms, torch on this machine", f"{cost.params:,}"):
+        assert row in page.value
+    menu.value = "yoloface-50k"
+    assert (desk.network, desk.changes) == ("yoloface-50k", {})
+    spec = create_model("yoloface-50k").spec
+    own = (any(spec.se), any(spec.csp), spec.width, None)
+    assert (se.value, csp.value, width.value, size.value) == own
+    size.value = size.options[1][1]
+    assert desk.model().spec.name == "yoloface-50k"
+    assert list(desk.changes) == ["input_size"]
+
+
+def test_layers_of_two_networks_are_put_in_one_order():
+    assert widgets._merged(["a", "b", "c"], ["a", "c", "d"]) == ["a", "b", "c", "d"]
+    assert widgets._merged(["a", "c"], ["a", "b", "c"]) == ["a", "b", "c"]
 
 
 def test_checked_has_the_checks_before_the_stamp():

@@ -7,11 +7,11 @@ points, and the detector only runs again where a face is lost, and now and then 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -26,7 +26,11 @@ from toolkit.models.io import LandmarkIO
 from toolkit.models.network import Detecting, Landmarking
 from toolkit.pictures import Image, load_image
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 from toolkit.videos import Video, write_video
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float32]
 
@@ -281,13 +285,87 @@ def correlation(first: Floats, second: Floats) -> Floats:
 # --- pictures and records ----------------------------------------------------------------------------
 
 
-def annotate_faces(image: Image, faces: Faces, in_place: bool = False) -> Image:
+def annotate_faces(image: Image, faces: Faces, in_place: bool = False, tracked: bool = False) -> Image:
     """A copy of the picture, at its own size, with boxes, scores and points; with `in_place` the picture
-    itself."""
+    itself. Boxes that were `tracked` have another colour and no scores: those are of an earlier frame."""
     from toolkit import viz
 
-    boxed = viz.draw_boxes(image, faces.boxes, None, faces.scores, long_side=0, in_place=in_place)
+    kind, scores = np.full(len(faces), int(tracked)), None if tracked else faces.scores
+    boxed = viz.draw_boxes(image, faces.boxes, kind, scores, long_side=0, in_place=in_place)
     return viz.draw_points(boxed, faces.points, in_place=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Followed(Shown):
+    """Faces tracked through a video, next to those of a detection in every frame."""
+
+    frames: Sequence[Image]
+    tracked: Sequence[Faces]  # of each frame
+    detected: Sequence[bool]  # whether the detector ran on it
+    each: Sequence[Faces]  # of each frame, detected anew
+
+    def caption(self) -> str:
+        """How often the detector ran."""
+        return f"The detector ran on {sum(self.detected)} of {len(self.frames)} frames"
+
+    def columns(self) -> dict[str, list[object]]:
+        """Both ways."""
+        series = [values[np.isfinite(values)] for values in self._jitter().values()]
+        jitter = [np.median(values) if len(values) else np.nan for values in series]
+        return {
+            "faces": list(self._jitter()),
+            "detector runs": [sum(self.detected), len(self.frames)],
+            "median jitter of a point, px": [f"{value:.2f}" for value in jitter],
+        }
+
+    def figure(self) -> Figure:
+        """Six frames, with boxes in one colour where the detector ran and in another where they were
+        tracked."""
+        from toolkit import viz
+
+        chosen = np.unique(np.linspace(0, len(self.frames) - 1, 6).astype(int))
+        stills = [
+            annotate_faces(self.frames[i], self.tracked[i], tracked=not self.detected[i]) for i in chosen
+        ]
+        titles = [f"frame {i}, {'detected' if self.detected[i] else 'tracked'}" for i in chosen]
+        return viz.image_grid(stills, titles, columns=3, cell=3.2)
+
+    def _jitter(self) -> dict[str, Floats]:
+        """Name -> (frames - 2,) px: by how much the step of the points of the leftmost face changes from one
+        frame to the next, on average over its points; NaN where there is no face."""
+        series = {"tracked and smoothed": self.tracked, "detected in every frame": self.each}
+        result = {}
+        for name, faces in series.items():
+            nothing = np.full(self._points(), np.nan, np.float32)
+            leftmost = [f.points[f.boxes[:, 0].argmin()] if len(f) else nothing for f in faces]
+            change = np.diff(np.array(leftmost), 2, axis=0)
+            result[name] = np.linalg.norm(change, axis=2).mean(axis=1)
+        return result
+
+    def _points(self) -> tuple[int, ...]:
+        return self.tracked[0].points.shape[1:]
+
+    def jitter(self) -> Figure:
+        """Jitter over the video."""
+        from toolkit import viz
+
+        lines = {name: (np.arange(2, len(self.frames)), y) for name, y in self._jitter().items()}
+        return viz.curves(lines, "frame", "change of a point's step, px", "Jitter")
+
+
+def follow(video: Sequence[Image], tracker: FaceTracker) -> Followed:
+    """Tracks faces through a video, and detects them in every frame for comparison.
+
+    Args:
+        video: at least three frames, RGB uint8.
+        tracker: a new one; its networks and settings are used for both.
+    """
+    tracked, detected = [], []
+    for frame in video:
+        tracked.append(tracker(frame))
+        detected.append(tracker.detected)
+    each = [detect_faces(frame, tracker.detector, tracker.landmarks, tracker.settings) for frame in video]
+    return Followed(video, tracked, detected, each)
 
 
 def as_records(faces: Faces) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from toolkit.models.network import Detecting, Landmarking, Network, finds_object
 from toolkit.models.zoo import ZOO, create_model, list_models
 from toolkit.pictures import load_image
 from toolkit.runtime import InputError
+from toolkit.samples import untrained
 from toolkit.training.checkpoint import trained
 
 PUBLISHED = "published"
@@ -257,3 +258,24 @@ def _options_of(
         published = str(weights) == PUBLISHED  # of the other side
         return {"weights": None if published else weights, "names": names, "partial": partial}
     return {"weights": weights, "partial": partial} if source in list_models() else {}
+
+
+def open_or_untrained(source: str) -> tuple[Detecting, str]:
+    """As `open_model`; where weights cannot be fetched, the network of the zoo with random ones, so that a
+    notebook goes on without a network connection.
+
+    Args:
+        source: as of `open_network`.
+
+    Returns:
+        The detector, and "" or why its weights are random.
+
+    Raises:
+        InputError: the source is not a network of the zoo, and as `open_model`.
+    """
+    try:
+        return open_model(source), ""
+    except InputError as error:
+        if source not in list_models("detection"):
+            raise
+        return untrained(source), f"Random weights, so its boxes mean nothing: {error}"

@@ -13,7 +13,7 @@ from toolkit.faces import cut
 from toolkit.models import create_model
 from toolkit.models.blocks import ConvBNAct
 from toolkit.models.detector import Detector, calibrate
-from toolkit.pictures import Image
+from toolkit.pictures import Image, find_images, load_image, save_image
 from toolkit.runtime import seed_everything
 
 
@@ -42,6 +42,43 @@ def photographs() -> dict[str, Image]:
         **{name: read() for name, read in readers.items()},
         **{name: np.array(pillow.open(pictures / f"{name}.jpg")) for name in ("china", "flower")},
     }
+
+
+def photograph_parts(folder: str | Path) -> list[Path]:
+    """`photographs` and their mirror images, each cut into four, as files: pictures for calibration where
+    there is no data set.
+
+    Args:
+        folder: where they are written.
+
+    Returns:
+        The files, 56 of them.
+    """
+    files = []
+    for name, picture in photographs().items():
+        for side, whole in (("", picture), ("-mirrored", picture[:, ::-1])):
+            for i, part in enumerate(np.array_split(whole, 4, axis=1)):
+                files.append(Path(folder, f"{name}{side}-{i}.png"))
+                save_image(files[-1], np.ascontiguousarray(part))
+    return files
+
+
+def named_pictures(source: str = "", most: int = 24) -> dict[str, Image]:
+    """Pictures of one's own by file name, or `photographs`.
+
+    Args:
+        source: a picture or folder; "" for the photographs.
+        most: as many pictures at most.
+
+    Raises:
+        InputError: there is no picture, or one does not decode.
+
+    >>> "astronaut" in named_pictures()
+    True
+    """
+    if not source:
+        return photographs()
+    return {path.name: load_image(path) for path in find_images(source)[:most]}
 
 
 def pan_and_zoom(image: Image, count: int = 100, size: tuple[int, int] = (640, 360)) -> list[Image]:

@@ -363,10 +363,18 @@ def dots(
         axes.set_yticks(range(len(names)), fonts.all_drawable(names))
         axes.invert_yaxis()
         axes.margins(x=0.16, y=0.08)
+        if len(numbers) and numbers.max() < 10 * numbers.min():
+            axes.set_xlim(_decades(numbers))
         _name(axes, title, xlabel, "")
         if len(kinds) > 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _decades(numbers: NDArray[np.floating]) -> tuple[float, float]:
+    """Whole powers of ten around positive numbers: those are labelled on a logarithmic axis."""
+    low, high = np.log10(numbers.min()), np.log10(numbers.max())
+    return float(10 ** np.floor(low)), float(10 ** np.ceil(high + 0.3))
 
 
 def layer_profile(
@@ -928,4 +936,72 @@ def thresholds(
         axes.set(xlim=(0, 1), ylim=(0, 1.03))
         _name(axes, title, "threshold on the score", "")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title=f"at {chosen:.3f}", alignment="left")
+    return figure
+
+
+def panels(
+    names: Sequence[str],
+    columns: Mapping[str, ArrayLike],
+    spans: Mapping[str, tuple[ArrayLike, ArrayLike]] = {},
+    groups: Sequence[str] = (),
+    log: Sequence[str] = (),
+    title: str = "",
+    form: str = "{:,.3g}",
+) -> Figure:
+    """Several quantities of the same things side by side, first name on top.
+
+    Args:
+        names: (N,) of the rows.
+        columns: title with the unit -> (N,) values, a panel each; NaN leaves its place empty.
+        spans: title -> (low, high), (N,) each: a dot in its interval instead of a bar, with a line at 0.
+        groups: (N,) for the colour.
+        log: titles of panels with a logarithmic axis, on which there are dots.
+        title: of the figure.
+        form: format of the written values.
+    """
+    rows = np.arange(len(names))
+    groups = groups or [""] * len(names)
+    kinds = list(dict.fromkeys(groups))
+    colours = [PALETTE[kinds.index(group) % 7] for group in groups]
+    height = max(2.0, 1.1 + 0.27 * len(names) + 0.3 * bool(title))
+    with _figure(1.4 + 2.6 * len(columns), height, 1, len(columns)) as (figure, axes):
+        for panel, (quantity, column) in zip(np.ravel(axes), columns.items(), strict=True):
+            numbers = np.asarray(column, float)
+            shown = np.isfinite(numbers)
+            ends = numbers.copy()
+            if quantity in spans or quantity in log:
+                panel.scatter(numbers[shown], rows[shown], 22, np.array(colours)[shown], zorder=3)
+            else:
+                panel.barh(rows[shown], numbers[shown], 0.7, color=np.array(colours)[shown])
+            if quantity in spans:
+                low, ends = (np.asarray(side, float) for side in spans[quantity])
+                panel.hlines(rows[shown], low[shown], ends[shown], np.array(colours)[shown], lw=1.4)
+                panel.axvline(0, color=_GREY, lw=0.8)
+            for row, end, number in zip(rows[shown], ends[shown], numbers[shown], strict=True):
+                panel.annotate(
+                    f"{round(number, 2) + 0.0:+.2f}" if quantity in spans else form.format(number),
+                    (end, row),
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7.5,
+                )
+            panel.set_xscale("log" if quantity in log else "linear")
+            panel.set_yticks(rows, fonts.all_drawable(names) if panel is np.ravel(axes)[0] else [])
+            panel.set_ylim(len(names) - 0.4, -0.6)
+            panel.grid(axis="y", visible=False)
+            panel.margins(x=0.24)
+            positive = numbers[numbers > 0]
+            if quantity in log and len(positive):
+                panel.set_xlim(_decades(positive))
+            elif quantity not in spans:
+                panel.set_xlim(left=0)
+            if quantity not in log:
+                panel.locator_params(axis="x", nbins=4)
+            panel.set_title(quantity, fontsize=9, fontweight="normal")
+        if len(kinds) > 1:
+            handles = [figure.axes[0].scatter([], [], 22, PALETTE[i % 7]) for i in range(len(kinds))]
+            figure.legend(handles, map(_label, kinds), loc="outside lower center", ncols=len(kinds))
+        if title:
+            figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import difflib
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +16,11 @@ import numpy as np
 from toolkit import viz
 from toolkit.data import anchors, cards, catalog
 from toolkit.data.dataset import Dataset
-from toolkit.models import create_model
-from toolkit.models.cost import Cost, measure
+from toolkit.models import create_model, list_models
+from toolkit.models.cost import Cost, LayerCost, measure
+from toolkit.models.network import TorchNetwork
 from toolkit.runtime import InputError, require
+from toolkit.stopwatch import interleave
 from toolkit.tables import html_table
 
 if TYPE_CHECKING:
@@ -47,17 +51,21 @@ def dropdown(title: str, options: Sequence[str], default: str, labels: Mapping[s
         style={"description_width": "initial"},
         layout={"width": "max-content"},
     )
-    menu.observe(lambda _: _mark_stale(menu, title), "value")
+
+    def tell(note: str) -> None:
+        menu.description = f"{title} ({note})" if note else title
+
+    menu.observe(lambda _: _mark_stale(tell), "value")
     return menu
 
 
-def _mark_stale(menu: Dropdown, title: str) -> None:
-    """Says so beside the menu until a cell runs; outside IPython, where no cell does, for good."""
-    menu.description = f'{title} <b style="color: {viz.PALETTE[1]}">(changed: run the cells below again)</b>'
+def _mark_stale(show: Callable[[str], None]) -> None:
+    """Shows that the cells below are stale until a cell runs: outside IPython, where none does, for good."""
+    show(f'<b style="color: {viz.PALETTE[1]}">changed: run the cells below again</b>')
     shell = require("IPython", "notebooks").get_ipython()
 
     def restore(*_: Any) -> None:
-        menu.description = title
+        show("")
         shell.events.unregister("pre_run_cell", restore)
 
     if shell is not None:
@@ -109,53 +117,81 @@ def table(columns: Mapping[str, Iterable[Any]], strong: str = "") -> HTML:
 
 
 def sizing(dataset: Dataset, network: str = "fastest-v2") -> VBox:
-    """Switches for SE, CSP, width and input size of a network, and below them its cost, its layers, and how
-    its heads suit the objects of the data set.
+    """A menu of networks and switches for SE, CSP, width and input size, and below them the cost, the layers
+    next to those of the unchanged network, and how the heads suit the objects of the data set.
 
     Args:
         dataset: with the objects.
-        network: name in the zoo.
+        network: name in the zoo, chosen at the start.
 
     Returns:
-        The widget; its `.changes` are the settings that differ from the network's own.
+        The widget; its `.network` is the chosen one, its `.changes` are the settings that differ from the
+        network's own, and `.model()` makes the network that it is set to.
     """
     widgets = require("ipywidgets", "notebooks")
-    spec = create_model(network).spec
-    sides = sorted({*range(spec.stride * 3, 449, spec.stride), max(spec.input_size)})
     style: Any = {"indent": False, "layout": {"width": "auto", "margin": "2px 1em 2px 2px"}}
+    menu = widgets.Dropdown(options=list_models("detection"), value=network, description="network")
     switches = {
-        "se": widgets.Checkbox(any(spec.se), description="squeeze-and-excite", **style),
-        "csp": widgets.Checkbox(any(spec.csp), description="cross-stage partial", **style),
+        "se": widgets.Checkbox(description="squeeze-and-excite", **style),
+        "csp": widgets.Checkbox(description="cross-stage partial", **style),
         "width": widgets.FloatSlider(
-            spec.width, min=0.25, max=2, step=0.05, description="width", continuous_update=False
+            1, min=0.25, max=2, step=0.05, description="width", continuous_update=False
         ),
-        "input_size": widgets.Dropdown(
-            options=[("as it is", None), *((f"{side} px", side) for side in sides)],
-            index=0,  # otherwise a value of None is shown as no choice
-            description="input",
-        ),
+        "input_size": widgets.Dropdown(description="input"),
     }
-    page = widgets.HTML()
-    box = widgets.VBox([widgets.HBox(list(switches.values()), layout={"flex_flow": "row wrap"}), page])
-    base = measure(create_model(network))
+    note, page = widgets.HTML(), widgets.HTML()
+    row = widgets.HBox([menu, *switches.values()], layout={"flex_flow": "row wrap"})
+    box = widgets.VBox([row, note, page])
+    own: dict[str, Any] = {}
 
-    def update(_: Any = None) -> None:
+    def choose() -> None:
+        """Puts the switches where the chosen network has them."""
+        model = create_model(menu.value)
+        spec, box.network = model.spec, menu.value
+        sides = sorted({*range(spec.stride * 3, 449, spec.stride), max(spec.input_size)})
+        own.update(se=any(spec.se), csp=any(spec.csp), width=spec.width, input_size=None)
+        switches["input_size"].options = [("as it is", None), *((f"{side} px", side) for side in sides)]
+        switches["input_size"].index = 0  # otherwise a value of None is shown as no choice
+        for name in ("se", "csp", "width"):
+            switches[name].value = own[name]
+        box.base = measure(model), fastest(model)
+
+    def update() -> None:
         values = {name: switch.value for name, switch in switches.items()}
-        box.changes = {
-            name: value
-            for name, value in values.items()
-            if value != {"se": any(spec.se), "csp": any(spec.csp), "input_size": None}.get(name, spec.width)
-        }
+        box.changes = {name: value for name, value in values.items() if value != own[name]}
+        box.model = partial(create_model, box.network, **box.changes)
         gc.disable()  # a full collection takes longer than the page itself
         try:
-            page.value = sizing_page(dataset, network, box.changes, base)
+            page.value = sizing_page(dataset, box.network, box.changes, *box.base)
         finally:
             gc.enable()
 
-    for switch in switches.values():
-        switch.observe(update, "value")
+    def moved(change: Any) -> None:
+        if change.owner is menu:
+            for switch in switches.values():
+                switch.unobserve(moved, "value")
+            choose()
+            watch()
+        update()
+        _mark_stale(lambda text: setattr(note, "value", text))
+
+    def watch() -> None:
+        for switch in switches.values():
+            switch.observe(moved, "value")
+
+    choose()
+    watch()
+    menu.observe(moved, "value")
     update()
     return box
+
+
+def fastest(model: TorchNetwork, rounds: int = 2) -> float:
+    """Milliseconds of the fastest of some calls on an empty picture, after one that is not timed: about what
+    a network takes, while somebody waits for it."""
+    width, height = model.io.input_size
+    call = partial(model.predict, np.zeros((1, model.io.channels, height, width), np.float32))
+    return float(interleave({"": call}, rounds=rounds, warmup=0)[""].min())
 
 
 def phone(
@@ -179,26 +215,15 @@ def phone(
     Raises:
         InputError: a folder has no ONNX files, or this machine is in no network.
     """
-    from toolkit.device import report
     from toolkit.device.readings import Reading
+    from toolkit.device.report import Timings
     from toolkit.device.serve import PageServer, code_svg
 
     widgets = require("ipywidgets", "notebooks")
     rows = widgets.HTML("<p>No reading yet.</p>")
 
     def told(folder: Path, reading: Reading) -> None:
-        readings = [reading for _, reading in box.server.inbox.readings]
-        times = [report.summary(reading) for reading in readings]
-        columns = {
-            "network": [reading.network for reading in readings],
-            "browser": [reading.machine for reading in readings],
-            "threads": [reading.settings.threads for reading in readings],
-            "forward, ms": [f"{each['inference'].p50:.2f}" for each in times],
-            "all, ms": [f"{each['total'].p50:.2f}" for each in times],
-            "p90 of all, ms": [f"{each['total'].p90:.2f}" for each in times],
-            "the same file here": [report.parity_text(reading) for reading in readings],
-        }
-        rows.value = table(columns).data
+        rows.value = Timings(box.server.inbox.readings)._repr_html_()
 
     server = PageServer(folders, lan, tls, picture=picture, told=told)
     atexit.register(server.close)
@@ -210,16 +235,20 @@ def phone(
     return box
 
 
-def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base: Cost) -> str:
-    """HTML: totals next to those of `base`, the layers by multiply-adds on a common scale, and the heads with
-    the sizes of the objects they can see."""
+def sizing_page(
+    dataset: Dataset, network: str, changes: Mapping[str, Any], base: Cost, base_ms: float
+) -> str:
+    """HTML: totals next to those of `base`, the layers by multiply-adds with those of `base` in grey, and the
+    heads with the sizes of the objects they can see."""
     model = create_model(network, **changes)
     cost = measure(model)
     totals = {
         "parameters": (base.params, cost.params),
+        "kB in half precision": (base.params / 500, cost.params / 500),
         "MMAC": (base.macs / 1e6, cost.macs / 1e6),
         "BFLOPs": (base.bflops, cost.bflops),
         "peak memory, kB": (base.peak_memory / 1000, cost.peak_memory / 1000),
+        "ms, torch on this machine": (base_ms, fastest(model) if changes else base_ms),
     }
     rows = [
         [name, *(f"{n:,.0f}" if n >= 1000 else f"{n:.4g}" for n in (before, now)), f"{now / before - 1:+.1%}"]
@@ -262,23 +291,38 @@ def sizing_page(dataset: Dataset, network: str, changes: Mapping[str, Any], base
 
 
 def _layer_bars(cost: Cost, base: Cost) -> str:
-    """An SVG with one bar per layer, coloured by kind; drawn faster than a matplotlib figure."""
-    kinds = list(dict.fromkeys(layer.kind for layer in cost.layers if layer.macs))
+    """An SVG with one bar per layer, coloured by kind, over the grey one of the unchanged network; drawn
+    faster than a matplotlib figure."""
+    before, now = ({layer.name: layer for layer in each.layers if layer.macs} for each in (base, cost))
+    names = _merged(list(before), list(now))
+    kinds = list(dict.fromkeys(layer.kind for layer in now.values()))
     colours = {kind: viz.PALETTE[i % len(viz.PALETTE)] for i, kind in enumerate(kinds)}
-    top = max(layer.macs for layer in (*cost.layers, *base.layers)) or 1
-    bars = "".join(
-        f'<rect x="{8 * i}" y="{90 - 90 * layer.macs / top:.1f}" width="7" '
-        f'height="{90 * layer.macs / top:.1f}" fill="{colours[layer.kind]}">'
-        f"<title>{escape(layer.name)}, {layer.macs / 1e6:.3g} MMAC</title></rect>"
-        for i, layer in enumerate(cost.layers)
-        if layer.macs
-    )
-    names = "".join(
-        f'<tspan fill="{colour}">\u25a0 {escape(kind)}  </tspan>' for kind, colour in colours.items()
+    top = max(layer.macs for layer in (*before.values(), *now.values()))
+
+    def bar(i: int, layer: LayerCost, left: float, width: float, colour: str) -> str:
+        height = 90 * layer.macs / top
+        return (
+            f'<rect x="{8 * i + left}" y="{90 - height:.1f}" width="{width}" height="{height:.1f}" '
+            f'fill="{colour}"><title>{escape(layer.name)}, {layer.macs / 1e6:.3g} MMAC</title></rect>'
+        )
+
+    places = {name: i for i, name in enumerate(names)}
+    bars = [bar(places[name], layer, 0, 7.5, "#cccccc") for name, layer in before.items()]
+    bars += [bar(places[name], layer, 1.5, 4.5, colours[layer.kind]) for name, layer in now.items()]
+    legend = {**colours, "as it is": "#999999"}
+    texts = "".join(
+        f'<tspan fill="{colour}">\u25a0 {escape(kind)}  </tspan>' for kind, colour in legend.items()
     )
     return (
-        f'<svg width="{8 * len(cost.layers)}" height="112" font-size="11">{bars}'
-        f'<text x="0" y="106" xml:space="preserve">{names}</text></svg>'
+        f'<svg width="{8 * len(names)}" height="112" font-size="11">{"".join(bars)}'
+        f'<text x="0" y="106" xml:space="preserve">{texts}</text></svg>'
         f"<p>Multiply-adds of each layer, from the input to the heads; the full height is {top / 1e6:.3g} "
         "million</p>"
     )
+
+
+def _merged(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """The names of both lists, each once, in the order of both."""
+    matcher = difflib.SequenceMatcher(None, before, now, autojunk=False)
+    blocks = matcher.get_opcodes()
+    return list(dict.fromkeys(name for _, i, j, k, m in blocks for name in (*before[i:j], *now[k:m])))

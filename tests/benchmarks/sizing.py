@@ -20,7 +20,7 @@ def main() -> None:
     figures = {}
     for data, network in (("toy", "fastest-v2"), ("widerface_val", "yoloface-500k-v2")):
         desk = sizing(load(data), network)
-        switches = dict(zip(("se", "csp", "width", "input_size"), desk.children[0].children, strict=True))
+        switches = dict(zip(("se", "csp", "width", "input_size"), desk.children[0].children[1:], strict=True))
         first = {name: switch.value for name, switch in switches.items()}
         times = []
         for _ in range(given.rounds):

@@ -59,7 +59,7 @@ def test_a_moved_slider_changes_the_picture_and_the_costs(page, start, address, 
     for _ in range(4):
         slider.locator(".noUi-handle").press("ArrowLeft")
     assert shown(0.8) != first
-    page.locator(".jp-Cell", has_text="desk.changes").click()
+    page.locator(".jp-Cell", has_text="desk.changes").first.click()
     page.keyboard.press("Shift+Enter")
     expect(page.get_by_text("create_model('fastest-v2', width=0.8)")).to_be_visible()
     for _ in range(4):

@@ -85,4 +85,9 @@ def test_facts_of_a_hostile_board_are_bounded():
     assert len(facts["model"]) <= 200
     assert (facts["max_khz"], facts["free_kb"]) == ([1800000], None)
     assert device_state(ask_device(Board(text)))["celsius"] == {"b": 45.0}
+    stat = "stat=cpu  {} 0 {} {} {} 0 0 0 0 0\n"
+    counts = [stat.format(100, 50, 800, 50), stat.format(130, 60, 850, 60)]
+    assert device_state(ask_device(Board("".join(counts))))["busy"] == 0.4  # 40 of 100 ticks
+    for unknown in ("", counts[0], counts[0] * 2, "stat=cpu a b c d e\n" * 2, "stat=cpu 1\n" * 2):
+        assert device_state(ask_device(Board(unknown)))["busy"] is None
     assert len(ask_device(Board("core=1\n" * 10**6))["core"]) <= 10_000

@@ -19,6 +19,7 @@ from toolkit.device.readings import Reading, import_readings, keep, read_reading
 from toolkit.device.report import (
     MNN_COLUMN,
     NCNN_COLUMN,
+    Timings,
     draw_accuracy,
     draw_stages,
     draw_warming,
@@ -79,6 +80,21 @@ def test_statistics_by_hand(stated):
     assert found[NCNN_COLUMN].p50 == 4.0
     assert found["total"].p50 == 5.0
     assert summarise([2.0]).std == 0
+
+
+def test_timings_show_what_differs_and_warn_of_other_work(stated, network):
+    quiet = read_reading(stated, "a test")
+    shown = Timings([(network, quiet)])
+    assert list(shown.columns().values())[0:5] == [["yoloface-50k"], ["ncnn"], ["1"], ["4"], ["3.5"]]
+    assert "Maker Phone; 2026-01-02." in shown.caption()
+    assert "WARNING" not in shown.caption()
+    busy = quiet.model_copy(update={"device": {**quiet.device, "model": "Other", "before": {"busy": 0.65}}})
+    both = Timings([(network, quiet), (network, busy)])
+    assert both.columns()["device"] == ["Maker Phone", "Maker Other"]
+    assert "WARNING: up to 65% of the cores' time" in both.caption()
+    for unknown in ({"busy": None}, {"busy": "much"}, None):
+        other = quiet.model_copy(update={"device": {**quiet.device, "before": unknown}})
+        assert "WARNING" not in Timings([(network, other)]).caption()
 
 
 def test_app_readings_find_their_network(stated, network, tmp_path):
@@ -212,7 +228,14 @@ def test_nothing_found_is_nothing_compared(network, stated, tmp_path):
 
 
 def test_on_this_machine(network, tmp_path):
-    found = measure([network], ["local"], ("ncnn", "ncnn-fp16"), load=Load(warmup=2, loops=30, cooldown=0))
+    counts, load = [], Load(warmup=2, loops=30, cooldown=0)
+    found = measure(
+        [network], ["local"], ("ncnn", "ncnn-fp16"), load=load, show=lambda rows: counts.append(len(rows))
+    )
+    assert counts == [1, 2]
+    assert found.columns()["format"] == ["ncnn", "ncnn-fp16"]
+    assert "device" not in found.columns()
+    assert all(0 <= reading.device["before"]["busy"] <= 1 for _, reading in found)
     assert read_timings(network) == [reading for _, reading in found]
     readings = [reading for _, reading in found]
     for reading in readings:

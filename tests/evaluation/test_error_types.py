@@ -114,7 +114,10 @@ def test_an_interval_is_that_of_a_share():
     assert scores.mean.value == pytest.approx(0.6)
     reach = 1.96 * (0.6 * 0.4 / 100) ** 0.5
     assert (scores.mean.low, scores.mean.high) == pytest.approx((0.6 - reach, 0.6 + reach), abs=0.02)
-    assert list(scores.per_class) == ["cat"]
+    assert list(scores.per_class) == ["cat"]  # no dog is labelled
+    both = average_precision.by_class(truth_of([0, 1]), detected((1, BOX, 0.9, 1)), rounds=20)
+    assert list(both.per_class) == ["dog", "cat"]  # the best first
+    assert both.objects == {"dog": 1, "cat": 1}
     assert "0.600 [0." in scores.figure().axes[0].get_title(loc="left")
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.cfgs import conv, net, output, plain_head
 from toolkit import create_model, detect, list_models
 from toolkit.export import parity
-from toolkit.export.folder import open_export
+from toolkit.export.folder import Exported, open_export
 from toolkit.export.parity import output_difference, probe_input
 from toolkit.export.write import export_model
 from toolkit.inference.backend import DetectSettings
@@ -26,6 +26,20 @@ from toolkit.runtime import InputError, seed_everything
 
 def other_size(io):
     return io.input_size[0] + 2 * io.stride, io.input_size[1] - io.stride
+
+
+def test_a_folder_shows_its_formats(exported):
+    folder = exported("yoloface-50k")[1]
+    shown = Exported.read(folder)
+    columns = shown.columns()
+    assert columns["format"] == list(shown.formats)
+    onnx, fp16 = columns["format"].index("onnx"), columns["format"].index("ncnn-fp16")
+    assert float(columns["difference / largest output"][onnx]) <= float(columns["allowed"][onnx]) == 1e-5
+    assert columns["allowed"][fp16] == "any"
+    assert shown.caption() == "yoloface-50k, 56x56"
+    record = json.loads((folder / "parity.json").read_text())
+    sizes = shown.figure().axes[0]
+    assert len(sizes.patches) == len(record)
 
 
 @pytest.mark.parametrize("name", list_models("detection"))

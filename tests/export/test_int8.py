@@ -9,16 +9,19 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
+from toolkit.data.toy import make_toy
 from toolkit.export.int8.exact import integers, on_grid, weight_scales
 from toolkit.export.int8.file import encode
 from toolkit.export.int8.judge import Bench
-from toolkit.export.int8.pictures import calibration_inputs
-from toolkit.export.int8.quantize import picture, quantize
+from toolkit.export.int8.pictures import calibration_inputs, set_apart
+from toolkit.export.int8.quantize import Int8Facts, picture, quantize
 from toolkit.export.int8.ranges import METHODS, equalise, threshold
 from toolkit.export.ncnn import NcnnModel
 from toolkit.inference.preprocess import preprocess
 from toolkit.models.ncnn_file import Layer, read_model
+from toolkit.pictures import load_image
 from toolkit.runtime import InputError
+from toolkit.samples import photograph_parts
 
 
 def crops(pictures, io, count=12):
@@ -441,3 +444,31 @@ def test_bad_input(given, tmp_path):
     with pytest.raises(InputError, match="is not float32"):
         quantize(*done.files, io, samples, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_facts_show_themselves(quantized):
+    shown = Int8Facts(quantized.as_dict())
+    assert shown.columns()["method for ranges"] == list(METHODS)
+    assert shown.strong() == quantized.method
+    assert quantized.float_layers[0] in shown.caption()
+    bars = shown.figure().axes[0].patches
+    assert len(bars) == len(quantized.sensitivity)
+
+
+def test_what_is_scored_sets_no_ranges(tmp_path):
+    dataset = make_toy(tmp_path / "toy", count=20, size=96)
+    whole = replace(dataset, splits=np.full(20, "", "U5"))
+    paths, scored = set_apart(whole, 8, 100, seed=1)
+    assert len(paths) == 8
+    assert len(scored) == 12
+    assert not set(paths) & {scored.path(i) for i in range(12)}
+    splits = np.array(["train"] * 15 + ["val"] * 5)
+    paths, scored = set_apart(replace(dataset, splits=splits), 8, 3)
+    assert set(paths) <= {dataset.path(i) for i in range(15)}
+    assert (len(paths), len(scored), set(scored.splits.tolist())) == (8, 3, {"val"})
+
+
+def test_photographs_stand_in_for_a_data_set(tmp_path):
+    files = photograph_parts(tmp_path)
+    assert len(files) == len(set(files)) == 56
+    assert load_image(files[0]).shape[1] == 128  # a fourth of the astronaut

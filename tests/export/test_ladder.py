@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from toolkit.data.builder import Columns
+from toolkit.evaluation.paired import Figures
 from toolkit.evaluation.score import evaluate
 from toolkit.export import ladder, parity
 from toolkit.export.folder import Exported, open_export
@@ -101,11 +102,48 @@ def test_scores_of_every_rung(labelled, exported, tmp_path):
     for rung in found[1:]:
         assert dict(rung.scores) == pytest.approx(dict(found[0].scores), abs=1e-3)
         assert rung.fault == ""
+        assert abs(rung.changes["AP"].value) < 0.1
     assert found[1].relative is None
     with pytest.raises(InputError, match="holds another network"):
         ladder.ladder(faces, tmp_path / "network", [])
     with pytest.raises(InputError, match="the metric is one of coco, voc, darknet, widerface"):
         evaluate(model, dataset, "accuracy")
+
+
+def test_int8_is_judged_by_its_score_and_shows_rung_by_rung(exported, labelled, pictures, tmp_path):
+    """Real files, whose scores are set to those of good and of bad ones."""
+    model, _ = exported("yoloface-50k")
+    folder, dataset = tmp_path / "net", labelled[1]
+    calibration = [dataset.path(i) for i in range(len(dataset))] * 4
+    formats = ["ncnn", "ncnn-fp16", "ncnn-int8"]
+    export_model(model, folder, formats, calibration=calibration, accept_loss=True)
+    share, counts = {"ncnn": 0.5, "ncnn-fp16": 0.5, "ncnn-int8": 0.9}, []
+    names = iter(["torch", *share])
+
+    def score(backend, size):
+        hits = np.random.default_rng(1).random(200) < share.get(next(names), 0.5)
+        return Figures(200, lambda kept: {"AP": float(hits[kept].mean())}, 100)
+
+    def climb(int8):
+        nonlocal names
+        share["ncnn-int8"], names = int8, iter(["torch", *share])
+        settings = {"rungs": list(share), "rounds": 5, "show": lambda rungs: counts.append(len(rungs))}
+        return ladder.ladder(model, folder, list(pictures.values()), score, **settings)
+
+    better = climb(0.9)
+    assert counts == [1, 2, 3, 4]
+    assert better[-1].changes["AP"].low > 30
+    assert [rung.fault for rung in better] == [""] * 4
+    assert better.caption().startswith("ncnn-int8: ")
+    assert "No format falls short" in better.caption()
+    assert "of the size of ncnn, AP +" in better.caption()
+    worse = climb(0.3)
+    assert worse[-1].fault.startswith("AP -")
+    assert "detections are lost" not in worse[-1].fault
+    assert worse.caption().startswith("ncnn-fp16: ")
+    assert "1 of 3 formats fall short: ncnn-int8." in worse.caption()
+    assert 0 < worse[-1].speed.low <= worse[-1].speed.value <= worse[-1].speed.high
+    assert worse[1].speed is None
 
 
 def test_torch_is_scored_at_the_exported_size(exported, tmp_path):

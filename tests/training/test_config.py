@@ -10,7 +10,14 @@ from toolkit.models.landmarks import LandmarkNet
 from toolkit.models.zoo import ZOO
 from toolkit.runtime import InputError
 from toolkit.training.checkpoint import load_checkpoint, open_teacher, save_checkpoint, trained
-from toolkit.training.config import check_step_memory, merged_config, read_config, read_levers, write_config
+from toolkit.training.config import (
+    check_step_memory,
+    data_of,
+    merged_config,
+    read_config,
+    read_levers,
+    write_config,
+)
 from toolkit.training.recipe import RECIPES, DetectionRecipe, LandmarkRecipe, default_recipe, recipe
 from toolkit.training.state import RunState
 from toolkit.training.tasks import TASKS, build, task_of
@@ -249,3 +256,10 @@ def test_a_checkpoint_opens_as_what_it_is(tmp_path):
 def test_changes_shape_the_network_and_name_no_other(name):
     with pytest.raises(InputError, match=f"'{name}'"):
         read_config({"data": "toy", "model": "fastest-v2", "changes": {name: "../other.pt"}})
+
+
+def test_a_network_of_a_training_has_its_data(tmp_path):
+    network = tmp_path / "best.cfg"
+    assert data_of(network, "bccd") == data_of("fastest-v2", "bccd") == "bccd"
+    write_config(tmp_path / "config.yaml", read_config({"data": "mine", "model": "fastest-v2"}))
+    assert data_of(network, "bccd") == "mine"

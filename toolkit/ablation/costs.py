@@ -13,12 +13,14 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from toolkit.ablation.cells import cell_config, cells, network_cost
+from toolkit.ablation.effects import words
 from toolkit.ablation.plan import Plan
 from toolkit.data.dataset import Dataset
 from toolkit.device import report, timing
 from toolkit.export.folder import Distance, FileName, open_export
 from toolkit.export.write import export_model
 from toolkit.files import write_json
+from toolkit.models.cost import Costs
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError, progress
 from toolkit.stopwatch import Median, interleave, median
@@ -68,6 +70,21 @@ def costs(config: Config, folder: Path) -> dict[str, Any]:
         "kilobytes": size / 1000,
         "network": folder.name,
     }
+
+
+def planned_costs(plan: Plan, dataset: Dataset) -> Costs:
+    """What the networks of a study cost, before anything is trained: by their levels and matching, with the
+    width where it was changed. A network that cannot be built is left out; its cells will say why."""
+    planned = Costs()
+    for cell in (cell for cell in cells(plan) if cell.seed == plan.seeds[0]):
+        try:
+            config = cell_config(plan, cell, dataset)
+            model = config.origin.build(Detector, **config.changes)
+            width = f", width {config.changes['width']:g}" if cell.matching == "width" else ""
+            planned[words(cell.levels) + width] = network_cost(model, config.model)
+        except InputError:
+            continue
+    return planned
 
 
 def latencies(folders: Sequence[Path], rounds: int = 30) -> list[Median]:

@@ -275,3 +275,14 @@ def level_text(level: Any) -> str:
     if isinstance(level, bool):
         return "on" if level else "off"
     return "x".join(map(str, level)) if isinstance(level, list) else str(level)
+
+
+def words(levels: Mapping[str, Any]) -> str:
+    """Levels of a network in few words: the factors that are on, and the values of the others.
+
+    >>> words({"se": False, "csp": True, "input_size": 160})
+    'csp, input_size 160'
+    """
+    texts = {name: level if isinstance(level, str) else level_text(level) for name, level in levels.items()}
+    parts = [name if text == "on" else f"{name} {text}" for name, text in texts.items() if text != "off"]
+    return ", ".join(parts or ["all off"])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import viz
-from toolkit.ablation.effects import LEVEL, Effect, level_text, mean_intervals
+from toolkit.ablation.effects import LEVEL, Effect, level_text, mean_intervals, words
 from toolkit.ablation.plan import Plan
 from toolkit.tables import Shown
 

@@ -42,7 +42,9 @@ def parity_ladder(
 ) -> None:
     """Compare all formats of an exported network with torch: outputs, detections, score, size, time.
 
-    With --data every rung is scored as well. For ncnn the table also has the instructions that an emulated
+    With --data every rung is scored as well, with the change from torch and its 95 % interval: int8 fails if
+    a score falls by more than one point with its whole interval, and without --data if it loses a fourth of
+    the detections. For ncnn the table also has the instructions that an emulated
     arm64 processor executes, if qemu is installed and a runner built (toolkit device build). Their number
     hardly varies, but says little of milliseconds: for those time a device (toolkit time). Exit code 1 if a
     rung fails; the table shows where the difference begins.
@@ -72,9 +74,11 @@ def parity_ladder(
         results = ladder.Ladder(replace(rung, instructions=counts.get(rung.name)) for rung in results)
     except InputError as error:
         print_message(f"no instructions on arm64 are shown: {error}")
-    columns = ladder.table(results)
+    columns, verdict = ladder.table(results), ladder.verdict(results)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    print_answer({"rungs": [rung.as_dict() for rung in results]}, as_json, table(model, list(columns), rows))
+    answer = {"rungs": [rung.as_dict() for rung in results], "verdict": verdict}
+    print_answer(answer, as_json, table(model, list(columns), rows))
+    print_message(verdict)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)
         ladder.picture(results, Path(model).stem).savefig(picture)

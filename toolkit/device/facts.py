@@ -26,6 +26,7 @@ done
 for zone in /sys/class/thermal/thermal_zone*; do
     echo "zone=$(cat $zone/type 2>/dev/null) $(cat $zone/temp 2>/dev/null)"
 done
+echo "stat=$(head -n 1 /proc/stat 2>/dev/null)"; sleep 0.3; echo "stat=$(head -n 1 /proc/stat 2>/dev/null)"
 echo "free_kb=$(df -kP . 2>/dev/null | tail -n 1 | tr -s ' ' | cut -d' ' -f4)"
 """
 
@@ -46,7 +47,8 @@ def ask_device(device: Device) -> dict[str, list[str]]:
 
 
 def device_state(answer: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What changes while a device works: governor, frequencies, temperatures, where it lets them be read."""
+    """What changes while a device works: governor, frequencies, temperatures, and the part of the time of all
+    cores that is taken, where it lets them be read."""
     zones = [zone.rpartition(" ") for zone in answer.get("zone", ())]
     readings = {name: whole_number(value) for name, _, value in zones}
     temperatures = {name: value for name, value in readings.items() if value is not None}
@@ -55,7 +57,18 @@ def device_state(answer: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         "khz": _numbers(answer, "khz"),
         # the kernel's unit is a thousandth of a degree; some vendors give degrees
         "celsius": {name: v / 1000 if abs(v) > 1000 else float(v) for name, v in temperatures.items()},
+        "busy": _busy(answer.get("stat", ())),
     }
+
+
+def _busy(lines: Sequence[str]) -> float | None:
+    """0..1 from two readings of the line "cpu" of /proc/stat; None where there are none."""
+    counts = [[whole_number(word) for word in line.split()[1:9]] for line in lines]
+    if len(counts) != 2 or any(None in row or len(row) < 5 for row in counts):
+        return None
+    spent = [(after or 0) - (before or 0) for before, after in zip(*counts, strict=False)]
+    idle, total = spent[3] + spent[4], sum(spent)  # idle, and waiting for a disk
+    return round(1 - idle / total, 3) if total > 0 else None
 
 
 def _numbers(answer: Mapping[str, Sequence[str]], key: str) -> list[int]:

@@ -14,6 +14,7 @@ from toolkit import viz
 from toolkit.device.readings import STAGES, Reading, files_fingerprint
 from toolkit.export.folder import Exported
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +31,54 @@ TITLES = {  # of formats and of a browser's engines in the table of engines, in 
 }  # fmt: skip
 NOT_A_TIMING = "emulated, not a timing"
 REPLACED = "other files"  # the folder was exported again since
+
+
+BUSY = 0.2  # part of the time of all cores that other work took before a run: more makes times too long
+
+
+class Timings(list[tuple[Path, Reading]], Shown):
+    """(folder, reading) of every run, as `timing.measure` gives them: what differs is in the table, what all
+    have in common in the caption."""
+
+    def caption(self) -> str:
+        """Machines and dates, and a warning where other work ran beside."""
+        readings = [reading for _, reading in self]
+        words = list(dict.fromkeys(reading.machine for reading in readings))
+        words += dict.fromkeys(reading.date[:10] for reading in readings)
+        busiest = max([_busy(reading) for reading in readings], default=0.0)
+        warning = (
+            f" WARNING: up to {busiest:.0%} of the cores' time was taken by other work before a run, so "
+        )
+        warning += "these times are too long: repeat them on a quiet machine."
+        return f"Medians in milliseconds. {'; '.join(words)}.{warning if busiest > BUSY else ''}"
+
+    def columns(self) -> dict[str, list[str]]:
+        """A row for each reading."""
+        readings = [reading for _, reading in self]
+        cascade = any(reading.landmarks for reading in readings)
+        titles = ["forward + post-processing", "forward", *["landmarks"] * cascade, "p90 of all"]
+        cells = [list(_times(reading, cascade).values()) for reading in readings]
+        places = [reading.machine for reading in readings]
+        return {
+            "network": [reading.network for reading in readings],
+            **({"device": places} if len(set(places)) > 1 else {}),
+            "format": [reading.model.format for reading in readings],
+            "threads": [_threads_and_cores(reading) for reading in readings],
+            **{title: [row[i] for row in cells] for i, title in enumerate(titles)},
+            "the same file here": [parity_text(reading) for reading in readings],
+        }
+
+
+def _busy(reading: Reading) -> float:
+    """Part of the cores' time that was taken before the run, 0 where it is not known."""
+    state = reading.device.get("before")
+    part = state.get("busy") if isinstance(state, dict) else None
+    return float(part) if isinstance(part, int | float) else 0.0
+
+
+def _threads_and_cores(reading: Reading) -> str:
+    cores = reading.settings.powersave
+    return f"{reading.settings.threads}{f', {CORES[cores]} cores' * bool(cores)}"
 
 
 @dataclass(frozen=True)
@@ -113,9 +162,7 @@ def table_of_engines(
     for folder, reading in timed:
         width, height = Exported.read(folder).io.input_size
         score = scores.get(reading.model.name)
-        cores = reading.settings.powersave
-        threads = f"{reading.settings.threads}{f', {CORES[cores]} cores' * bool(cores)}"
-        place = (reading.network, f"{width}x{height}", reading.place, threads)
+        place = (reading.network, f"{width}x{height}", reading.place, _threads_and_cores(reading))
         shown = "not measured" if score is None else f"{score:.4g}"
         row = rows.setdefault(place, dict.fromkeys(engines, "not measured") | {"score": shown})
         row[_engine(reading)] = f"{summary(reading)['inference'].p50:.3g}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import queue
 import shlex
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from toolkit.device.connect import Device, open_device
 from toolkit.device.engines import time_engine
 from toolkit.device.facts import ask_device, device_facts, device_state
 from toolkit.device.readings import Reading, check_files, keep, read_reading
+from toolkit.device.report import Timings
 from toolkit.device.settings import RUNNER_FORMATS, Load, load_picture, swept_settings, timed_formats
 from toolkit.device.web import FORMAT, page_networks
 from toolkit.export.folder import Exported
@@ -48,7 +49,8 @@ def measure(
     ssh_config: str | Path | None = None,
     landmarks: str | Path | None = None,
     browser: bool = False,
-) -> list[tuple[Path, Reading]]:
+    show: Callable[[Timings], object] = lambda timings: None,
+) -> Timings:
     """Times exported networks on devices, all devices at the same time, and then in browsers, one after the
     other.
 
@@ -69,6 +71,8 @@ def measure(
         ssh_config: instead of ~/.ssh/config.
         landmarks: an exported landmark network that places points in every detection, in the same format.
         browser: in Chrome on the phones that are named, instead of by the runner.
+        show: called with the readings so far whenever one has come; what it does takes time from the runs on
+            this machine.
 
     Returns:
         (folder, reading) of every run.
@@ -93,13 +97,14 @@ def measure(
             raise InputError(
                 "a browser runs the format onnx, on cores that it chooses: leave formats and cores out"
             )
-    done: list[tuple[Path, Reading]] = []
+    done = Timings()
     if others:
         done += _measure_natively(
-            paths, others, formats, threads, powersave, sweep, picture, load, ssh_config, points
+            paths, others, formats, threads, powersave, sweep, picture, load, ssh_config, points, show
         )
     for name in browsers:
         done += time_in_browser(paths, name, () if sweep else threads, picture, load, points)
+        show(done)
     return done
 
 
@@ -143,7 +148,8 @@ def _measure_natively(
     load: Load,
     ssh_config: str | Path | None,
     landmarks: Path | None,
-) -> list[tuple[Path, Reading]]:
+    show: Callable[[Timings], object],
+) -> Timings:
     image, name = load_picture(picture)
     chosen = {folder: timed_formats(folder, formats, sweep) for folder in folders}
     runs = any(fmt in RUNNER_FORMATS for each in chosen.values() for fmt in each)
@@ -155,7 +161,7 @@ def _measure_natively(
         for folder in progress(folders, "checking")
         for fmt in chosen[folder]
     ]
-    done: list[tuple[Path, Reading]] = []
+    done = Timings()
     arrivals: queue.SimpleQueue[tuple[Path, Reading] | None] = queue.SimpleQueue()
     stop = threading.Event()
 
@@ -198,7 +204,9 @@ def _measure_natively(
         with ThreadPoolExecutor(max(1, len(ready))) as pool:
             try:
                 jobs = [pool.submit(work, *place) for place in ready]
-                done.extend(progress(_until_all(arrivals, len(jobs)), "timing"))
+                for entry in progress(_until_all(arrivals, len(jobs)), "timing"):
+                    done.append(entry)
+                    show(done)
             except BaseException:  # Ctrl-C: the pool waits for its threads
                 stop.set()
                 raise

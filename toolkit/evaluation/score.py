@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,9 +20,10 @@ from toolkit.data.readable import readable_part
 from toolkit.evaluation import failures, widerface
 from toolkit.evaluation.average_precision import MapScores, darknet, voc
 from toolkit.evaluation.coco import CocoScores, coco
-from toolkit.evaluation.columns import Detections, Truth
+from toolkit.evaluation.columns import Bools, Detections, Truth
 from toolkit.evaluation.matching import Matches, match
 from toolkit.evaluation.operating import OperatingPoint
+from toolkit.evaluation.paired import Figures
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.run import run
 from toolkit.models.io import ModelIO
@@ -291,8 +292,8 @@ def evaluate_widerface(
 
 def evaluate(
     model: Detecting, dataset: Dataset, metric: str, name: str = "", size: tuple[int, int] | None = None
-) -> dict[str, float]:
-    """The figures by which networks are compared.
+) -> Figures:
+    """The figures by which networks are compared, and `Figures.minus` to compare them.
 
     Args:
         model: a detector on any engine.
@@ -312,13 +313,32 @@ def evaluate(
         raise InputError(f"the metric is one of {', '.join(PROTOCOLS)}, not {metric!r}")
     settings = replace(PROTOCOLS[metric], size=size)
     if metric == "widerface":
-        levels = evaluate_widerface(model, dataset, name, settings).scores
-        return {level: getattr(levels, level) for level in widerface.SETTINGS}
+        faces = evaluate_widerface(model, dataset, name, settings)
+        verdicts = widerface.judge(faces.truth, faces.detections)
+        return Figures(len(faces.truth), partial(_wider_figures, verdicts), 100)
+    evaluation = evaluate_by(partial(_figures, metric), model, dataset, settings)
+    points = 100 if metric == "coco" else 1
+    return Figures(len(dataset), partial(_figures_of_part, metric, evaluation), points)
+
+
+def _wider_figures(verdicts: widerface.Verdicts, kept: Bools) -> dict[str, float]:
+    levels = widerface.score(verdicts, kept.astype(np.int64))
+    return {level: getattr(levels, level) for level in widerface.SETTINGS}
+
+
+def _figures(metric: str, truth: Truth, detections: Detections) -> dict[str, float]:
     if metric == "coco":
-        scores = evaluate_by(coco, model, dataset, settings).scores
+        scores = coco(truth, detections)
         return {"AP": float(scores.ap), "AP50": float(scores.ap50)}
-    protocol = voc if metric == "voc" else darknet
-    return {"mAP50": 100 * evaluate_by(protocol, model, dataset, settings).scores.map}
+    return {"mAP50": 100 * (voc if metric == "voc" else darknet)(truth, detections).map}
+
+
+def _figures_of_part(metric: str, evaluation: Evaluation[dict[str, float]], kept: Bools) -> dict[str, float]:
+    if kept.all():
+        return evaluation.scores
+    part = Truth.from_dataset(evaluation.dataset.subset(np.flatnonzero(kept)))
+    detections = evaluation.detections.select(kept[evaluation.detections.images])
+    return _figures(metric, part, replace(detections, images=np.cumsum(kept)[detections.images] - 1))
 
 
 callable_as(__name__, "evaluate")  # toolkit.evaluation.score(...) of version 0.1

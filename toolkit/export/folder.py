@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,7 +19,11 @@ from toolkit.files import write_json
 from toolkit.models.io import HeadIO, LandmarkIO, ModelIO, NetworkIO, read_io
 from toolkit.models.network import Network
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 from toolkit.text import check_record, one_line, read_record, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REMEDY = "export the network again"
 
@@ -132,8 +137,8 @@ def _check_links(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Exported:
-    """An exported folder, as its spec.json describes it.
+class Exported(Shown):
+    """An exported folder, as its spec.json describes it. As a table: its formats.
 
     `files`: format -> file name -> facts. `threshold`: the score from which an object counts; None where
     there is no score. `versions` and `environment`: of the machine that wrote it. `tensors`: format -> what
@@ -165,6 +170,37 @@ class Exported:
         files = {fmt: entry.files for fmt, entry in spec.formats.items()}
         tensors = {fmt: entry.tensors for fmt, entry in spec.formats.items() if entry.tensors}
         return cls(folder, spec.name, io, files, spec.threshold, spec.versions, spec.environment, tensors)
+
+    def caption(self) -> str:
+        """The network and the formats that were left out."""
+        width, height = self.io.input_size
+        left_out = {fmt: facts.get("fault") for fmt, facts in self.parity().items() if fmt not in self.files}
+        faults = [f"; {fmt} was left out: it {fault}" for fmt, fault in left_out.items() if fault]
+        return f"{self.name}, {width}x{height}{''.join(faults)}"
+
+    def columns(self) -> dict[str, list[str]]:
+        """Size of each format, and how far its outputs were from torch's when it was written."""
+        parity = self.parity()
+        facts = [parity.get(fmt, {}) for fmt in self.formats]
+        return {
+            "format": list(self.formats),
+            "kB": [f"{self.bytes(fmt) / 1000:,.1f}" for fmt in self.formats],
+            "difference / largest output": [_shortly(each.get("relative_difference")) for each in facts],
+            "allowed": [_allowed(each) for each in facts],
+        }
+
+    def figure(self) -> Figure:
+        """The two side by side, by precision."""
+        from toolkit import viz
+
+        parity = self.parity()
+        differences = [parity.get(fmt, {}).get("relative_difference") or math.nan for fmt in self.formats]
+        columns = {
+            "kB": [self.bytes(fmt) / 1000 for fmt in self.formats],
+            "difference / largest output": differences,
+        }
+        precisions = [FORMATS[fmt].precision for fmt in self.formats]
+        return viz.panels(self.formats, columns, groups=precisions, log=["difference / largest output"])
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -273,6 +309,17 @@ class Exported:
         """The same network with these formats alone."""
         tensors = {fmt: part for fmt, part in self.tensors.items() if fmt in formats}
         return replace(self, files={fmt: self.files[fmt] for fmt in formats}, tensors=tensors)
+
+
+def _shortly(number: float | None) -> str:
+    return "" if number is None else f"{number:.1g}"
+
+
+def _allowed(facts: Mapping[str, Any]) -> str:
+    """The limit of the difference on the same scale, or that precision is given away on purpose."""
+    if facts.get("tolerance") is None:
+        return "any" if facts.get("largest_output") is not None else ""
+    return f"{facts['tolerance'] / max(1.0, facts['largest_output']):.1g}"
 
 
 def split_format(source: str) -> tuple[str, str]:

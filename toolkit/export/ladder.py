@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from toolkit import viz
+from toolkit.evaluation.paired import Figures
+from toolkit.evaluation.bootstrap import Interval
 from toolkit.export.folder import Exported
 from toolkit.export.parity import detection_parity, matched, output_difference, probe_input
 from toolkit.export.parity import layer_parity as compare_layers
@@ -22,7 +26,7 @@ from toolkit.models.detector import Detector
 from toolkit.models.network import Detecting, finds_objects
 from toolkit.pictures import Image
 from toolkit.runtime import InputError, announced, progress
-from toolkit.stopwatch import interleave
+from toolkit.stopwatch import interleave, paired_ratio
 from toolkit.tables import Shown
 
 if TYPE_CHECKING:
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
 # Largest difference to torch by the largest output, and the part of torch's detections that may get lost: of
 # very many, one is so near a threshold that rounding decides.
 LIMITS = {"fp32": (1e-4, 0.005), "fp16": (0.05, 0.05), "int8": (float("inf"), 0.25)}
+POINTS = (
+    1.0  # that the score of an int8 file may fall: beyond it with its whole interval, the rung falls short
+)
+SAME_TIME = 0.03  # of a ratio of times: nearer to 1 is no faster
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Rung:
         matched: those found here too (same class, IoU above .5).
         extra: detections of this format alone.
         latency_ms: median of one picture's network, with decoding and suppression for an end-to-end file.
+        changes: figure -> points above torch's (below 0: worse), with 95 % interval, where they were scored.
+        speed: time by that of the same engine's float32 file, in paired rounds; None for float32.
         instructions: that the timing runner executes on arm64 for the network, where they were counted
             (`device.instructions`).
         fault: what falls short, and for a float file the first layer that shows it (MNN and OpenVINO show
@@ -61,13 +71,31 @@ class Rung:
     latency_ms: float
     fault: str = ""
     instructions: int | None = None
+    changes: Mapping[str, Interval] = field(default_factory=dict)
+    speed: Interval | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def change(self) -> str:
+        """The figure that changed most, in words; "" where none was scored."""
+        if not self.changes:
+            return ""
+        name = max(self.changes, key=lambda name: abs(self.changes[name].value))
+        return f"{name} {_points(self.changes[name])}"
+
+
+def _points(change: Interval) -> str:
+    value, low, high = (round(each, 1) + 0.0 for each in (change.value, change.low, change.high))  # no -0.0
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
 
 class Ladder(list[Rung], Shown):
     """The rungs, torch's first."""
+
+    def caption(self) -> str:
+        """As `verdict`."""
+        return verdict(self)
 
     def columns(self) -> dict[str, list[str]]:
         """As `table`."""
@@ -76,9 +104,27 @@ class Ladder(list[Rung], Shown):
     def strong(self) -> str:
         return "torch"
 
-    def figure(self) -> Figure:
-        """As `picture`."""
-        return picture(self)
+    def figure(self) -> Figure | None:
+        """Difference, size, time, and where it was scored the figure that changes most, side by side; None
+        of torch alone."""
+        formats = [rung for rung in self if rung.name != "torch"]
+        if not formats:
+            return None
+        columns: dict[str, list[float]] = {
+            "difference / largest output": [rung.relative or math.nan for rung in formats],
+            "kB": [rung.kilobytes or math.nan for rung in formats],
+            "ms here": [rung.latency_ms for rung in formats],
+        }
+        changes = [rung.changes for rung in formats if rung.changes]
+        spans: dict[str, tuple[list[float], list[float]]] = {}
+        if changes:
+            name = max(changes[0], key=lambda name: max(abs(change[name].value) for change in changes))
+            title, none = f"{name}, points from torch", Interval(math.nan, math.nan, math.nan)
+            scored = [rung.changes.get(name, none) for rung in formats]
+            columns[title] = [change.value for change in scored]
+            spans[title] = [change.low for change in scored], [change.high for change in scored]
+        names, kinds = [rung.name for rung in formats], [FORMATS[rung.name].precision for rung in formats]
+        return viz.panels(names, columns, spans, kinds, ["difference / largest output"])
 
 
 def ladder(
@@ -89,6 +135,7 @@ def ladder(
     rungs: Sequence[str] = (),
     threads: int = 1,
     rounds: int = 30,
+    show: Callable[[Ladder], object] = lambda rungs: None,
 ) -> Ladder:
     """torch and the formats of an exported folder side by side.
 
@@ -96,10 +143,12 @@ def ladder(
         model: the network that was exported.
         folder: what `export_model` wrote.
         pictures: what detections are compared on.
-        score: (network, size=(w, h)) -> figures, such as `evaluation.score.evaluate` with a data set.
+        score: (network, size=(w, h)) -> figures, such as `evaluation.score.evaluate` with a data set, whose
+            figures have intervals too: by these int8 is judged, and by detections where there are none.
         rungs: formats, "openvino" among them; all in the folder unless given.
         threads: of every engine, for the timing.
         rounds: of timing, in turns.
+        show: called with the rungs so far after each one.
 
     Returns:
         A rung for torch and one for each format.
@@ -127,9 +176,12 @@ def ladder(
     finally:
         torch.set_num_threads(before)
     total = sum(len(boxes.scores) for boxes in references)
-    scores = dict(score(model, size=io.input_size)) if score else {}
+    of_torch: Mapping[str, float] = score(model, size=io.input_size) if score else {}
     results = Ladder()
-    results.append(Rung("torch", None, 0.0, 0.0, total, total, 0, scores, float(np.median(times["torch"]))))
+    results.append(
+        Rung("torch", None, 0.0, 0.0, total, total, 0, dict(of_torch), float(np.median(times["torch"])))
+    )
+    show(results)
     for name, backend in progress(list(backends.items()), "rungs"):
         difference = relative = None
         if _shows_maps(name):
@@ -137,6 +189,9 @@ def ladder(
             relative = difference / max(1.0, reach)
         here = list(run(backend, pictures, settings))
         pairs = sum(matched(a, b) for a, b in zip(references, here, strict=True))
+        scores: Mapping[str, float] = score(backend, size=io.input_size) if score else {}
+        changes = _changes(scores, of_torch)
+        base = _float_format(name, backends)
         results.append(
             Rung(
                 name,
@@ -146,12 +201,32 @@ def ladder(
                 total,
                 pairs,
                 sum(len(boxes.scores) for boxes in here) - pairs,
-                dict(score(backend, size=io.input_size)) if score else {},
+                dict(scores),
                 float(np.median(times[name])),
-                _fault(name, exported, model, backend, x, relative, total, pairs),
+                _fault(name, exported, model, backend, x, relative, total, pairs, changes),
+                changes=changes,
+                speed=_ratio(times[name], times[base]) if base else None,
             )
         )
+        show(results)
     return results
+
+
+def _changes(scores: Mapping[str, float], of_torch: Mapping[str, float]) -> dict[str, Interval]:
+    if isinstance(scores, Figures) and isinstance(of_torch, Figures):
+        return scores.minus(of_torch)
+    return {}
+
+
+def _float_format(name: str, formats: Collection[str]) -> str:
+    """The float32 format of the same engine, which one of lower precision is compared with; "" for none."""
+    row = FORMATS[name]
+    same = (
+        other
+        for other in formats
+        if (FORMATS[other].engine, FORMATS[other].precision) == (row.engine, "fp32")
+    )
+    return next(same, "") if row.precision != "fp32" else ""
 
 
 def _shows_maps(name: str) -> bool:
@@ -171,10 +246,18 @@ def _fault(
     relative: float | None,
     total: int,
     pairs: int,
+    changes: Mapping[str, Interval],
 ) -> str:
-    """What falls short of `LIMITS`, and the layer to look at."""
+    """What falls short of `LIMITS`, or of `POINTS` where int8 was scored, and the layer to look at."""
     limit, part = LIMITS[FORMATS[name].precision]
     faults = []
+    if (
+        FORMATS[name].precision == "int8" and changes
+    ):  # a detection near the threshold is lost, and nothing with it
+        part = float("inf")
+        faults = [
+            f"{figure} {_points(change)}" for figure, change in changes.items() if change.high < -POINTS
+        ]
     if relative is not None and not relative <= limit:
         faults.append(f"outputs differ by {relative:.1g} of the largest, not {limit:g}")
     if total - pairs > part * total:
@@ -198,8 +281,7 @@ def table(rungs: Sequence[Rung]) -> dict[str, list[str]]:
     columns: dict[str, list[str]] = {
         "rung": [rung.name for rung in rungs],
         "kB": ["" if r.kilobytes is None else f"{r.kilobytes:.1f}" for r in rungs],
-        "largest difference": ["" if r.difference is None else f"{r.difference:.2g}" for r in rungs],
-        "of the largest output": ["" if r.relative is None else f"{r.relative:.2g}" for r in rungs],
+        "difference / largest output": ["" if r.relative is None else f"{r.relative:.2g}" for r in rungs],
         "detections found, lost, more": [f"{r.matched}, {r.wanted - r.matched}, {r.extra}" for r in rungs],
         "ms": [f"{r.latency_ms:.2f}" for r in rungs],
     }
@@ -207,7 +289,47 @@ def table(rungs: Sequence[Rung]) -> dict[str, list[str]]:
         columns["instructions on arm64"] = [f"{r.instructions:,}" if r.instructions else "" for r in rungs]
     for name in rungs[0].scores:
         columns[name] = [f"{r.scores[name]:.4f}" for r in rungs]
+    if any(rung.changes for rung in rungs):
+        columns["largest change [95 %]"] = [r.change() for r in rungs]
     return {**columns, "falls short": [r.fault for r in rungs]}
+
+
+def verdict(rungs: Sequence[Rung]) -> str:
+    """What the ladder comes to: the smallest file of lower precision that does not fall short, next to the
+    float32 file of its engine, and the rungs that do."""
+    by_name = {rung.name: rung for rung in rungs}
+    pairs = [
+        (r, by_name[base])
+        for r in rungs[1:]
+        if not r.fault and (base := _float_format(r.name, list(by_name)[1:]))
+    ]
+    if len(rungs) < 2:
+        return ""
+    sentences = []
+    if pairs:
+        small, whole = min(pairs, key=lambda pair: pair[0].kilobytes or 0.0)
+        parts = [f"{(small.kilobytes or 0.0) / (whole.kilobytes or 1.0):.0%} of the size of {whole.name}"]
+        parts += [small.change() or f"{small.matched} of torch's {small.wanted} detections"]
+        sentences.append(f"{small.name}: {', '.join([*parts, *_speed(small.speed)])}.")
+        if any(change.low < -POINTS for change in small.changes.values()):
+            sentences.append("It takes more pictures to exclude a loss of over one point.")
+    worse = [rung.name for rung in rungs if rung.fault]
+    counts = f"{len(worse)} of {len(rungs) - 1} formats"
+    sentences.append(f"{counts} fall short: {', '.join(worse)}." if worse else "No format falls short.")
+    return " ".join(sentences)
+
+
+def _ratio(times: NDArray[np.float64], others: NDArray[np.float64]) -> Interval:
+    ratio = paired_ratio(times, others)
+    return Interval(ratio.median, ratio.low, ratio.high)
+
+
+def _speed(ratio: Interval | None) -> list[str]:
+    if ratio is None:
+        return []
+    if ratio.high < 1 - SAME_TIME:
+        return [f"{ratio.value:.2f} of the time on this machine"]
+    return ["slower on this machine" if ratio.low > 1 + SAME_TIME else "no faster on this machine"]
 
 
 def picture(rungs: Sequence[Rung], title: str = "") -> Figure:

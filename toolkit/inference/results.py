@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from toolkit.models.decode import Boxes
 from toolkit.models.io import ModelIO
 from toolkit.pictures import Image
+from toolkit.tables import Shown
 
 if TYPE_CHECKING:
     import supervision
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Found(Shown):
+    """Detections in some pictures, as `toolkit.inference.run.find_in` gives them. As a table: a row for each
+    picture; in a notebook: the pictures with their boxes."""
+
+    picture_alone: ClassVar[bool] = True
+
+    pictures: Mapping[str, Image]
+    detections: Sequence[Boxes]
+    io: ModelIO
+    conf: float
+
+    def caption(self) -> str:
+        """The number of boxes."""
+        boxes = sum(len(each.scores) for each in self.detections)
+        return f"{boxes} boxes with a score above {self.conf:g} in {len(self.pictures)} pictures"
+
+    def columns(self) -> dict[str, list[object]]:
+        """Boxes and the eight highest scores of each picture."""
+        scores = [
+            [f"{self.io.classes[c]} {s:.2f}" for c, s in zip(each.class_ids, each.scores, strict=True)]
+            for each in self.detections
+        ]
+        return {
+            "picture": list(self.pictures),
+            "boxes": [len(each.scores) for each in self.detections],
+            "highest scores": [", ".join(words[:8]) for words in scores],
+        }
+
+    def figure(self) -> Figure:
+        """The pictures with their boxes."""
+        from toolkit import viz
+
+        drawn = [
+            viz.draw_boxes(image, each.boxes, each.class_ids, each.scores, self.io.classes, scale=2)
+            for image, each in zip(self.pictures.values(), self.detections, strict=True)
+        ]
+        return viz.image_grid(drawn, list(self.pictures), columns=min(4, len(drawn)), cell=3)
 
 
 def to_supervision(detections: Boxes, io: ModelIO) -> supervision.Detections:

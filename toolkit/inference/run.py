@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from itertools import islice
@@ -18,7 +18,7 @@ import torch
 from toolkit.boxes import Placement, clip
 from toolkit.inference.backend import DetectSettings
 from toolkit.inference.preprocess import preprocess
-from toolkit.inference.results import annotate, to_supervision
+from toolkit.inference.results import Found, annotate, to_supervision
 from toolkit.models.decode import Boxes
 from toolkit.models.network import Detecting
 from toolkit.pictures import Image, load_readable
@@ -125,6 +125,24 @@ def run(
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(cores)  # of threads that start later; this one has kept its own
             cv2.setNumThreads(threads)
+
+
+def find_in(model: Detecting, pictures: Mapping[str, Image], conf: float = 0.5) -> Found:
+    """Detections in named pictures, which show themselves.
+
+    Args:
+        model: a detector in torch, or an exported one opened again.
+        pictures: name -> RGB array (H, W, 3) uint8.
+        conf: smallest score of a box, 0..1.
+
+    >>> from toolkit.models.zoo import create_model
+    >>> print(find_in(create_model("yoloface-50k"), {"black": np.zeros((60, 80, 3), np.uint8)}, 1.0))
+    0 boxes with a score above 1 in 1 pictures
+    picture  boxes  highest scores
+    black        0
+    """
+    settings = DetectSettings(conf=conf)
+    return Found(pictures, list(run(model, pictures.values(), settings)), model.io, conf)
 
 
 def detect(

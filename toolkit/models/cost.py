@@ -116,12 +116,13 @@ class Costs(dict[str, Cost], Shown):
         }
 
     def figure(self) -> Figure:
-        """Multiply-adds on a logarithmic axis, on which small networks can be seen."""
+        """Multiply-adds by size, on a logarithmic axis, on which small networks can be seen."""
         from toolkit import viz
 
-        millions = [cost.macs / 1e6 for cost in self.values()]
+        names = sorted(self, key=lambda name: self[name].macs)
+        millions = [self[name].macs / 1e6 for name in names]
         title = "Multiply-adds of a picture"
-        return viz.dots(list(self), millions, xlabel="MMAC", title=title, form="{:,.4g}")
+        return viz.dots(names, millions, xlabel="MMAC", title=title, form="{:,.4g}")
 
 
 # torch.fx changes how modules are called while it traces, in every thread: who runs networks of shapes waits

@@ -256,3 +256,10 @@ def _mapping(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     if isinstance(source, Mapping):
         return dict(source)
     return read_yaml(source, f"there is no settings file {source}: name a config.yaml")
+
+
+def data_of(network: str | Path, default: str) -> str:
+    """The data set of the training that a network comes from, known by the config.yaml next to its best.cfg;
+    the default for any other network."""
+    settings = Path(network).with_name("config.yaml")
+    return read_config(settings).data if settings.is_file() else default

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.dataset import Dataset
 from toolkit.export.ncnn import NcnnModel
 from toolkit.inference.preprocess import preprocess
 from toolkit.models.io import NetworkIO
@@ -65,6 +66,25 @@ def calibration_inputs(
         )
         _check_count(len(samples))
     return np.stack(samples)
+
+
+def set_apart(dataset: Dataset, calibration: int, scored: int, seed: int = 0) -> tuple[list[Path], Dataset]:
+    """Pictures that set the ranges of int8, and others to score it on: of the splits train and val where both
+    have pictures, else drawn from all.
+
+    Args:
+        dataset: with a picture for each of both at least.
+        calibration, scored: the most pictures of each.
+        seed: of the drawing.
+
+    Returns:
+        The paths of the first and the data set of the second.
+    """
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    train, val = (order[dataset.splits[order] == split] for split in ("train", "val"))
+    if not (len(train) and len(val)):
+        train, val = order[:calibration], order[calibration:]
+    return [dataset.path(int(i)) for i in train[:calibration]], dataset.subset(np.sort(val[:scored]))
 
 
 def _check_count(pictures: int) -> None:

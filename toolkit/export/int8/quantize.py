@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from toolkit.files import temporary_folder, whole_file
 from toolkit.models.io import NetworkIO
 from toolkit.models.ncnn_file import Floats, Layer, read_model
 from toolkit.runtime import InputError, progress
+from toolkit.tables import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Multiply-adds that calibration and each layer's sensitivity may take: about 5 and 10 s on one x86 core.
 CALIBRATION_MACS, SENSITIVITY_MACS = 40e9, 80e9
@@ -209,14 +213,38 @@ def _macs(layers: Sequence[Layer], model: NcnnModel, x: Floats) -> dict[str, flo
     return {name: float(weight[0].size * blobs[blob].size) for name, (blob, weight) in weights.items()}
 
 
-def picture(quantized: Quantized) -> Any:
-    """The layers in running order as columns: the error each makes alone, int8 and kept float in two
-    colours."""
-    from toolkit import viz
+class Int8Facts(dict[str, Any], Shown):
+    """What parity.json keeps of an ncnn-int8 file (`Quantized.as_dict`), shown: the error that each layer
+    makes alone, and the methods for ranges."""
 
-    return viz.layer_profile(
-        ["kept float" if row.name in quantized.float_layers else "int8" for row in quantized.sensitivity],
-        {"error of the outputs with this layer alone in int8": [row.error for row in quantized.sensitivity]},
-        xlabel="layer in running order",
-        title=f"Sensitivity to int8, ranges by {quantized.method}",
-    )
+    def caption(self) -> str:
+        """What was written."""
+        kept = ", ".join(self["float_layers"]) or "none"
+        return f"Ranges by {self['method']}, error {self['error']:.4f}. Layers that stay float: {kept}."
+
+    def columns(self) -> dict[str, list[str]]:
+        """A row for each method."""
+        errors = self["errors"]
+        return {
+            "method for ranges": list(errors),
+            "error, int8 wherever it is faster": [f"{error:.4f}" for error in errors.values()],
+        }
+
+    def strong(self) -> str:
+        return str(self["method"])
+
+    def figure(self) -> Figure:
+        """The layers in running order, int8 and kept float in two colours."""
+        from toolkit import viz
+
+        rows = self["sensitivity"]
+        return viz.layer_profile(
+            ["kept float" if row["name"] in self["float_layers"] else "int8" for row in rows],
+            {"error of the outputs with this layer alone in int8": [row["error"] for row in rows]},
+            xlabel="layer in running order",
+        )
+
+
+def picture(quantized: Quantized) -> Figure:
+    """The layers in running order as columns, as of `Int8Facts`."""
+    return Int8Facts(quantized.as_dict()).figure()
