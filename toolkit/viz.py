@@ -1005,3 +1005,36 @@ def panels(
         if title:
             figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return figure
+
+
+def validations(
+    steps: ArrayLike,
+    scores: ArrayLike,
+    best: int,
+    parts: Mapping[str, ArrayLike],
+    ylabel: str,
+    title: str = "",
+) -> Figure:
+    """A training: the score of each validation with the best one marked, and the parts of its loss.
+
+    Args:
+        steps: (N,) of the validations.
+        scores: (N,).
+        best: index of the validation whose weights are kept.
+        parts: name -> (N,) parts of the loss, on a logarithmic axis.
+        ylabel: name of the score.
+        title: of the figure.
+    """
+    at, values = np.asarray(steps), np.asarray(scores, float)
+    with _figure(9.6, 3.6, 1, 2) as (figure, (left, right)):
+        left.plot(at, values, marker="o", ms=3, lw=1.8, color=PALETTE[0])
+        left.plot(at[best], values[best], "o", ms=9, mfc="none", mew=2, color=PALETTE[1])
+        for i, (name, column) in enumerate(parts.items()):
+            right.plot(at, column, marker="o", ms=3, lw=1.8, label=_label(name), **_line(i))
+        right.set_yscale("log")
+        _name(left, "", "step", ylabel)
+        _name(right, "", "step", "loss per object")
+        if parts:
+            right.legend()
+        _head(figure, title)
+    return figure

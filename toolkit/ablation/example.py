@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,9 @@ def write_example(
         "plan": plan_record(plan),
         "cells": {row["key"]: {k: v for k, v in row.items() if k not in OWN} for row in rows},
     }
+    plain = json.loads(json.dumps(record))  # torch's version is a string of its own type
     with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(record, sort_keys=False, width=10_000, default_flow_style=None))
+        temporary.write_text(yaml.safe_dump(plain, sort_keys=False, width=10_000, default_flow_style=None))
 
 
 def open_example(folder: str | Path, path: Path = FILE) -> Path:

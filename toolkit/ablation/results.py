@@ -89,9 +89,8 @@ def _measured(row: Line) -> dict[str, list[float]]:
 
 def network_name(line: Line, costs: Mapping[str, str] = COSTS) -> str:
     """The levels of a line in few words: the factors that are on, and whether its width was matched."""
-    levels = {name: str(level) for name, level in line.items() if name not in (*STATISTICS, *costs)}
-    words = [name if level == "on" else f"{name} {level}" for name, level in levels.items() if level != "off"]
-    return ", ".join(words or ["all off"]) + (" (width)" if line["matching"] == "width" else "")
+    levels = {name: level for name, level in line.items() if name not in (*STATISTICS, *costs)}
+    return words(levels) + (" (width)" if line["matching"] == "width" else "")
 
 
 def _number(value: float | None, interval: Sequence[float] | None = None) -> str:

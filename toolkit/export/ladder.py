@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit import viz
-from toolkit.evaluation.paired import Figures
 from toolkit.evaluation.bootstrap import Interval
+from toolkit.evaluation.paired import Figures
 from toolkit.export.folder import Exported
 from toolkit.export.parity import detection_parity, matched, output_difference, probe_input
 from toolkit.export.parity import layer_parity as compare_layers
