@@ -14,10 +14,10 @@ from toolkit.data.catalog import load
 from toolkit.training.config import read_config
 from toolkit.training.live import train_live
 config = read_config({
-    "data": "toy", "model": "yoloface-50k", "recipe": {"name": "modern", "batch": 4, "epochs": 2000},
+    "data": "./toy", "model": "yoloface-50k", "recipe": {"name": "modern", "batch": 4, "epochs": 2000},
     "validations": 10000,
 })
-result = train_live(config, "run", load("toy"))
+result = await train_live(config, "run", load("./toy"))
 print("finished", result.finished, "after", result.step)
 """
 
@@ -27,7 +27,7 @@ def kernel(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_toy(tmp_path / "toy", 0, 20, 64)
     manager, client = start_new_kernel(cwd=str(tmp_path))
-    yield client
+    yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
 
@@ -45,7 +45,10 @@ def reply_of(client, channel, message):
             return reply["content"]
 
 
-def test_the_button_stops_and_saves(kernel, tmp_path):
+@pytest.mark.parametrize("way", ["click", "interrupt"])
+def test_the_button_stops_and_saves(way, kernel, tmp_path):
+    """A front end sends the click to a subshell of the kernel, as JupyterLab does."""
+    manager, kernel = kernel
     subshell = reply_of(kernel, "control", kernel.session.msg("create_subshell_request"))["subshell_id"]
     cell = kernel.execute(CODE)
     models, shown, text, clicked = {}, [], "", False
@@ -65,6 +68,9 @@ def test_the_button_stops_and_saves(kernel, tmp_path):
             break
         if len(shown) >= 2 and not clicked:
             clicked = True
+            if way == "interrupt":
+                manager.interrupt_kernel()
+                continue
             data = {"method": "custom", "content": {"event": "click"}}
             click = kernel.session.msg("comm_msg", {"comm_id": models["ButtonModel"], "data": data})
             click["header"]["subshell_id"] = subshell

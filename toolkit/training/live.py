@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import asyncio
 from pathlib import Path
 
 from toolkit.data.dataset import Dataset
 from toolkit.runtime import require
+from toolkit.signals import leave, leaving
 from toolkit.tables import embedded
 from toolkit.training.checkpoint import trained
 from toolkit.training.config import Config
@@ -16,13 +16,13 @@ from toolkit.training.show import History, RunHistory, found_grid
 from toolkit.training.splits import splits
 
 
-def train_live(config: Config, output: str | Path, dataset: Dataset, resume: bool = False) -> Result:
+async def train_live(config: Config, output: str | Path, dataset: Dataset, resume: bool = False) -> Result:
     """Train a detector as `toolkit.training.loop.train` does, and show it while it trains.
 
     At each validation the curves and some detections of the best weights so far appear below the cell. The
-    button "Stop and save" ends the training in good order, as does an interrupt of the kernel. The button
-    needs a front end that sends clicks while a cell runs (JupyterLab 4.4 with ipykernel 7, or later);
-    elsewhere the interrupt remains.
+    button "Stop and save" ends the training in good order, as does an interrupt of the kernel. The training
+    runs in a thread and the cell awaits it, because a kernel receives clicks only while a cell awaits
+    something: ipykernel 7 does so; with an older one the interrupt remains.
 
     Args:
         config, output, dataset, resume: as of `train`.
@@ -37,8 +37,7 @@ def train_live(config: Config, output: str | Path, dataset: Dataset, resume: boo
     display = require("IPython.display", "notebooks")
     val_set = splits(config, dataset)[1]
     button = widgets.Button(description="Stop and save", icon="stop")
-    # the training takes a signal as a wish to leave; a click arrives in another thread
-    button.on_click(lambda _: os.kill(os.getpid(), signal.SIGINT))
+    button.on_click(lambda _: leave())
     page = widgets.HTML("<p>Waiting for the first validation.</p>")
     display.display(widgets.VBox([button, page]))
 
@@ -49,6 +48,7 @@ def train_live(config: Config, output: str | Path, dataset: Dataset, resume: boo
         )
 
     try:
-        return train(config, output, resume, dataset, show)
+        with leaving():  # signals come to this thread alone, and are handed on to the training
+            return await asyncio.to_thread(train, config, output, resume, dataset, show)
     finally:
         button.disabled = True
