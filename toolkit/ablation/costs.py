@@ -87,7 +87,7 @@ def planned_costs(plan: Plan, dataset: Dataset) -> Costs:
     return planned
 
 
-def latencies(folders: Sequence[Path], rounds: int = 30) -> list[Median]:
+def latencies(folders: Sequence[Path], rounds: int = 100) -> list[Median]:
     """Median milliseconds of exported networks on this machine, one thread, interleaved; with intervals."""
     calls = {}
     for folder in folders:

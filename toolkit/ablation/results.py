@@ -345,7 +345,7 @@ class StudyReport(Shown):
             return None
         tested = [e for e in self.effects.get(matching, ()) if " x " in e.name.split(" (or ")[0]]
         shown = [e.name for e in tested if e.shown]
-        title = f"Interactions shown: {', '.join(shown) or f'none of {len(tested)}'}"
+        title = f"Interactions shown: {', '.join(shown) or f'none of {len(tested)}'}" if tested else ""
         return viz.interactions(panels, self.networks.score, title)
 
 

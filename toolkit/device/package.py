@@ -142,7 +142,7 @@ def package_android(
         rows = [{"folder": p.folder, "name": p.name, "formats": p.formats} for p in packaged]
         write_json(project / MARK, index_of(packaged, rows))
         (project / CPP / "layers.cmake").write_text(f"set(LAYERS\n  {layers})\n")
-    return packaged
+    return Contents(packaged)
 
 
 def check_name(name: str) -> None:
