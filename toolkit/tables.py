@@ -167,7 +167,7 @@ def latex_table(columns: Mapping[str, Iterable[object]], strong: str = "") -> st
     """
     cells = _cells(columns)
     align = "".join("r" if i and _is_number(column) else "l" for i, column in enumerate(cells))
-    lines = []
+    lines: list[str] = []
     for row in (tuple(columns), *zip(*cells, strict=True)):
         words = ["".join(_LATEX.get(c, c) for c in cell) for cell in row]
         if lines and strong and row[0] == strong:
