@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _RECEIVED: list[int] = []  # by this process, in their order
+_INSIDE: list[list[int]] = []  # what each open block of `leaving` has received
 
 
 def exit_code() -> int:
@@ -69,12 +70,22 @@ def leaving() -> Iterator[list[int]]:
     received: list[int] = []
 
     def note(number: int) -> None:
-        received.append(number)
+        leave(number)
         _RECEIVED.append(number)
         restore()
 
-    with _handled(note) as restore:
-        yield received
+    _INSIDE.append(received)
+    try:
+        with _handled(note) as restore:
+            yield received
+    finally:
+        _INSIDE[:] = [other for other in _INSIDE if other is not received]
+
+
+def leave(number: int = signal.SIGINT) -> None:
+    """A signal to all open blocks of `leaving`, those of other threads as well; as of a button."""
+    for received in _INSIDE:
+        received.append(number)
 
 
 def end_with_parent(parent: int) -> None:

@@ -1,4 +1,4 @@
-"""Interleaved timing of callables on this machine, and paired ratios with an interval."""
+"""Interleaved timing of callables on this machine; medians and paired ratios with an interval."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def interleave(
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """Median of paired ratios and the bounds of its interval."""
+class Median:
+    """A median, of milliseconds or of paired ratios, and the bounds of its interval."""
 
     median: float
     low: float
@@ -75,17 +75,34 @@ class Ratio:
         return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+def median(samples: ArrayLike, level: float = 0.95, draws: int = 2000, seed: int = 0) -> Median:
+    """The median of (N,) samples with its bootstrap interval.
+
+    Args:
+        samples: such as milliseconds of all rounds, at least one.
+        level: coverage of the interval, 0..1.
+        draws: resampled medians, whose percentiles are the interval's bounds.
+        seed: of the resampling.
+
+    >>> print(median([2.0, 2.0, 2.0]))
+    2.000 [2.000, 2.000]
+    """
+    values = np.asarray(samples, float)
+    rng = np.random.default_rng(seed)
+    medians = [np.median(rng.choice(values, values.size)) for _ in range(draws)]
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
+    return Median(float(np.median(values)), float(low), float(high))
+
+
 def paired_ratio(
     first: ArrayLike, second: ArrayLike, level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> Ratio:
+) -> Median:
     """The median of the ratios `first / second` of all rounds, with its bootstrap interval.
 
     Args:
         first: times from `interleave`, (rounds,).
         second: times of the same rounds, (rounds,).
-        level: coverage of the interval, 0..1.
-        draws: resampled medians, whose percentiles are the interval's bounds.
-        seed: of the resampling.
+        level, draws, seed: as of `median`.
 
     Raises:
         InputError: the two differ in shape or are empty.
@@ -96,8 +113,4 @@ def paired_ratio(
     a, b = np.asarray(first, float), np.asarray(second, float)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
         raise InputError(f"paired times are two arrays of one length, found shapes {a.shape} and {b.shape}")
-    ratios = a / b
-    rng = np.random.default_rng(seed)
-    medians = [np.median(rng.choice(ratios, ratios.size)) for _ in range(draws)]
-    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    return median(a / b, level, draws, seed)

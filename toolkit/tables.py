@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolkit.runtime import InputError, require
+from toolkit.text import in_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +46,14 @@ class Shown(ABC):
         pandas = require("pandas", "notebooks")
         frame: DataFrame = pandas.DataFrame({title: list(cells) for title, cells in self.columns().items()})
         return frame
+
+    def markdown(self) -> str:
+        """The table as Markdown, the row that matters most in bold."""
+        return markdown_table(self.columns(), self.strong())
+
+    def latex(self) -> str:
+        """The table as LaTeX for the package booktabs, the row that matters most in bold."""
+        return latex_table(self.columns(), self.strong())
 
     def __str__(self) -> str:
         caption = self.caption()
@@ -127,6 +136,54 @@ def html_table(columns: Mapping[str, Iterable[object]], strong: str = "") -> str
             )
         )
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def markdown_table(columns: Mapping[str, Iterable[object]], strong: str = "") -> str:
+    """A table of Markdown; `strong` as of `html_table`.
+
+    >>> print(markdown_table({"network": ["a"], "kB": [3]}, "a"), end="")
+    | network | kB |
+    |---|---|
+    | **a** | **3** |
+    """
+    lines = [list(map(in_markdown, columns))]
+    for row in zip(*_cells(columns), strict=True):
+        words = [in_markdown(cell) for cell in row]
+        bold = bool(strong) and row[0] == strong
+        lines.append([f"**{word}**" if bold and word else word for word in words])
+    head, *body = (f"| {' | '.join(line)} |\n" for line in lines)
+    return head + "|" + "---|" * len(columns) + "\n" + "".join(body)
+
+
+_LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "\u00b1": r"$\pm$", "\u00d7": r"$\times$",
+}  # fmt: skip
+
+
+def latex_table(columns: Mapping[str, Iterable[object]], strong: str = "") -> str:
+    r"""A table of LaTeX for the package booktabs; alignment and `strong` as of `html_table`.
+
+    >>> print(latex_table({"network": ["a_b"], "kB": [3]}, "a_b"))
+    \begin{tabular}{lr}
+    \toprule
+    network & kB \\
+    \midrule
+    \textbf{a\_b} & \textbf{3} \\
+    \bottomrule
+    \end{tabular}
+    """
+    cells = _cells(columns)
+    align = "".join("r" if i and _is_number(column) else "l" for i, column in enumerate(cells))
+    lines: list[str] = []
+    for row in (tuple(columns), *zip(*cells, strict=True)):
+        words = ["".join(_LATEX.get(c, c) for c in cell) for cell in row]
+        if lines and strong and row[0] == strong:
+            words = [rf"\textbf{{{word}}}" if word else "" for word in words]
+        lines.append(" & ".join(words) + r" \\")
+    head, *body = lines
+    rules = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", head, r"\midrule", *body]
+    return "\n".join([*rules, r"\bottomrule", r"\end{tabular}"])
 
 
 def embedded(figure: Figure, alternative: str) -> str:

@@ -7,7 +7,8 @@ and figures do not accumulate. The palette is Okabe and Ito's, which suits all k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -758,6 +759,208 @@ def alternative(figure: Figure) -> str:
     return ": ".join(filter(None, (", ".join(filter(None, titles)), ", ".join(names)))) or "Pictures"
 
 
+def _head(figure: Figure, title: str) -> None:
+    """A sentence as the title of a whole figure, in lines that fit it."""
+    lines = (textwrap.fill(line, int(figure.get_figwidth() * 9)) for line in title.splitlines())
+    figure.suptitle("\n".join(lines), fontsize=11, fontweight="bold", x=0.01, ha="left")
+
+
+def _halves(estimates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 3) values with their bounds -> (2, N) lengths below and above, as matplotlib takes them."""
+    below, above = estimates[:, 0] - estimates[:, 1], estimates[:, 2] - estimates[:, 0]
+    return np.nan_to_num(np.maximum([below, above], 0))
+
+
+def _rows_of(names: Sequence[str], axes: Axes) -> NDArray[np.intp]:
+    """Places of the names on the vertical axis, first on top."""
+    rows = np.arange(len(names))
+    axes.set_yticks(rows, fonts.all_drawable(names))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.locator_params(axis="x", nbins=6)
+    return rows
+
+
+def forest(
+    names: Sequence[str],
+    series: Mapping[str, ArrayLike],
+    solid: Mapping[str, ArrayLike],
+    notes: Mapping[str, Sequence[str]],
+    xlabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Forest plot: differences with their intervals and a line at zero, first name on top.
+
+    Args:
+        names: (N,) of the differences.
+        series: name -> (N, 3) value, lower and upper bound; NaN where there is none.
+        solid: name -> (N,) whether the dot is filled; others are hollow and grey.
+        notes: name -> (N,) texts at the right border, such as p values.
+        xlabel: with the unit.
+        title: of the figure.
+    """
+    with _figure(7.6, 1.3 + 0.3 * len(names) * max(1.0, 0.75 * len(series))) as (figure, axes):
+        rows = _rows_of(names, axes)
+        axes.axvline(0, color="black", lw=0.8)
+        step = 0.6 / len(series)
+        for i, (name, values) in enumerate(series.items()):
+            estimates = np.asarray(values, float).reshape(-1, 3)
+            at = rows + (i - (len(series) - 1) / 2) * step
+            for y, row, reach, filled, note in zip(
+                at, estimates, _halves(estimates).T, np.asarray(solid[name], bool), notes[name], strict=True
+            ):
+                if np.isnan(row[0]):
+                    continue
+                colour = PALETTE[i % 7] if filled else _GREY
+                axes.errorbar(
+                    row[0], y, xerr=reach[:, None], fmt="os^D"[i % 4], color=colour, ms=6, lw=1.6,
+                    markerfacecolor=colour if filled else "white",
+                )  # fmt: skip
+                axes.annotate(
+                    note, (1.01, y), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5,
+                    color="black" if filled else _GREY, annotation_clip=False,
+                )  # fmt: skip
+            if len(series) > 1:
+                axes.plot([], [], "os^D"[i % 4], color=PALETTE[i % 7], label=_label(name))
+        axes.margins(x=0.06)
+        _name(axes, "", xlabel, "")
+        _head(figure, title)
+        if len(series) > 1:
+            figure.legend(loc="outside lower right", ncols=len(series))
+    return figure
+
+
+def strips(
+    names: Sequence[str],
+    samples: Sequence[ArrayLike],
+    intervals: ArrayLike,
+    xlabel: str = "",
+    title: str = "",
+    strong: str = "",
+) -> Figure:
+    """Every value of some groups as a dot, with the mean of each group and its interval; first name on top.
+
+    Args:
+        names: (N,) of the groups.
+        samples: (N,) values of each group, such as one for each seed.
+        intervals: (N, 3) mean and bounds; NaN for what is not known.
+        xlabel: with the unit.
+        title: of the figure.
+        strong: the group that is drawn in another colour.
+    """
+    estimates = np.asarray(intervals, float).reshape(-1, 3)
+    with _figure(7.6, 1.2 + 0.32 * len(names)) as (figure, axes):
+        rows = _rows_of(names, axes)
+        for y, name, values, row, reach in zip(
+            rows, names, samples, estimates, _halves(estimates).T, strict=True
+        ):
+            colour = PALETTE[1 if name == strong else 0]
+            axes.plot(values, np.full(np.size(values), y), "o", ms=5, color=colour, alpha=0.45, mew=0)
+            if not np.isnan(row[0]):
+                axes.errorbar(row[0], y, xerr=reach[:, None], fmt="|", ms=13, mew=2, color=colour, lw=1.6)
+        axes.margins(x=0.06)
+        _name(axes, "", xlabel, "")
+        _head(figure, title)
+    return figure
+
+
+def interactions(
+    panels: Mapping[str, tuple[Sequence[str], Mapping[str, ArrayLike]]],
+    ylabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Means over the levels of one factor, a line for each level of another; lines that are not parallel
+    are an interaction.
+
+    Args:
+        panels: name of the horizontal factor and of the lines, as "a, by b" -> levels (L,), and for each
+            line (L, 3) means with their bounds.
+        ylabel: with the unit.
+        title: of the figure.
+    """
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    width = max(7.6, 2.9 * columns)
+    with _figure(width, 2.7 * rows + 0.5, rows, columns) as (figure, axes):
+        for axis in np.ravel(axes)[len(panels) :]:
+            axis.axis("off")
+        for axis, (name, (levels, lines)) in zip(np.ravel(axes), panels.items(), strict=False):
+            for i, (line, means) in enumerate(lines.items()):
+                estimates = np.asarray(means, float).reshape(-1, 3)
+                at = np.arange(len(levels)) + 0.06 * (i - (len(lines) - 1) / 2)
+                axis.errorbar(
+                    at, estimates[:, 0], yerr=_halves(estimates), marker="os^D"[i % 4], lw=1.6, ms=5,
+                    capsize=2, label=_label(line), **_line(i),
+                )  # fmt: skip
+            axis.set_xticks(range(len(levels)), fonts.all_drawable(levels))
+            axis.margins(x=0.2)
+            axis.grid(axis="x", visible=False)
+            _name(axis, "", name, ylabel)
+            axis.legend(fontsize=8)
+        _head(figure, title)
+    return figure
+
+
+def crosses(
+    points: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    strong: Collection[str] = (),
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+) -> Figure:
+    """Named points with intervals in both directions.
+
+    Args:
+        points: name -> x and y, each (3,): value, lower and upper bound.
+        strong: names of the points that are filled; others are hollow.
+        xlabel: with the unit.
+        ylabel: with the unit.
+        title: of the figure.
+    """
+    names = list(points)
+    x, y = (np.array([points[name][i] for name in names], float).reshape(-1, 3) for i in range(2))
+    with _figure(7.6, 4.4) as (figure, axes):
+        for i, name in enumerate(names):
+            colour = PALETTE[0] if name in strong else _GREY
+            axes.errorbar(
+                x[i, 0], y[i, 0], xerr=_halves(x)[:, [i]], yerr=_halves(y)[:, [i]], fmt="o", ms=6,
+                color=colour, ecolor=colour, elinewidth=1, alpha=0.9,
+                markerfacecolor=colour if name in strong else "white",
+            )  # fmt: skip
+        axes.margins(x=0.22, y=0.1)
+        _name(axes, "", xlabel, ylabel)
+        _head(figure, title)
+        fonts.mend_texts(figure)
+        figure.draw_without_rendering()  # labels are placed after the layout has moved the points
+        _spread_labels(axes, np.column_stack([x[:, 0], y[:, 0]]), names, set(range(len(names))))
+    return figure
+
+
+def thresholds(
+    threshold: ArrayLike, series: Mapping[str, ArrayLike], chosen: float, title: str = ""
+) -> Figure:
+    """Figures over the threshold, and the chosen threshold as a line with the figures there as dots.
+
+    Args:
+        threshold: (N,) falling.
+        series: name -> (N,) figures in 0..1.
+        chosen: one of the thresholds.
+        title: of the figure.
+    """
+    at = np.asarray(threshold, float)
+    place = int(np.argmin(np.abs(at - chosen)))
+    with _figure(6.4, 3.8) as (figure, axes):
+        axes.axvline(chosen, color="black", lw=1)
+        for i, (name, column) in enumerate(series.items()):
+            values = np.asarray(column, float)
+            axes.plot(at, values, lw=1.8, label=f"{_label(name)}  {values[place]:.2f}", **_line(i))
+            axes.plot(chosen, values[place], "o", ms=6, color=PALETTE[i % 7])
+        axes.set(xlim=(0, 1), ylim=(0, 1.03))
+        _name(axes, title, "threshold on the score", "")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), title=f"at {chosen:.3f}", alignment="left")
+    return figure
+
+
 def panels(
     names: Sequence[str],
     columns: Mapping[str, ArrayLike],
@@ -824,4 +1027,37 @@ def panels(
             figure.legend(handles, map(_label, kinds), loc="outside lower center", ncols=len(kinds))
         if title:
             figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def validations(
+    steps: ArrayLike,
+    scores: ArrayLike,
+    best: int,
+    parts: Mapping[str, ArrayLike],
+    ylabel: str,
+    title: str = "",
+) -> Figure:
+    """A training: the score of each validation with the best one marked, and the parts of its loss.
+
+    Args:
+        steps: (N,) of the validations.
+        scores: (N,).
+        best: index of the validation whose weights are kept.
+        parts: name -> (N,) parts of the loss, on a logarithmic axis.
+        ylabel: name of the score.
+        title: of the figure.
+    """
+    at, values = np.asarray(steps), np.asarray(scores, float)
+    with _figure(9.6, 3.6, 1, 2) as (figure, (left, right)):
+        left.plot(at, values, marker="o", ms=3, lw=1.8, color=PALETTE[0])
+        left.plot(at[best], values[best], "o", ms=9, mfc="none", mew=2, color=PALETTE[1])
+        for i, (name, column) in enumerate(parts.items()):
+            right.plot(at, column, marker="o", ms=3, lw=1.8, label=_label(name), **_line(i))
+        right.set_yscale("log")
+        _name(left, "", "step", ylabel)
+        _name(right, "", "step", "loss per object")
+        if parts:
+            right.legend()
+        _head(figure, title)
     return figure

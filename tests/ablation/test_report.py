@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from scipy import stats
 
 from tests.benchmarks.studies import simulate, spread_of_seeds
 from toolkit.ablation.cells import cells
-from toolkit.ablation.effects import contrasts, effects, fit, holm, judged
+from toolkit.ablation.effects import contrasts, effects, fit, holm, judged, mean_intervals
+from toolkit.ablation.example import open_example, write_example
 from toolkit.ablation.plan import read_plan
-from toolkit.ablation.report import markdown, study_table, write_report
+from toolkit.ablation.report import markdown, networks_so_far, read_report, runs, study_table, write_report
 from toolkit.ablation.store import Store
 from toolkit.files import whole_file
 from toolkit.runtime import InputError
@@ -239,6 +241,86 @@ def test_bad_reports_are_one_sentence(kept, tmp_path):
     (folder / "plan.json").write_text('{"name": ')
     with pytest.raises(InputError, match="plan.json is damaged"):
         write_report(folder)
+
+
+def test_means_have_students_interval():
+    a, b = noise(5), noise(5, 1) + 0.1
+    (mean, low, high), _ = mean_intervals([a, b])
+    sd = ((a.var(ddof=1) + b.var(ddof=1)) / 2) ** 0.5
+    assert mean == pytest.approx(a.mean())
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 8, a.mean(), sd / 5**0.5))
+    ((mean, low, _),) = mean_intervals([[*a, *b]], [a, b])
+    assert (mean, mean - low) == pytest.approx(((a.mean() + b.mean()) / 2, (high - a.mean()) / 2**0.5))
+    assert np.isnan(mean_intervals([[0.5], []])).tolist() == [[False, True, True], [True, True, True]]
+
+
+SHOWN = {"factors": {"se": [False, True], "csp": [False, True]}, "model": "yoloface-500k-v2"}
+
+
+def csp_helps(cell):
+    """+0.2 for CSP, nothing for SE, and a little that differs from seed to seed."""
+    return 0.5 + 0.2 * cell["levels"]["csp"] + 0.01 * cell["seed"] + 0.001 * cell["levels"]["se"]
+
+
+def test_a_report_says_what_was_shown_and_what_not(kept):
+    report = read_report(kept(csp_helps, name="csp", **SHOWN))
+    assert report.strong() == "csp: off to on"
+    assert report.conclusion("as-is") == "Shown: csp: off to on +0.200. Not shown: 2 of 3 effects."
+    assert report.networks.strong() == "se, csp"
+    title = report.forest(["as-is"])._suptitle.get_text()
+    assert title.replace("\n", " ") == report.conclusion("as-is")
+    assert "interval" in report.networks.figure()._suptitle.get_text()
+    assert report.interactions()._suptitle.get_text() == "Interactions shown: none of 1"
+    assert r"\textbf{se, csp}" in report.networks.latex()
+    assert "| **se, csp** |" in report.networks.markdown()
+    nothing = read_report(kept(lambda cell: 0.5 + 0.01 * cell["seed"], name="nothing", **SHOWN))
+    assert nothing.conclusion("as-is").startswith("No effect is shown; one of 0.0")
+
+
+def test_costs_with_intervals_beat_only_beyond_them(kept):
+    def row(csp, score, ms, spread):
+        return [
+            {"levels": {"csp": csp}, "seed": s, "score": score + s / 1000, "latency_ms": ms,
+             "latency_low_ms": ms - spread, "latency_high_ms": ms + spread} for s in range(3)
+        ]  # fmt: skip
+
+    def title(*rows):
+        networks = replace(read_report(folder).networks, lines=study_table([*itertools.chain(*rows)]))
+        return networks.against("latency_ms")._suptitle.get_text().replace("\n", " ")
+
+    folder = kept(csp_helps, name="costs", **SHOWN)
+    assert "1 of 2 networks are beaten" in title(row(False, 0.5, 2.0, 0.1), row(True, 0.6, 1.0, 0.1))
+    assert "no network is beaten" in title(row(False, 0.5, 2.0, 0.6), row(True, 0.6, 1.0, 0.6))
+    assert read_report(folder).networks.against("latency_ms") is None
+
+
+def test_a_study_that_runs_says_what_is_left(kept):
+    folder = kept(csp_helps, name="runs", **SHOWN)
+    store = Store(read_report(folder).plan, f"sqlite:///{folder / 'study.db'}")
+    assert networks_so_far(store, 2).seconds_left == 0
+    more = replace(networks_so_far(store, 2), cells=14, seconds_left=200.0)
+    assert more.caption().startswith("12 of 14 trainings, about 3 min left.")
+
+
+def test_a_finished_study_comes_back_from_its_text(kept, tmp_path):
+    folder = kept(csp_helps, name="text", **SHOWN)
+    first = read_report(folder)
+    store = Store(first.plan, f"sqlite:///{folder / 'study.db'}")
+    file = tmp_path / "text.yaml"
+    write_example(first.plan, runs(store), {"command": "none"}, file)
+    again = read_report(open_example(tmp_path / "again", file))
+    assert (str(again), str(again.networks)) == (str(first), str(first.networks))
+    file.write_text(file.read_text().replace("se=True", "se=maybe"))
+    with pytest.raises(InputError, match="other cells than its plan"):
+        open_example(tmp_path / "other", file)
+
+
+def test_the_study_of_the_package_is_finished_and_shows_something(tmp_path):
+    report = read_report(open_example(tmp_path))
+    assert report.networks.ended == report.networks.cells
+    assert report.failed == 0
+    assert report.strong()
+    assert report.networks.against("latency_ms") is not None
 
 
 def test_holm():

@@ -34,6 +34,7 @@ from toolkit.export.write import export_model
 from toolkit.models.cost import measure
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
+from toolkit.stopwatch import Median
 from toolkit.training.checkpoint import load_checkpoint, trained
 
 
@@ -97,9 +98,11 @@ def test_the_corner_with_everything_on_is_the_published_network(name):
 
 
 def test_a_study_runs_once_and_reports(toy, tmp_path):
-    plan = read_plan(stated(toy, budget={"steps": 40}))
-    store = run_study(plan, tmp_path / "study")
+    plan, seen = read_plan(stated(toy, budget={"steps": 40})), []
+    store = run_study(plan, tmp_path / "study", show=seen.append)
     rows = runs(store)
+    assert (seen[-1].ended, seen[-1].cells, seen[-1].seconds_left) == (4, 4, 0)
+    assert [networks.ended for networks in seen] == sorted({networks.ended for networks in seen})
     assert len(rows) == 4
     assert {row["steps"] for row in rows} == {40}
     assert {row["pictures"] for row in rows} == {320}
@@ -110,7 +113,11 @@ def test_a_study_runs_once_and_reports(toy, tmp_path):
     answer = write_report(tmp_path / "study")
     assert [e["name"] for e in answer["effects"]["as-is"]] == ["learning_rate: 0.001 to 0.01"]
     assert "learning_rate" in (tmp_path / "study" / "report.md").read_text()
-    assert (tmp_path / "study" / "effects-as-is.png").exists()
+    pictures = ("effects-as-is", "networks", "cost-latency_ms")
+    assert all((tmp_path / "study" / f"{name}.png").exists() for name in pictures)
+    assert (tmp_path / "study" / "report.html").read_text().count("<img") == len(
+        list((tmp_path / "study").glob("*.png"))
+    )
     with pytest.raises(InputError, match="began with other values of seeds"):
         run_study(read_plan(stated(toy, budget={"steps": 40}, seeds=[0, 1, 2])), tmp_path / "study")
 
@@ -259,7 +266,9 @@ def quick(monkeypatch):
         monkeypatch.setattr(f"toolkit.ablation.{module}.run_cell", run_cell)
     for module in ("costs", "search"):
         monkeypatch.setattr(f"toolkit.ablation.{module}.costs", costs)
-    monkeypatch.setattr("toolkit.ablation.costs.latencies", lambda folders: [1.0] * len(folders))
+    monkeypatch.setattr(
+        "toolkit.ablation.costs.latencies", lambda folders: [Median(1.0, 0.9, 1.2)] * len(folders)
+    )
     for module in ("store", "study", "search"):
         monkeypatch.setattr(f"toolkit.ablation.{module}.HEARTBEAT", 0.5)
     return made

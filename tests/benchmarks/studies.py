@@ -2,7 +2,7 @@
 beside one that must do something; search against random choice under a latency budget. On faces: SE x CSP x
 input size. On three sets: levers of the recipe.
 
-python -m tests.benchmarks.studies cells|sanity|search|faces      (10 minutes; 5; 40; an hour and more)
+python -m tests.benchmarks.studies cells|finished|sanity|search|faces   (10 minutes; 5; 5; 40; an hour)
 python -m tests.benchmarks.studies levers     (an hour)
 python -m tests.benchmarks.studies power      (seconds: simulated studies with the seeds' spread of "cells")
 """
@@ -18,9 +18,11 @@ import numpy as np
 
 from tests.benchmarks.record import RESULTS, run_part
 from toolkit.ablation.effects import contrasts, fit, judged
+from toolkit.ablation.example import FILE, write_example
 from toolkit.ablation.plan import read_plan
 from toolkit.ablation.report import runs, write_report
 from toolkit.ablation.study import run_study
+from toolkit.runtime import environment
 from toolkit.text import read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,16 @@ def cells(work: Path) -> dict[str, Any]:
         "effects": report["effects"]["as-is"],
         "importances": report["importances"],
     }
+
+
+def finished(work: Path) -> dict[str, Any]:
+    """The study that comes with the package (CSP x input size), run again by its own plan and written."""
+    plan = read_plan(read_yaml(FILE, "")["plan"])
+    begin = time.perf_counter()
+    rows = runs(run_study(plan, work / "finished-study", workers=2))
+    stamp = {"command": "python -m tests.benchmarks.studies finished", "environment": environment()}
+    write_example(plan, rows, stamp, FILE)
+    return {"cells": len(rows), "minutes": round((time.perf_counter() - begin) / 60, 1)}
 
 
 def sanity(work: Path) -> dict[str, Any]:
@@ -197,6 +209,7 @@ if __name__ == "__main__":
         __doc__ or "",
         {
             "cells": cells,
+            "finished": finished,
             "sanity": sanity,
             "search": search,
             "faces": faces,

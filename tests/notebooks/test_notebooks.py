@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from tests.benchmarks.notebooks import NOTEBOOKS, ROOT, execute
+from tests.benchmarks.record import RESULTS
 
 names = pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=NOTEBOOKS)
 
@@ -118,3 +119,16 @@ def test_holds_no_logic(path):
     last = code(path)[-1]
     assert "environment()" in last
     assert "widgets.checked(checks, " in last
+
+
+NUMBERS = {"half a": 0.5, "a": 1, "two": 2, "five": 5}
+
+
+@names
+def test_the_expected_time_is_not_shorter_than_what_was_measured(path):
+    measured = json.loads((RESULTS / "notebooks.json").read_text())["seconds"][path.stem]
+    first = nbformat.read(path, as_version=4).cells[0].source
+    line = first.partition("**Expected time.**")[2].lower().strip()
+    number = re.match(r"(?:about |under )?(half a|\w+) minutes?\b", line)[1]
+    minutes = NUMBERS[number] if number in NUMBERS else float(number)
+    assert 60 * minutes > measured / 1.2

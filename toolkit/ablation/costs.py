@@ -13,15 +13,17 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from toolkit.ablation.cells import cell_config, cells, network_cost
+from toolkit.ablation.effects import words
 from toolkit.ablation.plan import Plan
 from toolkit.data.dataset import Dataset
 from toolkit.device import report, timing
 from toolkit.export.folder import Distance, FileName, open_export
 from toolkit.export.write import export_model
 from toolkit.files import write_json
+from toolkit.models.cost import Costs
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError, progress
-from toolkit.stopwatch import interleave
+from toolkit.stopwatch import Median, interleave, median
 from toolkit.text import read_record
 from toolkit.training.config import Config
 
@@ -33,12 +35,15 @@ class _Latency(BaseModel):
 
 
 class NetworkCosts(_Latency):
-    """What costs.json has of a network; `latency_ms` is of this machine."""
+    """What costs.json has of a network; `latency_ms` is of this machine, with the 95 % interval of that
+    median, which records of version 0.1 do not have."""
 
     params: int = Field(ge=0)
     macs: int = Field(ge=0)
     bflops: Distance
     kilobytes: Distance
+    latency_low_ms: Distance | None = None
+    latency_high_ms: Distance | None = None
     network: FileName
 
 
@@ -67,8 +72,23 @@ def costs(config: Config, folder: Path) -> dict[str, Any]:
     }
 
 
-def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
-    """Median milliseconds of exported networks on this machine, one thread, interleaved."""
+def planned_costs(plan: Plan, dataset: Dataset) -> Costs:
+    """What the networks of a study cost, before anything is trained: by their levels and matching, with the
+    width where it was changed. A network that cannot be built is left out; its cells will say why."""
+    planned = Costs()
+    for cell in (cell for cell in cells(plan) if cell.seed == plan.seeds[0]):
+        try:
+            config = cell_config(plan, cell, dataset)
+            model = config.origin.build(Detector, **config.changes)
+            width = f", width {config.changes['width']:g}" if cell.matching == "width" else ""
+            planned[words(cell.levels) + width] = network_cost(model, config.model)
+        except InputError:
+            continue
+    return planned
+
+
+def latencies(folders: Sequence[Path], rounds: int = 100) -> list[Median]:
+    """Median milliseconds of exported networks on this machine, one thread, interleaved; with intervals."""
     calls = {}
     for folder in folders:
         model = open_export(folder, "ncnn", threads=1)
@@ -76,7 +96,7 @@ def latencies(folders: Sequence[Path], rounds: int = 30) -> list[float]:
         x = np.random.default_rng(0).random((1, model.io.channels, height, width), np.float32)
         calls[str(folder)] = partial(model.predict, x)
     times = interleave(calls, rounds=rounds)
-    return [float(np.median(times[str(folder)])) for folder in folders]
+    return [median(times[str(folder)]) for folder in folders]
 
 
 def measure_latency(network: Path, device: str) -> float:
@@ -88,7 +108,7 @@ def measure_latency(network: Path, device: str) -> float:
             ((_, reading),) = timing.measure([network], [device])
             latency = report.summary(reading)[report.NCNN_COLUMN].p50
         else:
-            (latency,) = latencies([network])
+            latency = latencies([network])[0].median
         write_json(file, {"latency_ms": latency})
     return read_record(file, _Latency, REMEDY).latency_ms
 
@@ -99,7 +119,7 @@ def read_costs(folder: Path) -> dict[str, dict[str, Any]]:
     if not file.exists():
         return {}
     rows = read_record(file, dict[str, NetworkCosts], REMEDY)
-    return {key: row.model_dump() for key, row in rows.items()}
+    return {key: row.model_dump(exclude_none=True) for key, row in rows.items()}
 
 
 def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
@@ -126,5 +146,6 @@ def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
     exported = [folder / "networks" / cost["network"] for cost in network_costs.values()]
     times = latencies(exported) if exported else []
     for cost, latency in zip(network_costs.values(), times, strict=True):
-        cost["latency_ms"] = latency
+        cost["latency_ms"] = latency.median
+        cost |= {"latency_low_ms": latency.low, "latency_high_ms": latency.high}
     write_json(file, network_costs)

@@ -224,6 +224,34 @@ def effects(
     return judged([fit(contrasts(levels, factors), scores)])[0]
 
 
+def mean_intervals(
+    groups: Sequence[Sequence[float]], cells: Sequence[Sequence[float]] | None = None
+) -> NDArray[np.float64]:
+    """Means of groups of runs with 95 % intervals, from the standard deviation that all cells share (pooled,
+    as in an analysis of variance).
+
+    Args:
+        groups: scores of each group.
+        cells: scores of the runs that differ only by their seed; the groups themselves unless given.
+
+    Returns:
+        (groups, 3) mean, lower and upper bound; NaN where a group is empty, or no cell has two runs.
+
+    >>> mean_intervals([[0.1, 0.3], [0.5, 0.7]]).round(2).tolist()
+    [[0.2, -0.23, 0.63], [0.6, 0.17, 1.03]]
+    """
+    same = [np.asarray(cell, float) for cell in (groups if cells is None else cells) if len(cell)]
+    freedom = sum(len(cell) - 1 for cell in same)
+    squares = sum(float(((cell - cell.mean()) ** 2).sum()) for cell in same)
+    reach = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * (squares / freedom) ** 0.5 if freedom else np.nan
+    rows = []
+    for group in groups:
+        mean = float(np.mean(group)) if len(group) else np.nan
+        half = reach / len(group) ** 0.5 if len(group) else np.nan
+        rows.append([mean, mean - half, mean + half])
+    return np.array(rows).reshape(-1, 3)
+
+
 def _codes(count: int) -> NDArray[np.float64]:
     """(levels, levels - 1) deviation codes: the last level is minus the sum of the others."""
     return np.vstack([np.eye(count - 1), -np.ones(count - 1)])
@@ -247,3 +275,14 @@ def level_text(level: Any) -> str:
     if isinstance(level, bool):
         return "on" if level else "off"
     return "x".join(map(str, level)) if isinstance(level, list) else str(level)
+
+
+def words(levels: Mapping[str, Any]) -> str:
+    """Levels of a network in few words: the factors that are on, and the values of the others.
+
+    >>> words({"se": False, "csp": True, "input_size": 160})
+    'csp, input_size 160'
+    """
+    texts = {name: level if isinstance(level, str) else level_text(level) for name, level in levels.items()}
+    parts = [name if text == "on" else f"{name} {text}" for name, text in texts.items() if text != "off"]
+    return ", ".join(parts or ["all off"])

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit import viz
-from toolkit.ablation.effects import LEVEL, Effect, Fit, contrasts, fit, judged, level_text
+from toolkit.ablation.cells import cells
+from toolkit.ablation.effects import Effect, Fit, contrasts, fit, judged, level_text
 from toolkit.ablation.plan import Plan, stored_plan
+from toolkit.ablation.results import COSTS, MATCHINGS, UNDRAWN, Line, Networks, StudyReport, study_table
 from toolkit.ablation.store import Store
 from toolkit.device.readings import Reading, read_timings
-from toolkit.device.report import NCNN_COLUMN, summary
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
 from toolkit.evaluation import widerface
 from toolkit.files import whole_file, write_json
 from toolkit.moved import at_old_place
+from toolkit.page import Section, Table, write_page
 from toolkit.runtime import InputError, environment
+from toolkit.stopwatch import Median, median
 from toolkit.text import in_markdown
 
+LOOK_SECONDS = 2.0  # between two looks at a study that runs
 TOLERATED = 0.1  # relative deviation from a budget in seconds
 SCORES = ("score", "map50", *widerface.SETTINGS)
-COSTS = {
-    "latency_ms": "ncnn, ms",
-    "mmac": "MMAC",
-    "bflops": "BFLOPs",
-    "kilobytes": "kB",
-    "params": "parameters",
-}
-UNDRAWN = ("params", "bflops")  # one looks like kilobytes, the other like MMAC
-MATCHINGS = {"as-is": "networks as they are", "width": "networks matched by width"}
 
 
 def runs(store: Store) -> list[dict[str, Any]]:
@@ -86,7 +81,7 @@ def _comparable(reading: Reading) -> bool:
     return (reading.model.format, settings.threads, settings.powersave) == ("ncnn", 1, 0)
 
 
-def device_costs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def device_costs(folder: Path, rows: Sequence[Line]) -> dict[str, dict[str, Median]]:
     """{network: {device: milliseconds}} of the networks in `rows` that were timed: inference and
     postprocessing, one thread, the latest reading of each device."""
     times = {}
@@ -94,75 +89,24 @@ def device_costs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, d
         network = folder / "networks" / name
         readings = read_timings(network) if (network / "timing.json").exists() else []
         times[name] = {
-            f"{reading.machine}, ms": summary(reading)[NCNN_COLUMN].p50
+            f"{reading.machine}, ms": median(
+                reading.samples.stages["inference"] + reading.samples.stages["postprocess"]
+            )
             for reading in readings
             if not reading.emulated and _comparable(reading)
         }
     return times
 
 
-def study_table(
-    rows: Sequence[Mapping[str, Any]], score: str = "score", costs: Mapping[str, str] = COSTS
-) -> list[dict[str, Any]]:
-    """The networks of a study: score over the seeds, and costs.
-
-    Args:
-        rows: cells, from `runs`.
-        score: the score to average.
-        costs: field of a row -> title, for the costs to include.
-
-    Returns:
-        One line per combination of levels and matching: its levels as text, "matching", "seeds", "mean" and
-        "sd" of the score over the seeds (None if too few finished), costs, "fault".
-
-    >>> rows = [{"levels": {"se": True}, "seed": s, "score": 0.5 + s / 10} for s in range(2)]
-    >>> (line,) = study_table(rows)
-    >>> line["se"], line["seeds"], round(line["mean"], 2)
-    ('on', 2, 0.55)
-    """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(json.dumps([row["levels"], row.get("matching", "as-is")]), []).append(row)
-    lines = []
-    for group in groups.values():
-        scores = [float(row[score]) for row in group if "fault" not in row]
-        lines.append(
-            {
-                **{name: level_text(level) for name, level in group[0]["levels"].items()},
-                "matching": group[0].get("matching", "as-is"),
-                "seeds": len(scores),
-                "mean": float(np.mean(scores)) if scores else None,
-                "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-                **{cost: group[0][cost] for cost in costs if cost in group[0]},
-                "fault": next((str(row["fault"]) for row in group if "fault" in row), ""),
-            }
-        )
-    return lines
-
-
-def markdown(
-    lines: Sequence[Mapping[str, Any]], score: str = "score", costs: Mapping[str, str] = COSTS
-) -> str:
+def markdown(lines: Sequence[Line], score: str = "score", costs: Mapping[str, str] = COSTS) -> str:
     """The lines of `study_table` as a Markdown table."""
     if not lines:
         return "No cell has finished.\n"
-    levels = [name for name in lines[0] if name not in ("mean", "sd", "fault", *costs)]
-    measured = [name for name in costs if any(name in line for line in lines)]
-    titles = [*levels, score, *(costs[name] for name in measured)]
-    text = ["| " + " | ".join(map(in_markdown, titles)) + " |", "|" + "---|" * len(titles)]
-    for line in lines:
-        mean, sd = line["mean"], line["sd"]
-        value = "" if mean is None else f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}")
-        cells = [str(line[name]) for name in levels]
-        cells.append(f"{value} failed: {line['fault']}".strip() if line["fault"] else value)
-        numbers = [line.get(name) for name in measured]
-        cells += ["not measured" if n is None else f"{n:,.0f}" if n >= 1000 else f"{n:.4g}" for n in numbers]
-        text.append("| " + " | ".join(map(in_markdown, cells)) + " |")
-    return "\n".join(text) + "\n"
+    return Networks(lines, score, costs, None, 0).markdown()
 
 
-def write_report(folder: str | Path, url: str = "", score: str = "score") -> dict[str, Any]:
-    """Write report.md, report.json and pictures into the folder of a study.
+def read_report(folder: str | Path, url: str = "", score: str = "score") -> StudyReport:
+    """The report of a study as its store is now.
 
     Args:
         folder: of the study.
@@ -170,7 +114,7 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
         score: "score", or another score of the cells, such as "easy".
 
     Returns:
-        The content of report.json.
+        What shows itself, with `networks`, `interactions()` and `networks.against("latency_ms")`.
 
     Raises:
         InputError: there is no study, no cell has finished, or the cells have no such score.
@@ -182,7 +126,7 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
     store = Store(plan, url or f"sqlite:///{(folder / 'study.db').absolute()}")
     rows = runs(store)
     timed = device_costs(folder, rows)
-    rows = [{**row, **timed.get(row.get("network", ""), {})} for row in rows]
+    rows = [with_times(row, timed.get(row.get("network", ""), {})) for row in rows]
     costs = {**COSTS, **{name: name for times in timed.values() for name in times}}
     finished = [row for row in rows if "fault" not in row]
     if not finished:
@@ -191,39 +135,140 @@ def write_report(folder: str | Path, url: str = "", score: str = "score") -> dic
     if score not in scores:
         raise InputError(f"the cells of {folder} have no score {score!r}: they have {', '.join(scores)}")
     lines = study_table(rows, score, costs)
+    effects, notes = _effects_of(plan, finished, score)
+    return StudyReport(
+        plan=plan,
+        networks=Networks(lines, title_of(plan, score), costs, planned(plan), len(rows)),
+        rows=[{**row, "value": float(row[score])} for row in finished],
+        failed=len(rows) - len(finished),
+        effects=effects,
+        notes=notes,
+        importances=importances(store, plan),
+    )
+
+
+def title_of(plan: Plan, score: str) -> str:
+    """Name of a score in tables and pictures."""
+    if score == "map50" or (score == "score" and plan.score == "map50"):
+        return "mAP50"
+    return f"WIDER {'hard' if score == 'score' else score}"
+
+
+def planned(plan: Plan) -> int | None:
+    """Number of cells of a study; None for a search, which tries as many as it needs."""
+    return len(cells(plan)) if plan.search is None else None
+
+
+def networks_so_far(store: Store, workers: int) -> Networks:
+    """The networks of a study that runs, of as many cells as have ended, with an estimate of the time that
+    its workers need for what is left."""
+    rows, total = runs(store), planned(store.plan)
+    seconds = [row["seconds"] for row in rows if "seconds" in row]
+    left = (total - len(rows)) * float(np.mean(seconds)) / workers if total and seconds else None
+    return Networks(study_table(rows), title_of(store.plan, "score"), COSTS, total, len(rows), left)
+
+
+@contextmanager
+def watched(store: Store, workers: int, show: Callable[[Networks], None] | None) -> Iterator[None]:
+    """Call `show` with the networks so far whenever cells have ended inside the block, and at its end. The
+    calls come from a thread: the block itself may be busy with a cell, or wait for other processes."""
+    over, shown = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal shown
+        networks = networks_so_far(store, workers)
+        if show is not None and networks.ended > shown:
+            shown = networks.ended
+            show(networks)
+
+    def watch() -> None:
+        while not over.wait(LOOK_SECONDS):
+            # a database that is busy for a moment: the next look finds more
+            with suppress(InputError), store.reachable():
+                look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if show is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if show is not None:
+            thread.join()
+            look()
+
+
+def with_times(row: Line, times: Mapping[str, Median]) -> dict[str, Any]:
+    """A cell with the milliseconds of its network on devices, and their intervals."""
+    return {
+        **row,
+        **{title: time.median for title, time in times.items()},
+        "intervals": {title: [time.low, time.high] for title, time in times.items()},
+    }
+
+
+def write_report(folder: str | Path, url: str = "", score: str = "score") -> dict[str, Any]:
+    """Write report.html, report.md, report.json and pictures into the folder of a study.
+
+    Args, Raises: as of `read_report`.
+
+    Returns:
+        The content of report.json.
+    """
+    folder = Path(folder)
+    report = read_report(folder, url, score)
+    plan = report.plan
     answer: dict[str, Any] = {
         "study": plan.name,
         "score": score,
         "budget": {name: value for name, value in plan.budget if value is not None},
-        "cells": len(rows),
-        "failed": len(rows) - len(finished),
-        "table": lines,
-        "effects": {},
+        "cells": report.networks.ended,
+        "failed": report.failed,
+        "table": report.networks.lines,
+        "effects": {
+            matching: [{**asdict(effect), "shown": effect.shown} for effect in part]
+            for matching, part in report.effects.items()
+        },
+        "importances": report.importances,
         "environment": environment(),
     }
-    text = [f"# {in_markdown(plan.name)}\n", markdown(lines, score, costs)]
+    budget = []
     if plan.budget.seconds is not None:
-        answer["seconds"] = {row["key"]: row.get("training_seconds", row["seconds"]) for row in finished}
-        text += ["## Budget\n", _budget(plan.budget.seconds, answer["seconds"])]
-    effects, notes = _effects_of(plan, finished, score)
-    tests = sum(map(len, effects.values()))
-    if tests:
-        text += [
-            "\nThe intervals are 95 % intervals of single effects, not corrected; p is corrected for all "
-            f"{tests} tests of the study (Holm), and an effect is shown if p is below {LEVEL:g}."
-        ]
-    for matching, part in effects.items():
-        answer["effects"][matching] = [{**asdict(effect), "shown": effect.shown} for effect in part]
-        sentences = [*(effect.sentence() for effect in part), *notes[matching]]
+        answer["seconds"] = {row["key"]: row.get("training_seconds", row["seconds"]) for row in report.rows}
+        budget = [_budget(plan.budget.seconds, answer["seconds"])]
+    pictures = draw(folder, report)
+    text = [f"# {in_markdown(plan.name)}\n", report.networks.markdown(), report.caption(), *budget]
+    for matching, part in report.effects.items():
+        sentences = [*(effect.sentence() for effect in part), *report.notes[matching]]
         text += [f"\n## Effects, {MATCHINGS[matching]}\n", *(f"- {line}" for line in sentences)]
-    answer["importances"] = importances(store, plan)
     text += ["\n## Importance of the factors (fANOVA, by Optuna)\n"]
-    text += [f"- {name}: {value:.3f}" for name, value in answer["importances"].items()] or ["- not measured"]
-    draw(folder, lines, answer, score, costs)
+    text += [f"- {name}: {value:.3f}" for name, value in report.importances.items()] or ["- not measured"]
+    text += ["\n## Pictures\n", *(f"![{caption}]({file})" for file, caption in pictures.items())]
     with whole_file(folder / "report.md") as temporary:
         temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
     write_json(folder / "report.json", answer)
+    write_page(folder / "report.html", plan.name, report.caption(), _sections(report, pictures, budget))
     return answer
+
+
+def _sections(
+    report: StudyReport, pictures: Mapping[str, str], budget: Sequence[str]
+) -> dict[str, Section | str]:
+    """The parts of report.html."""
+    effects = {file: caption for file, caption in pictures.items() if file.startswith(("effects", "inter"))}
+    others = {file: caption for file, caption in pictures.items() if file not in effects}
+    remarks = " ".join(dict.fromkeys(line for part in report.notes.values() for line in part))
+    return {
+        "Effects": Section(remarks, effects, [Table("Effects", "report.json", report.columns())]),
+        "Networks": Section(
+            " ".join([report.networks.caption(), *budget]),
+            others,
+            [Table("Networks", "report.json", report.networks.columns())],
+            {},
+            {"report.md": "the report as text", "report.json": "all figures"},
+        ),
+    }
 
 
 def _budget(seconds: float, used: Mapping[str, float]) -> str:
@@ -282,43 +327,25 @@ def importances(store: Store, plan: Plan) -> dict[str, float]:
     return {name: float(value) for name, value in shares.items() if np.isfinite(value)}
 
 
-def _label(line: Mapping[str, Any], costs: Mapping[str, str]) -> str:
-    """The levels of a line in few words: the factors that are on, and whether its width was matched."""
-    others = ("matching", "mean", "sd", "seeds", "fault", *costs)
-    levels = {name: str(level) for name, level in line.items() if name not in others}
-    words = [name if level == "on" else level for name, level in levels.items() if level != "off"]
-    return ", ".join(words or ["all off"]) + (" (width)" if line["matching"] == "width" else "")
-
-
-def draw(
-    folder: Path,
-    lines: Sequence[Mapping[str, Any]],
-    answer: Mapping[str, Any],
-    score: str,
-    costs: Mapping[str, str] = COSTS,
-) -> None:
-    """Draw the effects, and the score against each measured cost."""
-    done = [line for line in lines if line["mean"] is not None]
-    for cost, title in costs.items():
-        points = {}
-        for line in done:
-            if cost in line:
-                points[_label(line, costs)] = (float(line[cost]), float(line["mean"]))
-        if len(points) > 1 and cost not in UNDRAWN:
+def draw(folder: Path, report: StudyReport) -> dict[str, str]:
+    """Draw the report into the folder of a study -> file and caption of each picture."""
+    score = report.networks.score
+    figures = {
+        f"effects-{matching}.png": (f"Effects on {score}, {MATCHINGS[matching]}", report.forest([matching]))
+        for matching in report.effects
+    }
+    figures["interactions.png"] = ("Means over two factors at a time", report.interactions())
+    figures["networks.png"] = (f"{score} of every network and seed", report.networks.figure())
+    for cost, title in report.networks.costs.items():
+        if cost not in UNDRAWN:
             plain = "".join(c if c.isalnum() or c in "_-" else "_" for c in cost)
-            viz.pareto(points, title, score).savefig(folder / f"pareto-{plain}.png")
-    for matching, effects in answer["effects"].items():
-        if effects:
-            errors = np.array([[e["difference"] - e["low"], e["high"] - e["difference"]] for e in effects]).T
-            figure = viz.bars(
-                [e["name"] for e in effects],
-                [e["difference"] for e in effects],
-                errors,
-                xlabel=f"change of {score}",
-                title=f"{answer['study']}: effects with 95 % intervals, {MATCHINGS[matching]}",
-                form="{:+.4f}",
-            )
-            figure.savefig(folder / f"effects-{matching}.png")
+            figures[f"cost-{plain}.png"] = (f"{score} against {title}", report.networks.against(cost))
+    captions = {}
+    for file, (caption, figure) in figures.items():
+        if figure is not None:
+            figure.savefig(folder / file)
+            captions[file] = caption
+    return captions
 
 
 if not TYPE_CHECKING:

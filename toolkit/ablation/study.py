@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +24,8 @@ import torch
 from toolkit.ablation.cells import Cell, cell_config, cells
 from toolkit.ablation.costs import measure_costs, network_key, read_costs
 from toolkit.ablation.plan import Plan, check, plan_record, stored_plan
+from toolkit.ablation.report import watched
+from toolkit.ablation.results import Networks
 from toolkit.ablation.run_cell import run_cell
 from toolkit.ablation.search import run_search
 from toolkit.ablation.store import HEARTBEAT, Store
@@ -101,6 +103,7 @@ def run_study(
     url: str = "",
     use_ray: bool = False,
     quiet: bool = False,
+    show: Callable[[Networks], None] | None = None,
 ) -> Store:
     """Run what is left of a study.
 
@@ -112,6 +115,8 @@ def run_study(
         url: SQLAlchemy address of the database; by default a SQLite file in the folder.
         use_ray: start the workers through Ray.
         quiet: send the messages of several processes to workers.log in the folder.
+        show: called with the networks so far, their intervals and the time left, whenever cells have ended;
+            from another thread.
 
     Returns:
         The store; `toolkit.ablation.report.runs` lists its cells.
@@ -135,6 +140,19 @@ def run_study(
             with store.reachable():
                 store.enter(factorial)
     threads = max(1, torch.get_num_threads() // max(1, workers))
+    with watched(store, max(1, workers), show):
+        _start(plan, url, folder, store, workers, threads, use_ray, quiet)
+    with store.reachable():
+        left = store.missing(factorial)
+    if left:
+        raise InputError(f"{len(left)} of {len(factorial)} cells did not finish: run the study again")
+    return store
+
+
+def _start(
+    plan: Plan, url: str, folder: Path, store: Store, workers: int, threads: int, use_ray: bool, quiet: bool
+) -> None:
+    """Let the workers run until no cell is left."""
     if use_ray:
         _work_on_ray(plan, url, folder, threads, workers)
     elif workers <= 1:
@@ -156,11 +174,6 @@ def run_study(
             ended_early = any(codes) and (plan.search is not None or store.unfinished())
         if ended_early:
             raise InputError(f"{sum(map(bool, codes))} of {workers} workers ended early: run the study again")
-    with store.reachable():
-        left = store.missing(factorial)
-    if left:
-        raise InputError(f"{len(left)} of {len(factorial)} cells did not finish: run the study again")
-    return store
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -50,7 +50,7 @@ def ablate(output: Path) -> Section:
     effects = [Effect(**{k: v for k, v in e.items() if k != "shown"}) for e in report["effects"]["as-is"]]
     pictures = {
         "ablate/effects-as-is.png": "Effect of each factor on mAP50, with 95 % intervals",
-        "ablate/pareto-latency_ms.png": "Accuracy against ncnn's time, by squeeze-and-excite and CSP",
+        "ablate/cost-latency_ms.png": "Accuracy against ncnn's time, by squeeze-and-excite and CSP",
     }
     budget = ", ".join(f"{value:g} {name}" for name, value in size.budget.items())
     return Section(

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from toolkit.device.answers import last_line
@@ -19,7 +19,11 @@ from toolkit.export.folder import Exported
 from toolkit.export.registry import FORMATS
 from toolkit.files import check_place, whole_file, whole_folder, write_json
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 from toolkit.text import JOINERS, in_markdown, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # ncnn's source in the Python Package Index, which names a file's address by its BLAKE2 hash.
 NCNN_URL = (
@@ -59,12 +63,39 @@ class Packaged:
         return round(sum(self.files.values()) / 1000)
 
 
+class Contents(tuple[Packaged, ...], Shown):
+    """The networks inside a project."""
+
+    def columns(self) -> dict[str, list[str]]:
+        """A row for each network."""
+        return {
+            "network": [each.name for each in self],
+            "finds": [each.summary for each in self],
+            "input": ["x".join(map(str, each.input_size)) for each in self],
+            "formats": [", ".join(each.formats) for each in self],
+            "kB": [f"{each.kilobytes:,}" for each in self],
+        }
+
+    def figure(self) -> Figure:
+        """Kilobytes of every file of weights."""
+        from toolkit import viz
+
+        sizes = {
+            f"{each.name} {file.removeprefix('model-').removesuffix('.bin')}": size / 1000
+            for each in self
+            for file, size in each.files.items()
+            if file.endswith(".bin")
+        }
+        title = f"Weights in the app: {sum(sizes.values()):,.0f} kB"
+        return viz.bars(list(sizes), list(sizes.values()), xlabel="kB", title=title, form="{:,.0f}")
+
+
 def package_android(
     folders: Sequence[str | Path],
     output: str | Path,
     name: str = "Detector",
     package_id: str = "org.example.detector",
-) -> tuple[Packaged, ...]:
+) -> Contents:
     """Writes a Gradle project for an app that runs exported networks.
 
     The folder appears whole or not at all; it replaces an older such project, never anything else.
@@ -111,7 +142,7 @@ def package_android(
         rows = [{"folder": p.folder, "name": p.name, "formats": p.formats} for p in packaged]
         write_json(project / MARK, index_of(packaged, rows))
         (project / CPP / "layers.cmake").write_text(f"set(LAYERS\n  {layers})\n")
-    return packaged
+    return Contents(packaged)
 
 
 def check_name(name: str) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from toolkit.evaluation.bootstrap import Interval, intervals
 from toolkit.evaluation.columns import Detections, Floats, Truth, check_columns
 from toolkit.evaluation.matching import Matches, best_object, mark_matches, match, touches
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
 from toolkit.text import json_number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def precision_recall(matches: Matches, class_id: int | None = None) -> tuple[Floats, Floats, Floats]:
@@ -155,3 +161,135 @@ def darknet(
     per_class = _class_scores(matches, truth.classes, levels)
     mean = float(np.mean([np.nan_to_num(c.ap) for c in per_class]))
     return MapScores("darknet", iou, points, difficult, mean, per_class, matches)
+
+
+def _drawn_aps(
+    truth: Truth, detections: Detections, iou: float
+) -> Callable[[NDArray[np.int64] | None], NDArray[np.float64]]:
+    """A function from how often each picture counts to VOC's (C,) APs; NaN for a class without objects."""
+    matches = match(truth, detections, iou)
+    countable = ~truth.crowd & ~truth.ignore
+    objects = np.zeros((len(truth), len(truth.classes)), np.int64)
+    np.add.at(objects, (truth.images[countable], truth.labels[countable]), 1)
+    images = detections.images[matches.rows]
+    columns = [
+        (images[c], matches.right[c]) for c in (matches.class_ids == i for i in range(objects.shape[1]))
+    ]
+
+    def aps(weights: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        times = np.ones(len(truth), np.int64) if weights is None else weights
+        answer = np.full(len(columns), np.nan)
+        for c, total in enumerate(times @ objects):
+            if total:
+                at, marks = columns[c]
+                right, shown = np.cumsum(times[at] * marks), np.cumsum(times[at])
+                answer[c] = average_precision(right / total, right / np.maximum(shown, 1))
+        return answer
+
+    return aps
+
+
+def _mean(aps: NDArray[np.float64]) -> float:
+    known = aps[~np.isnan(aps)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassIntervals(Shown):
+    """VOC's AP of every class that has objects, and their mean, with 95 % intervals over other pictures."""
+
+    iou: float
+    mean: Interval
+    per_class: dict[str, Interval]  # the best first
+    objects: dict[str, int]
+    pictures: int
+
+    def caption(self) -> str:
+        """The mean, and what the intervals are."""
+        return (
+            f"VOC AP{100 * self.iou:g}, mean of the classes: {self.mean}. Intervals are 95 %, by drawing the "
+            f"{self.pictures:,} pictures with replacement."
+        )
+
+    def columns(self) -> dict[str, list[str]]:
+        """A row for each class."""
+        return {
+            "class": list(self.per_class),
+            "objects": [f"{self.objects[name]:,}" for name in self.per_class],
+            f"AP{100 * self.iou:g}": [f"{each.value:.3f}" for each in self.per_class.values()],
+            "95 %": [f"[{each.low:.3f}, {each.high:.3f}]" for each in self.per_class.values()],
+        }
+
+    def figure(self) -> Figure:
+        """Bars with intervals; the mean is the title."""
+        from toolkit import viz
+
+        rows = list(self.per_class.items())
+        errors = np.array([[each.value - each.low, each.high - each.value] for _, each in rows]).T
+        mean = f"{self.mean.value:.3f} [{self.mean.low:.3f}, {self.mean.high:.3f}]"
+        title = f"AP{100 * self.iou:g} {mean}, mean of {len(rows)} classes"
+        return viz.bars(
+            [f"{name} ({self.objects[name]:,})" for name, _ in rows],
+            [each.value for _, each in rows],
+            np.maximum(errors, 0),
+            xlabel=f"VOC AP{100 * self.iou:g}, 95 % intervals; objects in brackets",
+            title=title,
+            form="{:.3f}",
+        )
+
+
+def by_class(
+    truth: Truth, detections: Detections, iou: float = 0.5, rounds: int = 1000, seed: int = 0
+) -> ClassIntervals:
+    """VOC's AP by class as of `voc`, with intervals.
+
+    Args:
+        truth, detections: of the same pictures and classes.
+        iou: least overlap of a match.
+        rounds: draws of pictures.
+        seed: of the draws.
+
+    Raises:
+        InputError: there is nothing to find.
+    """
+    _class_scores(match(truth, detections, iou), truth.classes, None)  # the sentence where nothing is to find
+    aps = _drawn_aps(truth, detections, iou)
+
+    def figures(weights: NDArray[np.int64] | None, _: np.random.Generator) -> NDArray[np.float64]:
+        classes = aps(weights)
+        return np.append(_mean(classes), classes)
+
+    mean, *each = intervals(figures, len(truth), rounds, seed=seed)
+    counted = truth.labels[~truth.crowd & ~truth.ignore]
+    objects = np.bincount(counted, minlength=len(truth.classes))
+    rows = [row for row in zip(truth.classes, each, objects.tolist(), strict=True) if row[2]]
+    rows.sort(key=lambda row: -row[1].value)
+    return ClassIntervals(
+        iou, mean, {name: ap for name, ap, _ in rows}, {name: count for name, _, count in rows}, len(truth)
+    )
+
+
+def compare(
+    truth: Truth,
+    first: Detections,
+    second: Detections,
+    iou: float = 0.5,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """How much higher VOC's mean AP of the first detector is than that of the second on the same pictures,
+    with a 95 % interval by a paired bootstrap.
+
+    Args:
+        truth: labelled objects.
+        first, second: detections in the same pictures.
+        iou, rounds, seed: as of `by_class`.
+    """
+    better, other = (_drawn_aps(truth, each, iou) for each in (first, second))
+    (difference,) = intervals(
+        lambda weights, _: np.array([_mean(better(weights)) - _mean(other(weights))]),
+        len(truth),
+        rounds,
+        seed=seed,
+    )
+    return difference

@@ -13,7 +13,7 @@ from toolkit.runtime import InputError
 _PAIRS_AT_ONCE = 300_000  # of detections and objects of one picture: about 30 MB
 
 
-def _overlaps(
+def overlaps(
     truth: Truth,
     detections: Detections,
     candidates: Bools,
@@ -71,7 +71,7 @@ def best_object(
 ) -> Ints:
     """(k,) the candidate of the same class that each detection overlaps most (the first of equals), if by
     at least `iou` (more than `iou` with `strict`); else -1."""
-    d, t, overlap = _overlaps(truth, detections, candidates, iou, pixel=pixel)
+    d, t, overlap = overlaps(truth, detections, candidates, iou, pixel=pixel)
     if strict:
         d, t, overlap = d[overlap > iou], t[overlap > iou], overlap[overlap > iou]
     order = np.lexsort((t, -overlap, d))
@@ -84,7 +84,7 @@ def best_object(
 def touches(truth: Truth, detections: Detections, candidates: Bools, iou: float, **how: bool) -> Bools:
     touching = np.zeros(len(detections), bool)
     if candidates.any():
-        touching[_overlaps(truth, detections, candidates, iou, **how)[0]] = True
+        touching[overlaps(truth, detections, candidates, iou, **how)[0]] = True
     return touching
 
 
@@ -161,7 +161,7 @@ def pair_up(truth: Truth, detections: Detections, threshold: float, iou: float) 
     rows = np.flatnonzero(detections.scores >= threshold)
     shown = detections.select(rows)
     taken = np.full(len(rows), -1, np.int64)
-    d, t, overlap = _overlaps(truth, shown, ~truth.crowd & ~truth.ignore, iou, same_class=False)
+    d, t, overlap = overlaps(truth, shown, ~truth.crowd & ~truth.ignore, iou, same_class=False)
     order = np.lexsort((t, d, -overlap, shown.class_ids[d] != truth.labels[t]))
     d, t = d[order], t[order]
     while len(d):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 from toolkit.evaluation.average_precision import precision_recall
 from toolkit.evaluation.matching import Matches
 from toolkit.runtime import InputError
+from toolkit.tables import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -113,3 +118,48 @@ def operating_point_for(wish: str, matches: Matches) -> OperatingPoint:
     levels: list[float | None] = [None, None, None]
     levels[column] = number
     return operating_point(matches, *levels)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenThreshold(Shown):
+    """The operating point for a wish, among all operating points."""
+
+    wish: str
+    point: OperatingPoint
+    points: NDArray[np.float64]  # (t, 5) as of `operating_points`
+
+    def columns(self) -> dict[str, list[str]]:
+        """One row, the point."""
+        point = self.point
+        return {
+            "operating point": [self.wish],
+            "threshold": [f"{point.threshold:.3f}"],
+            "precision": [f"{point.precision:.3f}"],
+            "recall": [f"{point.recall:.3f}"],
+            "F1": [f"{point.f1:.3f}"],
+            "false positives per picture": [f"{point.false_positives:.2f}"],
+        }
+
+    def figure(self) -> Figure:
+        """Precision, recall and F1 over the threshold, the chosen one marked."""
+        from toolkit import viz
+
+        threshold, precision, recall, f1, _ = self.points.T
+        series = {"precision": precision, "recall": recall, "F1": f1}
+        return viz.thresholds(
+            threshold, series, self.point.threshold, f"Chosen threshold: {self.point.threshold:.3f}"
+        )
+
+
+def choose(matches: Matches, **wish: float) -> ChosenThreshold:
+    """The operating point for a wish as something that shows itself.
+
+    Args:
+        matches: detections paired with objects.
+        wish: as of `operating_point`, such as precision=0.9; the best F1 without one.
+
+    Raises:
+        InputError: as `operating_point`.
+    """
+    text = " ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in wish.items())
+    return ChosenThreshold(text or "best F1", operating_point(matches, **wish), operating_points(matches))

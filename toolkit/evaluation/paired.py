@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.evaluation.bootstrap import Interval
 from toolkit.evaluation.columns import Bools, Floats
-from toolkit.evaluation.widerface import Difference
 from toolkit.runtime import InputError
 
 GROUPS = 25  # of pictures that are left out in turn: that many evaluations tell the interval
@@ -41,7 +41,7 @@ class Figures(dict[str, float]):
         rows = [list(self._figures(group != g).values()) for g in range(group.max() + 1)]
         return self._points * np.array(rows)
 
-    def minus(self, other: Figures) -> dict[str, Difference]:
+    def minus(self, other: Figures) -> dict[str, Interval]:
         """How many points this network is above another one, with 95 % intervals by the jackknife over groups
         of pictures (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 11): it evaluates each
         network 25 times, where a bootstrap would a thousand times.
@@ -73,6 +73,6 @@ class Figures(dict[str, float]):
         reach = error * t.ppf((1 + LEVEL) / 2, groups - 1)
         values = [self._points * (self[name] - other[name]) for name in self]
         return {
-            name: Difference(float(value), float(value - half), float(value + half))
+            name: Interval(float(value), float(value - half), float(value + half))
             for name, value, half in zip(self, values, reach, strict=True)
         }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.intake import Faults, Skipped
 from toolkit.data.readable import readable_part
 from toolkit.evaluation import failures, widerface
-from toolkit.evaluation.average_precision import darknet, voc
-from toolkit.evaluation.coco import coco
+from toolkit.evaluation.average_precision import MapScores, darknet, voc
+from toolkit.evaluation.coco import CocoScores, coco
 from toolkit.evaluation.columns import Bools, Detections, Truth
 from toolkit.evaluation.matching import Matches, match
 from toolkit.evaluation.operating import OperatingPoint
@@ -30,6 +30,10 @@ from toolkit.models.io import ModelIO
 from toolkit.models.network import Detecting
 from toolkit.moved import callable_as
 from toolkit.runtime import InputError, progress
+from toolkit.tables import Shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 S = TypeVar("S")
 # What the published scores were made with: no threshold to speak of, boxes as the network gives them.
@@ -166,6 +170,67 @@ def evaluate_by(
     truth = Truth.from_dataset(part)
     notes = tuple(compare_classes(model.io.classes, part.classes).sentences())
     return Evaluation(part, truth, detections, protocol(truth, detections), skipped, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Protocols(Shown):
+    """One network's detections scored by the protocols of published tables."""
+
+    truth: Truth
+    detections: Detections
+    coco: CocoScores
+    voc: MapScores
+    voc07: MapScores  # VOC2007's eleven points
+    darknet: MapScores  # with darknet's own resize, boxes not clipped
+    darknet_same: MapScores  # darknet's rules on `detections`
+
+    def columns(self) -> dict[str, list[str]]:
+        """A row for each figure, and what it depends on."""
+        empty = sum(not c.truths for c in self.voc.per_class)
+        dropped = f"difficult objects left out, {empty} empty classes as 0; its own resize"
+        clipped = "its rules on the detections of the rows above, which are clipped"
+        rows = [
+            ("COCO AP", self.coco.ap, "mean over IoU .50, .55, ... .95: needs exact boxes"),
+            ("COCO AP50", self.coco.ap50, "at 101 recalls, at most 100 detections per picture"),
+            ("VOC AP50", self.voc.map, "exact area, all detections, difficult objects ignored"),
+            ("VOC2007 AP50", self.voc07.map, "the same curves at 11 recalls"),
+            ("darknet mAP50", self.darknet.map, dropped),
+            ("darknet, same boxes", self.darknet_same.map, clipped),
+        ]
+        figures, values, details = zip(*rows, strict=True)
+        return {"figure": list(figures), "value": [f"{v:.4f}" for v in values], "details": list(details)}
+
+    def figure(self) -> Figure:
+        """Bars of the figures."""
+        columns = self.columns()
+        values = [float(value) for value in columns["value"]]
+        title = f"The five figures at IoU .5 differ by up to {max(values[1:]) - min(values[1:]):.3f}"
+        return viz.bars(columns["figure"], values, title=title, form="{:.3f}")
+
+
+def score_by_all(model: Detecting, dataset: Dataset, conf: float = PUBLISHED.conf) -> Protocols:
+    """Score a network by COCO's, VOC's and darknet's protocols.
+
+    Args:
+        model: on any engine.
+        dataset: labelled pictures.
+        conf: least score of a detection.
+
+    Raises:
+        InputError: as `predict`, or there is nothing to find.
+    """
+    truth = Truth.from_dataset(dataset)
+    detections = predict(model, dataset, replace(PROTOCOLS["voc"], conf=conf))
+    own = predict(model, dataset, replace(PROTOCOLS["darknet"], conf=conf))
+    return Protocols(
+        truth=truth,
+        detections=detections,
+        coco=coco(truth, detections),
+        voc=voc(truth, detections),
+        voc07=voc(truth, detections, points="11"),
+        darknet=darknet(truth, own),
+        darknet_same=darknet(truth, detections),
+    )
 
 
 @dataclass(frozen=True, eq=False)

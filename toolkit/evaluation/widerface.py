@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from toolkit import boxes as bx
 from toolkit.evaluation.average_precision import average_precision
+from toolkit.evaluation.bootstrap import Interval, intervals
 from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.mat_file import read_mat
 from toolkit.evaluation.matching import best_object
@@ -288,15 +289,6 @@ def evaluate(truth: WiderTruth, detections: Detections) -> WiderScores:
     return score(judge(truth, detections))
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Of the AP of two detectors on the same pictures: its value, and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 def compare(
     truth: WiderTruth,
     first: Sequence[Detections],
@@ -304,10 +296,9 @@ def compare(
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> dict[str, Difference]:
-    """How much better the first detector is than the second, with intervals by a paired bootstrap: pictures
-    are drawn with replacement, the same ones for both (Efron and Tibshirani, An Introduction to the
-    Bootstrap, chapter 13).
+) -> dict[str, Interval]:
+    """How much better the first detector is than the second, with intervals by a paired bootstrap (see
+    `toolkit.evaluation.bootstrap`): pictures are drawn with replacement, the same ones for both.
 
     Args:
         truth: of the pictures.
@@ -321,21 +312,16 @@ def compare(
     Returns:
         easy, medium, hard: the mean difference over the trainings on all pictures, and its interval.
     """
-    rng = np.random.default_rng(seed)
     sides = [[judge(truth, each) for each in side] for side in (first, second)]
-    n = len(truth)
-    whole = [np.mean([_aps(each, None) for each in side], axis=0) for side in sides]
-    draws = np.empty((rounds, len(SETTINGS)))
-    for r in range(rounds):
-        weights = np.bincount(rng.integers(0, n, n), minlength=n)
-        better, other = (_aps(side[rng.integers(len(side))], weights) for side in sides)
-        draws[r] = better - other
-    ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    values = whole[0] - whole[1]
-    return {
-        name: Difference(float(values[s]), float(ends[0, s]), float(ends[1, s]))
-        for s, name in enumerate(SETTINGS)
-    }
+
+    def difference(weights: NDArray[np.int64] | None, rng: np.random.Generator) -> NDArray[np.float64]:
+        if weights is None:
+            better, other = (np.mean([_aps(each, None) for each in side], axis=0) for side in sides)
+        else:
+            better, other = (_aps(side[rng.integers(len(side))], weights) for side in sides)
+        return np.asarray(better - other)
+
+    return dict(zip(SETTINGS, intervals(difference, len(truth), rounds, level, seed), strict=True))
 
 
 def _aps(verdicts: Verdicts, weights: NDArray[np.integer] | None) -> NDArray[np.float64]:

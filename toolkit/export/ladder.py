@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit import viz
+from toolkit.evaluation.bootstrap import Interval
 from toolkit.evaluation.paired import Figures
-from toolkit.evaluation.widerface import Difference
 from toolkit.export.folder import Exported
 from toolkit.export.parity import detection_parity, matched, output_difference, probe_input
 from toolkit.export.parity import layer_parity as compare_layers
@@ -71,8 +71,8 @@ class Rung:
     latency_ms: float
     fault: str = ""
     instructions: int | None = None
-    changes: Mapping[str, Difference] = field(default_factory=dict)
-    speed: Difference | None = None
+    changes: Mapping[str, Interval] = field(default_factory=dict)
+    speed: Interval | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,7 +85,7 @@ class Rung:
         return f"{name} {_points(self.changes[name])}"
 
 
-def _points(change: Difference) -> str:
+def _points(change: Interval) -> str:
     value, low, high = (round(each, 1) + 0.0 for each in (change.value, change.low, change.high))  # no -0.0
     return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
@@ -119,7 +119,7 @@ class Ladder(list[Rung], Shown):
         spans: dict[str, tuple[list[float], list[float]]] = {}
         if changes:
             name = max(changes[0], key=lambda name: max(abs(change[name].value) for change in changes))
-            title, none = f"{name}, points from torch", Difference(math.nan, math.nan, math.nan)
+            title, none = f"{name}, points from torch", Interval(math.nan, math.nan, math.nan)
             scored = [rung.changes.get(name, none) for rung in formats]
             columns[title] = [change.value for change in scored]
             spans[title] = [change.low for change in scored], [change.high for change in scored]
@@ -212,7 +212,7 @@ def ladder(
     return results
 
 
-def _changes(scores: Mapping[str, float], of_torch: Mapping[str, float]) -> dict[str, Difference]:
+def _changes(scores: Mapping[str, float], of_torch: Mapping[str, float]) -> dict[str, Interval]:
     if isinstance(scores, Figures) and isinstance(of_torch, Figures):
         return scores.minus(of_torch)
     return {}
@@ -246,7 +246,7 @@ def _fault(
     relative: float | None,
     total: int,
     pairs: int,
-    changes: Mapping[str, Difference],
+    changes: Mapping[str, Interval],
 ) -> str:
     """What falls short of `LIMITS`, or of `POINTS` where int8 was scored, and the layer to look at."""
     limit, part = LIMITS[FORMATS[name].precision]
@@ -319,12 +319,12 @@ def verdict(rungs: Sequence[Rung]) -> str:
     return " ".join(sentences)
 
 
-def _ratio(times: NDArray[np.float64], others: NDArray[np.float64]) -> Difference:
+def _ratio(times: NDArray[np.float64], others: NDArray[np.float64]) -> Interval:
     ratio = paired_ratio(times, others)
-    return Difference(ratio.median, ratio.low, ratio.high)
+    return Interval(ratio.median, ratio.low, ratio.high)
 
 
-def _speed(ratio: Difference | None) -> list[str]:
+def _speed(ratio: Interval | None) -> list[str]:
     if ratio is None:
         return []
     if ratio.high < 1 - SAME_TIME:

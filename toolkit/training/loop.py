@@ -36,9 +36,9 @@ from toolkit.training.autotune import autotuned
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint, trained
 from toolkit.training.config import Config, check_resumed, check_step_memory, read_config, write_config
 from toolkit.training.loader import TrainingBatch, batches, network_input, steps_per_epoch
-from toolkit.training.show import History, curve
+from toolkit.training.show import History, RunHistory
 from toolkit.training.state import RunState
-from toolkit.training.tasks import TrainingTask, task_of
+from toolkit.training.tasks import TASKS, TrainingTask, task_of
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -95,11 +95,15 @@ class Result(Shown):
             ],
         }
 
+    @property
+    def history(self) -> RunHistory | None:
+        """The validations; None before the first."""
+        sign = next(task.sign for task in TASKS.values() if task.metric == self.metric)
+        return RunHistory.read(self.folder, self.metric, sign)
+
     def figure(self) -> Figure | None:
-        """The curve of the validations; None before the first."""
-        file = Path(self.folder) / "metrics.jsonl"
-        history = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-        return curve(history, (self.metric,), self.metric) if history else None
+        """The curves of the validations; None before the first."""
+        return None if self.history is None else self.history.figure()
 
 
 def train(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +20,7 @@ from toolkit.inference.run import run
 from toolkit.models.detector import Detector
 from toolkit.models.network import evaluating
 from toolkit.pictures import load_image
+from toolkit.tables import Shown
 from toolkit.training.assign import yolo_layers
 from toolkit.training.loader import BatchMaker, PictureCache, batches, network_input
 from toolkit.training.losses.modern import answers
@@ -132,6 +135,61 @@ def curve(history: History, names: tuple[str, ...] = ("map50",), ylabel: str = "
     steps = [entry["step"] for entry in history]
     lines = {n: (steps, [entry[n] for entry in history]) for n in names if n in history[0]}
     return viz.curves(lines, "step", ylabel)
+
+
+@dataclass(frozen=True, eq=False)
+class RunHistory(Shown):
+    """The validations of a run.
+
+    Attributes:
+        entries: of metrics.jsonl, at least one.
+        metric: name of the score in them.
+        sign: 1 where a higher score is better, else -1.
+    """
+
+    entries: History
+    metric: str = "map50"
+    sign: int = 1
+
+    @classmethod
+    def read(cls, folder: str | Path, metric: str = "map50", sign: int = 1) -> RunHistory | None:
+        """Of a run's folder; None before its first validation."""
+        file = Path(folder) / "metrics.jsonl"
+        lines = file.read_text().splitlines() if file.is_file() else []
+        return cls([json.loads(line) for line in lines], metric, sign) if lines else None
+
+    @property
+    def best(self) -> int:
+        """Index of the validation whose weights are kept: the first of the best."""
+        return int(np.argmax([self.sign * entry[self.metric] for entry in self.entries]))
+
+    def _parts(self) -> list[str]:
+        return [name for name in PARTS if name in self.entries[0]]
+
+    def columns(self) -> dict[str, list[str]]:
+        """A row for each validation."""
+        columns = {
+            "step": [f"{entry['step']:,.0f}" for entry in self.entries],
+            self.metric: [f"{entry[self.metric]:.4f}" for entry in self.entries],
+            "loss": [f"{entry['loss']:.3f}" for entry in self.entries],
+        }
+        for name in self._parts():
+            columns[f"loss: {name}"] = [f"{entry[name]:.3f}" for entry in self.entries]
+        return columns | {"learning rate": [f"{entry['learning_rate']:.2g}" for entry in self.entries]}
+
+    def strong(self) -> str:
+        """The best validation."""
+        return self.columns()["step"][self.best]
+
+    def figure(self) -> Figure:
+        """Score and parts of the loss; the title says where the best validation is."""
+        steps, best = [entry["step"] for entry in self.entries], self.entries[self.best]
+        parts = {name: [entry[name] for entry in self.entries] for name in self._parts()}
+        scores = [entry[self.metric] for entry in self.entries]
+        last = self.best == len(steps) - 1
+        place = "the last validation" if last else f"step {best['step']:,.0f} of {steps[-1]:,.0f}"
+        title = f"Best {self.metric} {best[self.metric]:.4f}, at {place}"
+        return viz.validations(steps, scores, self.best, parts, self.metric, title)
 
 
 def found_grid(model: Detector, dataset: Dataset, count: int = 6) -> Figure:

@@ -1,0 +1,60 @@
+"""Intervals by drawing pictures with replacement (Efron and Tibshirani, An Introduction to the Bootstrap)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Measure = Callable[[NDArray[np.int64] | None, np.random.Generator], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure, such as an AP or the difference of two, and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def intervals(
+    measure: Measure, pictures: int, rounds: int = 1000, level: float = 0.95, seed: int = 0
+) -> list[Interval]:
+    """Figures of a set of pictures and the intervals that other pictures of the same kind would give.
+
+    A difference of two detectors is measured within one call, so that both see the same pictures (paired).
+
+    Args:
+        measure: takes how often each picture counts, (pictures,) or None for once each, and a generator for
+            what else is drawn; returns (F,) figures, NaN for one that these pictures do not have.
+        pictures: number of pictures.
+        rounds: draws of pictures.
+        level: part of the draws within the interval, 0..1.
+        seed: of the draws.
+
+    Returns:
+        F intervals around the figures of all pictures.
+
+    >>> marks = np.array([0.0, 1.0])
+    >>> print(intervals(lambda weights, rng: np.average(marks, weights=weights)[None], 2)[0])
+    0.5000 [0.0000, 1.0000]
+    """
+    rng = np.random.default_rng(seed)
+    values = measure(None, rng)
+    draws = np.empty((rounds, len(values)))
+    for r in range(rounds):
+        weights = np.bincount(rng.integers(0, pictures, pictures), minlength=pictures)
+        draws[r] = measure(weights, rng)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    answer = []
+    for value, column in zip(values, draws.T, strict=True):
+        known = column[~np.isnan(column)]
+        low, high = np.quantile(known, ends) if len(known) else (np.nan, np.nan)
+        answer.append(Interval(float(value), float(low), float(high)))
+    return answer
