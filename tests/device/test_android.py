@@ -121,7 +121,10 @@ def test_one_twenty_and_eighty_classes_change_no_source(exports, tmp_path):
     models = package.MODELS.parts
     rendered = []
     for name in NETWORKS:
-        (network,) = package_android([exports / name], tmp_path / name)
+        packaged = package_android([exports / name], tmp_path / name)
+        (network,) = packaged
+        assert packaged.columns()["network"] == [network.name]
+        assert f"{network.kilobytes:,}" in str(packaged)
         rendered.append(contents(tmp_path / name, but=models))
         assert network.classes == len(open_export(exports / name).io.classes)
     assert rendered[0] == rendered[1] == rendered[2]

@@ -176,7 +176,8 @@ class Networks(Shown):
         """Mean and bounds of a line; the mean alone where the interval is not known."""
         line = self.lines[i]
         mean = float(line["mean"])
-        return mean, *(mean if line[end] is None else float(line[end]) for end in ("low", "high"))
+        low, high = (mean if line[end] is None else float(line[end]) for end in ("low", "high"))
+        return mean, low, high
 
     def figure(self) -> Figure | None:
         """Every seed as a dot, the means with their intervals; None before the first cell has finished."""

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from toolkit.data.dataset import Dataset
+from toolkit.models.detector import Detector
 from toolkit.runtime import require
 from toolkit.signals import leave, leaving
 from toolkit.tables import embedded
@@ -42,7 +43,7 @@ async def train_live(config: Config, output: str | Path, dataset: Dataset, resum
     display.display(widgets.VBox([button, page]))
 
     def show(history: History) -> None:
-        pictures = found_grid(trained(Path(output) / "best.pt"), val_set)
+        pictures = found_grid(trained(Path(output) / "best.pt", Detector), val_set)
         page.value = embedded(RunHistory(history).figure(), "score and loss") + embedded(
             pictures, "detections"
         )
