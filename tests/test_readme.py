@@ -47,7 +47,7 @@ OTHERS = {
     for page in sorted(PAGES.rglob("*.md"))
     if page.stem not in TEXTS or page.parent == PAGES
 }
-INSTALLING = "make ", "sdkmanager ", "cd ", "python -m venv ", ". .venv/", "pip install "
+INSTALLING = "make ", "sdkmanager ", "cd ", "python3 -m venv ", ". .venv/", "pip install "
 
 
 def printed(text: str) -> list[str]:
