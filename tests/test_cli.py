@@ -367,7 +367,7 @@ def test_a_missing_extra_is_named(tmp_path, zoo):
 def test_the_doctor_names_the_extra_in_its_table(tmp_path):
     """Brackets are text and no markup."""
     run = without("optuna", "doctor", cwd=tmp_path)
-    assert run.returncode == 1
+    assert run.returncode == 0, "extras are a choice"
     assert 'pip install -e ".[search]"' in run.stdout
 
 

@@ -123,7 +123,7 @@ def draw_boxes(
         in_place: draw into `image` where it is not enlarged: a copy of a large picture takes 600 MB.
 
     Returns:
-        The drawing, RGB uint8, enlarged or not. A box smaller than its letters has no text.
+        The drawing, RGB uint8, enlarged or not. A box without a side as long as its letters has no text.
 
     >>> draw_boxes(np.zeros((96, 128, 3), np.uint8), np.array([[16, 16, 64, 64]])).shape
     (480, 640, 3)
@@ -156,7 +156,7 @@ def draw_boxes(
     # supervision draws in BGR; exchanged here, where it costs nothing, and not in a picture of 600 MB
     colours = sv.ColorPalette([sv.Color(*_rgb(colour)[::-1]) for colour in ON_PICTURES])
     picture = sv.BoxAnnotator(colours, thickness=max(1, round(side / 320 * scale))).annotate(picture, drawn)
-    readable = (texts != "") & (sizes.min(axis=1, initial=side) >= font)
+    readable = (texts != "") & (sizes.max(axis=1, initial=0) >= font)
     for (x, y), text, c in zip(
         drawn.xyxy[readable, :2], texts[readable], drawn.class_id[readable], strict=True
     ):
@@ -451,7 +451,8 @@ def curves(
 
 
 def _legend(axes: Axes, count: int) -> None:
-    if count > 6:
+    longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=0)
+    if count > 6 or (count > 1 and longest > 24):  # it would cover lines
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), ncols=-(-count // 20))
     elif count > 1:
         axes.legend()

@@ -109,7 +109,7 @@ def test_app_readings_find_their_network(stated, network, tmp_path):
     assert columns["device"] == ["Maker Phone"] * 2
     assert columns["score"] == ["0.5"] * 2
     assert [c[0] for name, c in columns.items() if "ms" in name] == ["4", "3.5", "6.2"]
-    assert columns["the same file here"][0] == "not compared"
+    assert columns["detections as here"][0] == "not compared"
 
 
 def test_an_emulators_reading_is_no_timing(stated, network, tmp_path):
@@ -213,7 +213,7 @@ def test_nothing_found_is_nothing_compared(network, stated, tmp_path):
     assert reading.parity["agrees"] is None
     keep(network, [reading])
     (kept,) = read_timings(network)
-    assert table([(network, kept)])["the same file here"] == ["nothing to compare"]
+    assert table([(network, kept)])["detections as here"] == ["nothing to compare"]
     assert json.loads(json.dumps(record(network, kept)))["parity"]["agrees"] is None
     row = {"class": task.classes[0], "score": 0.9, "box": [0, 0, 9, 9]}
     assert compared(none, [row]).parity["agrees"] is False

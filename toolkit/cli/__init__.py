@@ -49,7 +49,12 @@ COMMANDS = {
     "evaluate": ("evaluate", "app", "Score a network by the protocols of published tables."),
     "parity": ("parity", "app", "Compare backends of one network."),
     "ablate": ("ablate", "app", "Controlled studies: factors, a budget, effects with intervals."),
-    "time": ("device", "time_app", "Time exported networks on phones, boards, this machine and in browsers."),
+    "time": (
+        "device",
+        "time_app",
+        "Time exported networks on phones, boards, this machine and in browsers. `time FOLDER` is short for "
+        "`time run FOLDER`.",
+    ),
     "serve": (
         "device",
         "serve_app",

@@ -143,4 +143,13 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
 
 
 def table_of_columns(columns: dict[str, list[str]]) -> Table:
-    return table("", list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+    """What several rows all have in common is in the title instead of a column."""
+    first = next(iter(columns), "")
+    common = {
+        title: cells[0]
+        for title, cells in columns.items()
+        if title != first and len(cells) > 1 and len(set(cells)) == 1
+    }
+    varied = {title: cells for title, cells in columns.items() if title not in common}
+    rows = [list(row) for row in zip(*varied.values(), strict=True)]
+    return table("; ".join(f"{title}: {cell}" for title, cell in common.items()), list(varied), rows)

@@ -20,7 +20,8 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Versions and hardware of this machine. Exit code 1 if something is missing."""
+    """Versions and hardware of this machine, and the extras that are not installed. Exit code 1 if FiftyOne's
+    database cannot start."""
     from importlib.util import find_spec
 
     from toolkit.data.mongod import check_mongod, repair_mongod
@@ -28,14 +29,14 @@ def doctor(
 
     if fix and find_spec("fiftyone") is not None and check_mongod():
         repair_mongod()
-    missing = {f"extra {extra}": command for extra, command in missing_extras().items()}
+    missing = {f"not installed: {extra}": command for extra, command in missing_extras().items()}
     fault = check_mongod() if find_spec("fiftyone") is not None else None
     if fault:
         missing["database"] = fault
     stamp = environment()
     rows = [[key, str(value)] for key, value in {**stamp, **missing}.items()]
     print_answer({"environment": stamp, "lacking": missing}, as_json, table("", ["", ""], rows))
-    if missing:
+    if fault:
         raise typer.Exit(1)
 
 

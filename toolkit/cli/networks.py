@@ -180,6 +180,12 @@ def export(
         as_json,
         table(str(folder), [columns[i] for i in filled], [[row[i] for i in filled] for row in rows]),
     )
+    compared = (facts.get("fidelity", {}) for facts in parity.values())
+    if found := next((fidelity for fidelity in compared if "kept" in fidelity), None):
+        print_message(
+            f"kept, lost and new: detections above {found['threshold']:.2f} in {found['pictures']} of the "
+            "calibration pictures, compared with float32; score change: their mean"
+        )
     for fmt, fault in faults.items() if as_json else ():
         print_message(f"left out: {fmt} {fault}")
     if faults:

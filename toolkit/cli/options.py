@@ -18,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 
 MOST_SEED = 2**63 - 1
-MODEL = "A network of the zoo, a darknet .cfg, the .pt of a run, or an exported folder (FOLDER:FORMAT)."
+MODEL = "A network of the zoo, a darknet .cfg, the folder of a run, or an exported folder (FOLDER:FORMAT)."
 
 
 def model_option(default: str = "", text: str = MODEL) -> Any:

@@ -51,6 +51,7 @@ def parity_ladder(
     """
     from toolkit.device.instructions import count_formats
     from toolkit.export import ladder
+    from toolkit.inference.backend import DetectSettings
     from toolkit.models.detector import Detector
     from toolkit.networks import open_model
     from toolkit.pictures import find_images
@@ -64,7 +65,8 @@ def parity_ladder(
         from toolkit.data.catalog import load_part
         from toolkit.evaluation.score import evaluate
 
-        score = partial(evaluate, dataset=load_part(data, split), metric=metric, name=data)
+        scored = load_part(data, split)
+        score = partial(evaluate, dataset=scored, metric=metric, name=data)
     pictures = list(photographs().values()) if images is None else find_images(images)
     formats = [rung for rung in rungs.split(",") if rung]
     folder = folder or Path("exports") / Path(model).stem
@@ -74,6 +76,10 @@ def parity_ladder(
         results = ladder.Ladder(replace(rung, instructions=counts.get(rung.name)) for rung in results)
     except InputError as error:
         print_message(f"no instructions on arm64 are shown: {error}")
+    print_message(
+        f"detections above {DetectSettings().conf:g} are compared in {len(pictures)} pictures"
+        + (f", scores are of {len(scored)} of {data}" if data else "")
+    )
     columns, verdict = ladder.table(results), ladder.verdict(results)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     answer = {"rungs": [rung.as_dict() for rung in results], "verdict": verdict}

@@ -21,6 +21,7 @@ from toolkit.cli.options import (
     weights_option,
 )
 from toolkit.signals import exit_code
+from toolkit.tables import text_table
 
 app = typer.Typer()
 
@@ -91,7 +92,7 @@ def train(
         workers=workers,
     )
     result = run_training(settings, output, resume)
-    print_answer(vars(result), as_json, str(result))
+    print_answer(vars(result), as_json, text_table(result.columns()))
     if result.finished and result.best_weights:
         best = Path(result.best_weights)
         chosen = best.with_suffix(".cfg") if best.suffix == ".weights" else best

@@ -65,7 +65,7 @@ def build_page(output: Path) -> Section:
         load = Load(loops=scale().loops, cooldown=0)
         ((_, reading),) = timing.measure([output / EXPORTED], ["browser"], picture=picture, load=load)
         facts["ms per picture"] = f"{summary(reading)['total'].p50:.2f}, {reading.machine}"
-        facts["the same file here"] = parity_text(reading)
+        facts["detections as here"] = parity_text(reading)
         figures["ms per picture, browser"] = f"{summary(reading)['total'].p50:.2f}"
     else:
         facts["ms per picture"] = "not measured: no browser is installed here"

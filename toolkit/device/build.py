@@ -269,6 +269,7 @@ def _build(name: str, project: Path, work: Path, options: tuple[str, ...]) -> No
                 raise InputError(f"{name} does not build: {sentence} (all in {log})")
 
         folders = ("-S", str(project), "-B", str(work))
+        print(f"compiling {name}, once: some minutes", file=sys.stderr)
         list(run(cmake, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *options, *folders))
         steps = sum(line.startswith("[") for line in run(ninja, "-C", str(work), "-n", "install"))
         build = run(ninja, "-C", str(work), "-j", str(allowed_cores()), "install")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ TITLES = {  # of formats and of a browser's engines in the table of engines, in 
     "wasm": "browser, WASM", "webgpu": "browser, WebGPU",
 }  # fmt: skip
 NOT_A_TIMING = "emulated, not a timing"
+TITLE = 48  # characters of a line that has room above the axes
 REPLACED = "other files"  # the folder was exported again since
 
 
@@ -65,7 +67,7 @@ class Timings(list[tuple[Path, Reading]], Shown):
             "format": [reading.model.format for reading in readings],
             "threads": [_threads_and_cores(reading) for reading in readings],
             **{title: [row[i] for row in cells] for i, title in enumerate(titles)},
-            "the same file here": [parity_text(reading) for reading in readings],
+            "detections as here": [parity_text(reading) for reading in readings],
         }
 
 
@@ -133,7 +135,7 @@ def table(
         score = scores.get(reading.model.name)
         row = {
             "network": reading.network,
-            "score": "not measured" if score is None else f"{score:.4g}",
+            **({"score": "not measured" if score is None else f"{score:.4g}"} if scores else {}),
             "format": reading.model.format,
             "input": "x".join(map(str, exported.io.input_size)) if present else REPLACED,
             "kB": f"{sum(facts.bytes for facts in files.values()) / 1000:.0f}" if present else REPLACED,
@@ -141,7 +143,7 @@ def table(
             "threads": str(reading.settings.threads),
             "cores": CORES[reading.settings.powersave],
             **_times(reading, cascade),
-            "the same file here": parity_text(reading),
+            "detections as here": parity_text(reading),
             "date": reading.date[:10],
         }
         for name, cell in row.items():
@@ -200,8 +202,8 @@ def record(folder: str | Path, reading: Reading) -> dict[str, Any]:
 
 def _times(reading: Reading, cascade: bool) -> dict[str, str]:
     shown = {
-        "forward + post-processing, ms (seed's NCNN column)": (NCNN_COLUMN, "p50"),
-        "forward only, ms (its MNN column)": (MNN_COLUMN, "p50"),
+        "forward + post-processing, ms": (NCNN_COLUMN, "p50"),
+        "forward, ms": (MNN_COLUMN, "p50"),
         **({"landmarks, ms": ("landmarks", "p50")} if cascade else {}),
         "p90 of all, ms": ("total", "p90"),
     }
@@ -232,25 +234,27 @@ def _threads(reading: Reading) -> str:
     return f"{count} thread{'s' * (count > 1)}"
 
 
-def _label(reading: Reading, differ: Collection[str]) -> str:
+def _label(reading: Reading, machines: Sequence[str], differ: bool) -> str:
     cores = reading.settings.powersave
     words = [f"{reading.network} {reading.model.format}"]
     words += [f"{CORES[cores]} cores"] * bool(cores) + ["Vulkan"] * reading.settings.vulkan
-    words += [word for word in (_threads(reading), reading.machine) if word in differ]
-    return ", ".join(words)
+    words += [_threads(reading)] * differ
+    number = f" ({machines.index(reading.machine) + 1})" if len(machines) > 1 else ""
+    return ", ".join(words) + number
 
 
 def _shown(readings: Sequence[Reading]) -> tuple[dict[str, Reading], str]:
-    """The latest timing by its label, and in words the machines, and the threads where all have as many.
-    Raises InputError where there is none."""
+    """The latest timing by its label, and a title: the machines, numbered as in the labels where there are
+    several, and the threads where all have as many. Raises InputError where there is none."""
     timed = [reading for reading in readings if not reading.emulated]
     if not timed:
         raise InputError("there is no timing to draw: readings from an emulated processor are none")
     machines = list(dict.fromkeys(reading.machine for reading in timed))
     threads = list(dict.fromkeys(map(_threads, timed)))
-    differ = {word for words in (machines, threads) if len(words) > 1 for word in words}
-    title = "; ".join([*machines, *(threads if len(threads) == 1 else ())])
-    return {_label(reading, differ): reading for reading in timed}, title
+    numbers = [f"({i + 1}) " if len(machines) > 1 else "" for i in range(len(machines))]
+    lines = [*map("".join, zip(numbers, machines, strict=True)), *(threads if len(threads) == 1 else ())]
+    title = "\n".join(textwrap.fill(line, TITLE) for line in lines)
+    return {_label(reading, machines, len(threads) > 1): reading for reading in timed}, title
 
 
 def draw_stages(readings: Sequence[Reading]) -> Figure:

@@ -277,7 +277,7 @@ def _own_address() -> str:
 
 def _note(lan: bool, tls: bool) -> str:
     if not lan:
-        return "It answers this machine alone: phones need the option lan."
+        return "It answers this machine alone: a phone needs --lan (lan=True)."
     if not tls:
         return "Without https a browser gives it neither camera nor threads; pictures and timing work."
     return (

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 # Largest difference to torch by the largest output, and the part of torch's detections that may get lost: of
 # very many, one is so near a threshold that rounding decides.
 LIMITS = {"fp32": (1e-4, 0.005), "fp16": (0.05, 0.05), "int8": (float("inf"), 0.25)}
-POINTS = (
-    1.0  # that the score of an int8 file may fall: beyond it with its whole interval, the rung falls short
-)
+# That the score of an int8 file may fall: with its whole interval beyond it, the rung falls short.
+POINTS = 1.0
 SAME_TIME = 0.03  # of a ratio of times: nearer to 1 is no faster
 
 
@@ -83,6 +82,14 @@ class Rung:
             return ""
         name = max(self.changes, key=lambda name: abs(self.changes[name].value))
         return f"{name} {_points(self.changes[name])}"
+
+    def doubt(self) -> str:
+        """Words for a score that fell by more than `POINTS`, where chance may have made it; "" for none."""
+        fell = {name: change for name, change in self.changes.items() if change.value < -POINTS}
+        if self.fault or not fell:
+            return ""
+        name = min(fell, key=lambda name: fell[name].value)
+        return f"perhaps: {name} {_points(fell[name])}, more pictures would tell"
 
 
 def _points(change: Interval) -> str:
@@ -251,9 +258,7 @@ def _fault(
     """What falls short of `LIMITS`, or of `POINTS` where int8 was scored, and the layer to look at."""
     limit, part = LIMITS[FORMATS[name].precision]
     faults = []
-    if (
-        FORMATS[name].precision == "int8" and changes
-    ):  # a detection near the threshold is lost, and nothing with it
+    if FORMATS[name].precision == "int8" and changes:  # a detection lost near the threshold is no loss
         part = float("inf")
         faults = [
             f"{figure} {_points(change)}" for figure, change in changes.items() if change.high < -POINTS
@@ -291,7 +296,7 @@ def table(rungs: Sequence[Rung]) -> dict[str, list[str]]:
         columns[name] = [f"{r.scores[name]:.4f}" for r in rungs]
     if any(rung.changes for rung in rungs):
         columns["largest change [95 %]"] = [r.change() for r in rungs]
-    return {**columns, "falls short": [r.fault for r in rungs]}
+    return {**columns, "falls short": [r.fault or r.doubt() for r in rungs]}
 
 
 def verdict(rungs: Sequence[Rung]) -> str:
@@ -301,7 +306,7 @@ def verdict(rungs: Sequence[Rung]) -> str:
     pairs = [
         (r, by_name[base])
         for r in rungs[1:]
-        if not r.fault and (base := _float_format(r.name, list(by_name)[1:]))
+        if not (r.fault or r.doubt()) and (base := _float_format(r.name, list(by_name)[1:]))
     ]
     if len(rungs) < 2:
         return ""
@@ -316,6 +321,9 @@ def verdict(rungs: Sequence[Rung]) -> str:
     worse = [rung.name for rung in rungs if rung.fault]
     counts = f"{len(worse)} of {len(rungs) - 1} formats"
     sentences.append(f"{counts} fall short: {', '.join(worse)}." if worse else "No format falls short.")
+    unsure = [rung.name for rung in rungs if rung.doubt()]
+    if unsure:
+        sentences.append(f"More pictures would tell whether these do: {', '.join(unsure)}.")
     return " ".join(sentences)
 
 

@@ -212,11 +212,14 @@ def found_grid(model: Detector, dataset: Dataset, count: int = 6) -> Figure:
         viz.draw_boxes(image, dataset.boxes[rows], dataset.labels[rows], None, dataset.classes, scale=2)
         for image, rows in zip(images, map(dataset.rows, chosen), strict=True)
     ]
+    settings = DetectSettings(conf=0.25)
+    found = list(run(model, images, settings))
     detected = [
         viz.draw_boxes(image, boxes.boxes, boxes.class_ids, boxes.scores, model.io.classes, scale=2)
-        for image, boxes in zip(images, run(model, images, DetectSettings(conf=0.25)), strict=True)
+        for image, boxes in zip(images, found, strict=True)
     ]
-    titles = ["labelled"] * len(images) + ["detected"] * len(images)
+    titles = ["labelled"] * len(images)
+    titles += [f"above {settings.conf:g}: {len(boxes.scores)}" for boxes in found]
     return viz.image_grid(labelled + detected, titles, len(images))
 
 

@@ -325,9 +325,16 @@ async function perform({ model, backend, threads, warmup, loops, seconds, cooldo
 }
 
 async function join(address) {
-  session = await (await fetch(address)).json();
-  $("sent").hidden = false;
-  await openPicture(await (await fetch(session.file)).blob(), session.picture);
+  busy = true; // nothing else is opened before the session's picture, which is to be compared
+  enable(false);
+  try {
+    session = await (await fetch(address)).json();
+    $("sent").hidden = false;
+    await openPicture(await (await fetch(session.file)).blob(), session.picture);
+  } finally {
+    busy = false;
+    enable(true);
+  }
   await again();
   const image = grab();
   for (const task of session.tasks) {
