@@ -422,6 +422,9 @@ def test_data_commands(toy, zoo, tmp_path):
     assert made["pictures"] == 20
     assert sum(made["classes"].values()) == made["boxes"]
     assert toolkit("data", "import", toy, "copy", cwd=tmp_path).returncode == 2  # it holds something already
+    slip = toolkit("data", "import", toy, "slip", "--classes", "one,tow", cwd=tmp_path)
+    assert slip.returncode == 3
+    assert "names what no label has: tow" in slip.stderr
     anchors = answer("data", "anchors", "copy", "--picture", "a.png", cwd=tmp_path)
     assert len(anchors["anchors"]) == 6
     assert anchors["masks"] == [[3, 4, 5], [0, 1, 2]]

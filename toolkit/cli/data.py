@@ -95,7 +95,10 @@ def data_import(
     rows += [["skipped pictures", str(len(intake.skipped))]] if intake.skipped else []
     answer = {"folder": str(output), **totals, **counts, **intake.as_dict()}
     print_answer(answer, as_json, table(str(output), ["", ""], rows))
-    if not intake.whole or (not len(dataset.labels) and intake.format != "folder"):
+    unlabelled = [name for name, count in counts["classes"].items() if classes and not count]
+    if unlabelled:
+        print_message(f"--classes names what no label has: {', '.join(unlabelled)}")
+    if not intake.whole or unlabelled or (not len(dataset.labels) and intake.format != "folder"):
         raise typer.Exit(3)
 
 
