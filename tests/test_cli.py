@@ -59,6 +59,7 @@ HOMONYMS = {
     "--fix": {"doctor": "the machine", "data doctor": "a data set"},
     "--format": {"data import": "read", "data prelabel": "written", "time run": "timed"},
     "--images": {"data import": "of labels", "parity ladder": "compared"},
+    "--conf": {"detect": "of the folder"},
     "--device": {"train": "of torch"},
     "--weights": {"train": "to start from"},
     "--picture": {
@@ -369,6 +370,22 @@ def test_the_doctor_names_the_extra_in_its_table(tmp_path):
     run = without("optuna", "doctor", cwd=tmp_path)
     assert run.returncode == 0, "extras are a choice"
     assert 'pip install -e ".[search]"' in run.stdout
+
+
+def test_detect_takes_the_threshold_that_a_folder_keeps(tmp_path, zoo, pictures):
+    from toolkit.export.folder import kept_threshold, write_threshold
+    from toolkit.pictures import save_image
+
+    save_image(tmp_path / "face.png", pictures["astronaut"])
+    toolkit("export", "--model", "yoloface-50k", "--to", "onnx", "--output", "net", cwd=tmp_path)
+    found = answer("detect", "face.png", "--model", "net", "--conf", "0.1", cwd=tmp_path)
+    (best, *_) = sorted((d["score"] for d in found["results"][0]["detections"]), reverse=True)
+    assert kept_threshold(str(tmp_path / "net")) is None
+    assert not write_threshold("yoloface-50k", 0.5)
+    assert write_threshold(f"{tmp_path / 'net'}:onnx", (1 + best) / 2)
+    run = toolkit("detect", "face.png", "--model", "net:onnx", "--json", cwd=tmp_path)
+    assert json.loads(run.stdout)["results"][0]["detections"] == []
+    assert "the threshold that net:onnx keeps" in run.stderr
 
 
 def test_brackets_in_names_are_shown(tmp_path, zoo, pictures):

@@ -111,7 +111,7 @@ def test_save_leaves_what_is_there_alone(tmp_path):
     (tmp_path / "out").mkdir()
     save(dataset, tmp_path / "out")  # an empty folder is no loss
     (tmp_path / "out/note.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists already: choose another place"):
+    with pytest.raises(InputError, match="exists already: name another place"):
         save(dataset, tmp_path / "out")
     assert (tmp_path / "out/note.txt").read_text() == "mine"
     save(dataset, tmp_path / "out", overwrite=True)

@@ -77,7 +77,8 @@ def _evaluate(
     point = operating_point_for(wish, evaluation.matches) if wish else None
     if point is not None:
         result["operating_point"] = point.as_dict()
-        write_threshold(model, point.threshold)
+        if write_threshold(model, point.threshold):
+            print_message(f"{model} keeps the threshold {point.threshold:.4g} from now on")
     if pictures is not None:
         evaluation.draw(pictures, point or operating_point_for("f1", evaluation.matches))
         print_message(f"wrote {pictures}")

@@ -101,7 +101,15 @@ def detect(
     model: Model = "nano-coco",
     weights: Weights = None,
     names: Names = None,
-    conf: Conf = 0.25,
+    conf: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Score threshold, 0..1 (default: what an exported folder keeps, else 0.25).",
+            show_default=False,
+        ),
+    ] = None,
     iou: Iou = 0.45,
     nms: Nms = "plain",
     resize: Resize = "bilinear",
@@ -118,6 +126,7 @@ def detect(
     Ctrl-C ends a camera or stream; what was found until then is kept. Exit code 3 if a stream breaks off.
     """
     from toolkit.data.readable import skipped_pictures
+    from toolkit.export.folder import kept_threshold
     from toolkit.files import whole_file
     from toolkit.inference.backend import DetectSettings
     from toolkit.inference.results import annotate, as_coco, as_records
@@ -127,6 +136,10 @@ def detect(
     from toolkit.videos import open_video
 
     _check_one_source(context)
+    kept = kept_threshold(model)
+    if conf is None and kept is not None:
+        print_message(f"boxes above {kept:.4g}, the threshold that {model} keeps")
+    conf = next((each for each in (conf, kept) if each is not None), DetectSettings.conf)
     settings = DetectSettings(conf, iou, nms, resize, fit or None, parse_size(size))
     network = open_model(model, weights, names=names)
     skipped: tuple[Skipped, ...] = ()

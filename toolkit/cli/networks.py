@@ -184,7 +184,8 @@ def export(
     if found := next((fidelity for fidelity in compared if "kept" in fidelity), None):
         print_message(
             f"kept, lost and new: detections above {found['threshold']:.2f} in {found['pictures']} of the "
-            "calibration pictures, compared with float32; score change: their mean"
+            "calibration pictures, compared with float32; score change: their mean. What a file scores, "
+            "toolkit parity ladder --data DATA tells"
         )
     for fmt, fault in faults.items() if as_json else ():
         print_message(f"left out: {fmt} {fault}")

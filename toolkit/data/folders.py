@@ -52,7 +52,7 @@ def fresh_folder(folder: str | Path, overwrite: bool = False) -> AbstractContext
     folder = Path(folder)
     put_back(folder)
     if folder.is_file() or (folder.is_dir() and not is_empty(folder) and not overwrite):
-        raise InputError(f"{folder} exists already: name another place, remove it, or overwrite it")
+        raise InputError(f"{folder} exists already: name another place, or overwrite it (--overwrite)")
     for entry in folder.iterdir() if folder.is_dir() else ():
         own = _OWN_FOLDERS if entry.is_dir() else _OWN_FILES
         if not own.fullmatch(entry.name):

@@ -334,12 +334,24 @@ def split_format(source: str) -> tuple[str, str]:
     return folder, fmt
 
 
-def write_threshold(source: str, threshold: float) -> None:
+def write_threshold(source: str, threshold: float) -> bool:
     """Keeps a chosen threshold in spec.json, where `source` (as for `networks.open_model`) is an exported
-    folder; anything else has no place for it."""
-    folder = Path(split_format(source)[0])
-    if folder.is_dir():
+    folder; anything else has no place for it. Returns whether it is kept."""
+    folder = _exported_folder(source)
+    if folder is not None:
         replace(Exported.read(folder), threshold=threshold).save()
+    return folder is not None
+
+
+def kept_threshold(source: str) -> float | None:
+    """The threshold that `write_threshold` has kept, if any."""
+    folder = _exported_folder(source)
+    return None if folder is None else Exported.read(folder).threshold
+
+
+def _exported_folder(source: str) -> Path | None:
+    folder = Path(split_format(source)[0])
+    return folder if (folder / "spec.json").is_file() else None
 
 
 def open_export(folder: str | Path, fmt: str = "", threads: int = 0) -> Network:

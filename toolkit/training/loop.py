@@ -91,7 +91,7 @@ class Result(Shown):
                 f"{self.step:,} of {self.steps:,}",
                 f"{self.seconds:.0f}",
                 f"{self.pictures_per_second:.0f}",
-                self.best_weights,
+                self.best_weights if self.score is not None else "none yet",
             ],
         }
 
@@ -184,7 +184,7 @@ def _launch(
         output.mkdir(parents=True, exist_ok=True)
         write_config(output / "config.yaml", config)
         write_json(output / "environment.json", environment())
-        for note in config.notes.values():
+        for note in (f"recipe {config.recipe.name}, {config.recipe.epochs:g} epochs", *config.notes.values()):
             print(f"note: {note}", file=sys.stderr)
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads or before)
