@@ -380,7 +380,7 @@ def test_detect_takes_the_threshold_that_a_folder_keeps(tmp_path, zoo, pictures)
     toolkit("export", "--model", "yoloface-50k", "--to", "onnx", "--output", "net", cwd=tmp_path)
     found = answer("detect", "face.png", "--model", "net", "--conf", "0.1", cwd=tmp_path)
     (best, *_) = sorted((d["score"] for d in found["results"][0]["detections"]), reverse=True)
-    assert kept_threshold(str(tmp_path / "net")) is None
+    assert kept_threshold(str(tmp_path / "net")) == 0.25
     assert not write_threshold("yoloface-50k", 0.5)
     assert write_threshold(f"{tmp_path / 'net'}:onnx", (1 + best) / 2)
     run = toolkit("detect", "face.png", "--model", "net:onnx", "--json", cwd=tmp_path)

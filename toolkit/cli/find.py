@@ -137,7 +137,7 @@ def detect(
 
     _check_one_source(context)
     kept = kept_threshold(model)
-    if conf is None and kept is not None:
+    if conf is None and kept not in (None, DetectSettings.conf):
         print_message(f"boxes above {kept:.4g}, the threshold that {model} keeps")
     conf = next((each for each in (conf, kept) if each is not None), DetectSettings.conf)
     settings = DetectSettings(conf, iou, nms, resize, fit or None, parse_size(size))

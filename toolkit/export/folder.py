@@ -344,7 +344,7 @@ def write_threshold(source: str, threshold: float) -> bool:
 
 
 def kept_threshold(source: str) -> float | None:
-    """The threshold that `write_threshold` has kept, if any."""
+    """The threshold of an exported folder, what `write_threshold` has kept or the default; else None."""
     folder = _exported_folder(source)
     return None if folder is None else Exported.read(folder).threshold
 
