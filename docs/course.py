@@ -42,7 +42,9 @@ def as_page(notebook: nbformat.NotebookNode, name: str) -> dict[str, str | bytes
     names = {"unique_key": name, "output_files_dir": name}
     text, made = MarkdownExporter(raw_template=TEMPLATE).from_notebook_node(notebook, names)
     note = (EXECUTED if any(cell["outputs"] for cell in notebook.cells) else SOURCE).format(f"{name}.ipynb")
-    title, _, rest = text.replace(".ipynb)", ".md)").lstrip().partition("\n")
+    title, _, rest = (
+        text.replace(".ipynb)", ".md)").replace("](../docs/pages/", "](../").lstrip().partition("\n")
+    )
     return {f"{name}.md": f"{title}\n\n{note}\n{rest}", **made["outputs"]}
 
 

@@ -46,6 +46,7 @@ HELD = {
     "yolo": Held((*FEW, "ignore"), 1e-4),
     "widerface": Held(FEW, 1e-4, one_class=True, one_split=True),
     "landmarks": Held(FACES, one_class=True, points=True, blanks=False, empty=False),
+    "cvat": Held((*FEW, "ignore"), 1e-2, order=as_it_is),
     "label-studio": Held(("keypoints", "areas"), 1e-4, order=as_it_is),
 }
 

@@ -121,7 +121,7 @@ def test_holds_no_logic(path):
     assert "widgets.checked(checks, " in last
 
 
-NUMBERS = {"half a": 0.5, "a": 1, "two": 2, "five": 5}
+NUMBERS = {"half a": 0.5, "a": 1, "two": 2, "five": 5, "six": 6}
 
 
 @names
