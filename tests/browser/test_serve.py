@@ -62,8 +62,8 @@ def test_a_reading_goes_from_the_page_into_timing_json(page, start, address, net
     assert (program, command, options) == (
         "toolkit",
         "serve",
-        ["--lan"],
-    )  # which is of this machine alone here
+        ["--lan", "--picture", "picture.jpg"],
+    )  # here it answers this machine alone, with the usual picture
     process = start("toolkit.cli", command, *networks, "--readings", 2, "--json")
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))

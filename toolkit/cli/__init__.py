@@ -38,7 +38,7 @@ COMMANDS = {
     "doctor": (
         "machine",
         "app",
-        "Versions and hardware of this machine. Exit code 1 if something is missing.",
+        "Versions and hardware of this machine, and the extras that are not installed.",
     ),
     "demo": (
         "machine",

@@ -20,8 +20,9 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Versions and hardware of this machine, and the extras that are not installed. Exit code 1 if FiftyOne's
-    database cannot start."""
+    """Versions and hardware of this machine, and the extras that are not installed.
+
+    Exit code 1 if FiftyOne's database cannot start."""
     from importlib.util import find_spec
 
     from toolkit.data.mongod import check_mongod, repair_mongod
