@@ -2,8 +2,7 @@
 
 FiftyOne's own server listens on every address in a container, answers pages from elsewhere that give this
 machine a name of theirs, and sends any file that the user may read. It also counts a page that goes before or
-while it is answered as open for ever, so that nobody learns when the last one closes, and takes a page that
-is loaded again for one that closes.
+while it is answered as open for ever, so that nobody learns when the last one closes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import sys
 from typing import Any
 
 HOSTS = ["127.0.0.1", "localhost"]
-RELOAD_SECONDS = 5.0  # in which a page that goes may come back
 
 
 def serve_app(port: int) -> None:
@@ -23,10 +21,9 @@ def serve_app(port: int) -> None:
     os.environ.pop("FIFTYONE_DISABLE_SERVICES", None)  # set for FiftyOne's own guard of this process
     os.environ["FIFTYONE_SERVER"] = "1"
     from fiftyone.core.odm import get_db_conn
-    from fiftyone.core.session.events import CloseSession
     from fiftyone.server.app import app
     from fiftyone.server.events import listener, set_port
-    from fiftyone.server.events.state import decrement_app_count, get_app_count, get_listeners
+    from fiftyone.server.events.state import decrement_app_count, get_listeners
     from fiftyone.server.routes import events as routes_of_events
     from fiftyone.server.routes.media import Media
     from hypercorn.asyncio import serve
@@ -64,21 +61,6 @@ def serve_app(port: int) -> None:
         if task.result().is_app:
             decrement_app_count()
 
-    dispatch, closing = listener.dispatch_event, set()
-
-    async def close_unless_reopened(event: Any) -> None:
-        await asyncio.sleep(RELOAD_SECONDS)
-        if not get_app_count():
-            await dispatch(None, event)
-
-    async def dispatched(subscription: Any, event: Any) -> Any:
-        if not isinstance(event, CloseSession):
-            return await dispatch(subscription, event)
-        task = asyncio.ensure_future(close_unless_reopened(event))
-        closing.add(task)  # asyncio itself forgets tasks that nobody holds
-        task.add_done_callback(closing.discard)
-
-    listener.dispatch_event = dispatched
     answers = routes_of_events.add_event_listener
 
     async def answered(request: Any, payload: Any) -> Any:
