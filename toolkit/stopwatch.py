@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from toolkit.bootstrap import Interval, intervals
 from toolkit.runtime import InputError
 
 
@@ -63,19 +63,7 @@ def interleave(
     return dict(zip(names, np.array(rows[1:]).T, strict=True))
 
 
-@dataclass(frozen=True)
-class Median:
-    """A median, of milliseconds or of paired ratios, and the bounds of its interval."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def median(samples: ArrayLike, level: float = 0.95, draws: int = 2000, seed: int = 0) -> Median:
+def median(samples: ArrayLike, level: float = 0.95, draws: int = 2000, seed: int = 0) -> Interval:
     """The median of (N,) samples with its bootstrap interval.
 
     Args:
@@ -88,15 +76,16 @@ def median(samples: ArrayLike, level: float = 0.95, draws: int = 2000, seed: int
     2.000 [2.000, 2.000]
     """
     values = np.asarray(samples, float)
-    rng = np.random.default_rng(seed)
-    medians = [np.median(rng.choice(values, values.size)) for _ in range(draws)]
-    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
-    return Median(float(np.median(values)), float(low), float(high))
+
+    def middle(weights: NDArray[np.int64] | None, _: np.random.Generator) -> NDArray[np.float64]:
+        return np.atleast_1d(np.median(values if weights is None else np.repeat(values, weights)))
+
+    return intervals(middle, values.size, draws, level, seed)[0]
 
 
 def paired_ratio(
     first: ArrayLike, second: ArrayLike, level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> Median:
+) -> Interval:
     """The median of the ratios `first / second` of all rounds, with its bootstrap interval.
 
     Args:

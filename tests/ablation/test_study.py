@@ -28,13 +28,13 @@ from toolkit.ablation.report import runs, write_report
 from toolkit.ablation.search import TRIES
 from toolkit.ablation.store import CRASHES, Store
 from toolkit.ablation.study import run_study, work
+from toolkit.bootstrap import Interval
 from toolkit.data.catalog import load
 from toolkit.device import readings, report
 from toolkit.export.write import export_model
 from toolkit.models.cost import measure
 from toolkit.models.zoo import SPECS
 from toolkit.runtime import InputError
-from toolkit.stopwatch import Median
 from toolkit.training.checkpoint import load_checkpoint, trained
 
 
@@ -267,7 +267,7 @@ def quick(monkeypatch):
     for module in ("costs", "search"):
         monkeypatch.setattr(f"toolkit.ablation.{module}.costs", costs)
     monkeypatch.setattr(
-        "toolkit.ablation.costs.latencies", lambda folders: [Median(1.0, 0.9, 1.2)] * len(folders)
+        "toolkit.ablation.costs.latencies", lambda folders: [Interval(1.0, 0.9, 1.2)] * len(folders)
     )
     for module in ("store", "study", "search"):
         monkeypatch.setattr(f"toolkit.ablation.{module}.HEARTBEAT", 0.5)

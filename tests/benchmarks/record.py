@@ -55,7 +55,8 @@ def spread(times: np.ndarray) -> dict[str, float]:
 
 def ratio(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """The paired ratio and its 95 % interval."""
-    return {name: round(value, 4) for name, value in vars(paired_ratio(first, second)).items()}
+    found = paired_ratio(first, second)
+    return {"median": round(found.value, 4), "low": round(found.low, 4), "high": round(found.high, 4)}
 
 
 def alone(call: Callable[..., Any], *given: Any) -> Any:

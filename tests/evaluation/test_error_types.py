@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from toolkit.bootstrap import intervals
 from toolkit.evaluation import average_precision, operating
-from toolkit.evaluation.bootstrap import intervals
 from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.error_types import TYPES, error_types
 from toolkit.evaluation.matching import match
@@ -119,15 +119,6 @@ def test_an_interval_is_that_of_a_share():
     assert list(both.per_class) == ["dog", "cat"]  # the best first
     assert both.objects == {"dog": 1, "cat": 1}
     assert "0.600 [0." in scores.figure().axes[0].get_title(loc="left")
-
-
-def test_a_paired_difference_is_narrower():
-    """The second detector finds five more objects: each of the two intervals is far wider than this."""
-    truth = truth_of([0] * 100)
-    more = average_precision.compare(truth, found_in(range(65), 0), found_in(range(60), 0))
-    assert more.value == pytest.approx(0.05)
-    assert 0.005 < more.low < more.high < 0.1
-    assert average_precision.compare(truth, found_in(range(9), 0), found_in(range(9), 0)).high == 0
 
 
 def test_what_some_draws_do_not_have_is_left_out():

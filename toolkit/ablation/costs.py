@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from toolkit.ablation.cells import cell_config, cells, network_cost
 from toolkit.ablation.effects import words
 from toolkit.ablation.plan import Plan
+from toolkit.bootstrap import Interval
 from toolkit.data.dataset import Dataset
 from toolkit.device import report, timing
 from toolkit.export.folder import Distance, FileName, open_export
@@ -23,7 +24,7 @@ from toolkit.files import write_json
 from toolkit.models.cost import Costs
 from toolkit.models.detector import Detector
 from toolkit.runtime import InputError, progress
-from toolkit.stopwatch import Median, interleave, median
+from toolkit.stopwatch import interleave, median
 from toolkit.text import read_record
 from toolkit.training.config import Config
 
@@ -87,7 +88,7 @@ def planned_costs(plan: Plan, dataset: Dataset) -> Costs:
     return planned
 
 
-def latencies(folders: Sequence[Path], rounds: int = 100) -> list[Median]:
+def latencies(folders: Sequence[Path], rounds: int = 100) -> list[Interval]:
     """Median milliseconds of exported networks on this machine, one thread, interleaved; with intervals."""
     calls = {}
     for folder in folders:
@@ -108,7 +109,7 @@ def measure_latency(network: Path, device: str) -> float:
             ((_, reading),) = timing.measure([network], [device])
             latency = report.summary(reading)[report.NCNN_COLUMN].p50
         else:
-            latency = latencies([network])[0].median
+            latency = latencies([network])[0].value
         write_json(file, {"latency_ms": latency})
     return read_record(file, _Latency, REMEDY).latency_ms
 
@@ -146,6 +147,6 @@ def measure_costs(plan: Plan, folder: Path, dataset: Dataset) -> None:
     exported = [folder / "networks" / cost["network"] for cost in network_costs.values()]
     times = latencies(exported) if exported else []
     for cost, latency in zip(network_costs.values(), times, strict=True):
-        cost["latency_ms"] = latency.median
+        cost["latency_ms"] = latency.value
         cost |= {"latency_low_ms": latency.low, "latency_high_ms": latency.high}
     write_json(file, network_costs)

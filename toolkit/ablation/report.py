@@ -16,6 +16,7 @@ from toolkit.ablation.effects import Effect, Fit, contrasts, fit, judged, level_
 from toolkit.ablation.plan import Plan, stored_plan
 from toolkit.ablation.results import COSTS, MATCHINGS, UNDRAWN, Line, Networks, StudyReport, study_table
 from toolkit.ablation.store import Store
+from toolkit.bootstrap import Interval
 from toolkit.device.readings import Reading, read_timings
 from toolkit.device.settings import Load
 from toolkit.device.timing import measure
@@ -24,7 +25,7 @@ from toolkit.files import whole_file, write_json
 from toolkit.moved import at_old_place
 from toolkit.page import Section, Table, write_page
 from toolkit.runtime import InputError, environment
-from toolkit.stopwatch import Median, median
+from toolkit.stopwatch import median
 from toolkit.text import in_markdown
 
 LOOK_SECONDS = 2.0  # between two looks at a study that runs
@@ -81,7 +82,7 @@ def _comparable(reading: Reading) -> bool:
     return (reading.model.format, settings.threads, settings.powersave) == ("ncnn", 1, 0)
 
 
-def device_costs(folder: Path, rows: Sequence[Line]) -> dict[str, dict[str, Median]]:
+def device_costs(folder: Path, rows: Sequence[Line]) -> dict[str, dict[str, Interval]]:
     """{network: {device: milliseconds}} of the networks in `rows` that were timed: inference and
     postprocessing, one thread, the latest reading of each device."""
     times = {}
@@ -199,11 +200,11 @@ def watched(store: Store, workers: int, show: Callable[[Networks], None] | None)
             look()
 
 
-def with_times(row: Line, times: Mapping[str, Median]) -> dict[str, Any]:
+def with_times(row: Line, times: Mapping[str, Interval]) -> dict[str, Any]:
     """A cell with the milliseconds of its network on devices, and their intervals."""
     return {
         **row,
-        **{title: time.median for title, time in times.items()},
+        **{title: time.value for title, time in times.items()},
         "intervals": {title: [time.low, time.high] for title, time in times.items()},
     }
 

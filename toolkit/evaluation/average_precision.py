@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.evaluation.bootstrap import Interval, intervals
+from toolkit.bootstrap import Interval, intervals
 from toolkit.evaluation.columns import Detections, Floats, Truth, check_columns
 from toolkit.evaluation.matching import Matches, best_object, mark_matches, match, touches
 from toolkit.runtime import InputError
@@ -267,29 +267,3 @@ def by_class(
     return ClassIntervals(
         iou, mean, {name: ap for name, ap, _ in rows}, {name: count for name, _, count in rows}, len(truth)
     )
-
-
-def compare(
-    truth: Truth,
-    first: Detections,
-    second: Detections,
-    iou: float = 0.5,
-    rounds: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """How much higher VOC's mean AP of the first detector is than that of the second on the same pictures,
-    with a 95 % interval by a paired bootstrap.
-
-    Args:
-        truth: labelled objects.
-        first, second: detections in the same pictures.
-        iou, rounds, seed: as of `by_class`.
-    """
-    better, other = (_drawn_aps(truth, each, iou) for each in (first, second))
-    (difference,) = intervals(
-        lambda weights, _: np.array([_mean(better(weights)) - _mean(other(weights))]),
-        len(truth),
-        rounds,
-        seed=seed,
-    )
-    return difference

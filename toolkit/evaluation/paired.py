@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.evaluation.bootstrap import Interval
+from toolkit.bootstrap import Interval
 from toolkit.evaluation.columns import Bools, Floats
 from toolkit.runtime import InputError
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit import boxes as bx
+from toolkit.bootstrap import Interval, intervals
 from toolkit.evaluation.average_precision import average_precision
-from toolkit.evaluation.bootstrap import Interval, intervals
 from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.mat_file import read_mat
 from toolkit.evaluation.matching import best_object
@@ -298,7 +298,7 @@ def compare(
     seed: int = 0,
 ) -> dict[str, Interval]:
     """How much better the first detector is than the second, with intervals by a paired bootstrap (see
-    `toolkit.evaluation.bootstrap`): pictures are drawn with replacement, the same ones for both.
+    `toolkit.bootstrap`): pictures are drawn with replacement, the same ones for both.
 
     Args:
         truth: of the pictures.

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from toolkit import viz
-from toolkit.evaluation.bootstrap import Interval
+from toolkit.bootstrap import Interval
 from toolkit.evaluation.paired import Figures
 from toolkit.export.folder import Exported
 from toolkit.export.parity import detection_parity, matched, output_difference, probe_input
@@ -212,7 +211,7 @@ def ladder(
                 float(np.median(times[name])),
                 _fault(name, exported, model, backend, x, relative, total, pairs, changes),
                 changes=changes,
-                speed=_ratio(times[name], times[base]) if base else None,
+                speed=paired_ratio(times[name], times[base]) if base else None,
             )
         )
         show(results)
@@ -325,11 +324,6 @@ def verdict(rungs: Sequence[Rung]) -> str:
     if unsure:
         sentences.append(f"More pictures would tell whether these do: {', '.join(unsure)}.")
     return " ".join(sentences)
-
-
-def _ratio(times: NDArray[np.float64], others: NDArray[np.float64]) -> Interval:
-    ratio = paired_ratio(times, others)
-    return Interval(ratio.median, ratio.low, ratio.high)
 
 
 def _speed(ratio: Interval | None) -> list[str]:

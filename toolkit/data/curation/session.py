@@ -71,7 +71,10 @@ def curate(
             # FiftyOne prints that it is slow to start, and stdout is for answers
             with saving(desk, dataset, output / "record.json"), redirect_stdout(sys.stderr):
                 app = open_app(desk)
-                print(f"FiftyOne's App is at {app.url}: close its page to go on", file=sys.stderr)
+                print(
+                    f"FiftyOne's App is at {app.url}: close its page to go on (to reload it is to close it)",
+                    file=sys.stderr,
+                )
                 try:
                     app.wait()
                 finally:
