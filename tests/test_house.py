@@ -82,8 +82,8 @@ def test_importing_data_loads_no_torch(tmp_path):
 # From the ground up; a floor may use those before it, and no module a module that leads back to it.
 FLOORS = (
     "moved machine signals boxes runtime files regular text tables archives arrays bootstrap stopwatch "
-    "headers pictures videos fonts viz page models inference faces samples data evaluation export device training "
-    "networks ablation widgets demo cli"
+    "headers pictures videos fonts viz page models inference faces samples data evaluation export device "
+    "training networks ablation widgets demo cli"
 ).split()
 FORMER = {"toolkit.detect", "toolkit.timing"}  # hand on old names by their text (toolkit.moved)
 

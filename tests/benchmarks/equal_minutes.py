@@ -10,8 +10,6 @@ in time, at cuts of the scene. Runs are kept in --work; one that has ended is no
 """
 
 import json
-import os
-import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -21,14 +19,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import yaml
 
+from tests.benchmarks.peers import called, written_for_peer
 from tests.benchmarks.record import RESULTS, spread, write
 from tests.benchmarks.training import run
 from toolkit import viz
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
-from toolkit.data.formats import registry
 from toolkit.evaluation.coco import coco
 from toolkit.evaluation.columns import Detections, Truth
 from toolkit.evaluation.score import PROTOCOLS, predict
@@ -105,7 +102,7 @@ def ours(work: Path, name: str, weights: str | None, dataset: Dataset, minutes: 
         "curve": [[r["step"] / result.steps * result.seconds / 60, r["map50"]] for r in history],
         **scored(dataset.split("test"), found),
         "kB": round(Exported.read(folder / "files").bytes("ncnn") / 1000),
-        "files": str(folder / "files" / "ncnn"),
+        "files": str(folder / "files"),
     }
 
 
@@ -115,18 +112,9 @@ def theirs(work: Path, python: Path, model: str, dataset: Dataset, minutes: floa
     test = dataset.split("test")
     if not (folder / "answer.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        registry.write(dataset, folder / "yolo", "yolo", overwrite=True)
-        lists = {"path": str((folder / "yolo").absolute())}
-        for split, name in (("train", "train"), ("val", "valid"), ("test", "test")):
-            file = folder / "yolo" / f"{name}.txt"  # this peer reads them relative to the list, by "./"
-            file.write_text("".join(f"./{line}\n" for line in file.read_text().splitlines()))
-            lists[split] = file.name
-        (folder / "data.yaml").write_text(
-            yaml.safe_dump({**lists, "names": dict(enumerate(dataset.classes))})
-        )
-        command = [python.absolute(), PEER, folder / "data.yaml", model, SIDE, minutes, folder.absolute()]
-        environment = {**os.environ, "YOLO_CONFIG_DIR": str(folder), "OMP_NUM_THREADS": str(CORES)}
-        subprocess.run([str(part) for part in command], stdout=sys.stderr, check=True, env=environment)
+        data = written_for_peer(dataset, folder)
+        words = [PEER, data.absolute(), model, SIDE, minutes, folder.absolute()]
+        called(python, words, folder, stdout=sys.stderr)
     answer = json.loads((folder / "answer.json").read_text())
     rows = [answer["detections"][Path(file).name] for file in test.files]
     found = Detections.from_pictures((np.array(b), np.array(s), np.array(c, int)) for b, s, c in rows)
@@ -170,7 +158,7 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m tests.benchmarks.equal_minutes", description=__doc__)
     parser.add_argument("data", choices=("bccd", "fod"))
     parser.add_argument("--python", type=Path, required=True, help="of the peer's environment")
-    parser.add_argument("--shipped", default="yolo26n.pt", help="the peer's own weights")
+    parser.add_argument("--shipped", type=Path, default="yolo26n.pt", help="the peer's own weights")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--fod", type=Path, help="folder of FOD-A")
     parser.add_argument("--work", type=Path, default=Path("exports/figures/equal-minutes"))
@@ -179,7 +167,8 @@ def main() -> None:
     given.result = RESULTS / f"equal_minutes-{given.data}.json"
     if given.data == "fod" and given.fod is None:
         raise InputError("fod needs --fod: the folder of thenorthwes/fodadataset")
-    dataset = load("bccd") if given.data == "bccd" else divided(load(str(given.fod)))
+    whole = load("bccd") if given.data == "bccd" else load(str(given.fod))
+    dataset = whole if given.data == "bccd" else divided(whole)
     work = given.work / f"{given.data}-{given.minutes:g}"
     rows: dict[str, dict[str, Any]] = {}
     for name in OURS:
@@ -187,22 +176,23 @@ def main() -> None:
             start = "what its project ships" if weights else "random weights"
             rows[f"{name}, from {start}"] = ours(work, name, weights, dataset, given.minutes)
             print(rows, file=sys.stderr)
-    peer = Path(given.shipped).stem
-    for model, start in ((f"{peer}.yaml", "random weights"), (given.shipped, "what its project ships")):
-        if model == given.shipped and not Path(model).is_file():
-            print(f"left out: there is no {model}", file=sys.stderr)
+    peer, shipped = given.shipped.stem, given.shipped.absolute()
+    for model, start in ((f"{peer}.yaml", "random weights"), (shipped, "what its project ships")):
+        if model == shipped and not shipped.is_file():
+            print(f"left out: there is no {shipped}", file=sys.stderr)
             continue
-        rows[f"{peer}, from {start}"] = theirs(work, given.python, model, dataset, given.minutes)
+        rows[f"{peer}, from {start}"] = theirs(work, given.python, str(model), dataset, given.minutes)
     times = interleave({name: opened(Path(row.pop("files"))) for name, row in rows.items()}, seconds=30)
     for name, row in rows.items():
         row["ncnn"] = spread(times[name])
-    parts = {split: len(dataset.split(split)) for split in FEWEST}
-    write(
-        "equal_minutes",
-        given,
-        ["torch", "ncnn"],
-        {"pictures": parts, "classes": len(dataset.classes), "rows": rows},
-    )
+    figures = {
+        "pictures": {split: len(dataset.split(split)) for split in FEWEST},
+        "pictures left out": len(whole) - len(dataset),
+        "classes": list(dataset.classes),
+        "classes left out": sorted(set(whole.classes) - set(dataset.classes)),
+        "rows": rows,
+    }
+    write("equal_minutes", given, ["torch", "ncnn"], figures)
     draw()
 
 
