@@ -93,6 +93,7 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.training bccd
 	$(BIN)/python -m tests.benchmarks.training faces
 	$(BIN)/python -m tests.benchmarks.studies cells
+	$(BIN)/python -m tests.benchmarks.studies finished
 	$(BIN)/python -m tests.benchmarks.studies power
 	$(BIN)/python -m tests.benchmarks.studies sanity
 	$(BIN)/python -m tests.benchmarks.studies search

@@ -616,7 +616,7 @@ SECTIONS: tuple[Section, ...] = (
     (
         "Studies on the toy set",
         "",
-        ("studies-cells", "studies-sanity", "studies-search", "studies-power"),
+        ("studies-cells", "studies-finished", "studies-sanity", "studies-search", "studies-power"),
         (studies,),
     ),
     ("A study on faces", "", ("studies-faces",), (face_study,)),
