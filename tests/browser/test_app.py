@@ -13,6 +13,7 @@ import pytest
 from tests.test_readme import WITH_APP
 from toolkit.data.catalog import load
 from toolkit.data.curation import read_record
+from toolkit.data.curation.app import RELOAD_SECONDS
 from toolkit.data.toy import make_toy
 
 
@@ -83,6 +84,10 @@ def test_boxes_are_shown_and_what_was_decided_comes_back(page, start, address, z
         assert time.monotonic() < deadline
         page.wait_for_timeout(200)
 
+    page.reload()
+    pictures.nth(len(toy) - 1).wait_for()
+    page.wait_for_timeout(1000 * (RELOAD_SECONDS + 2))
+    assert process.poll() is None
     page.context.browser.close()  # of a page alone, Chromium may keep the connection
     assert process.wait(timeout=120) == 0
     answer = json.loads((tmp_path / "answer.txt").read_text())
@@ -117,9 +122,14 @@ def test_a_page_that_goes_before_it_is_answered_does_not_count_as_open(start, ad
         connection = connected(app)
         time.sleep(0.002 * i)
         connection.close()
+    for _ in range(2):  # loaded again after a second or two
+        last = connected(app)
+        assert last.recv(100)
+        last.close()
+        time.sleep(1.5)
     last = connected(app)
     assert last.recv(100)
-    time.sleep(1)
+    time.sleep(RELOAD_SECONDS + 2)
     assert process.poll() is None
     last.close()
     assert process.wait(timeout=60) == 0

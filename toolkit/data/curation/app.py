@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from toolkit.data.curation.desk import POINTS, TRUTH, asks_database, fiftyone
 from toolkit.data.curation.features import MAP
+from toolkit.runtime import InputError
 from toolkit.viz import ON_PICTURES
 
 ADDRESS = "127.0.0.1"
+RELOAD_SECONDS = 5.0  # in which a page that goes may come back
 SERVER = Path(__file__).with_name("app_server.py")
 
 
@@ -42,6 +45,28 @@ def open_app(view: Any, auto: bool = True) -> Any:
     prepare_annotation(view._root_dataset)
     colour_classes(view._root_dataset)
     return fo.launch_app(view, port=port, address=ADDRESS, auto=auto, spaces=_panels(view._root_dataset))
+
+
+def wait_for_pages(session: Any) -> None:
+    """Waits until the last page of the App has been closed for `RELOAD_SECONDS`; a page that is loaded again
+    within them was not closed.
+
+    Args:
+        session: what `open_app` gives.
+
+    Raises:
+        InputError: the server has ended.
+    """
+    import requests
+
+    while True:
+        try:
+            pages = requests.get(f"http://{ADDRESS}:{session.server_port}/pages", timeout=30).json()
+        except requests.exceptions.RequestException as error:
+            raise InputError(f"FiftyOne's App has ended ({type(error).__name__}): start it again") from None
+        if pages["ever"] and pages["seconds"] > RELOAD_SECONDS:
+            return
+        time.sleep(1)
 
 
 @asks_database

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data.curation.app import open_app
+from toolkit.data.curation.app import open_app, wait_for_pages
 from toolkit.data.curation.desk import curated, saving, to_fiftyone
 from toolkit.data.curation.explore import REASONS, picture_of, prepare
 from toolkit.data.curation.features import detect_known, embed_with
@@ -71,12 +71,9 @@ def curate(
             # FiftyOne prints that it is slow to start, and stdout is for answers
             with saving(desk, dataset, output / "record.json"), redirect_stdout(sys.stderr):
                 app = open_app(desk)
-                print(
-                    f"FiftyOne's App is at {app.url}: close its page to go on (to reload it is to close it)",
-                    file=sys.stderr,
-                )
+                print(f"FiftyOne's App is at {app.url}: close its page to go on", file=sys.stderr)
                 try:
-                    app.wait()
+                    wait_for_pages(app)
                 finally:
                     app.close()  # its server, before the database goes
         chosen, record = curated(dataset, desk, REASONS if drop_duplicates else {})
