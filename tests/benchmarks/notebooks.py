@@ -2,14 +2,19 @@
 
 python -m tests.benchmarks.notebooks [NAME ...]      (about an hour; a NAME is a file's, such as 05_evaluate)
 
-The pages lie below exports/notebooks. Seconds are kept where all of them ran, one after the other. With
+The pages lie below exports/notebooks. The picture of the cell with the tag "opening" becomes the one that the
+notebook opens with, in docs/pages/img. Seconds are kept with the day on which they were measured. With
 --book the notebooks are run in their small form, and kept in exports/book with their outputs.
 """
 
+import base64
+import json
 import os
+import re
 import sys
 import time
 from argparse import ArgumentParser
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 PAGES = ROOT / "exports" / "notebooks"
 BOOK = ROOT / "exports" / "book"
+OPENINGS = ROOT / "docs" / "pages" / "img"
 
 
 def execute(path: Path, work: Path, timeout: int | None = None) -> nbformat.NotebookNode:
@@ -50,6 +56,18 @@ def write_page(notebook: nbformat.NotebookNode, path: Path) -> None:
         file.write_text(html.replace('.ipynb">', '.html">'), encoding="utf-8")
 
 
+def write_opening(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """The first picture of the cell with the tag "opening", if there is one: an output, or within HTML."""
+    for cell in notebook.cells:
+        if "opening" in cell.metadata.get("tags", ()):
+            outputs = [output.get("data", {}) for output in cell.outputs]
+            pages = " ".join(data.get("text/html", "") for data in outputs)
+            inside = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", pages)
+            pictures = [data["image/png"] for data in outputs if "image/png" in data] + inside
+            with whole_file(path) as file:
+                file.write_bytes(base64.b64decode(pictures[0]))
+
+
 def main() -> None:
     parser = ArgumentParser(prog="python -m tests.benchmarks.notebooks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NOTEBOOKS)}; all")
@@ -66,10 +84,15 @@ def main() -> None:
             seconds[name] = round(time.perf_counter() - begin, 1)
         page = BOOK / f"{name}.ipynb" if given.book else PAGES / f"{name}.html"
         write_page(notebook, page)
+        if not given.book:
+            write_opening(notebook, OPENINGS / f"{name}.png")
         print(f"{name}: {seconds[name]} s, {page}", file=sys.stderr)
-    if not given.names and not given.book:
+    if not given.book:
         given.seed, given.result = 0, RESULTS / "notebooks.json"  # SEED as it stands in each of them
-        write("notebooks", given, ["nbclient", "jupyterlab"], {"seconds": seconds})
+        kept = json.loads(given.result.read_text())
+        days = kept["days"] | dict.fromkeys(seconds, date.today().isoformat())
+        figures = {"seconds": kept["seconds"] | seconds, "days": days}
+        write("notebooks", given, ["nbclient", "jupyterlab"], figures)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 from tests.small import KINDS, small, wide_and_tall
 from toolkit.ablation import report
 from toolkit.device import agreement, settings, timing
+from toolkit.device.build import build_runner
 from toolkit.device.readings import Reading, import_readings, keep, read_reading, read_timings
 from toolkit.device.report import (
     MNN_COLUMN,
@@ -55,6 +56,12 @@ STATED = {
     "device": {"manufacturer": "Maker", "model": "Phone", "hardware": "chip", "android": "15"},
     "date": "2026-01-02T03:04:05Z",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runner():
+    """The one for this machine, which takes the place of ncnn's Python package once it is built."""
+    return build_runner("x86_64")
 
 
 @pytest.fixture
@@ -253,6 +260,20 @@ def test_on_this_machine(network, tmp_path):
         assert "not a phone" in figure.axes[0].get_title(loc="left")
     with pytest.raises(InputError, match="none of the timed networks has a score"):
         draw_accuracy(readings, {"other": 0.4})
+
+
+def test_until_the_runner_is_built_the_package_does_for_it(network, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+    load = Load(warmup=1, loops=3, cooldown=0)
+    entries = measure([network], ["local"], ("ncnn", "ncnn-fp16"), threads=(1, 2), load=load)
+    assert "toolkit device build --abi x86_64\n" in capsys.readouterr().err
+    assert [reading.settings.threads for _, reading in entries] == [1, 2, 1, 2]
+    for _, reading in entries:
+        assert reading.settings.run_as == "package"
+        assert reading.runtime["engine"] == "ncnn"
+        assert len(reading.samples.start_ms) == 3
+    assert not (tmp_path / "cache").exists()
+    assert read_timings(network) == [reading for _, reading in entries]
 
 
 def test_sustained(network):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from toolkit.demo.shared import (
@@ -15,6 +16,9 @@ from toolkit.demo.shared import (
     scale,
 )
 from toolkit.device import browser, package, timing, web
+from toolkit.device.build import build_runner, layers_of
+from toolkit.device.connect import open_device
+from toolkit.device.facts import device_facts
 from toolkit.device.report import NCNN_COLUMN, draw_stages, parity_text, record, summary, table
 from toolkit.device.settings import Load
 from toolkit.export.folder import Exported
@@ -89,6 +93,8 @@ def _first_load(page: Path) -> str:
 def time_here(output: Path) -> Section:
     (picture,) = picture_paths(curated_data(output).split("val"), 1)
     load = Load(loops=scale().loops, cooldown=0)
+    with closing(open_device("local")) as here:
+        build_runner(device_facts(here)["abi"], layers_of([output / EXPORTED]))
     entries = timing.measure([output / EXPORTED], ["local"], sweep=True, picture=picture, load=load)
     readings = [reading for _, reading in entries]
     draw_stages(readings).savefig(output / "runner/stages.png")

@@ -196,43 +196,53 @@ def build_runner(abi: str, layers: Iterable[str] = LAYERS, ndk: bool = True) -> 
     return compiled(compiler_for(abi, ndk), layers, abi)
 
 
+def finished_runner(abi: str, layers: Iterable[str] = LAYERS, ndk: bool = True) -> Path | None:
+    """The runner that `build_runner` gives, if it need not be built any more."""
+    _, name = _names(compiler_for(abi, ndk), layers, abi)
+    return cache() / name / "runner" if (cache() / name).is_dir() else None
+
+
 def compiled(compiler: Compiler, layers: Iterable[str], name: str) -> Path:
     """The runner by `compiler`, from the cache or built now; `name` goes into folders and progress bars."""
-    source, chosen = ncnn_source(), ";".join(sorted(layers))
+    of_ncnn, of_runner = _names(compiler, layers, name)
     common = (*compiler.options, "-DCMAKE_BUILD_TYPE=Release", f"-DTHREADS={compiler.threads}")
-    of_ncnn = (
-        f"-DNCNN_SOURCE={source}",
+    options = (
+        f"-DNCNN_SOURCE={ncnn_source()}",
         f"-DNCNN_VERSION={NCNN_VERSION.rpartition('.')[2]}",  # else the day of the build
-        f"-DLAYERS={chosen}",
+        f"-DLAYERS={';'.join(sorted(layers))}",
     )
+    ncnn = _installed(of_ncnn, f"ncnn-{name}", RUNNER / "ncnn", (*common, *options))
+    found = f"-Dncnn_DIR={ncnn / 'lib' / 'cmake' / 'ncnn'}"
+    return _installed(of_runner, f"runner-{name}", RUNNER, (*common, found)) / "runner"
+
+
+def _names(compiler: Compiler, layers: Iterable[str], name: str) -> tuple[str, str]:
+    """The cache's folders for ncnn's library and for the runner with it: they tell versions, compilers,
+    layers and sources apart."""
     # the downloaded source goes by its version, whichever cache holds it
-    origin = source if os.environ.get("NCNN_SOURCE") else NCNN_VERSION
-    ncnn = _installed(
-        f"ncnn-{name}",
-        RUNNER / "ncnn",
-        [*sorted((RUNNER / "ncnn").iterdir()), SHARED / "mend_ncnn.cmake"],
-        (*common, *of_ncnn),
-        f"{origin} {chosen} {compiler.threads} {compiler.identity}",
-    )
-    sources = sorted([*RUNNER.iterdir(), *SHARED.glob("*.hpp")])
-    options = (*common, f"-Dncnn_DIR={ncnn / 'lib' / 'cmake' / 'ncnn'}")
-    return _installed(f"runner-{name}", RUNNER, sources, options, ncnn.name) / "runner"
+    own_source = os.environ.get("NCNN_SOURCE")
+    origin = Path(own_source).resolve() if own_source else NCNN_VERSION
+    identity = f"{origin} {';'.join(sorted(layers))} {compiler.threads} {compiler.identity}"
+    sources = [*sorted((RUNNER / "ncnn").iterdir()), SHARED / "mend_ncnn.cmake"]
+    ncnn = f"ncnn-{name}-{_key(identity, sources)}"
+    return ncnn, f"runner-{name}-{_key(ncnn, sorted([*RUNNER.iterdir(), *SHARED.glob('*.hpp')]))}"
 
 
-def _installed(
-    name: str, project: Path, sources: Iterable[Path], options: tuple[str, ...], identity: str
-) -> Path:
-    """The folder that a CMake `project` installs, kept in the cache by `identity` and by what its `sources`
-    hold."""
+def _key(identity: str, sources: Iterable[Path]) -> str:
     key = hashlib.sha256(identity.encode())
     for path in sources:
         if path.is_file():
             key.update(path.read_bytes())
+    return key.hexdigest()[:16]
 
-    def make(folder: Path, work: Path) -> None:
-        _build(name, project, work, (*options, f"-DCMAKE_INSTALL_PREFIX={folder}"))
 
-    return kept(f"{name}-{key.hexdigest()[:16]}", make, resumes=True)
+def _installed(folder: str, name: str, project: Path, options: tuple[str, ...]) -> Path:
+    """The folder of the cache that a CMake `project` installs."""
+
+    def make(target: Path, work: Path) -> None:
+        _build(name, project, work, (*options, f"-DCMAKE_INSTALL_PREFIX={target}"))
+
+    return kept(folder, make, resumes=True)
 
 
 def _build(name: str, project: Path, work: Path, options: tuple[str, ...]) -> None:

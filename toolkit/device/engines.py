@@ -1,4 +1,5 @@
-"""MNN, LiteRT and onnxruntime timed on this machine by their Python packages, in the stages of the runner."""
+"""MNN, LiteRT, onnxruntime and ncnn timed on this machine by their Python packages, in the stages of
+the runner."""
 
 from __future__ import annotations
 
@@ -19,14 +20,14 @@ from toolkit.models.network import finds_objects
 from toolkit.pictures import Image
 from toolkit.runtime import cpu_name
 
-PACKAGES = {"onnx": "onnxruntime", "mnn": "MNN", "litert": "ai-edge-litert"}
+PACKAGES = {"onnx": "onnxruntime", "mnn": "MNN", "litert": "ai-edge-litert", "ncnn": "ncnn"}
 
 
 def time_engine(job: TimingJob, image: Image, picture: str, threads: int, load: Load) -> Reading:
     """A reading of an exported detector, made here and in this process.
 
     Args:
-        job: with one of `settings.HERE_FORMATS`.
+        job: with a format of `settings.HERE_FORMATS` or `settings.RUNNER_FORMATS`.
         image: RGB (H, W, 3) uint8.
         picture: its name.
         threads: of the engine; the stages before and after it have one.

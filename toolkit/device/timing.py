@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import shlex
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.device.agreement import TimingJob, compare_detections, timing_job
 from toolkit.device.answers import last_line
 from toolkit.device.browser import time_in_browser
-from toolkit.device.build import build_runner, layers_of
+from toolkit.device.build import LAYERS, build_runner, finished_runner, layers_of
 from toolkit.device.connect import Device, open_device
 from toolkit.device.engines import time_engine
 from toolkit.device.facts import ask_device, device_facts, device_state
@@ -165,16 +166,19 @@ def _measure_natively(
     arrivals: queue.SimpleQueue[tuple[Path, Reading] | None] = queue.SimpleQueue()
     stop = threading.Event()
 
+    def settings_of(about: Mapping[str, Any]) -> list[tuple[int, int]]:
+        return swept_settings(about) if sweep else list(product(threads, powersave))
+
     def work(device: Device, about: dict[str, Any], runner: Path | None, raw: Path) -> None:
         try:
             if runner:
                 _push(device, about, runner, raw, [task for task in tasks if task.format in RUNNER_FORMATS])
-            settings = swept_settings(about) if sweep else list(product(threads, powersave))
+            settings = settings_of(about)
             size = f"{image.shape[1]}x{image.shape[0]}"
             for task, (count, cores) in product(tasks, settings):
                 if stop.is_set():
                     return
-                if task.format in RUNNER_FORMATS:
+                if runner and task.format in RUNNER_FORMATS:
                     options = ["--format", task.format, "--raw", raw.name, "--size", size]
                     options += ["--conf", f"{task.conf:.6f}", "--threads", str(count)]
                     options += ["--powersave", str(cores)]
@@ -199,7 +203,8 @@ def _measure_natively(
         ready = []
         for device in opened.values():
             about = device_facts(device)
-            runner = build_runner(about["abi"], layers, ndk=about["kind"] == "adb") if runs else None
+            plain = landmarks is None and not any(cores for _, cores in settings_of(about))
+            runner = _runner_for(about, layers, plain) if runs else None
             ready.append((device, about, runner, raw))
         with ThreadPoolExecutor(max(1, len(ready))) as pool:
             try:
@@ -217,6 +222,21 @@ def _measure_natively(
     if faults:
         raise InputError("; ".join(map(str, faults)))
     return done
+
+
+def _runner_for(about: Mapping[str, Any], layers: frozenset[str], plain: bool) -> Path | None:
+    """The runner for a device, built where it is missing. On this machine ncnn's Python package does for it
+    until somebody has built it: None, for `plain` timings of detectors alone on all cores."""
+    ndk = about["kind"] == "adb"
+    if about["kind"] != "local" or not plain or finished_runner(about["abi"], layers, ndk):
+        return build_runner(about["abi"], layers, ndk)
+    named = "" if layers <= LAYERS else " --model FOLDER"
+    print(
+        "timed by ncnn's Python package; to have the runner that phones get (minutes, once): toolkit device "
+        f"build --abi {about['abi']}{named}",
+        file=sys.stderr,
+    )
+    return None
 
 
 def _until_all(arrivals: queue.SimpleQueue[Any], workers: int) -> Iterator[tuple[Path, Reading]]:
