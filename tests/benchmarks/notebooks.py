@@ -53,7 +53,8 @@ def write_page(notebook: nbformat.NotebookNode, path: Path) -> None:
         return
     html, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
     with whole_file(path) as file:
-        file.write_text(html.replace('.ipynb">', '.html">'), encoding="utf-8")
+        html = html.replace('.ipynb">', '.html">').replace('="../docs/', '="../../docs/')
+        file.write_text(html, encoding="utf-8")
 
 
 def write_opening(notebook: nbformat.NotebookNode, path: Path) -> None:
