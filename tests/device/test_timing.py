@@ -262,7 +262,7 @@ def test_on_this_machine(network, tmp_path):
         draw_accuracy(readings, {"other": 0.4})
 
 
-def test_until_the_runner_is_built_the_package_does_for_it(network, tmp_path, monkeypatch, capsys):
+def test_until_the_runner_is_built_the_package_is_timed(network, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
     load = Load(warmup=1, loops=3, cooldown=0)
     entries = measure([network], ["local"], ("ncnn", "ncnn-fp16"), threads=(1, 2), load=load)
@@ -272,7 +272,7 @@ def test_until_the_runner_is_built_the_package_does_for_it(network, tmp_path, mo
         assert reading.settings.run_as == "package"
         assert reading.runtime["engine"] == "ncnn"
         assert len(reading.samples.start_ms) == 3
-    assert not list((tmp_path / "cache").glob("device/ncnn*"))
+    assert not (tmp_path / "cache" / "device").exists()
     assert read_timings(network) == [reading for _, reading in entries]
 
 

@@ -197,7 +197,7 @@ def build_runner(abi: str, layers: Iterable[str] = LAYERS, ndk: bool = True) -> 
 
 
 def finished_runner(abi: str, layers: Iterable[str] = LAYERS, ndk: bool = True) -> Path | None:
-    """The runner that `build_runner` gives, if it need not be built any more."""
+    """What `build_runner` gives, if an earlier call has built it; else None."""
     _, name = _names(compiler_for(abi, ndk), layers, abi)
     return cache() / name / "runner" if (cache() / name).is_dir() else None
 

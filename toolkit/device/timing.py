@@ -225,18 +225,19 @@ def _measure_natively(
 
 
 def _runner_for(about: Mapping[str, Any], layers: frozenset[str], plain: bool) -> Path | None:
-    """The runner for a device, built where it is missing. On this machine ncnn's Python package does for it
-    until somebody has built it: None, for `plain` timings of detectors alone on all cores."""
-    ndk = about["kind"] == "adb"
-    if about["kind"] != "local" or not plain or finished_runner(about["abi"], layers, ndk):
-        return build_runner(about["abi"], layers, ndk)
-    named = "" if layers <= LAYERS else " --model FOLDER"
-    print(
-        "timed by ncnn's Python package; to have the runner that phones get (minutes, once): toolkit device "
-        f"build --abi {about['abi']}{named}",
-        file=sys.stderr,
-    )
-    return None
+    """The runner for a device, built where it is missing. This machine has None until somebody has built it,
+    and is timed by ncnn's Python package, where the timing is `plain`: of detectors alone, on all cores."""
+    if about["kind"] != "local" or not plain:
+        return build_runner(about["abi"], layers, ndk=about["kind"] == "adb")
+    runner = finished_runner(about["abi"], layers, ndk=False)
+    if runner is None:
+        named = "" if layers <= LAYERS else " --model FOLDER"
+        print(
+            "timed by ncnn's Python package; to have the runner that phones get (minutes, once): toolkit "
+            f"device build --abi {about['abi']}{named}",
+            file=sys.stderr,
+        )
+    return runner
 
 
 def _until_all(arrivals: queue.SimpleQueue[Any], workers: int) -> Iterator[tuple[Path, Reading]]:
