@@ -156,7 +156,7 @@ def _measure_natively(
     runs = any(fmt in RUNNER_FORMATS for each in chosen.values() for fmt in each)
     by_packages = {fmt for each in chosen.values() for fmt in each if fmt not in RUNNER_FORMATS}
     _check_engines(by_packages, devices, landmarks is not None, powersave)
-    layers = layers_of([*folders, *([landmarks] if landmarks else [])]) if runs else set()
+    layers = layers_of([*folders, *([landmarks] if landmarks else [])]) if runs else LAYERS
     tasks = [
         timing_job(folder, fmt, image, landmarks)
         for folder in progress(folders, "checking")
