@@ -14,7 +14,7 @@ from toolkit.ablation.effects import contrasts, effects, fit, holm, judged, mean
 from toolkit.ablation.example import open_example, write_example
 from toolkit.ablation.plan import read_plan
 from toolkit.ablation.report import markdown, networks_so_far, read_report, runs, study_table, write_report
-from toolkit.ablation.store import Store
+from toolkit.ablation.store import Store, own_database
 from toolkit.files import whole_file
 from toolkit.runtime import InputError
 
@@ -156,7 +156,7 @@ def kept(tmp_path):
         plan = read_plan(stated)
         with whole_file(tmp_path / "plan.json") as temporary:
             temporary.write_text(json.dumps(stated))
-        store = Store(plan, f"sqlite:///{tmp_path / 'study.db'}")
+        store = Store(plan, own_database(tmp_path))
         store.enter(cells(plan))
         while (trial := store.take()) is not None:
             answer = score(trial.user_attrs)
@@ -296,7 +296,7 @@ def test_costs_with_intervals_beat_only_beyond_them(kept):
 
 def test_a_study_that_runs_says_what_is_left(kept):
     folder = kept(csp_helps, name="runs", **SHOWN)
-    store = Store(read_report(folder).plan, f"sqlite:///{folder / 'study.db'}")
+    store = Store(read_report(folder).plan, own_database(folder))
     assert networks_so_far(store, 2).seconds_left == 0
     more = replace(networks_so_far(store, 2), cells=14, seconds_left=200.0)
     assert more.caption().startswith("12 of 14 trainings, about 3 min left.")
@@ -305,7 +305,7 @@ def test_a_study_that_runs_says_what_is_left(kept):
 def test_a_finished_study_comes_back_from_its_text(kept, tmp_path):
     folder = kept(csp_helps, name="text", **SHOWN)
     first = read_report(folder)
-    store = Store(first.plan, f"sqlite:///{folder / 'study.db'}")
+    store = Store(first.plan, own_database(folder))
     file = tmp_path / "text.yaml"
     write_example(first.plan, runs(store), {"command": "none"}, file)
     again = read_report(open_example(tmp_path / "again", file))
@@ -313,6 +313,16 @@ def test_a_finished_study_comes_back_from_its_text(kept, tmp_path):
     file.write_text(file.read_text().replace("se=True", "se=maybe"))
     with pytest.raises(InputError, match="other cells than its plan"):
         open_example(tmp_path / "other", file)
+
+
+def test_a_study_that_was_stopped_goes_on_from_its_text(kept, tmp_path):
+    folder = kept(csp_helps, name="stopped", **SHOWN)
+    plan = read_report(folder).plan
+    rows, file = runs(Store(plan, own_database(folder))), tmp_path / "stopped.yaml"
+    write_example(plan, rows[:5], {"command": "none"}, file)
+    store = Store(plan, own_database(open_example(tmp_path / "again", file)))
+    assert {row["key"] for row in runs(store)} == {row["key"] for row in rows[:5]}
+    assert {cell.key for cell in store.missing(cells(plan))} == {row["key"] for row in rows[5:]}
 
 
 def test_the_study_of_the_package_is_finished_and_shows_something(tmp_path):

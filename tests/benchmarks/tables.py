@@ -415,6 +415,32 @@ def studies() -> str:
     return "\n".join(lines)
 
 
+def levers() -> str:
+    kept = result("studies-levers")
+    if not kept:
+        return ""
+    titles = {"faces": "faces, WIDER hard", "BCCD": "BCCD, mAP50", "toy": "toy set, mAP50"}
+    rows = []
+    for i, (name, (off, on)) in enumerate(kept["factors"].items()):
+        effects = [kept[data]["effects"][i] for data in titles]
+        cells = [
+            f"{effect['difference']:+.3f} [{effect['low']:+.3f}, {effect['high']:+.3f}]"
+            + (" **shown**" if effect["shown"] else "")
+            for effect in effects
+        ]
+        rows.append((f"`{name}`: {off} to {on}", *cells))
+    rows.append(("mean of all", *(f"{kept[data]['mean']:.3f}" for data in titles)))
+    trainings = [
+        f"{data}: {kept[data]['cells']} trainings of {kept[data]['setting']['budget']['epochs']} epochs in "
+        f"{kept[data]['minutes']:.0f} minutes"
+        for data in titles
+    ]
+    head = ("lever of the recipe `modern`", *(f"{title}, 95 % interval" for title in titles.values()))
+    return (
+        table(head, rows) + "\n\n" + "; ".join(trainings) + ". Three random seeds, half of all combinations."
+    )
+
+
 def face_study() -> str:
     kept = result("studies-faces")
     if not kept:
@@ -618,6 +644,12 @@ SECTIONS: tuple[Section, ...] = (
         "",
         ("studies-cells", "studies-finished", "studies-sanity", "studies-search", "studies-power"),
         (studies,),
+    ),
+    (
+        "Levers of the recipe",
+        "What each changes after a short training from random weights.",
+        ("studies-levers",),
+        (levers,),
     ),
     ("A study on faces", "", ("studies-faces",), (face_study,)),
     ("Sizes of files", "", ("exports-files", "micro"), (sizes,)),

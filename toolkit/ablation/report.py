@@ -15,7 +15,7 @@ from toolkit.ablation.cells import cells
 from toolkit.ablation.effects import Effect, Fit, contrasts, fit, judged, level_text
 from toolkit.ablation.plan import Plan, stored_plan
 from toolkit.ablation.results import COSTS, MATCHINGS, UNDRAWN, Line, Networks, StudyReport, study_table
-from toolkit.ablation.store import Store
+from toolkit.ablation.store import Store, own_database
 from toolkit.bootstrap import Interval
 from toolkit.device.readings import Reading, read_timings
 from toolkit.device.settings import Load
@@ -124,7 +124,7 @@ def read_report(folder: str | Path, url: str = "", score: str = "score") -> Stud
     plan = stored_plan(folder)
     if not url and not (folder / "study.db").is_file():
         raise InputError(f"{folder} has no study.db: name the database of the study with --storage")
-    store = Store(plan, url or f"sqlite:///{(folder / 'study.db').absolute()}")
+    store = Store(plan, url or own_database(folder))
     rows = runs(store)
     timed = device_costs(folder, rows)
     rows = [with_times(row, timed.get(row.get("network", ""), {})) for row in rows]

@@ -26,6 +26,11 @@ RETRIES = 5  # of a cell whose worker dies, within one run of the study
 CRASHES = 3  # unexpected errors of a cell, after which it counts as failed
 
 
+def own_database(folder: Path) -> str:
+    """SQLAlchemy address of the SQLite file in a study's folder."""
+    return f"sqlite:///{(folder / 'study.db').absolute()}"
+
+
 def _check_tables(url: str) -> None:
     """InputError for a file, as of a stranger's study, that is the database of another program: Optuna would
     write its tables into it. A server's database is the user's choice."""

@@ -28,7 +28,7 @@ from toolkit.ablation.report import watched
 from toolkit.ablation.results import Networks
 from toolkit.ablation.run_cell import run_cell
 from toolkit.ablation.search import run_search
-from toolkit.ablation.store import HEARTBEAT, Store
+from toolkit.ablation.store import HEARTBEAT, Store, own_database
 from toolkit.data.catalog import load
 from toolkit.data.dataset import Dataset
 from toolkit.files import locked, no_place, write_json
@@ -131,7 +131,7 @@ def run_study(
     folder = Path(folder).absolute()
     if not url:
         folder.mkdir(parents=True, exist_ok=True)
-        url = f"sqlite:///{folder / 'study.db'}"
+        url = own_database(folder)
     with locked(folder, wait=True):  # who joins a study waits until its networks are measured
         store = Store(plan, url)
         write_json(folder / "plan.json", plan_record(plan))

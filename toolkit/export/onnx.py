@@ -189,9 +189,10 @@ class Decoded(nn.Module):
 def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> list[Path]:
     """Write `model-int8.onnx` into `folder` from a `model.onnx` of this toolkit. -> [file].
 
-    QDQ nodes: weights int8 per channel, activations uint8, whose ranges are the smallest and largest values
-    met over `samples` (N, 3, H, W), network inputs at the exported size. Processors without VNNI add in 16
-    bits, where sums of uint8 x int8 may saturate.
+    QDQ nodes: weights uint8 per channel, activations uint8, whose ranges are the smallest and largest values
+    met over `samples` (N, 3, H, W), network inputs at the exported size. Weights of int8 would cost points on
+    processors without VNNI: onnxruntime and OpenVINO multiply uint8 by int8 there with sums that saturate at
+    16 bits.
     """
     quantization = require("onnxruntime.quantization", "export")
     shape_inference = require("onnxruntime.quantization.shape_inference", "export")
@@ -209,7 +210,7 @@ def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> lis
             _Samples(samples, graph_input.name, fixed_batch(graph_input.shape[0]) or 1),
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
+            weight_type=quantization.QuantType.QUInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
         )
     return [path]
