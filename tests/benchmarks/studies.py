@@ -89,7 +89,7 @@ def sanity(work: Path) -> dict[str, Any]:
 
 
 def faces(work: Path) -> dict[str, Any]:
-    """notebooks/faces_study.yaml, over several evenings: the cells that have ended when it is stopped (Ctrl-C)
+    """notebooks/faces_study.yaml, over evenings: the cells that have ended when it is stopped (Ctrl-C)
     are kept beside the results, and are not run again, on no machine."""
     path, folder = ROOT / "notebooks" / "faces_study.yaml", work / "faces-study"
     plan = read_plan(path)

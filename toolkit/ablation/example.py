@@ -1,4 +1,4 @@
-"""Studies as text: the finished one that comes with the package is opened and reported like any other, and one
+"""Studies as text: the finished one that is in the package is opened and reported like any other, and one
 of several evenings goes on where it was, on any machine."""
 
 from __future__ import annotations
