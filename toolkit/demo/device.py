@@ -24,6 +24,7 @@ from toolkit.device.settings import Load
 from toolkit.export.folder import Exported
 from toolkit.files import write_json
 from toolkit.inference.backend import DetectSettings
+from toolkit.inference.run import run
 from toolkit.networks import open_model
 from toolkit.page import Section, Table
 
@@ -33,8 +34,7 @@ def build_app(output: Path) -> Section:
     (network,) = package.package_android([output / EXPORTED], project, "Digits", "org.example.digits")
     archive = package.zip_project(project)
     folder = project / package.MODELS / network.folder
-    backend, kept = open_model(f"{folder}:{network.formats[0]}"), Exported.read(folder).threshold
-    threshold = DetectSettings().conf if kept is None else kept
+    backend, threshold = open_model(f"{folder}:{network.formats[0]}"), _settings(folder).conf
     pictures = sample(curated_data(output).split("val"), 5)
     draw_detections(backend, pictures, threshold, output / "app/pictures.png", columns=5)
     facts = {
@@ -58,7 +58,7 @@ def build_app(output: Path) -> Section:
 def build_page(output: Path) -> Section:
     page = output / "page/Digits"
     (network,) = web.package_web([output / EXPORTED], page, "Digits")
-    (picture,) = picture_paths(curated_data(output).split("val"), 1)
+    picture = _fullest_picture(output)
     facts = {
         "files": str(sum(path.is_file() for path in page.rglob("*"))),
         "files of a first visit, kB": _first_load(page),
@@ -84,6 +84,22 @@ def build_page(output: Path) -> Section:
     )
 
 
+def _settings(folder: Path) -> DetectSettings:
+    """With the threshold of an exported network."""
+    kept = Exported.read(folder).threshold
+    return DetectSettings() if kept is None else DetectSettings(conf=kept)
+
+
+def _fullest_picture(output: Path) -> Path:
+    """The validation picture in which the network finds most: where it finds nothing, as it may after a short
+    training, nothing can agree."""
+    folder = output / EXPORTED
+    pictures = picture_paths(curated_data(output).split("val"), 24)
+    found = run(open_model(f"{folder}:ncnn"), pictures, _settings(folder))
+    counts = [len(boxes.scores) for boxes in found]
+    return pictures[counts.index(max(counts))]
+
+
 def _first_load(page: Path) -> str:
     """What a browser reads before the first picture: all but the second engine."""
     files = [path for path in page.rglob("*") if path.is_file() and path.name not in web.WEBGPU_FILES]
@@ -91,7 +107,7 @@ def _first_load(page: Path) -> str:
 
 
 def time_here(output: Path) -> Section:
-    (picture,) = picture_paths(curated_data(output).split("val"), 1)
+    picture = _fullest_picture(output)
     load = Load(loops=scale().loops, cooldown=0)
     with closing(open_device("local")) as here:
         build_runner(device_facts(here)["abi"], layers_of([output / EXPORTED]))
