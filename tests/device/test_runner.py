@@ -29,9 +29,8 @@ from toolkit.runtime import InputError
 from toolkit.samples import photographs
 
 FORMATS = ("ncnn", "ncnn-fp16", "ncnn-int8")
-LARGE = {"lite-coco": 160, "nano-voc": 160, "nano-coco": 160, "spp-coco": 224}
-"""Side, px, of networks that would need minutes under qemu at their own."""
 OTHERS = 0.04  # how far scores and edges may move but in float32
+SIZES = {"spp-coco": (224, 224)}  # at its own it needs minutes under qemu
 # in squeeze-and-excitation a last bit may still count; all other networks are equal everywhere in int8
 EXCITED = ("fastest-v2", "yoloface-500k-se", "yoloface-500k-v2")
 # without half precision: several times as fast under qemu, and all that float32 needs
@@ -51,8 +50,8 @@ def exported(trained, data, tmp_path_factory):
                 for head in model.heads:  # random ones reach 20, where every score is 1 and boxes are huge
                     head.out.conv.weight.data /= 3
             more = {"method": "minmax", "accept_loss": True}  # speed, and random weights, in part
-            size = (LARGE[name], LARGE[name]) if name in LARGE else None
-            export_model(model, root / name, FORMATS, size, calibration=pictures, name=name, **more)
+            more |= {"size": SIZES.get(name), "calibration": pictures, "name": name}
+            export_model(model, root / name, FORMATS, **more)
         return root / name
 
     return get
