@@ -344,8 +344,12 @@ def test_int8(small, tmp_path, pictures):
     makers = {name: node for node in quantised.node for name in node.output}
     constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in quantised.initializer}
     convolutions = [node for node in quantised.node if node.op_type == "Conv"]
-    assert len(convolutions) == 24
+    last = [node for node in convolutions if node.output[0] in {output.name for output in quantised.output}]
+    assert (len(convolutions), len(last)) == (24, 1)
+    assert constants[last[0].input[1]].dtype == np.float32
     for node in convolutions:
+        if node in last:
+            continue
         weights, scales, *_ = makers[node.input[1]].input
         assert constants[weights].dtype == np.uint8
         assert constants[scales].shape == constants[weights].shape[:1]  # one for each channel
@@ -353,7 +357,7 @@ def test_int8(small, tmp_path, pictures):
     for a, b in zip(model.predict(x), found, strict=True):
         assert 1e-4 < relative_error(a, b) < 0.2
     for a, b in zip(by_its_nodes(path, x), found, strict=True):
-        assert relative_error(a, b) < 0.02  # sums that saturate differ by ten times as much
+        assert relative_error(a, b) < 1e-3  # .4 with int8 weights on a processor without VNNI
 
 
 def relative_error(wanted: np.ndarray, found: np.ndarray) -> float:
