@@ -1,6 +1,6 @@
 # make setup   set everything up (also `make`): 2 minutes on two cores, 4 GB; `make help` shows this list
 # make demo    the whole chain on generated pictures -> exports/demo: 8 minutes, 4 with TOOLKIT_FAST=1
-# make test    every test: 35 to 40 minutes
+# make test    every test: 35 to 80 minutes, by machine
 # make coverage  every test, with the lines of toolkit/ that no test runs
 # make lab     JupyterLab on notebook 00, until Ctrl-C
 # make debian  Debian's packages for tests/device and tests/browser, which skip what is missing (as root)
