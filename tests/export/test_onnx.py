@@ -350,14 +350,16 @@ def test_int8(small, tmp_path, pictures):
     for node in convolutions:
         if node in last:
             continue
-        weights, scales, *_ = makers[node.input[1]].input
+        weights, scales, zeros = makers[node.input[1]].input
         assert constants[weights].dtype == np.uint8
+        assert (constants[zeros] == 128).all()
+        assert np.abs(constants[weights].astype(int) - 128).max() == 127
         assert constants[scales].shape == constants[weights].shape[:1]  # one for each channel
     found = OnnxModel(path, model.io).predict(x)
     for a, b in zip(model.predict(x), found, strict=True):
         assert 1e-4 < relative_error(a, b) < 0.2
     for a, b in zip(by_its_nodes(path, x), found, strict=True):
-        assert relative_error(a, b) < 1e-3  # .4 with int8 weights on a processor without VNNI
+        assert relative_error(a, b) < 0.02  # .4 with int8 weights on a processor without VNNI
 
 
 def relative_error(wanted: np.ndarray, found: np.ndarray) -> float:

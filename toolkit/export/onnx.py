@@ -194,6 +194,7 @@ def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> lis
     processors without VNNI: onnxruntime and OpenVINO multiply uint8 by int8 there with sums that saturate at
     16 bits. The layers that give the outputs stay float32: 256 steps are too few for boxes and scores.
     """
+    onnx = require("onnx", "export")
     quantization = require("onnxruntime.quantization", "export")
     shape_inference = require("onnxruntime.quantization.shape_inference", "export")
     graph_input = _session(source, 1).get_inputs()[0]
@@ -204,19 +205,32 @@ def export_int8(source: Path, folder: Path, samples: NDArray[np.float32]) -> lis
     with temporary_folder() as work, whole_file(path) as temporary:
         prepared = work / "model.onnx"
         shape_inference.quant_pre_process(source, prepared, skip_optimization=True, skip_symbolic_shape=True)
-        graph = require("onnx", "export").load(str(prepared)).graph
+        graph = onnx.load(str(prepared)).graph
         outputs = {output.name for output in graph.output}
         quantization.quantize_static(
             prepared,
-            temporary,
+            work / "int8.onnx",
             _Samples(samples, graph_input.name, fixed_batch(graph_input.shape[0]) or 1),
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
             nodes_to_exclude=[node.name for node in graph.node if outputs & set(node.output)],
             calibrate_method=quantization.CalibrationMethod.MinMax,
         )
+        quantised = onnx.load(str(work / "int8.onnx"))
+        _shift_to_uint8(quantised.graph)
+        _save(quantised, temporary)
     return [path]
+
+
+def _shift_to_uint8(graph: Any) -> None:
+    """The same weights 128 higher, and so their zero points: asked for uint8, onnxruntime would take steps in
+    which the largest weight of a channel is half a step off."""
+    onnx = require("onnx", "export")
+    for constant in graph.initializer:
+        if constant.data_type == onnx.TensorProto.INT8:
+            values = onnx.numpy_helper.to_array(constant).astype(np.int16) + 128
+            constant.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.uint8), constant.name))
 
 
 class _Samples:
