@@ -23,6 +23,7 @@ RULER = EXPORT.with_name("ruler.md")
 FAMILIES = "seed", "ours", "YuNet", "RFB", "SCRFD"
 FIGURES = EXPORT.with_name("results.md")
 LEVELS = "easy", "medium", "hard"
+LEARNED = 0.05  # mean score from which a study's trainings can be compared
 NOBODY = "not measured"
 FACES = {"yoloface-500k-v1": ".728 / .682 / .431", "yoloface-500k-v2": ".768 / .729 / .490"}
 PUBLISHED = {
@@ -420,24 +421,34 @@ def levers() -> str:
     if not kept:
         return ""
     titles = {"faces": "faces, WIDER hard", "BCCD": "BCCD, mAP50", "toy": "toy set, mAP50"}
-    rows = []
-    for i, (name, (off, on)) in enumerate(kept["factors"].items()):
-        effects = [kept[data]["effects"][i] for data in titles]
-        cells = [
-            f"{effect['difference']:+.3f} [{effect['low']:+.3f}, {effect['high']:+.3f}]"
-            + (" **shown**" if effect["shown"] else "")
-            for effect in effects
-        ]
-        rows.append((f"`{name}`: {off} to {on}", *cells))
+
+    def cell(data: str, i: int) -> str:
+        effect = kept[data]["effects"][i]
+        if kept[data]["mean"] < LEARNED:
+            return "too little learned"
+        return f"{effect['difference']:+.3f} [{effect['low']:+.3f}, {effect['high']:+.3f}]"
+
+    rows = [
+        (f"`{name}`: {off} to {on}", *(cell(data, i) for data in titles))
+        for i, (name, (off, on)) in enumerate(kept["factors"].items())
+    ]
     rows.append(("mean of all", *(f"{kept[data]['mean']:.3f}" for data in titles)))
     trainings = [
         f"{data}: {kept[data]['cells']} trainings of {kept[data]['setting']['budget']['epochs']} epochs in "
         f"{kept[data]['minutes']:.0f} minutes"
         for data in titles
     ]
+    shown = [
+        f"{effect['name']} on {data}"
+        for data in titles
+        for effect in kept[data]["effects"]
+        if effect["shown"]
+    ]
     head = ("lever of the recipe `modern`", *(f"{title}, 95 % interval" for title in titles.values()))
     return (
-        table(head, rows) + "\n\n" + "; ".join(trainings) + ". Three random seeds, half of all combinations."
+        table(head, rows)
+        + f"\n\n{'; '.join(trainings)}. Three random seeds, half of all combinations. Shown after Holm's "
+        f"correction for several comparisons: {', '.join(shown) or 'none'}."
     )
 
 
