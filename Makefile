@@ -9,7 +9,8 @@
 # make figures the long runs behind the tables of docs/pages/results.md (hours)
 # make figures-faces PEERS=...  our own face weights and the ruler, with files that a person fetches (two hours)
 # make bench   speed ratios, measured side by side -> docs/pages/ratios.md (a quiet machine, please)
-# make bench-peers  the same of other trainers, in an environment of their own
+# make bench-peers [FOD=FOLDER]  the same of other trainers, in an environment of their own, and what all learn in
+#                  equal minutes (two hours, four with the data set FOD-A)
 # make strangers CFGS="FOLDER=NAME@COMMIT ..." NETWORKS=FOLDER PICTURES=FOLDER  the tables of foreign darknet networks
 # make fuzz    damaged files through every reader, hostile inputs through every command; every night
 # make takers  programs that read ONNX and LiteRT files, tried on ours, each in an environment of its own
@@ -97,6 +98,7 @@ figures: setup bench
 	$(BIN)/python -m tests.benchmarks.studies power
 	$(BIN)/python -m tests.benchmarks.studies sanity
 	$(BIN)/python -m tests.benchmarks.studies search
+	$(BIN)/python -m tests.benchmarks.studies levers
 	$(BIN)/python -m tests.benchmarks.studies faces
 	$(BIN)/python -m tests.benchmarks.landmarks accuracy
 	$(BIN)/python -m tests.benchmarks.exports scores
@@ -142,6 +144,9 @@ bench-peers: setup
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check ultralytics==8.4.190 ncnn pnnx
 	$(BIN)/python -m tests.benchmarks.peers --python .venv-peers/bin/python
+	$(BIN)/python -m tests.benchmarks.equal_minutes bccd --python .venv-peers/bin/python
+	$(if $(FOD),$(BIN)/python -m tests.benchmarks.equal_minutes fod --fod $(FOD) --python .venv-peers/bin/python)
+	$(BIN)/python -m tests.benchmarks.tables
 	$(BIN)/python -m tests.benchmarks.page
 
 strangers: setup

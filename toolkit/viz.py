@@ -14,7 +14,7 @@ from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -543,14 +543,16 @@ def tradeoffs(
     xlabel: str = "",
     ylabel: str = "",
     groups: Mapping[str, str] | None = None,
+    xscale: Literal["log", "linear"] = "log",
 ) -> Figure:
-    """Lines over a logarithmic axis of costs, in panels side by side, each named at its right end.
+    """Lines over an axis of costs, in panels side by side, each named at its right end.
 
     Args:
         panels: title -> name -> (x, y), points in any order.
         xlabel: with the unit.
         ylabel: with the unit.
         groups: name -> group: its lines share a colour and differ in markers and dashes.
+        xscale: of the axis of costs.
     """
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     group = {name: (groups or {}).get(name, name) for name in names}
@@ -569,7 +571,7 @@ def tradeoffs(
                 points = points[np.argsort(points[:, 0])]
                 axis.plot(*points.T, lw=1.6, ms=4, **looks[name])
                 ends[name] = points[-1]
-            axis.set_xscale("log")
+            axis.set_xscale(xscale)
             axis.xaxis.set_major_formatter("{x:g}")
             _name(axis, title, xlabel, ylabel if axis is np.ravel(axes)[0] else "")
             _name_ends(axis, ends, {name: look["color"] for name, look in looks.items()})

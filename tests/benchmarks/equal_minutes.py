@@ -88,7 +88,7 @@ def ours(work: Path, name: str, weights: str | None, dataset: Dataset, minutes: 
         "validations": 10,
     }
     folder = work / f"{name}-{weights or 'random'}"
-    speed = run(folder / "speed", dataset, {"epochs": 1}, stop_at=40, **settings).pictures_per_second
+    speed = run(folder / "speed", dataset, {"epochs": 100}, stop_at=150, **settings).pictures_per_second
     epochs = max(1.0, minutes * 60 * speed / len(dataset.split("train")))
     result = run(folder / "run", dataset, {"epochs": epochs}, **settings)
     network = trained(folder / "run" / "best.pt")
@@ -99,7 +99,7 @@ def ours(work: Path, name: str, weights: str | None, dataset: Dataset, minutes: 
         "minutes": round(result.seconds / 60, 2),
         "epochs": round(epochs, 1),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "curve": [[r["step"] / result.steps * result.seconds / 60, r["map50"]] for r in history],
+        "curve": [point(r["step"] / result.steps * result.seconds, r["map50"]) for r in history],
         **scored(dataset.split("test"), found),
         "kB": round(Exported.read(folder / "files").bytes("ncnn") / 1000),
         "files": str(folder / "files"),
@@ -124,11 +124,15 @@ def theirs(work: Path, python: Path, model: str, dataset: Dataset, minutes: floa
         "epochs": len(answer["curve"]),
         "parameters": answer["parameters"],
         "version": answer["version"],
-        "curve": [[row["seconds"] / 60, row["map50"]] for row in answer["curve"]],
+        "curve": [point(row["seconds"], row["map50"]) for row in answer["curve"]],
         **scored(test, found),
         "kB": round(sum(path.stat().st_size for path in files.glob("*.ncnn.*")) / 1000),
         "files": str(files),
     }
+
+
+def point(seconds: float, map50: float) -> list[float]:
+    return [round(seconds / 60, 2), round(map50, 4)]
 
 
 def scored(test: Dataset, found: Detections) -> dict[str, float]:
@@ -173,15 +177,15 @@ def main() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for name in OURS:
         for weights in (None, "published"):
-            start = "what its project ships" if weights else "random weights"
-            rows[f"{name}, from {start}"] = ours(work, name, weights, dataset, given.minutes)
+            start = "shipped weights" if weights else "random weights"
+            rows[f"{name}, {start}"] = ours(work, name, weights, dataset, given.minutes)
             print(rows, file=sys.stderr)
     peer, shipped = given.shipped.stem, given.shipped.absolute()
-    for model, start in ((f"{peer}.yaml", "random weights"), (shipped, "what its project ships")):
+    for model, start in ((f"{peer}.yaml", "random weights"), (shipped, "shipped weights")):
         if model == shipped and not shipped.is_file():
             print(f"left out: there is no {shipped}", file=sys.stderr)
             continue
-        rows[f"{peer}, from {start}"] = theirs(work, given.python, str(model), dataset, given.minutes)
+        rows[f"{peer}, {start}"] = theirs(work, given.python, str(model), dataset, given.minutes)
     times = interleave({name: opened(Path(row.pop("files"))) for name, row in rows.items()}, seconds=30)
     for name, row in rows.items():
         row["ncnn"] = spread(times[name])
@@ -204,7 +208,10 @@ def draw() -> None:
         if path.exists():
             rows = json.loads(path.read_text())["rows"]
             panels[title] = {name: tuple(zip(*row["curve"], strict=True)) for name, row in rows.items()}
-    figure = viz.tradeoffs(panels, "minutes of training on two cores", "mAP50 of the validation pictures")
+    networks = {name: name.partition(",")[0] for series in panels.values() for name in series}
+    figure = viz.tradeoffs(
+        panels, "minutes of training on two cores", "mAP50 of the validation pictures", networks, "linear"
+    )
     with whole_file(PICTURE) as temporary:
         figure.savefig(temporary, format="png")
 

@@ -2,8 +2,8 @@
 beside one that must do something; search against random choice under a latency budget. On faces: SE x CSP x
 input size. On three sets: levers of the recipe.
 
-python -m tests.benchmarks.studies cells|finished|sanity|search|faces   (10 minutes; 5; 5; 40; an hour)
-python -m tests.benchmarks.studies levers     (an hour)
+python -m tests.benchmarks.studies cells|finished|sanity|search   (10 minutes; 5; 5; 40)
+python -m tests.benchmarks.studies levers|faces     (two hours; seven hours, over several evenings)
 python -m tests.benchmarks.studies power      (seconds: simulated studies with the seeds' spread of "cells")
 """
 
@@ -18,20 +18,23 @@ import numpy as np
 
 from tests.benchmarks.record import RESULTS, run_part
 from toolkit.ablation.effects import contrasts, fit, judged
-from toolkit.ablation.example import FILE, write_example
+from toolkit.ablation.example import FILE, open_example, write_example
 from toolkit.ablation.plan import read_plan
 from toolkit.ablation.report import runs, write_report
+from toolkit.ablation.store import Store, own_database
 from toolkit.ablation.study import run_study
 from toolkit.runtime import environment
 from toolkit.text import read_yaml
 
 ROOT = Path(__file__).parents[2]
+FACES = RESULTS / "faces_study.yaml"
 REPEATS, TRIALS = 5, 16
 STUDIES, SEEDS = 2000, (0, 1, 2)
 LEVERS: dict[str, dict[str, Any]] = {
     "faces": {
         "data": "widerface_val_ours",
-        "model": "yoloface-100k-v2",
+        "model": "yoloface-500k-v2",
+        "changes": {"input_size": [288, 224]},
         "budget": {"epochs": 6},
         "score": "widerface",
         "test_split": "test",
@@ -87,20 +90,27 @@ def sanity(work: Path) -> dict[str, Any]:
 
 
 def faces(work: Path) -> dict[str, Any]:
-    """notebooks/faces_study.yaml; and as rows of their own, not corners of it, the seed's other networks
-    under the same budget, with one seed."""
-    path = ROOT / "notebooks" / "faces_study.yaml"
-    report, _ = run(path, work / "faces-study")
-    figures: dict[str, Any] = {"cells": report["cells"], "failed": report["failed"]}
-    figures |= {"table": report["table"], "effects": report["effects"]}
-    stated = read_yaml(path, "")
-    sizes = stated["factors"]["input_size"]
-    for name in ("yoloface-500k-v1", "yoloface-500k-se"):
-        changed = {"name": name, "model": name, "factors": {"input_size": sizes}, "matching": "as-is"}
-        changed |= {"seeds": stated["seeds"][:1]}
-        other, _ = run({**stated, **changed}, work / f"faces-study-{name}")
-        figures[name] = other["table"]
-    return figures
+    """notebooks/faces_study.yaml, over several evenings: the cells that have ended when it is stopped by
+    Ctrl-C are kept beside the results, and are not run again, on no machine."""
+    path, folder = ROOT / "notebooks" / "faces_study.yaml", work / "faces-study"
+    plan = read_plan(path)
+    if FACES.exists():
+        open_example(folder, FACES)
+    begin = time.perf_counter()
+    try:
+        run_study(plan, folder, workers=2)
+    finally:
+        stamp = {"command": "python -m tests.benchmarks.studies faces", "environment": environment()}
+        write_example(plan, runs(Store(plan, own_database(folder))), stamp, FACES)
+    report = write_report(folder)
+    return {
+        "cells": report["cells"],
+        "failed": report["failed"],
+        "minutes": round((time.perf_counter() - begin) / 60, 1),
+        "epochs": plan.budget.epochs,
+        "table": report["table"],
+        "effects": report["effects"],
+    }
 
 
 def levers(work: Path) -> dict[str, Any]:

@@ -364,9 +364,8 @@ def _older(proto: Any, opset: int) -> Any:
     for node in proto.graph.node:
         attributes = onnx.defs.get_schema(node.op_type, opset).attributes
         kept = [attribute for attribute in node.attribute if attribute.name in attributes]
-        for (
-            attribute
-        ) in node.attribute:  # allowzero: how to read a 0 in a shape, which only an empty batch has
+        # allowzero: how to read a 0 in a shape, which only an empty batch has
+        for attribute in node.attribute:
             if attribute.name not in (*attributes, "allowzero"):
                 _check_default(node.op_type, attribute, opset)
         if "axes" in attributes and node.op_type.startswith("Reduce") and len(node.input) == 2:
