@@ -506,7 +506,14 @@ def face_study() -> str:
     for name in ("yoloface-500k-v1", "yoloface-500k-se"):
         rows += [cells(f"{name}, one random seed", line) for line in kept.get(name, [])]
     epochs = kept.get("epochs", SHORT)
-    head = (f"yoloface-500k-v2 changed, {epochs} epochs", "input", "WIDER hard, our split", "BFLOPs", "ms", "kB")
+    head = (
+        f"yoloface-500k-v2 changed, {epochs} epochs",
+        "input",
+        "WIDER hard, our split",
+        "BFLOPs",
+        "ms",
+        "kB",
+    )
     effects = [
         row
         for matching, part in kept["effects"].items()
