@@ -442,9 +442,14 @@ def equal_minutes() -> str:
         ]
         head = (title, "minutes", "epochs", "mAP50", "mAP", "M parameters", "ncnn, kB", "ms")
         pictures = ", ".join(f"{count:,} {split}" for split, count in kept["pictures"].items())
+        networks = dict.fromkeys(row.partition(",")[0] for row in kept["rows"])
+        missing = [name for name in networks if f"{name}, shipped weights" not in kept["rows"]]
         parts.append(
             table(head, rows) + f"\n\nPictures: {pictures}; classes: {len(kept['classes'])}. ms: ncnn, "
             f"{kept['environment']['cores']} threads, the machine named below."
+            + "".join(
+                f" Left out: {name} from its shipped weights, which could not be had." for name in missing
+            )
         )
     if parts:
         parts.append("![Scores over the minutes of training](equal-minutes.png)")
@@ -693,9 +698,8 @@ SECTIONS: tuple[Section, ...] = (
     ),
     (
         "Equal minutes",
-        "Two cores, one input size, from random weights and from what each project ships; the smallest "
-        "network of ultralytics from random weights only, as its weights could not be downloaded here. "
-        "Scores of the test pictures, by the same evaluator.",
+        "Two cores, 320 x 320, from random weights and from those that each project ships. yolo26n is the "
+        "smallest network of ultralytics. Scores of the test pictures, by the same evaluator.",
         ("equal_minutes-bccd", "equal_minutes-fod"),
         (equal_minutes,),
     ),
