@@ -96,21 +96,14 @@ def faces(work: Path) -> dict[str, Any]:
     plan = read_plan(path)
     if FACES.exists():
         open_example(folder, FACES)
-    begin = time.perf_counter()
     try:
-        run_study(plan, folder, workers=2)
+        report, _ = run(path, folder)
     finally:
-        stamp = {"command": "python -m tests.benchmarks.studies faces", "environment": environment()}
-        write_example(plan, runs(Store(plan, own_database(folder))), stamp, FACES)
-    report = write_report(folder)
-    return {
-        "cells": report["cells"],
-        "failed": report["failed"],
-        "minutes": round((time.perf_counter() - begin) / 60, 1),
-        "epochs": plan.budget.epochs,
-        "table": report["table"],
-        "effects": report["effects"],
-    }
+        if (folder / "study.db").exists():
+            stamp = {"command": "python -m tests.benchmarks.studies faces", "environment": environment()}
+            write_example(plan, runs(Store(plan, own_database(folder))), stamp, FACES)
+    kept = ("cells", "failed", "table", "effects")
+    return {"epochs": plan.budget.epochs, **{name: report[name] for name in kept}}
 
 
 def levers(work: Path) -> dict[str, Any]:
