@@ -127,10 +127,12 @@ def test_pareto_joins_what_no_other_beats():
     assert rendered(figure) > 1000
 
 
-def test_tradeoffs_name_each_line_once_and_apart():
+@pytest.mark.parametrize("xscale", ["log", "linear"])
+def test_tradeoffs_name_each_line_once_and_apart(xscale):
     lines = {name: ([30.0, 3.0, 10.0], [0.7, 0.3, 0.5 + i / 1000]) for i, name in enumerate("abcdefgh")}
-    figure = viz.tradeoffs({"easy": lines, "hard": lines}, "MMAC", "AP", {"a": "one", "b": "one"})
+    figure = viz.tradeoffs({"easy": lines, "hard": lines}, "MMAC", "AP", {"a": "one", "b": "one"}, xscale)
     for axes in figure.axes:
+        assert axes.get_xscale() == xscale
         assert sorted(text.get_text() for text in axes.texts) == list(lines)
         heights = sorted(text.xyann[1] for text in axes.texts)
         assert np.diff(heights).min() > 0.049

@@ -552,7 +552,7 @@ def tradeoffs(
         xlabel: with the unit.
         ylabel: with the unit.
         groups: name -> group: its lines share a colour and differ in markers and dashes.
-        xscale: of the axis of costs.
+        xscale: "log" or "linear", of the axis of costs.
     """
     names = list(dict.fromkeys(name for series in panels.values() for name in series))
     group = {name: (groups or {}).get(name, name) for name in names}

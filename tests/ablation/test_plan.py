@@ -2,10 +2,11 @@
 
 import random
 import time
+from pathlib import Path
 
 import pytest
 
-from toolkit.ablation.cells import Cell
+from toolkit.ablation.cells import Cell, cells
 from toolkit.ablation.costs import read_costs
 from toolkit.ablation.plan import MOST_CELLS, read_plan, stored_plan
 from toolkit.ablation.search import nearest_left
@@ -34,6 +35,13 @@ def test_a_study_has_a_bound_on_cells(change):
     with pytest.raises(InputError, match=f"cells.*expected {MOST_CELLS} at most"):
         read_plan({**STATED, **change})
     assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(("name", "count"), [("toy_study", 24), ("faces_study", 36)])
+def test_the_studies_of_the_notebooks_have_the_cells_that_they_name(name, count):
+    path = Path(__file__).parents[2] / "notebooks" / f"{name}.yaml"
+    assert len(cells(read_plan(path))) == count
+    assert f" {count} " in path.read_text()
 
 
 def test_a_search_makes_no_product():
